@@ -1,0 +1,115 @@
+"""safetensors, one file or several with an index (huggingface/safetensors, README "Format").
+
+Eight bytes of header length, a JSON header (name -> dtype, shape, byte range), the
+tensors.  Read in place, mapped.
+"""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import UnreadableFile, UnsafeFile
+
+NAME = "safetensors"
+MAX_HEADER = 100_000_000
+DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+}
+
+
+def matches(head: bytes, size: int) -> bool:
+    """Whether a file begins like safetensors: a plausible header length, then ``{``."""
+    if len(head) < 9 or head[8:9] != b"{":
+        return False
+    return int.from_bytes(head[:8], "little") <= MAX_HEADER
+
+
+def open_safetensors(path: Path) -> Checkpoint:
+    """Open one safetensors file.
+
+    Raises:
+        UnreadableFile: the header is malformed, or the file is shorter than it says.
+    """
+    tensors, metadata = _read(path)
+    return Checkpoint(path, NAME, tensors, metadata, (path,))
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The ``weight_map`` of an index (tensor name -> file name), confined to the index' own folder.
+
+    Raises:
+        UnreadableFile: no valid index.
+        UnsafeFile: it names a file elsewhere.
+    """
+    try:
+        index = json.loads(path.read_text("utf-8"))
+        weight_map = {str(k): str(v) for k, v in index["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: not an index of a sharded checkpoint (no weight_map)") from error
+    for file in set(weight_map.values()):
+        if Path(file).name != file or not file or (path.parent / file).resolve().parent != path.parent.resolve():
+            raise UnsafeFile(f"{path}: refused, it points to {file!r} outside its own folder")
+        if not (path.parent / file).is_file():
+            raise UnreadableFile(f"{path}: the shard {file} is missing")
+    return weight_map
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or 8 + length > size or length > MAX_HEADER:
+            raise UnreadableFile(f"{path}: truncated, its header ends behind the end of the file")
+        try:
+            header = json.loads(file.read(length))
+            metadata = header.pop("__metadata__", {})
+            entries = {
+                name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UnreadableFile(f"{path}: not a safetensors header") from error
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise UnreadableFile(f"{path}: the metadata of the header is not text")
+    data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")[8 + length :]
+    tensors: dict[str, Tensor] = {}
+    end_of_last = 0
+    for name, (code, shape, start, end) in sorted(entries.items(), key=lambda item: item[1][2:4]):
+        if code not in DTYPES:
+            raise UnreadableFile(f"{path}: {name} has dtype {code}, which cannot be read")
+        if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
+            raise UnreadableFile(f"{path}: {name} has a malformed shape or range")
+        dtype = np.dtype(DTYPES[code])
+        if end - start != prod(shape) * dtype.itemsize or start != end_of_last:
+            raise UnreadableFile(f"{path}: the byte range of {name} does not fit its shape or its neighbours")
+        if end > len(data):
+            raise UnreadableFile(f"{path}: truncated, {name} ends behind the end of the file")
+        end_of_last = end
+        tensors[name] = _tensor(data, start, end, dtype, shape)
+    if end_of_last != len(data):
+        raise UnreadableFile(f"{path}: {len(data) - end_of_last} bytes that belong to no tensor")
+    return {name: tensors[name] for name in entries}, metadata
+
+
+def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
+    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))

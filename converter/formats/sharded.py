@@ -1,0 +1,38 @@
+"""A checkpoint in several files with a JSON index (transformers' and huggingface_hub's convention)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import UnreadableFile
+from converter.formats.safetensors import read_index
+
+
+def open_sharded(path: Path, opener: Callable[[Path], Checkpoint]) -> Checkpoint:
+    """Open every shard named by an index and join their tensors.
+
+    Raises:
+        UnreadableFile: a shard is missing or damaged, or lacks a tensor the index promises.
+        UnsafeFile: the index points outside its folder.
+    """
+    weight_map = read_index(path)
+    files = sorted(set(weight_map.values()))
+    shards = {file: opener(path.parent / file) for file in files}
+    tensors: dict[str, Tensor] = {}
+    for name, file in weight_map.items():
+        tree = shards[file].tree
+        tensor = tree.get(name) if isinstance(tree, dict) else None
+        if not isinstance(tensor, Tensor):
+            raise UnreadableFile(f"{path}: {name} is not in the shard {file}")
+        tensors[name] = tensor
+    format_name = shards[files[0]].format if files else "empty"
+    return Checkpoint(
+        path,
+        f"{format_name}, sharded",
+        tensors,
+        {k: v for shard in shards.values() for k, v in shard.metadata.items()},
+        (path, *(path.parent / file for file in files)),
+        tuple(dict.fromkeys(name for shard in shards.values() for name in shard.inert)),
+    )

@@ -1,0 +1,58 @@
+"""PyTorch's zip container (torch.save since 1.6; also what TorchScript uses).
+
+A zip of stored members under one folder: ``data.pkl``, one member per storage in
+``data/``, ``byteorder``, ``version``.  Stored members are used in place, mapped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+from converter.checkpoint import Checkpoint
+from converter.errors import UnreadableFile
+from converter.formats.pickles import Pickle
+from converter.formats.torch_tensors import Storage, builders, mapped, storage_dtype
+from converter.formats.zips import Zip
+
+NAME = "torch zip"
+
+
+def matches(archive: Zip) -> bool:
+    """Whether this zip is one of torch's."""
+    return any(name.endswith("/data.pkl") or name == "data.pkl" for name in archive.names)
+
+
+def open_zip(path: Path) -> Checkpoint:
+    """Open a zip written by ``torch.save``.
+
+    Raises:
+        UnreadableFile: damaged, or without a pickle.
+        UnsafeFile: the pickle asks for code to be run.
+    """
+    archive = Zip(path)
+    name = next(n for n in archive.names if n.endswith("data.pkl"))
+    folder = name.removesuffix("data.pkl")
+    order = bytes(archive.read(f"{folder}byteorder")).strip() if f"{folder}byteorder" in archive.names else b"little"
+    if order not in (b"little", b"big"):
+        raise UnreadableFile(f"{path}: unknown byte order {order!r}")
+    storages: dict[str, Storage] = {}
+
+    def persistent(pid: Any) -> Storage:
+        kind, cls, key, _device, numel = pid[:5]
+        if kind != "storage":
+            raise UnreadableFile(f"{path}: unknown reference {kind!r}")
+        key = str(key)
+        if key not in storages:
+            dtype = storage_dtype(cls, str(path))
+            storage = storages[key] = Storage(key, dtype, int(numel), str(path))
+            size, member = storage.numel * dtype.itemsize, f"{folder}data/{key}"
+            if archive.size(member) < size:
+                raise UnreadableFile(f"{path}: {member} holds {archive.size(member)} bytes, {size} are needed")
+            storage.fetch = lambda: mapped(archive.read(member), 0, dtype, storage.numel, big=order == b"big")
+        return storages[key]
+
+    pickle = Pickle(archive.read(name).data, str(path), builders=builders(str(path)), persistent=persistent)
+    tree = pickle.load()
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))

@@ -1,0 +1,66 @@
+"""A zip file whose stored members can be used in place.  Shared by the formats that are zips."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.errors import UnreadableFile
+
+MAX_RATIO = 1100
+"""Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
+
+
+class Zip:
+    """Members by name; sizes are checked against the file before anything is allocated.
+
+    Raises:
+        UnreadableFile: damaged, encrypted, or using a compression we do not read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                self.infos = {info.filename: info for info in archive.infolist()}
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
+            raise UnreadableFile(f"{path}: damaged or truncated zip ({error})") from error
+        self.names = list(self.infos)
+        self.bytes: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+
+    def size(self, name: str) -> int:
+        """Uncompressed size of a member in bytes."""
+        if name not in self.infos:
+            raise UnreadableFile(f"{self.path}: the zip lacks {name}")
+        return self.infos[name].file_size
+
+    def read(self, name: str) -> np.ndarray[Any, Any]:
+        """A member as a flat array of bytes: a view of the file if stored, else inflated."""
+        size, info = self.size(name), self.infos[name]
+        start = info.header_offset
+        header = self.bytes[start : start + 30].tobytes()
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise UnreadableFile(f"{self.path}: damaged zip, no member header for {name}")
+        if info.flag_bits & 1:
+            raise UnreadableFile(f"{self.path}: encrypted zip")
+        names, extra = struct.unpack("<HH", header[26:30])
+        start += 30 + names + extra
+        raw = self.bytes[start : start + info.compress_size]
+        if len(raw) < info.compress_size:
+            raise UnreadableFile(f"{self.path}: truncated, {name} ends behind the end of the file")
+        if info.compress_type == zipfile.ZIP_STORED and size == info.compress_size:
+            return raw
+        if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * MAX_RATIO:
+            raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
+        try:
+            data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)
+        except zlib.error as error:
+            raise UnreadableFile(f"{self.path}: damaged zip member {name} ({error})") from error
+        if len(data) != size:
+            raise UnreadableFile(f"{self.path}: damaged zip member {name}")
+        return np.frombuffer(data, np.uint8)

@@ -1,0 +1,30 @@
+"""One file per layout; this is the list of them, in the order they are tried."""
+
+from __future__ import annotations
+
+from converter.errors import ConverterError
+from converter.layouts import library, mmpretrain, timm, torchvision
+from converter.layouts.layout import Layout
+
+LAYOUTS: tuple[Layout, ...] = (
+    library.LIBRARY,
+    torchvision.TORCHVISION,
+    timm.TIMM,
+    torchvision.LEGACY,
+    torchvision.FEATURES,
+    mmpretrain.MMPRETRAIN,
+    mmpretrain.BACKBONE,
+)
+"""Of layouts that account for the same tensors the earlier wins, unless a signature speaks for a later one."""
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of that name.
+
+    Raises:
+        ConverterError: there is none.
+    """
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise ConverterError(f"no layout is named {name!r}; there are {', '.join(layout.name for layout in LAYOUTS)}")

@@ -1,0 +1,254 @@
+"""What a layout is: a table of templates, read in both directions.
+
+A layout says how an ecosystem names and orients the tensors of a DenseNet.  Its
+module templates are finite: given a config they expand to exact pairs of names, so
+the way back is a dictionary flip.  Read as patterns, the same templates recognise
+the keys of a file whose config is not known yet.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from densenet.config import COUNTER, NORM_TENSORS, DenseNetConfig
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+LIBRARY_MODULES: Mapping[str, str] = {
+    name: name
+    for name in (
+        "stem.conv",
+        "stem.norm",
+        "stem.conv{s}",
+        "stem.norm{s}",
+        "blocks.{b}.layers.{l}.norm1",
+        "blocks.{b}.layers.{l}.conv1",
+        "blocks.{b}.layers.{l}.norm2",
+        "blocks.{b}.layers.{l}.conv2",
+        "transitions.{t}.norm",
+        "transitions.{t}.conv",
+        "norm",
+        "classifier",
+    )
+}
+"""Every module a DenseNet can have, as templates: block b, layer l, transition t, stem convolution s."""
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _alone(array: Array) -> tuple[Array, ...]:
+    return (array,)
+
+
+def _same_shape(shape: Shape) -> Shape:
+    return shape
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """How one tensor of a module is stored: under which names, and turned how.
+
+    Attributes:
+        names: what follows the module's name, separator included; several when the
+            source spreads one tensor over several arrays.
+        read: those arrays to the library's one.
+        write: the inverse, or None where there is none.
+        shape: the library's shape from the source's (of the first array).
+        optional: the tensor may be absent.
+    """
+
+    names: tuple[str, ...]
+    read: Callable[..., Array] = _same
+    write: Callable[[Array], tuple[Array, ...]] | None = _alone
+    shape: Callable[[Shape], Shape] = _same_shape
+    optional: bool = False
+
+
+TORCH_LEAVES: Mapping[str, Leaf] = {
+    "conv.weight": Leaf((".weight",)),
+    **{f"norm.{leaf}": Leaf((f".{leaf}",)) for leaf in NORM_TENSORS},
+    f"norm.{COUNTER}": Leaf((f".{COUNTER}",), optional=True),
+    "linear.weight": Leaf((".weight",)),
+    "linear.bias": Leaf((".bias",)),
+}
+"""PyTorch's own tensor names; convolutions (out, in, height, width), linear layers (out, in)."""
+
+VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d+)?\}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One ecosystem's names.
+
+    Attributes:
+        name: what ``--to`` and ``inspect`` call it.
+        about: whose names these are, in a few words.
+        modules: library module template to the ecosystem's.  Variables: ``{b}``, ``{l}``,
+            ``{t}``, ``{s}`` as in the library's names, ``{n}`` the number of blocks, ``{L}``
+            the layers of the block before; ``{b+1}`` and the like shift them.
+        leaves: per kind and tensor (``norm.weight``) how it is stored.
+        network: config fields this ecosystem's code fixes, where no tensor shows them.
+        expresses: config fields beyond the plain ImageNet network it can express, with
+            the values it can; anything else at a non-default value is refused on writing.
+        ignore: keys that are no weights (glob pattern) and the reason they are left out.
+        signature: modules without tensors that only this ecosystem's networks have.
+        new_first: layers put their new feature maps before the old ones, not behind.
+        wrapper: what belongs around the tensors in a ``.pth`` of this ecosystem.
+    """
+
+    name: str
+    about: str
+    modules: Mapping[str, str]
+    leaves: Mapping[str, Leaf] = field(default_factory=lambda: TORCH_LEAVES)
+    network: Mapping[str, Any] = field(default_factory=dict)
+    expresses: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    ignore: Mapping[str, str] = field(default_factory=dict)
+    signature: tuple[str, ...] = ()
+    new_first: bool = False
+    wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+
+    __hash__ = object.__hash__
+
+    @property
+    def writable(self) -> bool:
+        """Whether every tensor has a way back."""
+        return all(leaf.write is not None for leaf in self.leaves.values())
+
+    def expand(self, config: DenseNetConfig) -> dict[str, tuple[Leaf, tuple[str, ...]]]:
+        """For every tensor of a network (optional ones too) how and under which names it is stored."""
+        result: dict[str, tuple[Leaf, tuple[str, ...]]] = {}
+        for module in config.modules():
+            template = _library_template(module.name)
+            if template not in self.modules:
+                continue
+            name = fill(self.modules[template], variables(module.name, config))
+            for kind_leaf, leaf in self.leaves.items():
+                kind, _, tensor = kind_leaf.partition(".")
+                if kind == module.kind:
+                    result[f"{module.name}.{tensor}"] = (leaf, tuple(name + n for n in leaf.names))
+        return result
+
+    def lacks(self, config: DenseNetConfig) -> list[str]:
+        """Modules of a network for which this layout has no name."""
+        return [m.name for m in config.modules() if _library_template(m.name) not in self.modules]
+
+    def ignored(self, key: str) -> str | None:
+        """Why a key is left out, if this layout says so."""
+        return next((reason for pattern, reason in self.ignore.items() if fnmatchcase(key, pattern)), None)
+
+    def anchors(self) -> tuple[str, ...]:
+        """Names of the first layer's required tensors: what a key must end in for this layout to be tried."""
+        result = []
+        for module, kind in (("norm1", "norm"), ("conv1", "conv")):
+            template = self.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
+            for n in (1, 2) if "{n" in template else (2,):  # b = 0 is the last block or not
+                name = fill(template, {"b": 0, "l": 0, "n": n, "t": 0, "L": 1})
+                result += [name + n for k, f in self.leaves.items() if k.startswith(kind) and not f.optional for n in f.names]
+        return tuple(dict.fromkeys(result))
+
+    def match(self, key: str, blocks: int, deep: bool) -> tuple[str, int] | None:
+        """The library tensor a key holds (and which of its arrays).
+
+        Names can mean different things in a network of so many ``blocks``, or with a ``deep`` stem.
+        """
+        for template, pattern, names in _patterns(self, blocks, deep):
+            found = pattern.fullmatch(key)
+            if found:
+                tensor, part = names[found["leaf"]]
+                groups = {k: int(v) + _shift(self.modules[template], k) for k, v in found.groupdict().items() if k != "leaf"}
+                return f"{fill(template, groups)}.{tensor}", part
+        return None
+
+    @property
+    def depends_on_blocks(self) -> bool:
+        """Whether some names depend on the number of blocks."""
+        return any("{n" in template for template in self.modules.values())
+
+    @property
+    def has_deep_stem(self) -> bool:
+        """Whether there are names for the three convolutions of a deep stem."""
+        return "stem.conv{s}" in self.modules
+
+
+def fill(template: str, values: Mapping[str, int]) -> str:
+    """A template with numbers in place of its variables."""
+    return VARIABLE.sub(lambda m: str(values[m[1]] + int(m[2] or 0)), template)
+
+
+def variables(module: str, config: DenseNetConfig) -> dict[str, int]:
+    """The numbers a module's name stands for, as templates use them."""
+    values = {"n": len(config.block_config), "L": config.block_config[-1]}
+    parts = module.split(".")
+    if parts[0] == "blocks":
+        values |= {"b": int(parts[1]), "l": int(parts[3]), "L": config.block_config[int(parts[1])]}
+    elif parts[0] == "transitions":
+        t = int(parts[1])
+        values |= {"t": t, "b": t, "L": config.block_config[t]}
+    elif parts[0] == "stem" and parts[1][-1].isdigit():
+        values["s"] = int(parts[1][-1])
+    return values
+
+
+@cache
+def _library_template(module: str) -> str:
+    parts = module.split(".")
+    if parts[0] == "blocks":
+        return f"blocks.{{b}}.layers.{{l}}.{parts[4]}"
+    if parts[0] == "transitions":
+        return f"transitions.{{t}}.{parts[2]}"
+    if parts[0] == "stem" and parts[1][-1].isdigit():
+        return f"stem.{parts[1][:-1]}{{s}}"
+    return module
+
+
+Pattern = tuple[str, re.Pattern[str], dict[str, tuple[str, int]]]
+
+
+@cache
+def _patterns(layout: Layout, blocks: int, deep: bool) -> tuple[Pattern, ...]:
+    """Per module template: a pattern for its keys, and what each ending stands for."""
+    other_stem = ("stem.conv", "stem.norm") if deep else ("stem.conv{s}", "stem.norm{s}")
+    return tuple(_compile(layout, template, blocks) for template in layout.modules if template not in other_stem)
+
+
+def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
+    kind = "linear" if template == "classifier" else "norm" if "norm" in template.rpartition(".")[2] else "conv"
+    names = {
+        name: (kind_leaf.partition(".")[2], part)
+        for kind_leaf, leaf in layout.leaves.items()
+        if kind_leaf.startswith(f"{kind}.")
+        for part, name in enumerate(leaf.names)
+    }
+    text, seen, at = "", set(), 0
+    source = layout.modules[template]
+    for found in VARIABLE.finditer(source):
+        text += re.escape(source[at : found.start()])
+        variable, shift = found[1], int(found[2] or 0)
+        if variable == "n":
+            text += str(blocks + shift)
+        elif variable == "L":
+            text += r"\d+"
+        elif variable in seen:
+            text += f"(?P={variable})"
+        else:
+            text += rf"(?P<{variable}>\d+)"
+            seen.add(variable)
+        at = found.end()
+    text += re.escape(source[at:])
+    endings = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return template, re.compile(rf"{text}(?P<leaf>{endings})"), names
+
+
+def _shift(template: str, variable: str) -> int:
+    """What to add to a number found in a key to get the library's index."""
+    return next(-int(m[2] or 0) for m in VARIABLE.finditer(template) if m[1] == variable)

@@ -1,0 +1,340 @@
+"""What a DenseNet is: one frozen description from which names, shapes and costs follow.
+
+No torch here.  Everything that handles DenseNet weights (the PyTorch module, the
+ONNX graph, the recognition of foreign checkpoints) starts from a ``DenseNetConfig``.
+
+The architecture: Huang, Liu, van der Maaten, Weinberger, *Densely Connected
+Convolutional Networks*, arXiv 1608.06993, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from math import ceil, prod
+from typing import Any, Literal, NamedTuple
+
+Stem = Literal["imagenet", "cifar", "deep"]
+StemPool = Literal["max", "blur"]
+TransitionPool = Literal["avg", "blur"]
+GlobalPool = Literal["avg", "max", "avgmax", "catavgmax"]
+Padding = Literal["symmetric", "same"]
+
+NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+"""Kept when a checkpoint has it, never invented (PyTorch 0.4.1 and later store it)."""
+
+
+class Module(NamedTuple):
+    """One module that owns tensors: its library name, kind, and the shape of its weight."""
+
+    name: str
+    kind: Literal["conv", "norm", "linear"]
+    shape: tuple[int, ...]
+    stride: int = 1
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Full tensor names and their shapes."""
+        if self.kind == "norm":
+            return {f"{self.name}.{leaf}": self.shape for leaf in NORM_TENSORS}
+        if self.kind == "linear":
+            return {f"{self.name}.weight": self.shape, f"{self.name}.bias": self.shape[:1]}
+        return {f"{self.name}.weight": self.shape}
+
+
+@dataclass(frozen=True)
+class DenseNetConfig:
+    """One DenseNet, completely.  The defaults are densenet121 with 1000 classes.
+
+    Attributes:
+        growth_rate: new feature maps per layer, *k* in the paper.
+        block_config: layers in each dense block.
+        init_features: feature maps after the stem.
+        bottleneck: whether a layer has a 1x1 convolution before its 3x3 one (DenseNet-B).
+        bn_size: width of that bottleneck in multiples of the growth rate.
+        compression: feature maps kept by a transition, as a fraction (theta; floor).
+        stem: ``imagenet`` (7x7 stride 2, norm, ReLU, max pool), ``cifar`` (3x3 stride 1
+            alone) or ``deep`` (three 3x3 convolutions, the first with stride 2; timm).
+        stem_widths: output channels of the first two convolutions of a deep stem.
+        stem_pool: ``max`` (3x3 stride 2), or ``blur``: max pool with stride 1, then a
+            binomial 3x3 filter with stride 2 and reflected borders (timm's BlurPool2d).
+        transition_pool: ``avg`` (2x2) or ``blur``.
+        stem_ceil, transition_ceil: output size of that pooling rounded up, not down
+            (Caffe's rule, and MXNet's ``pooling_convention: full``).
+        padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
+            which pads even inputs by one more at the bottom and right.
+        transition_relu, final_relu: whether a ReLU follows the norm there.
+        global_pool: ``avg``, ``max``, ``avgmax`` (their mean) or ``catavgmax`` (both, concatenated).
+        num_classes: 0 for a backbone, whose output is the pooled features.
+        in_channels: channels of the input image.
+        eps: added to every variance by the batch norms.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Raises:
+        ValueError: a field has a value no DenseNet has.
+    """
+
+    growth_rate: int = 32
+    block_config: tuple[int, ...] = (6, 12, 24, 16)
+    init_features: int = 64
+    bottleneck: bool = True
+    bn_size: int = 4
+    compression: float = 0.5
+    stem: Stem = "imagenet"
+    stem_widths: tuple[int, ...] = ()
+    stem_pool: StemPool = "max"
+    transition_pool: TransitionPool = "avg"
+    stem_ceil: bool = False
+    transition_ceil: bool = False
+    padding: Padding = "symmetric"
+    transition_relu: bool = True
+    final_relu: bool = True
+    global_pool: GlobalPool = "avg"
+    num_classes: int = 1000
+    in_channels: int = 3
+    eps: float = 1e-5
+    spatial_dims: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "block_config", tuple(self.block_config))
+        object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
+        if self.stem == "deep" and not self.stem_widths:
+            object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
+        for name in ("growth_rate", "init_features", "bn_size", "in_channels"):
+            if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        if not _is_int(self.num_classes) or self.num_classes < 0:
+            raise ValueError(f"num_classes must be 0 or more, not {self.num_classes!r}")
+        if not self.block_config or not all(_is_int(n) and n > 0 for n in self.block_config):
+            raise ValueError(f"block_config needs a positive number of layers for each block, not {self.block_config!r}")
+        if not 0 < self.compression <= 1:
+            raise ValueError(f"compression must be in (0, 1], not {self.compression!r}")
+        if not 0 <= self.eps < 1:
+            raise ValueError(f"eps must be in [0, 1), not {self.eps!r}")
+        if self.spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, not {self.spatial_dims!r}")
+        if self.stem_widths and (self.stem != "deep" or len(self.stem_widths) != 2):
+            raise ValueError("stem_widths are the two inner widths of a deep stem")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if self.spatial_dims == 3 and "blur" in (self.stem_pool, self.transition_pool):
+            raise ValueError("blur pooling is defined for images, not for volumes")
+        if min(w for _, w in self.block_widths()) < 1:
+            raise ValueError("compression leaves a transition without feature maps")
+
+    # -- constructors -------------------------------------------------------------
+
+    @classmethod
+    def named(cls, name: str, **changes: Any) -> DenseNetConfig:
+        """A network of the paper's table 1 (and timm's variants), e.g. ``densenet121``.
+
+        Raises:
+            ValueError: no network has that name.
+        """
+        if name not in NAMED:
+            raise ValueError(f"no DenseNet is named {name!r}; there are {', '.join(NAMED)}")
+        return replace(NAMED[name], **changes)
+
+    @classmethod
+    def cifar(cls, depth: int, growth_rate: int, *, bottleneck: bool = False, num_classes: int = 10) -> DenseNetConfig:
+        """The paper's networks for 32x32 images (section 4.1), by depth L and growth rate k.
+
+        Without ``bottleneck`` it is the basic DenseNet (16 initial feature maps, no
+        compression), with it DenseNet-BC (2k initial feature maps, compression 0.5).
+
+        Raises:
+            ValueError: the depth does not divide into three equal blocks.
+        """
+        layers, rest = divmod(depth - 4, 6 if bottleneck else 3)
+        if rest or layers < 1:
+            raise ValueError(f"depth must be 4 + a multiple of {6 if bottleneck else 3}, not {depth}")
+        return cls(
+            growth_rate=growth_rate,
+            block_config=(layers,) * 3,
+            init_features=2 * growth_rate if bottleneck else 16,
+            bottleneck=bottleneck,
+            compression=0.5 if bottleneck else 1.0,
+            stem="cifar",
+            num_classes=num_classes,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DenseNetConfig:
+        """The inverse of :meth:`to_dict`; absent fields take their defaults.
+
+        Raises:
+            ValueError: an unknown field, or a value no DenseNet has.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    # -- what follows from it ------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
+        for name, config in NAMED.items():
+            if replace(self, num_classes=config.num_classes, in_channels=3, eps=config.eps) == config:
+                return name
+        blocks = "-".join(map(str, self.block_config))
+        if self.stem == "cifar" and len(set(self.block_config)) == 1 and len(self.block_config) == 3:
+            kind = "DenseNet" + ("-" if self.bottleneck or self.compression < 1 else "")
+            kind += ("B" if self.bottleneck else "") + ("C" if self.compression < 1 else "")
+            return f"{kind} (L={self.depth}, k={self.growth_rate})"
+        return f"DenseNet (blocks {blocks}, k={self.growth_rate})"
+
+    @property
+    def depth(self) -> int:
+        """Layers as the paper counts them: convolutions on the longest path, and the classifier."""
+        stem = 3 if self.stem == "deep" else 1
+        return stem + sum(self.block_config) * (2 if self.bottleneck else 1) + len(self.block_config)
+
+    @property
+    def num_features(self) -> int:
+        """Feature maps after the last block."""
+        return self.block_widths()[-1][1]
+
+    @property
+    def classifier_features(self) -> int:
+        """Length of the pooled feature vector, the classifier's input."""
+        return self.num_features * (2 if self.global_pool == "catavgmax" else 1)
+
+    def block_widths(self) -> list[tuple[int, int]]:
+        """For each dense block its input and output feature maps."""
+        widths, features = [], self.init_features
+        for block, layers in enumerate(self.block_config):
+            if block:
+                features = int(features * self.compression)
+            out = features + layers * self.growth_rate
+            widths.append((features, out))
+            features = out
+        return widths
+
+    def modules(self) -> Iterator[Module]:
+        """Every module that owns tensors, in the order the network applies them."""
+
+        def conv(name: str, cin: int, cout: int, size: int, stride: int = 1) -> Module:
+            return Module(name, "conv", (cout, cin, *[size] * self.spatial_dims), stride)
+
+        def norm(name: str, width: int) -> Module:
+            return Module(name, "norm", (width,))
+
+        if self.stem == "deep":
+            widths = (self.in_channels, *self.stem_widths, self.init_features)
+            for i in range(3):
+                yield conv(f"stem.conv{i}", widths[i], widths[i + 1], 3, 2 if i == 0 else 1)
+                yield norm(f"stem.norm{i}", widths[i + 1])
+        elif self.stem == "cifar":
+            yield conv("stem.conv", self.in_channels, self.init_features, 3)
+        else:
+            yield conv("stem.conv", self.in_channels, self.init_features, 7, 2)
+            yield norm("stem.norm", self.init_features)
+        widths_of_blocks = self.block_widths()
+        for b, layers in enumerate(self.block_config):
+            start, end = widths_of_blocks[b]
+            for i in range(layers):
+                layer, width = f"blocks.{b}.layers.{i}", start + i * self.growth_rate
+                yield norm(f"{layer}.norm1", width)
+                if self.bottleneck:
+                    inner = self.bn_size * self.growth_rate
+                    yield conv(f"{layer}.conv1", width, inner, 1)
+                    yield norm(f"{layer}.norm2", inner)
+                    yield conv(f"{layer}.conv2", inner, self.growth_rate, 3)
+                else:
+                    yield conv(f"{layer}.conv1", width, self.growth_rate, 3)
+            if b + 1 < len(self.block_config):
+                yield norm(f"transitions.{b}.norm", end)
+                yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
+        yield norm("norm", self.num_features)
+        if self.num_classes:
+            yield Module("classifier", "linear", (self.num_classes, self.classifier_features))
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor of the library layout, in network order, without counters."""
+        return {name: shape for module in self.modules() for name, shape in module.tensors().items()}
+
+    def parameters(self) -> int:
+        """Number of trainable values (running statistics are not counted)."""
+        return sum(prod(shape) for name, shape in self.tensors().items() if ".running_" not in name)
+
+    def flops(self, size: int | tuple[int, ...] | None = None) -> int:
+        """Cost of one image, counted as mmpretrain's table of models counts it.
+
+        Convolution multiply-adds, 2 per batch-norm element, 1 per ReLU element, 1 per
+        pooling input element; the classifier is not counted.
+
+        Args:
+            size: input height and width in pixels; default 224 (32 for a ``cifar`` stem).
+        """
+        return sum(self._costs(size))
+
+    def macs(self, size: int | tuple[int, ...] | None = None) -> int:
+        """Multiply-adds of convolutions and classifier only, for one image of ``size``."""
+        return self._costs(size)[0] + self.num_classes * self.classifier_features
+
+    def _costs(self, size: int | tuple[int, ...] | None) -> tuple[int, int]:
+        """Multiply-adds of the convolutions; operations of norms, ReLUs and pools."""
+        if size is None:
+            size = 32 if self.stem == "cifar" else 224
+        space = (size,) * self.spatial_dims if isinstance(size, int) else tuple(size)
+        macs = other = 0
+
+        def halve(space: tuple[int, ...], up: bool) -> tuple[int, ...]:
+            return tuple(ceil(n / 2) if up else n // 2 for n in space)
+
+        for module in self.modules():
+            owner, _, leaf = module.name.rpartition(".")
+            if module.kind == "conv":
+                if module.stride == 2:
+                    space = halve(space, up=True)
+                macs += prod(module.shape) * prod(space)
+                if owner.startswith("transitions."):
+                    other += module.shape[0] * prod(space)  # average pooling
+                    space = halve(space, up=self.transition_ceil)
+            elif module.kind == "norm":
+                elements = module.shape[0] * prod(space)
+                silent = (owner.startswith("transitions.") and not self.transition_relu) or (
+                    module.name == "norm" and not self.final_relu
+                )
+                other += elements * (2 if silent else 3)
+                last_of_stem = "norm2" if self.stem == "deep" else "norm"
+                if owner == "stem" and leaf == last_of_stem:
+                    other += elements  # max pooling
+                    space = tuple(n // 2 + 1 for n in space) if self.stem_ceil else halve(space, up=True)
+                if module.name == "norm":
+                    other += elements  # global pooling
+        return macs, other
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "stem": ("imagenet", "cifar", "deep"),
+    "stem_pool": ("max", "blur"),
+    "transition_pool": ("avg", "blur"),
+    "global_pool": ("avg", "max", "avgmax", "catavgmax"),
+    "padding": ("symmetric", "same"),
+}
+
+NAMED: Mapping[str, DenseNetConfig] = {
+    "densenet121": DenseNetConfig(),
+    "densenet169": DenseNetConfig(block_config=(6, 12, 32, 32)),
+    "densenet201": DenseNetConfig(block_config=(6, 12, 48, 32)),
+    "densenet161": DenseNetConfig(growth_rate=48, block_config=(6, 12, 36, 24), init_features=96),
+    "densenet264": DenseNetConfig(block_config=(6, 12, 64, 48)),
+    "densenetblur121d": DenseNetConfig(stem="deep", stem_pool="blur"),
+    "densenet264d": DenseNetConfig(growth_rate=48, block_config=(6, 12, 64, 48), init_features=96, stem="deep"),
+}
+"""121 to 264: table 1 of the paper; the ``d`` networks: timm/models/densenet.py."""

@@ -1,0 +1,276 @@
+"""The PyTorch module.  Its ``state_dict`` is the library layout.
+
+Written to be read beside the paper (arXiv 1608.06993): a layer is the composite
+function H of section 3 (norm, ReLU, convolution; twice with a bottleneck), a block
+concatenates what its layers make, a transition compresses and halves.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from densenet.config import DenseNetConfig
+
+CONVS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAX_POOLS: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVG_POOLS: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+
+
+class DenseNet(nn.Module):
+    """A DenseNet for the given config, with the official initialisation.
+
+    Args:
+        config: the architecture.
+        drop_rate: dropout after each layer's last convolution, while training.
+        memory_efficient: recompute the concatenations and bottlenecks in the backward
+            pass instead of keeping them (arXiv 1707.06990); slower, far less memory.
+
+    Shape:
+        input (N, in_channels, H, W) float; output (N, num_classes) logits, or
+        (N, classifier_features) pooled features where ``num_classes`` is 0.
+    """
+
+    def __init__(self, config: DenseNetConfig, *, drop_rate: float = 0.0, memory_efficient: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = STEMS[config.stem](config)
+        self.blocks = nn.ModuleList()
+        self.transitions = nn.ModuleList()
+        widths = config.block_widths()
+        for b, layers in enumerate(config.block_config):
+            self.blocks.append(_Block(config, widths[b][0], layers, drop_rate, memory_efficient))
+            last = b + 1 == len(widths)
+            # A place holder after the last block keeps forward() one loop that TorchScript can unroll.
+            self.transitions.append(nn.Identity() if last else _Transition(config, widths[b][1], widths[b + 1][0]))
+        self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
+        self.final_relu = config.final_relu
+        self.global_pool: str = config.global_pool
+        self.classifier = nn.Linear(config.classifier_features, config.num_classes) if config.num_classes else nn.Identity()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation, as the paper's code does it (liuzhuang13/DenseNet, models/densenet.lua)."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of a batch of images."""
+        logits: Tensor = self.classifier(self.pool(self.forward_features(x)))
+        return logits
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last feature maps (N, num_features, h, w), after the final norm and ReLU."""
+        x = self.stem(x)
+        for block, transition in zip(self.blocks, self.transitions):
+            x = transition(block(x))
+        x = self.norm(x)
+        return F.relu(x) if self.final_relu else x
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Global pooling: feature maps (N, C, h, w) to vectors (N, classifier_features)."""
+        x = x.flatten(2)
+        if self.global_pool == "avg":
+            return x.mean(2)
+        if self.global_pool == "max":
+            return x.amax(2)
+        if self.global_pool == "avgmax":
+            return 0.5 * (x.mean(2) + x.amax(2))
+        return torch.cat([x.mean(2), x.amax(2)], 1)
+
+    @torch.jit.unused
+    def extract_feat(self, x: Tensor, out_indices: Sequence[int] = (-1,)) -> tuple[Tensor, ...]:
+        """Feature maps of the chosen stages, as mmpretrain's ``DenseNet(out_indices=...)`` returns them.
+
+        A stage is a dense block and what follows it: its transition, or for the last
+        block the final norm and ReLU.  Negative indices count from the end.
+
+        Raises:
+            IndexError: there is no such stage.
+        """
+        stages = len(self.blocks)
+        wanted = []
+        for index in out_indices:
+            if not -stages <= index < stages:
+                raise IndexError(f"stage {index} of a network with {stages} stages")
+            wanted.append(index % stages)
+        outputs = []
+        x = self.stem(x)
+        for stage, (block, transition) in enumerate(zip(self.blocks, self.transitions)):
+            x = transition(block(x))
+            if stage + 1 == stages:
+                x = self.norm(x)
+                x = F.relu(x) if self.final_relu else x
+            if stage in wanted:
+                outputs.append(x)
+        return tuple(outputs)
+
+
+class _CifarStem(nn.Module):
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__()
+        conv = CONVS[config.spatial_dims]
+        self.conv = conv(config.in_channels, config.init_features, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x
+
+
+class _ImageNetStem(nn.Module):
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__()
+        conv, width = CONVS[config.spatial_dims], config.init_features
+        self.same = config.padding == "same"
+        self.conv = conv(config.in_channels, width, 7, stride=2, padding=0 if self.same else 3, bias=False)
+        self.norm = NORMS[config.spatial_dims](width, eps=config.eps)
+        self.pool = _stem_pool(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(pad_same(x, 7) if self.same else x)))
+        # Zeros may pad the max pooling: nothing is below zero after a ReLU.
+        x = self.pool(pad_same(x, 3) if self.same else x)
+        return x
+
+
+class _DeepStem(nn.Module):
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__()
+        conv, norm = CONVS[config.spatial_dims], NORMS[config.spatial_dims]
+        inputs, outputs = (config.in_channels, *config.stem_widths), (*config.stem_widths, config.init_features)
+        self.same = config.padding == "same"
+        self.conv0 = conv(inputs[0], outputs[0], 3, stride=2, padding=0 if self.same else 1, bias=False)
+        self.norm0 = norm(outputs[0], eps=config.eps)
+        self.conv1 = conv(inputs[1], outputs[1], 3, padding=1, bias=False)
+        self.norm1 = norm(outputs[1], eps=config.eps)
+        self.conv2 = conv(inputs[2], outputs[2], 3, padding=1, bias=False)
+        self.norm2 = norm(outputs[2], eps=config.eps)
+        self.pool = _stem_pool(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm0(self.conv0(pad_same(x, 3) if self.same else x)))
+        x = F.relu(self.norm1(self.conv1(x)))
+        x = F.relu(self.norm2(self.conv2(x)))
+        x = self.pool(pad_same(x, 3) if self.same else x)
+        return x
+
+
+STEMS: dict[str, type[nn.Module]] = {"cifar": _CifarStem, "imagenet": _ImageNetStem, "deep": _DeepStem}
+
+
+def _stem_pool(config: DenseNetConfig) -> nn.Module:
+    pool, same = MAX_POOLS[config.spatial_dims], config.padding == "same"
+    if config.stem_pool == "blur":
+        return nn.Sequential(pool(3, stride=1, padding=1), BlurPool2d(config.init_features))
+    layer: nn.Module = pool(3, stride=2, padding=0 if same else 1, ceil_mode=config.stem_ceil)
+    return layer
+
+
+class _Layer(nn.Module):
+    """The composite function H: all earlier feature maps in, ``growth_rate`` new ones out."""
+
+    def __init__(self, config: DenseNetConfig, width: int, drop_rate: float, memory_efficient: bool) -> None:
+        super().__init__()
+        conv, norm = CONVS[config.spatial_dims], NORMS[config.spatial_dims]
+        self.drop_rate = drop_rate
+        self.memory_efficient = memory_efficient
+        growth, inner = config.growth_rate, config.bn_size * config.growth_rate
+        self.norm1 = norm(width, eps=config.eps)
+        if config.bottleneck:
+            self.conv1 = conv(width, inner, 1, bias=False)
+            self.norm2 = norm(inner, eps=config.eps)
+            self.conv2 = conv(inner, growth, 3, padding=1, bias=False)
+        else:
+            self.conv1 = conv(width, growth, 3, padding=1, bias=False)
+
+    def first_half(self, features: list[Tensor]) -> Tensor:
+        x: Tensor = self.conv1(F.relu(self.norm1(torch.cat(features, 1))))
+        return x
+
+    @torch.jit.unused
+    def first_half_recomputed(self, features: list[Tensor]) -> Tensor:
+        def run(*inputs: Tensor) -> Tensor:
+            return self.first_half(list(inputs))
+
+        x: Tensor = checkpoint(run, *features, use_reentrant=False)
+        return x
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        if self.memory_efficient and self.training and not torch.jit.is_scripting():
+            x = self.first_half_recomputed(features)
+        else:
+            x = self.first_half(features)
+        if hasattr(self, "conv2"):  # TorchScript decides this form when it compiles
+            x = self.conv2(F.relu(self.norm2(x)))
+        if self.drop_rate > 0:
+            x = F.dropout(x, p=self.drop_rate, training=self.training)
+        return x
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, config: DenseNetConfig, width: int, layers: int, drop_rate: float, memory_efficient: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            _Layer(config, width + i * config.growth_rate, drop_rate, memory_efficient) for i in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class _Transition(nn.Module):
+    def __init__(self, config: DenseNetConfig, width: int, out: int) -> None:
+        super().__init__()
+        self.norm = NORMS[config.spatial_dims](width, eps=config.eps)
+        self.relu = config.transition_relu
+        self.conv = CONVS[config.spatial_dims](width, out, 1, bias=False)
+        if config.transition_pool == "blur":
+            self.pool = BlurPool2d(out)
+        else:
+            self.pool = AVG_POOLS[config.spatial_dims](2, stride=2, ceil_mode=config.transition_ceil)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        if self.relu:
+            x = F.relu(x)
+        x = self.pool(self.conv(x))
+        return x
+
+
+class BlurPool2d(nn.Module):
+    """Binomial 3x3 filter with stride 2 and reflected borders (timm/layers/blur_pool.py)."""
+
+    kernel: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        row = torch.tensor([0.25, 0.5, 0.25])
+        kernel = (row[:, None] * row[None, :]).expand(width, 1, 3, 3).clone()
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.width)
+
+
+def pad_same(x: Tensor, size: int) -> Tensor:
+    """Zeros around ``x`` as TensorFlow's SAME rule puts them for a window of ``size`` with stride 2."""
+    padding: list[int] = []
+    for i in range(x.dim() - 1, 1, -1):
+        n = x.shape[i]
+        total = max((n + 1) // 2 * 2 - 2 + size - n, 0)
+        padding.append(total // 2)
+        padding.append(total - total // 2)
+    return F.pad(x, padding)
