@@ -1,0 +1,1 @@
+"""Writers: safetensors, torch's .pth, npz, ONNX.  None of them needs torch."""

@@ -1,0 +1,67 @@
+"""Preprocessing inside the graph: from uint8 images of any size to the network's input.
+
+The steps of ``densenet.preprocess`` as ONNX operators: short edge resized (antialiased,
+with torchvision's arithmetic for the long one), centre crop, scale, normalise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from converter.errors import ConverterError
+from converter.exporters.graph import IMAGE, Graph
+from densenet.config import DenseNetConfig
+from densenet.preprocess import Preprocess
+
+MODES = {"bilinear": ("linear", {}), "bicubic": ("cubic", {"cubic_coeff_a": -0.5})}
+
+
+def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Mapping[str, Any]) -> None:
+    """Put preprocessing before the network; the input becomes ``image``, uint8 (N, H, W, C).
+
+    Raises:
+        ConverterError: the network takes no images (volumes), or the images are smaller
+            than this preprocessing can crop without padding.
+    """
+    if config.spatial_dims != 2:
+        raise ConverterError("an image input is for networks of images, not of volumes")
+    steps = Preprocess.from_dict(preprocess) if preprocess else Preprocess()
+    network, first = graph.nodes, graph.input
+    graph.nodes, graph.input = [], IMAGE
+    constants = graph.initializers
+
+    def constant(name: str, value: Any, dtype: Any = np.int64) -> str:
+        constants[f"preprocess.{name}"] = np.asarray(value, dtype)
+        return f"preprocess.{name}"
+
+    x = graph.add("Transpose", (IMAGE,), "preprocess.nchw", perm=[0, 3, 1, 2])
+    if steps.resize is not None:
+        if steps.resize < max(steps.crop):
+            raise ConverterError("this preprocessing pads after resizing, which the graph cannot do")
+        # torchvision: the short edge becomes `resize`, the long one int(resize * long / short).
+        shape = graph.add("Shape", (x,), "preprocess.shape")
+        size = graph.add("Slice", (shape, constant("two", [2]), constant("four", [4])), "preprocess.size")
+        short = graph.add("ReduceMin", (size, constant("axis", [0])), "preprocess.short", keepdims=1)
+        scaled = graph.add("Mul", (size, constant("resize", [steps.resize])), "preprocess.scaled")
+        edges = graph.add("Div", (scaled, short), "preprocess.edges")
+        mode, extra = MODES[steps.interpolation]
+        attributes = {"mode": mode, "antialias": 1, "axes": [2, 3], "coordinate_transformation_mode": "half_pixel"}
+        x = graph.add("Resize", (x, "", "", edges), "preprocess.resized", **attributes, **extra)
+    shape = graph.add("Shape", (x,), "preprocess.shape2")
+    size = graph.add("Slice", (shape, constant("two", [2]), constant("four", [4])), "preprocess.size2")
+    crop = constant("crop", steps.crop)
+    # torchvision: int(round((size - crop) / 2)), which rounds halves to even.
+    margin = graph.add("Cast", (graph.add("Sub", (size, crop), "preprocess.margin"),), "preprocess.margin.f", to=1)
+    half = graph.add("Div", (margin, constant("halves", 2.0, np.float32)), "preprocess.half")
+    start = graph.add("Cast", (graph.add("Round", (half,), "preprocess.rounded"),), "preprocess.start", to=7)
+    end = graph.add("Add", (start, crop), "preprocess.end")
+    x = graph.add("Slice", (x, start, end, constant("axes", [2, 3])), "preprocess.cropped")
+    x = graph.add("Cast", (x,), "preprocess.float", to=1)
+    channels = (1, -1, 1, 1)
+    std, mean = np.array(steps.std, np.float64), np.array(steps.mean, np.float64)
+    x = graph.add("Sub", (x, constant("mean", (255 * mean).reshape(channels), np.float32)), "preprocess.centred")
+    graph.add("Div", (x, constant("std", (255 * std).reshape(channels), np.float32)), first)
+    graph.nodes += network

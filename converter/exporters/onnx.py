@@ -1,0 +1,127 @@
+"""A model as an ONNX file, written from its tensors without tracing anything.
+
+Batch, height and width are dynamic; weights are inside the file; the metadata holds
+the config and the source with its SHA-256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from converter.errors import ConverterError
+from converter.exporters.atomic import replacing
+from converter.exporters.graph import FEATURES, IMAGE, LOGITS, PROBABILITIES, SPACE, Graph, build
+from converter.exporters.passes import PASSES
+from converter.model import Model, tool_version
+
+DEFAULT_OPSET = 17
+LOWEST_OPSET = 11
+IMAGE_OPSET = 18
+TYPES: Mapping[Any, int] = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.uint8): TensorProto.UINT8,
+}
+
+
+def to_onnx(
+    model: Model,
+    *,
+    graph: Literal["fused", "exact"] = "fused",
+    opset: int | None = None,
+    features: bool = False,
+    probabilities: bool = False,
+    image_input: bool = False,
+) -> onnx.ModelProto:
+    """Build the ONNX model.
+
+    Args:
+        model: weights in the library layout.
+        graph: ``exact`` is operator for operator what PyTorch does; ``fused`` applies
+            the rewrites of ``passes.py``, exact in real arithmetic.
+        opset: version of the ONNX operators; default 17 (18 with ``image_input``).
+        features: also give the pooled features, output ``features`` (N, classifier_features).
+        probabilities: also give the softmax of the logits, output ``probabilities``.
+        image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
+            normalise it inside the graph.
+
+    Raises:
+        ConverterError: an opset that cannot express the graph, or no such output.
+    """
+    opset = opset or (IMAGE_OPSET if image_input else DEFAULT_OPSET)
+    newest = onnx.defs.onnx_opset_version()
+    if not LOWEST_OPSET <= opset <= newest:
+        raise ConverterError(f"opset {opset} cannot be written; choose from {LOWEST_OPSET} to {newest}")
+    if image_input and opset < IMAGE_OPSET:
+        raise ConverterError(f"resizing images inside the graph needs opset {IMAGE_OPSET} or newer, not {opset}")
+    config = model.config
+    if probabilities and not config.num_classes:
+        raise ConverterError("a model without a classifier has no probabilities")
+    built = build(config, model.tensors)
+    if graph == "fused":
+        for rewrite in PASSES.values():
+            rewrite(built)
+    elif graph != "exact":
+        raise ConverterError(f"no graph is called {graph!r}; there are fused and exact")
+    if features and FEATURES not in built.outputs:
+        built.outputs.append(FEATURES)
+    if probabilities:
+        built.outputs.append(built.add("Softmax", (LOGITS,), PROBABILITIES, axis=1))
+    if image_input:
+        from converter.exporters.image_input import add_image_input  # noqa: PLC0415 (Pillow, for few)
+
+        add_image_input(built, config, model.preprocess)
+    return _proto(built, model, graph, opset)
+
+
+def export_model(model: Model, target: Path, **options: Any) -> onnx.ModelProto:
+    """Build the ONNX model and write it; ``options`` as for :func:`to_onnx`.
+
+    Raises:
+        CannotWrite: the target cannot be written; it is then as it was before.
+    """
+    proto = to_onnx(model, **options)
+    with replacing(target) as file:
+        file.write(proto.SerializeToString())
+    return proto
+
+
+def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto:
+    helper, config = onnx.helper, model.config
+    space = SPACE[config.spatial_dims]
+    if graph.input == IMAGE:
+        shape: list[Any] = ["batch_size", *space, config.in_channels]
+    else:
+        shape = ["batch_size", config.in_channels, *space]
+    input_type = TensorProto.UINT8 if graph.input == IMAGE else TensorProto.FLOAT
+    widths = {FEATURES: config.classifier_features}
+    nodes = [helper.make_node(n.op, list(n.inputs), [n.output], name=n.output, **n.attributes) for n in graph.nodes]
+    proto = helper.make_graph(
+        nodes,
+        config.name,
+        [helper.make_tensor_value_info(graph.input, input_type, shape)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch_size", widths.get(name, config.num_classes)])
+            for name in graph.outputs
+        ],
+        [
+            TensorProto(name=name, dims=array.shape, data_type=TYPES[array.dtype], raw_data=array.tobytes())
+            for name, array in graph.initializers.items()
+        ],
+    )
+    imports = [helper.make_opsetid("", opset)]
+    result = helper.make_model(
+        proto,
+        opset_imports=imports,
+        ir_version=helper.find_min_ir_version_for(imports),
+        producer_name="densenet-converter",
+        producer_version=tool_version(),
+    )
+    helper.set_model_props(result, {**model.metadata(), "densenet.graph": kind})
+    return result

@@ -1,0 +1,73 @@
+"""Rewrites that are exact in real arithmetic and make the graph cheaper.
+
+Each takes a graph and changes it in place; each can be used, and is tested, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from converter.exporters.graph import Graph, Node
+
+
+def fold_norms(graph: Graph) -> None:
+    """A batch norm that follows a convolution becomes part of it.
+
+    ``gamma * (w*x - mean) / sqrt(var + eps) + beta`` is a convolution with scaled weights
+    and a bias (computed in float64).  Folded constants get names of their own
+    (``stem.conv+norm.weight``): they are not what the plain name promises.
+    """
+    consumers, makers = graph.consumers(), {node.output: node for node in graph.nodes}
+    result: list[Node] = []
+    for node in graph.nodes:
+        conv = makers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
+        if conv is None or conv.op != "Conv" or len(consumers[conv.output]) > 1 or len(conv.inputs) > 2:
+            result.append(node)
+            continue
+        weight, gamma, beta, mean, variance = (
+            graph.initializers[name].astype(np.float64) for name in (conv.inputs[1], *node.inputs[1:])
+        )
+        scale = gamma / np.sqrt(variance + node.attributes["epsilon"])
+        folded = f"{conv.output}+{node.output.rpartition('.')[2]}"
+        broadcast = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        graph.initializers[f"{folded}.weight"] = (weight * broadcast).astype(np.float32)
+        graph.initializers[f"{folded}.bias"] = (beta - mean * scale).astype(np.float32)
+        inputs = (conv.inputs[0], f"{folded}.weight", f"{folded}.bias")
+        result[result.index(conv)] = Node("Conv", inputs, node.output, conv.attributes)
+    graph.nodes = result
+    graph.prune()
+
+
+def pool_before_transition(graph: Graph) -> None:
+    """Pool first, then apply a transition's 1x1 convolution: a quarter of the multiplications.
+
+    Both are linear and the convolution mixes no positions, so they commute.
+    """
+    nodes = graph.nodes
+    for i, (conv, pool) in enumerate(zip(nodes, nodes[1:])):
+        pointwise = conv.op == "Conv" and set(conv.attributes["kernel_shape"]) == {1}
+        if pointwise and pool.op == "AveragePool" and pool.inputs == (conv.output,):
+            nodes[i] = replace(pool, inputs=conv.inputs[:1], output=pool.output + "ed")
+            nodes[i + 1] = replace(conv, inputs=(pool.output + "ed", *conv.inputs[1:]), output=pool.output)
+
+
+def relu_after_max_pool(graph: Graph) -> None:
+    """Take the maximum first, then rectify a quarter of the elements: both are monotonic."""
+    nodes = graph.nodes
+    for i, (relu, pool) in enumerate(zip(nodes, nodes[1:])):
+        if relu.op == "Relu" and pool.op == "MaxPool" and pool.inputs == (relu.output,):
+            nodes[i] = replace(pool, inputs=relu.inputs, output=pool.output + "ed")
+            nodes[i + 1] = replace(relu, inputs=(pool.output + "ed",), output=pool.output)
+
+
+Pass = Callable[[Graph], None]
+
+PASSES: Mapping[str, Pass] = {
+    "fold_norms": fold_norms,
+    "pool_before_transition": pool_before_transition,
+    "relu_after_max_pool": relu_after_max_pool,
+}
+"""What the ``fused`` graph applies, in this order."""

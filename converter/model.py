@@ -1,0 +1,97 @@
+"""A DenseNet's weights in the library layout, still unread, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from converter.checkpoint import Tensor
+from converter.evidence import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, SOURCE_KEY, TOOL_KEY
+from densenet.config import DenseNetConfig
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from.
+
+    Attributes:
+        name: file name, URL or zoo name, as given.
+        sha256: of the file; for several files, of the list of their hashes and names.
+        format, layout: as recognised.
+        inside: where in the file's tree the weights were, ``state_dict`` say.
+        prefix: what stood before every name.
+    """
+
+    name: str
+    sha256: str
+    format: str
+    layout: str
+    inside: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A DenseNet in the library layout.
+
+    Attributes:
+        config: the architecture.
+        tensors: by library name, in network order, read on demand.
+        source: where they come from.
+        dropped: source keys that are no part of the network, and why.
+        notes: what had to be assumed or was changed, for people.
+        preprocess: what images go through, where the source says so.
+        labels: class names, where the source says so.
+    """
+
+    config: DenseNetConfig
+    tensors: Mapping[str, Tensor]
+    source: Source
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+    def metadata(self) -> dict[str, str]:
+        """Everything about this model as text, for the artifact's own metadata."""
+        result = {
+            CONFIG_KEY: to_json(self.config.to_dict()),
+            SOURCE_KEY: to_json(asdict(self.source)),
+            TOOL_KEY: f"densenet-converter {tool_version()}",
+        }
+        if self.preprocess:
+            result[PREPROCESS_KEY] = to_json(self.preprocess)
+        if self.labels:
+            result[LABELS_KEY] = to_json(self.labels)
+        return result
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON, keys in the order given."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def tool_version() -> str:
+    """Version of the installed package."""
+    try:
+        return version("densenet-converter")
+    except PackageNotFoundError:
+        return "0"
+
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """SHA-256 of a file; of several, of the lines ``<sha256>  <name>`` in order."""
+    paths = list(files)
+    digests = []
+    for path in paths:
+        with path.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(paths) == 1:
+        return digests[0]
+    lines = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, paths))
+    return hashlib.sha256(lines.encode()).hexdigest()
