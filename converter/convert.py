@@ -10,14 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.arrange import arrange
 from converter.checkpoint import Checkpoint, Tensor
 from converter.errors import CannotExpress, ConverterError, NotADenseNet
 from converter.evidence import labels_of, preprocess_of, settle
 from converter.exporters.npz import write_npz
 from converter.exporters.safetensors import write_safetensors
 from converter.exporters.torch_zip import write_torch
+from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
-from converter.layouts import layout_named
+from converter.layouts import STRUCTURES, layout_named
 from converter.layouts.layout import Layout, Leaf
 from converter.model import Model, Source, sha256_of
 from converter.recognise import Candidate, recognise
@@ -100,12 +102,19 @@ def read(
     """
     if layout is not None:
         layout_named(layout)
+    for reader in STRUCTURES:
+        structure = reader(checkpoint)
+        if structure is not None:
+            candidate = arrange(structure, str(checkpoint.path))
+            return candidate, [candidate]
     found = groups(checkpoint.tree)
     if weights is not None:
         named = [group for group in found if group.path == weights]
         if not named:
             have = ", ".join(group.path or "''" for group in found)
-            raise ConverterError(f"{checkpoint.path}: no weights at {weights!r}; there are some at {have or 'no place'}")
+            raise ConverterError(
+                f"{checkpoint.path}: no weights at {weights!r}; there are some at {have or 'no place'}"
+            )
         found = named
     return recognise(found, layout=layout, drop=drop, where=str(checkpoint.path))
 
@@ -128,6 +137,9 @@ def model_of(
         parts = [candidate.group.tensors[key] for key in keys]
         tensors[tensor_name] = _reorder(_join(leaf, parts), tensor_name, config, candidate.layout, inverse=False)
     _check_statistics(tensors, candidate, checkpoint)
+    if any(name.endswith(".bias") and "conv" in name for name in tensors):
+        tensors = fold_conv_biases(config, tensors)
+        notes.append("the biases of convolutions are folded into the means of the norms behind them")
     source = Source(
         name,
         sha256_of(checkpoint.files),

@@ -95,7 +95,9 @@ def recognise(
     chosen = next((c for c in best if _signed(c)), best[0])
     others = [c for c in fitting if c.group is not first]
     if others:
-        chosen = replace(chosen, notes=(*chosen.notes, f"another set of weights is in {others[0].group.path or 'the file'}"))
+        chosen = replace(
+            chosen, notes=(*chosen.notes, f"another set of weights is in {others[0].group.path or 'the file'}")
+        )
     return chosen, tried
 
 
@@ -122,9 +124,7 @@ def _prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
     return [prefix for prefix in prefixes if not prefix or not prefix[-1].isalnum()][:MAX_BLOCKS]
 
 
-def _fit(
-    layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, drop: tuple[str, ...]
-) -> Candidate:
+def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, drop: tuple[str, ...]) -> Candidate:
     parts: dict[str, dict[int, str]] = {}
     rest: dict[str, Tensor] = {}
     dropped: dict[str, str] = {}
@@ -261,7 +261,9 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
         raise NotADenseNet("more blocks or layers than any DenseNet has")
 
     def first(*endings: str) -> tuple[int, ...]:
-        return next((s for n, s in shapes.items() if n.startswith("blocks.") and n.endswith(endings) and len(s) > 2), ())
+        return next(
+            (s for n, s in shapes.items() if n.startswith("blocks.") and n.endswith(endings) and len(s) > 2), ()
+        )
 
     conv1, conv2 = first("conv1.weight"), first("conv2.weight")
     bottleneck = bool(conv2) or any(name.endswith("norm2.weight") for name in shapes)
@@ -324,7 +326,9 @@ def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str) ->
     at = f"{where}: " if where else ""
     if not groups:
         return NotADenseNet(f"{at}holds no named tensors to speak of; not a DenseNet checkpoint")
-    near = max(tried, key=lambda c: (c.config is not None, c.accounted - len(c.missing), -len(c.unexpected)), default=None)
+    near = max(
+        tried, key=lambda c: (c.config is not None, c.accounted - len(c.missing), -len(c.unexpected)), default=None
+    )
     if near is None or not near.used:
         names = _some([key for key in groups[0].tensors if not key.endswith(COUNTER)])
         return NotADenseNet(f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names})")

@@ -106,7 +106,9 @@ class DenseNetConfig:
         if not _is_int(self.num_classes) or self.num_classes < 0:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes!r}")
         if not self.block_config or not all(_is_int(n) and n > 0 for n in self.block_config):
-            raise ValueError(f"block_config needs a positive number of layers for each block, not {self.block_config!r}")
+            raise ValueError(
+                f"block_config needs a positive number of layers for each block, not {self.block_config!r}"
+            )
         if not 0 < self.compression <= 1:
             raise ValueError(f"compression must be in (0, 1], not {self.compression!r}")
         if not 0 <= self.eps < 1:

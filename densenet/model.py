@@ -50,7 +50,9 @@ class DenseNet(nn.Module):
         self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
         self.final_relu = config.final_relu
         self.global_pool: str = config.global_pool
-        self.classifier = nn.Linear(config.classifier_features, config.num_classes) if config.num_classes else nn.Identity()
+        self.classifier = (
+            nn.Linear(config.classifier_features, config.num_classes) if config.num_classes else nn.Identity()
+        )
         self._initialise()
 
     def _initialise(self) -> None:

@@ -99,7 +99,9 @@ class _Builder:
 
     def constant(self, name: str) -> str:
         if name not in self.graph.initializers:
-            self.graph.initializers[name] = np.ascontiguousarray(self.tensors[name].read().astype(np.float32, copy=False))
+            self.graph.initializers[name] = np.ascontiguousarray(
+                self.tensors[name].read().astype(np.float32, copy=False)
+            )
         return name
 
     def conv(self, x: str, name: str, stride: int = 1, *, same: bool = False) -> str:

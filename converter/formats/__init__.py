@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +9,22 @@ from pathlib import Path
 from converter.checkpoint import Checkpoint
 from converter.errors import UnreadableFile
 from converter.formats import npz, safetensors, torch_legacy, torch_tar, torch_zip
-from converter.formats.sharded import open_sharded
+from converter.formats.sharded import is_index, open_sharded
 from converter.formats.zips import Zip
 
-ZIPS: tuple[tuple[Callable[[Zip], bool], Callable[[Path], Checkpoint]], ...] = (
+Opener = Callable[[Path], Checkpoint]
+
+FOLDERS: tuple[tuple[Callable[[Path], bool], Opener], ...] = ()
+"""Formats that are folders."""
+
+FILES: tuple[tuple[Callable[[Path, bytes], bool], Opener], ...] = (
+    (torch_legacy.matches, torch_legacy.open_legacy),
+    (torch_tar.matches, torch_tar.open_tar),
+    (safetensors.matches, safetensors.open_safetensors),
+)
+"""Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
+
+ZIPS: tuple[tuple[Callable[[Zip], bool], Opener], ...] = (
     (torch_zip.matches, torch_zip.open_zip),
     (npz.matches, npz.open_npz),
 )
@@ -32,37 +42,36 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise UnreadableFile(f"{path}: is a folder, not a checkpoint; name the file in it")
-        if not stat.S_ISREG(mode):
-            raise UnreadableFile(f"{path}: is not a regular file")
-        with path.open("rb") as file:
-            head = file.read(512)
-        size = path.stat().st_size
-        return _open(path, head, size)
+        return _open(path)
     except FileNotFoundError as error:
         raise UnreadableFile(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _open(path: Path, head: bytes, size: int) -> Checkpoint:
-    if not size:
+def _open(path: Path) -> Checkpoint:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        for in_folder, opener in FOLDERS:
+            if in_folder(path):
+                return opener(path)
+        raise UnreadableFile(f"{path}: is a folder, not a checkpoint; name the file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableFile(f"{path}: is not a regular file")
+    if not status.st_size:
         raise UnreadableFile(f"{path}: is empty")
+    with path.open("rb") as file:
+        head = file.read(512)
     if head.startswith(b"PK"):
         archive = Zip(path)
-        for matches, opener in ZIPS:
-            if matches(archive):
+        for in_zip, opener in ZIPS:
+            if in_zip(archive):
                 return opener(path)
         raise UnreadableFile(f"{path}: a zip without tensors; known formats: {KNOWN}")
-    if torch_legacy.matches(head):
-        return torch_legacy.open_legacy(path)
-    if torch_tar.matches(path, head):
-        return torch_tar.open_tar(path)
-    if safetensors.matches(head, size):
-        return safetensors.open_safetensors(path)
-    if head.lstrip().startswith(b"{") and path.suffix == ".json":
+    for in_file, opener in FILES:
+        if in_file(path, head):
+            return opener(path)
+    if is_index(path, head):
         return open_sharded(path, open_checkpoint)
     if head.startswith(b"version https://git-lfs"):
         raise UnreadableFile(f"{path}: a Git LFS pointer, not the file itself; run git lfs pull")

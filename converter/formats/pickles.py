@@ -268,7 +268,9 @@ class Pickle:
                 case 0x50:  # PERSID
                     stack.append(self._persistent(self._line().decode()))
                 case _:
-                    raise UnreadableFile(f"{self.where}: not a pickle we know (opcode {op:#04x} at byte {self.end - 1})")
+                    raise UnreadableFile(
+                        f"{self.where}: not a pickle we know (opcode {op:#04x} at byte {self.end - 1})"
+                    )
 
     def _global(self, module: str, name: str) -> Global:
         result = Global(module, name)

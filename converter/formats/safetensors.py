@@ -38,7 +38,7 @@ DTYPES: dict[str, Any] = {
 }
 
 
-def matches(head: bytes, size: int) -> bool:
+def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like safetensors: a plausible header length, then ``{``."""
     if len(head) < 9 or head[8:9] != b"{":
         return False

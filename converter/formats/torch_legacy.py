@@ -24,7 +24,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 
 
-def matches(head: bytes) -> bool:
+def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins with torch's magic number (a pickled long, in binary or in text)."""
     return MAGIC_BYTES in head[:16] or head.startswith(f"L{MAGIC}L".encode())
 

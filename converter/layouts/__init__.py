@@ -5,6 +5,7 @@ from __future__ import annotations
 from converter.errors import ConverterError
 from converter.layouts import library, mmpretrain, timm, torchvision
 from converter.layouts.layout import Layout
+from converter.layouts.parts import StructureReader
 
 LAYOUTS: tuple[Layout, ...] = (
     library.LIBRARY,
@@ -16,6 +17,9 @@ LAYOUTS: tuple[Layout, ...] = (
     mmpretrain.BACKBONE,
 )
 """Of layouts that account for the same tensors the earlier wins, unless a signature speaks for a later one."""
+
+STRUCTURES: tuple[StructureReader, ...] = ()
+"""Readers of files whose names do not tell; each knows its own kind of tree and leaves others alone."""
 
 
 def layout_named(name: str) -> Layout:

@@ -76,6 +76,7 @@ class Leaf:
 
 TORCH_LEAVES: Mapping[str, Leaf] = {
     "conv.weight": Leaf((".weight",)),
+    "conv.bias": Leaf((".bias",), optional=True),
     **{f"norm.{leaf}": Leaf((f".{leaf}",)) for leaf in NORM_TENSORS},
     f"norm.{COUNTER}": Leaf((f".{COUNTER}",), optional=True),
     "linear.weight": Leaf((".weight",)),
@@ -153,7 +154,9 @@ class Layout:
             template = self.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
             for n in (1, 2) if "{n" in template else (2,):  # b = 0 is the last block or not
                 name = fill(template, {"b": 0, "l": 0, "n": n, "t": 0, "L": 1})
-                result += [name + n for k, f in self.leaves.items() if k.startswith(kind) and not f.optional for n in f.names]
+                result += [
+                    name + n for k, f in self.leaves.items() if k.startswith(kind) and not f.optional for n in f.names
+                ]
         return tuple(dict.fromkeys(result))
 
     def match(self, key: str, blocks: int, deep: bool) -> tuple[str, int] | None:
@@ -165,7 +168,9 @@ class Layout:
             found = pattern.fullmatch(key)
             if found:
                 tensor, part = names[found["leaf"]]
-                groups = {k: int(v) + _shift(self.modules[template], k) for k, v in found.groupdict().items() if k != "leaf"}
+                groups = {
+                    k: int(v) + _shift(self.modules[template], k) for k, v in found.groupdict().items() if k != "leaf"
+                }
                 return f"{fill(template, groups)}.{tensor}", part
         return None
 
