@@ -84,7 +84,7 @@ def load(
     place = resolve(source)
     checkpoint = open_checkpoint(place.path)
     candidate, _ = read(checkpoint, layout=layout, weights=weights, drop=drop)
-    return model_of(checkpoint, candidate, place.name, settings or {}, place.preprocess, place.labels)
+    return model_of(checkpoint, candidate, place.name, {**place.settings, **(settings or {})}, place.preprocess)
 
 
 def read(
@@ -123,9 +123,8 @@ def model_of(
     checkpoint: Checkpoint,
     candidate: Candidate,
     name: str,
-    settings: Mapping[str, Any],
+    settings: dict[str, Any],
     preprocess: Mapping[str, Any] | None = None,
-    labels: Iterable[str] = (),
 ) -> Model:
     """A recognised checkpoint as a model in the library layout."""
     try:
@@ -155,7 +154,7 @@ def model_of(
         candidate.dropped,
         tuple(notes),
         preprocess_of(checkpoint) or preprocess or {},
-        tuple(labels_of(checkpoint, config.num_classes) or labels),
+        tuple(labels_of(checkpoint, config.num_classes)),
     )
 
 

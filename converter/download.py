@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from email.message import Message
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -36,7 +35,7 @@ BAR_AFTER = 1.0
 """Seconds after which a progress bar is shown."""
 
 
-class _Interrupted(Exception):
+class _BrokenOffError(Exception):
     """The connection broke; another try can go on from there."""
 
 
@@ -99,19 +98,27 @@ def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None
             raise Unavailable(f"{name}: {state}, and offline mode is on; unset DENSENET_OFFLINE and HF_HUB_OFFLINE")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked_part(target, name) as (part, file):
-            # Another process may have finished it while this one waited.
-            if not _is_good(target, sha256_prefix):
-                _download(url, file, Path(f"{part}.tag"), name, sha256_prefix is not None, progress)
-                file.flush()
-                os.fsync(file.fileno())
-                found = _sha256(part) if sha256_prefix else ""
-                if sha256_prefix and not found.startswith(sha256_prefix):
-                    raise _remove(part, url, sha256_prefix, found)
-                os.replace(part, target)
-            _forget(part)
+            if _is_good(target, sha256_prefix):
+                _forget(part)  # another process has finished it while this one waited
+                return target
+            tag = Path(f"{part}.tag")
+            _download(url, file, tag, name=name, hash_known=sha256_prefix is not None, progress=progress)
+            file.flush()
+            os.fsync(file.fileno())
+            found = _sha256(part) if sha256_prefix else ""
+            if sha256_prefix and not found.startswith(sha256_prefix):
+                _forget(part)
+                raise UnreadableFile(
+                    f"{url}: SHA-256 starts with {found[: len(sha256_prefix)]}, expected {sha256_prefix}; the file is "
+                    "removed, run again, and if that does not help the file at that address has changed"
+                )
+            tag.unlink(missing_ok=True)
+            if sys.platform == "win32":
+                file.close()  # open files cannot be renamed there
+            part.replace(target)
     except OSError as error:
         what = error.strerror or str(error)
-        raise CannotWrite(f"{target}: {what}; free space there, or set DENSENET_HOME to another folder") from error
+        raise CannotWrite(f"{target}: {what}; make room there, or set DENSENET_HOME to another folder") from error
     return target
 
 
@@ -125,18 +132,9 @@ def _sha256(path: Path) -> str:
 
 
 def _forget(part: Path) -> None:
-    """Leaves nothing of a download but the finished file."""
+    """Removes an incomplete file; only for who holds its lock."""
     part.unlink(missing_ok=True)
     Path(f"{part}.tag").unlink(missing_ok=True)
-
-
-def _remove(part: Path, url: str, expected: str, found: str) -> UnreadableFile:
-    """The error of a file with the wrong hash, after removing it."""
-    _forget(part)
-    return UnreadableFile(
-        f"{url}: SHA-256 starts with {found[: len(expected)]}, expected {expected}; the file is removed, "
-        "run again, and if it stays so the file at that address has changed"
-    )
 
 
 @contextmanager
@@ -153,10 +151,21 @@ def _locked_part(target: Path, name: str) -> Iterator[tuple[Path, BinaryIO]]:
         with part.open("ab") as file:
             _lock(file, name)
             # Whoever held the lock may have renamed or removed what this process had opened.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(part.stat(), os.fstat(file.fileno())):
-                    yield part, file
-                    return
+            if not _is_at(part, file):
+                continue
+            try:
+                yield part, file
+            finally:
+                file.flush()
+                if _is_at(part, file) and not part.stat().st_size:
+                    _forget(part)  # nothing arrived
+            return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False
 
 
 def _lock(file: BinaryIO, name: str) -> None:
@@ -170,24 +179,26 @@ def _lock(file: BinaryIO, name: str) -> None:
         return  # a file system without locks: the hash still protects what is used
 
 
-def _download(url: str, file: BinaryIO, tag: Path, name: str, hash_known: bool, progress: bool) -> None:
+def _download(url: str, file: BinaryIO, tag: Path, *, name: str, hash_known: bool, progress: bool) -> None:
     """Completes the open incomplete file."""
     for attempt in range(1, TRIES + 1):
         try:
             validator = tag.read_text(encoding="ascii", errors="replace").strip() if tag.exists() else ""
-            if not validator and not hash_known:
-                file.truncate(0)  # nothing would tell the rest of another version from the rest of this one
-            with _open(url, os.fstat(file.fileno()).st_size, validator) as response:
-                start, total = _place(response, os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            if size and not validator and not hash_known:
+                size = file.truncate(0)  # nothing would tell the rest of another version from the rest of this one
+            with _open(url, size, validator) as response:
+                start, total = _place(response, size)
                 if start == 0:
-                    file.truncate(0)
+                    if size:
+                        file.truncate(0)
                     validator = _validator(response)
                     tag.write_text(validator, encoding="ascii", errors="replace")
-                done = _copy(response, file, start, total, name, progress)
+                done = _copy(response, file, start, total, bar=name if progress else None)
             if total is not None and done < total:
-                raise _Interrupted(f"{done} of {total} bytes arrived")
+                raise _BrokenOffError(f"{done} of {total} bytes arrived")
             return
-        except _Interrupted as error:
+        except _BrokenOffError as error:
             file.flush()
             size = os.fstat(file.fileno()).st_size
             if attempt == TRIES:
@@ -217,7 +228,7 @@ def _open(url: str, size: int, validator: str) -> http.client.HTTPResponse:
         raise Unavailable(f"{url}: {_advice(error)}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError | ConnectionResetError):
-            raise _Interrupted(_reason(error.reason)) from error
+            raise _BrokenOffError(_reason(error.reason)) from error
         raise Unavailable(
             f"{url}: cannot reach {host} ({_reason(error.reason)}); check the network, "
             "or download the file elsewhere and give its path"
@@ -225,14 +236,20 @@ def _open(url: str, size: int, validator: str) -> http.client.HTTPResponse:
     except http.client.InvalidURL as error:
         raise Unavailable(f"{url}: not a valid address ({error})") from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(_reason(error)) from error
+        raise _BrokenOffError(_reason(error)) from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https only, and never from https back to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message[str, str], newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and not (scheme == "http" and req.type == "http"):
@@ -265,26 +282,28 @@ def _validator(response: http.client.HTTPResponse) -> str:
 def _place(response: http.client.HTTPResponse, size: int) -> tuple[int, int | None]:
     """Where the answer's first byte belongs (0 or ``size``), and the length of the whole file if known."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        match = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not match or int(match[1]) != size:
             raise Unavailable(f"{response.url}: the server answers with another part than asked for; try again later")
-        return size, None if match[2] == "*" else int(match[2])
-    return 0, response.length
+        start = size
+    else:
+        start = 0
+    return start, None if response.length is None else start + response.length
 
 
-def _copy(
-    response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, name: str, progress: bool
-) -> int:
-    """Appends the answer to the file; returns how long the file is now, complete or not."""
-    visible = progress and sys.stderr.isatty()
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, *, bar: str | None) -> int:
+    """Appends the answer to the file; returns how long the file is now, complete or not.
+
+    ``bar`` is the progress bar's text, None for no bar.
+    """
     started = time.monotonic()
     advance: Any = None
     with ExitStack() as stack:
         while chunk := _read(response):
             file.write(chunk)
             done += len(chunk)
-            if visible and advance is None and time.monotonic() - started > BAR_AFTER:
-                advance = stack.enter_context(_bar(name, total))
+            if bar and advance is None and sys.stderr.isatty() and time.monotonic() - started > BAR_AFTER:
+                advance = stack.enter_context(_bar(bar, total))
             if advance is not None:
                 advance(done)
     file.flush()
@@ -295,7 +314,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read1(CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(_reason(error)) from error
+        raise _BrokenOffError(_reason(error)) from error
 
 
 @contextmanager

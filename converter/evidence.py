@@ -28,10 +28,12 @@ SOURCE_KEY = "densenet.source"
 PREPROCESS_KEY = "densenet.preprocess"
 LABELS_KEY = "densenet.labels"
 TOOL_KEY = "densenet.tool"
+SETTINGS_KEY = "settings"
+"""What a format reader found beside the tensors: config fields, as JSON."""
 
 
 def settle(
-    candidate: Candidate, checkpoint: Checkpoint, settings: Mapping[str, Any]
+    candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any]
 ) -> tuple[DenseNetConfig, list[str]]:
     """The config with everything the file and the user say applied; and what had to be assumed.
 
@@ -43,7 +45,10 @@ def settle(
     assert config is not None
     own = _own(checkpoint)
     said = {**_metadata(candidate), **_sidecar(checkpoint, config), **_attributes(candidate, config)}
-    said |= {name: own[name] for name in SETTINGS if name in own} | settings
+    stated = _json(checkpoint.metadata.get(SETTINGS_KEY, ""))
+    for values in (stated if isinstance(stated, dict) else {}, own):
+        said |= {name: values[name] for name in SETTINGS if name in values}
+    said |= settings
     if config.stem == "deep" and "stem_pool" not in said:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:

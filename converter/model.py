@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from converter.checkpoint import Tensor
 from converter.evidence import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, SOURCE_KEY, TOOL_KEY
+from converter.version import __version__
 from densenet.config import DenseNetConfig
 
 
@@ -62,7 +62,7 @@ class Model:
         result = {
             CONFIG_KEY: to_json(self.config.to_dict()),
             SOURCE_KEY: to_json(asdict(self.source)),
-            TOOL_KEY: f"densenet-converter {tool_version()}",
+            TOOL_KEY: f"densenet-converter {__version__}",
         }
         if self.preprocess:
             result[PREPROCESS_KEY] = to_json(self.preprocess)
@@ -74,14 +74,6 @@ class Model:
 def to_json(value: Any) -> str:
     """Compact JSON, keys in the order given."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def tool_version() -> str:
-    """Version of the installed package."""
-    try:
-        return version("densenet-converter")
-    except PackageNotFoundError:
-        return "0"
 
 
 def sha256_of(files: Iterable[Path]) -> str:

@@ -7,7 +7,6 @@ or as dropped for a stated reason; anything else is an error that lists the keys
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -63,7 +62,9 @@ class Candidate:
         return "; ".join(parts)
 
     def _nearest(self) -> str:
-        close = difflib.get_close_matches(self.missing[0], self.unexpected, 1, 0.6)
+        from difflib import get_close_matches  # noqa: PLC0415 (for errors only)
+
+        close = get_close_matches(self.missing[0], self.unexpected, 1, 0.6)
         return f" (nearest: {close[0]})" if close else ""
 
 

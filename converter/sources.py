@@ -12,12 +12,19 @@ from converter.errors import UnreadableFile
 
 @dataclass(frozen=True)
 class Place:
-    """A local file and what its origin says about it."""
+    """A local file and what its origin says about it.
+
+    Attributes:
+        path: the file.
+        name: the source as people know it: file name, URL, zoo name.
+        preprocess: what images go through, where the origin says so.
+        settings: config fields the origin states and no tensor shows.
+    """
 
     path: Path
     name: str
     preprocess: Mapping[str, Any] = field(default_factory=dict)
-    labels: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def resolve(source: str | Path) -> Place:
@@ -29,14 +36,25 @@ def resolve(source: str | Path) -> Place:
     """
     text = str(source)
     if text.startswith(("http://", "https://")):
-        from converter.download import fetch  # noqa: PLC0415
+        from converter.download import fetch  # noqa: PLC0415 (urllib and ssl, for few)
 
         return Place(fetch(text), text)
     path = Path(source)
-    if path.exists() or path.suffix or path.parent != Path():
+    if path.exists():
         return Place(path, path.name)
     return _from_zoo(text)
 
 
 def _from_zoo(name: str) -> Place:
-    raise UnreadableFile(f"{name}: no such file")
+    from densenet.zoo import zoo_model  # noqa: PLC0415 (Pillow, for few)
+
+    try:
+        model = zoo_model(name)
+    except ValueError as error:
+        looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
+        raise UnreadableFile(f"{name}: no such file" + ("" if looks_like_path else f", and {error}")) from error
+    from converter.download import fetch  # noqa: PLC0415
+
+    path = fetch(model.url, sha256_prefix=model.sha256_prefix, name=model.name)
+    settings = {"stem_pool": model.config.stem_pool, "transition_pool": model.config.transition_pool}
+    return Place(path, model.name, model.preprocess.to_dict(), settings)

@@ -50,7 +50,7 @@ class Group:
 
 def groups(tree: Any) -> list[Group]:
     """Every group of tensors in a tree, the one to prefer first."""
-    found = list(_groups(tree, "", MAX_DEPTH))
+    found = list(_groups(tree, "", MAX_DEPTH, set()))
     return sorted(found, key=_rank)
 
 
@@ -61,7 +61,10 @@ def _rank(group: Group) -> int:
     return 2 if last in SECOND_CHOICE else 1
 
 
-def _groups(node: Any, path: str, depth: int) -> Iterator[Group]:
+def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]:
+    if id(node) in seen:  # a pickle can hold the same object a million times
+        return
+    seen.add(id(node))
     if isinstance(node, Record):
         group = _module_group(node, path)
         if len(group.tensors) >= MIN_TENSORS:
@@ -76,7 +79,7 @@ def _groups(node: Any, path: str, depth: int) -> Iterator[Group]:
     if depth:
         for name, child in child_items(node):
             if name not in SKIPPED and isinstance(child, (dict, list, tuple, Record)):
-                yield from _groups(child, f"{path}.{name}" if path else name, depth - 1)
+                yield from _groups(child, f"{path}.{name}" if path else name, depth - 1, seen)
 
 
 def _module_group(root: Record, path: str) -> Group:

@@ -35,6 +35,14 @@ MAX_PIXELS = 178_956_970
 """Of an image after resizing; the figure at which Pillow refuses to decode one (2 * 1024**3 / 4 / 3)."""
 
 
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Resize, centre crop, scale to 0..1, normalise.
@@ -297,11 +305,3 @@ def _crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     # round() goes to the even neighbour at .5, as in torchvision.
     y, x = (round((have - want) / 2) for want, have in zip(size, pixels.shape))
     return pixels[y : y + size[0], x : x + size[1]]
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,15 +25,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         if path.is_dir():
             raise CannotWrite(f"{path}: is a folder; name a file")
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        name = str(path.parent / f".{path.name}.{os.getpid()}.tmp")
+        with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            temporary = name
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
+        Path(name).replace(path)
         temporary = None
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -48,3 +45,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file at once, atomically."""
     with replacing(path) as file:
         file.write(data)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents; it may be there already.
+
+    Raises:
+        CannotWrite: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be created ({error.strerror or error})") from error

@@ -48,7 +48,7 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Mapping[st
         scaled = graph.add("Mul", (size, constant("resize", [steps.resize])), "preprocess.scaled")
         edges = graph.add("Div", (scaled, short), "preprocess.edges")
         mode, extra = MODES[steps.interpolation]
-        attributes = {"mode": mode, "antialias": 1, "axes": [2, 3], "coordinate_transformation_mode": "half_pixel"}
+        attributes = {"mode": mode, "antialias": int(steps.antialias), "axes": [2, 3], "coordinate_transformation_mode": "half_pixel"}
         x = graph.add("Resize", (x, "", "", edges), "preprocess.resized", **attributes, **extra)
     shape = graph.add("Shape", (x,), "preprocess.shape2")
     size = graph.add("Slice", (shape, constant("two", [2]), constant("four", [4])), "preprocess.size2")

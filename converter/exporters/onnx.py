@@ -18,7 +18,8 @@ from converter.errors import ConverterError
 from converter.exporters.atomic import replacing
 from converter.exporters.graph import FEATURES, IMAGE, LOGITS, PROBABILITIES, SPACE, Graph, build
 from converter.exporters.passes import PASSES
-from converter.model import Model, tool_version
+from converter.model import Model
+from converter.version import __version__
 
 DEFAULT_OPSET = 17
 LOWEST_OPSET = 11
@@ -121,7 +122,7 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto
         opset_imports=imports,
         ir_version=helper.find_min_ir_version_for(imports),
         producer_name="densenet-converter",
-        producer_version=tool_version(),
+        producer_version=__version__,
     )
     helper.set_model_props(result, {**model.metadata(), "densenet.graph": kind})
     return result

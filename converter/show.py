@@ -1,0 +1,74 @@
+"""What people see in the terminal: tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A table on stdout; the columns named in ``right`` are numbers."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 (rich is for terminals, not for --json)
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    out = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        out.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        out.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120, highlight=False).print(out)
+
+
+STYLES = {"ok": "green", "pass": "bold green", "FAIL": "bold red"}
+
+
+def facts(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
+    """Named facts on stdout, one a line, the names aligned; empty ones are left out."""
+    items = [(k, v) for k, v in (pairs.items() if isinstance(pairs, Mapping) else pairs) if v not in ("", None)]
+    width = max((len(name) for name, _ in items), default=0)
+    for name, value in items:
+        print(f"{name:<{width}}  {value}")
+
+
+def notes(lines: Sequence[str]) -> None:
+    """Things people should know, on stderr."""
+    for line in lines:
+        print(f"note: {line}", file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on stderr that says what is being done; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status(what) as status:
+        yield status.update
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; silent where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda n: shown.advance(task, n)
