@@ -97,6 +97,7 @@ def _names(parts: Sequence[Part]) -> list[str]:
     """
     kinds = [part.kind for part in parts]
     sizes = [part.tensors["weight"].shape[2] if part.kind == "conv" else 0 for part in parts]
+    widths = [part.tensors["weight"].shape[0] for part in parts]
     at, names = 0, list[str]()
 
     def take(*pairs: tuple[str, str]) -> None:
@@ -107,19 +108,20 @@ def _names(parts: Sequence[Part]) -> list[str]:
             names.append(name)
             at += 1
 
-    if kinds[:6] == ["conv", "norm"] * 3 and sizes[0:5:2] == [3, 3, 3]:
+    if kinds[:6] == ["conv", "norm"] * 3 and sizes[0:5:2] == [3, 3, 3] and widths[0:5:2] == widths[1:6:2]:
         take(*((f"stem.{kind}{i}", kind) for i in range(3) for kind in ("conv", "norm")))
     elif kinds[:3] == ["conv", "norm", "norm"]:
         take(("stem.conv", "conv"), ("stem.norm", "norm"))
     else:
         take(("stem.conv", "conv"))
+    plain = kinds[at : at + 2] == ["norm", "conv"] and sizes[at + 1] > 1
     block = layer = 0
     while kinds[at : at + 2] == ["norm", "conv"]:
         name = f"blocks.{block}.layers.{layer}"
         if sizes[at + 1] > 1:
             take((f"{name}.norm1", "norm"), (f"{name}.conv1", "conv"))
             layer += 1
-        elif kinds[at + 2 : at + 4] == ["norm", "conv"] and sizes[at + 3] > 1:
+        elif not plain and kinds[at + 2 : at + 4] == ["norm", "conv"] and sizes[at + 3] > 1:
             take(
                 (f"{name}.norm1", "norm"),
                 (f"{name}.conv1", "conv"),

@@ -199,7 +199,7 @@ def export(
     graph: Annotated[
         str, typer.Option(help="fused: rewritten to be faster, equal in real arithmetic; exact: operator for operator.")
     ] = "fused",
-    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators: 11 and newer; default 17.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators: 11 and newer; default 21.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Also give the pooled features.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also give the softmax.")] = False,
     image_input: Annotated[

@@ -32,9 +32,7 @@ SETTINGS_KEY = "settings"
 """What a format reader found beside the tensors: config fields, as JSON."""
 
 
-def settle(
-    candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any]
-) -> tuple[DenseNetConfig, list[str]]:
+def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any]) -> tuple[DenseNetConfig, list[str]]:
     """The config with everything the file and the user say applied; and what had to be assumed.
 
     Raises:
@@ -49,6 +47,9 @@ def settle(
     for values in (stated if isinstance(stated, dict) else {}, own):
         said |= {name: values[name] for name in SETTINGS if name in values}
     said |= settings
+    notes += [
+        f"{why}; --set {name}=... changes it" for name, why in candidate.layout.assumes.items() if name not in said
+    ]
     if config.stem == "deep" and "stem_pool" not in said:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:

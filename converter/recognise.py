@@ -206,9 +206,12 @@ def _find_classifier(
     found = []
     for key, tensor in rest.items():
         stem = key.removesuffix(weight)
-        if stem == key or stem + bias not in rest or len(tensor.shape) != 2:
+        if stem == key or stem + bias not in rest or len(tensor.shape) not in (2, 4):
             continue
-        classes, features = leaves["weight"].shape(tensor.shape)
+        shape = leaves["weight"].shape(tensor.shape)
+        if len(shape) != 2:
+            continue
+        classes, features = shape
         if features in (config.num_features, 2 * config.num_features) and rest[stem + bias].shape == (classes,):
             found.append((stem, classes, features))
     if len(found) != 1:
@@ -267,7 +270,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
         )
 
     conv1, conv2 = first("conv1.weight"), first("conv2.weight")
-    bottleneck = bool(conv2) or any(name.endswith("norm2.weight") for name in shapes)
+    bottleneck = bool(conv2) or any(n.startswith("blocks.") and n.endswith("norm2.weight") for n in shapes)
     growth_of = conv2 if bottleneck else conv1
     deep = "stem.conv0.weight" in shapes
     stem = shapes.get("stem.conv0.weight" if deep else "stem.conv.weight", ())

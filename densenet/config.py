@@ -122,7 +122,7 @@ class DenseNetConfig:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if self.spatial_dims == 3 and "blur" in (self.stem_pool, self.transition_pool):
             raise ValueError("blur pooling is defined for images, not for volumes")
-        if min(w for _, w in self.block_widths()) < 1:
+        if min(w for w, _ in self.block_widths()) < 1:
             raise ValueError("compression leaves a transition without feature maps")
 
     # -- constructors -------------------------------------------------------------

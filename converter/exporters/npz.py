@@ -27,5 +27,5 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with replacing(path) as file, ZipWriter(file) as archive:
         for name, tensor in tensors.items():
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(tensor.read()), allow_pickle=False)
+            np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)
             archive.add(f"{name}.npy", member.getvalue())

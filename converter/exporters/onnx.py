@@ -21,9 +21,12 @@ from converter.exporters.passes import PASSES
 from converter.model import Model
 from converter.version import __version__
 
-DEFAULT_OPSET = 17
+DEFAULT_OPSET = 21
+"""The newest that ONNX Runtime runs since 1.20, the oldest we depend on."""
 LOWEST_OPSET = 11
+"""Below, padding and rounding up cannot be said the way the graph needs."""
 IMAGE_OPSET = 18
+"""The first with antialiased resizing."""
 TYPES: Mapping[Any, int] = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.int64): TensorProto.INT64,
@@ -46,7 +49,7 @@ def to_onnx(
         model: weights in the library layout.
         graph: ``exact`` is operator for operator what PyTorch does; ``fused`` applies
             the rewrites of ``passes.py``, exact in real arithmetic.
-        opset: version of the ONNX operators; default 17 (18 with ``image_input``).
+        opset: version of the ONNX operators; default 21.
         features: also give the pooled features, output ``features`` (N, classifier_features).
         probabilities: also give the softmax of the logits, output ``probabilities``.
         image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
@@ -55,7 +58,7 @@ def to_onnx(
     Raises:
         ConverterError: an opset that cannot express the graph, or no such output.
     """
-    opset = opset or (IMAGE_OPSET if image_input else DEFAULT_OPSET)
+    opset = opset or DEFAULT_OPSET
     newest = onnx.defs.onnx_opset_version()
     if not LOWEST_OPSET <= opset <= newest:
         raise ConverterError(f"opset {opset} cannot be written; choose from {LOWEST_OPSET} to {newest}")

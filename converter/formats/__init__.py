@@ -8,24 +8,64 @@ from pathlib import Path
 
 from converter.checkpoint import Checkpoint
 from converter.errors import UnreadableFile
-from converter.formats import npz, safetensors, torch_legacy, torch_tar, torch_zip
+from converter.formats import (
+    bare_pickle,
+    caffe,
+    hdf5,
+    keras_h5,
+    keras_zip,
+    mindspore,
+    mxnet,
+    npz,
+    onnx_file,
+    paddle,
+    paddle_program,
+    safetensors,
+    t7,
+    tensorflow,
+    tf_graph,
+    torch_export,
+    torch_legacy,
+    torch_tar,
+    torch_zip,
+    torchscript,
+)
 from converter.formats.sharded import is_index, open_sharded
 from converter.formats.zips import Zip
 
 Opener = Callable[[Path], Checkpoint]
 
-FOLDERS: tuple[tuple[Callable[[Path], bool], Opener], ...] = ()
+FOLDERS: tuple[tuple[Callable[[Path], bool], Opener], ...] = (
+    (tensorflow.matches_folder, tensorflow.open_folder),
+    (paddle.matches_folder, paddle.open_folder),
+)
 """Formats that are folders."""
 
 FILES: tuple[tuple[Callable[[Path, bytes], bool], Opener], ...] = (
     (torch_legacy.matches, torch_legacy.open_legacy),
     (torch_tar.matches, torch_tar.open_tar),
     (safetensors.matches, safetensors.open_safetensors),
+    (hdf5.matches, keras_h5.open_h5),
+    (keras_h5.is_sharded, keras_h5.open_sharded),
+    (tensorflow.matches, tensorflow.open_tensorflow),
+    (tf_graph.matches, tf_graph.open_graph),
+    (paddle_program.is_program, paddle.open_program),
+    (paddle.matches_records, paddle.open_records),
+    (paddle.matches_params, paddle.open_params),
+    (bare_pickle.matches, bare_pickle.open_bare_pickle),
+    (mxnet.matches, mxnet.open_mxnet),
+    (onnx_file.matches, onnx_file.open_onnx),
+    (caffe.matches, caffe.open_caffe),
+    (mindspore.matches, mindspore.open_mindspore),
+    (t7.matches, t7.open_t7),  # has no magic number: last
 )
 """Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
 
 ZIPS: tuple[tuple[Callable[[Zip], bool], Opener], ...] = (
+    (torch_export.matches, torch_export.open_export),
+    (torchscript.matches, torchscript.open_frozen),
     (torch_zip.matches, torch_zip.open_zip),
+    (keras_zip.matches, keras_zip.open_keras),
     (npz.matches, npz.open_npz),
 )
 """Formats that are zips, told apart by their members."""

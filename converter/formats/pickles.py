@@ -30,7 +30,8 @@ DANGEROUS_BUILTINS = frozenset(
     "memoryview reload apply".split()
 )
 DANGEROUS = frozenset(
-    """torch.load torch.hub.load torch.hub.load_state_dict_from_url torch.jit.load torch.serialization.load
+    """io.open io.open_code io.FileIO _io.open _io.open_code _io.FileIO codecs.open
+    torch.load torch.hub.load torch.hub.load_state_dict_from_url torch.jit.load torch.serialization.load
     torch.utils.cpp_extension.load torch.utils.cpp_extension.load_inline torch.ops.load_library torch.classes.load_library
     numpy.load numpy.fromfile numpy.testing._private.utils.runstring numpy.f2py.compile numpy.distutils.exec_command
     pandas.eval pandas.read_pickle sklearn.utils.estimator_checks operator.attrgetter operator.methodcaller
@@ -95,7 +96,9 @@ class Pickle:
             return self._run()
         except (UnreadableFile, UnsafeFile):
             raise
-        except (IndexError, struct.error, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        except IndexError as error:
+            raise UnreadableFile(f"{self.where}: damaged or truncated pickle at byte {self.end}") from error
+        except (struct.error, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise UnreadableFile(
                 f"{self.where}: damaged pickle at byte {self.end} ({type(error).__name__}: {error})"
             ) from error
@@ -123,8 +126,13 @@ class Pickle:
                 raise UnreadableFile(f"{self.where}: truncated, a pickle ends in the middle")
             step *= 4
 
+    def _byte(self) -> int:
+        at = self.end
+        self.end = at + 1
+        return self.data[at]
+
     def _uint(self, n: int) -> int:
-        return int.from_bytes(self.take(n), "little")
+        return self._byte() if n == 1 else int.from_bytes(self.take(n), "little")
 
     def _text(self, n: int) -> str:
         return str(self.take(n), "utf-8", "surrogatepass")
@@ -140,17 +148,57 @@ class Pickle:
             del stack[at:]
             return items
 
+        data = self.data
         while True:
-            op = self.take(1)[0]
+            at = self.end
+            op = data[at]
+            # The three commonest by far stand alone: a checkpoint is tens of thousands of opcodes.
+            if op == 0x71:  # BINPUT
+                memo[data[at + 1]] = stack[-1]
+                self.end = at + 2
+                continue
+            if op == 0x72:  # LONG_BINPUT
+                memo[int.from_bytes(data[at + 1 : at + 5], "little")] = stack[-1]
+                self.end = at + 5
+                continue
+            if op == 0x4B:  # BININT1
+                stack.append(data[at + 1])
+                self.end = at + 2
+                continue
+            self.end = at + 1
             match op:
+                # what tensors are made of, first because there is most of it
+                case 0x58 | 0x8C | 0x8D:  # BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
+                    stack.append(self._text(self._uint(4 if op == 0x58 else 1 if op == 0x8C else 8)))
+                case 0x28:  # MARK
+                    marks.append(len(stack))
+                case 0x68 | 0x6A:  # BINGET, LONG_BINGET
+                    stack.append(memo[self._byte() if op == 0x68 else self._uint(4)])
+                case 0x85 | 0x86 | 0x87:  # TUPLE1, 2, 3
+                    n = op - 0x84
+                    stack[-n:] = [tuple(stack[-n:])]
+                case 0x4D:  # BININT2
+                    stack.append(self._uint(2))
+                case 0x74:  # TUPLE
+                    stack.append(tuple(pop_mark()))
+                case 0x52:  # REDUCE
+                    args = stack.pop()
+                    stack.append(self._make(stack.pop(), tuple(args), {}))
+                case 0x51:  # BINPERSID
+                    stack.append(self._persistent(stack.pop()))
+                case 0x29:  # EMPTY_TUPLE
+                    stack.append(())
+                case 0x4A:  # BININT
+                    stack.append(struct.unpack("<i", self.take(4))[0])
+                case 0x89:  # NEWFALSE
+                    stack.append(False)
+                # the machine
                 case 0x80:  # PROTO
                     self._uint(1)
                 case 0x95:  # FRAME
                     self._uint(8)
                 case 0x2E:  # STOP
                     return stack.pop()
-                case 0x28:  # MARK
-                    marks.append(len(stack))
                 case 0x30:  # POP
                     if marks and marks[-1] == len(stack):
                         marks.pop()
@@ -165,14 +213,6 @@ class Pickle:
                     stack.append(None)
                 case 0x88:  # NEWTRUE
                     stack.append(True)
-                case 0x89:  # NEWFALSE
-                    stack.append(False)
-                case 0x4B:  # BININT1
-                    stack.append(self._uint(1))
-                case 0x4D:  # BININT2
-                    stack.append(self._uint(2))
-                case 0x4A:  # BININT
-                    stack.append(struct.unpack("<i", self.take(4))[0])
                 case 0x8A | 0x8B:  # LONG1, LONG4
                     stack.append(int.from_bytes(self.take(self._uint(1 if op == 0x8A else 4)), "little", signed=True))
                 case 0x49:  # INT
@@ -184,8 +224,6 @@ class Pickle:
                     stack.append(struct.unpack(">d", self.take(8))[0])
                 case 0x46:  # FLOAT
                     stack.append(float(self._line()))
-                case 0x58 | 0x8C | 0x8D:  # BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
-                    stack.append(self._text(self._uint({0x58: 4, 0x8C: 1, 0x8D: 8}[op])))
                 case 0x56:  # UNICODE
                     stack.append(str(self._line(), "raw-unicode-escape"))
                 case 0x54 | 0x55:  # BINSTRING, SHORT_BINSTRING: Python 2 strings
@@ -199,15 +237,8 @@ class Pickle:
                     stack.append({})
                 case 0x5D:  # EMPTY_LIST
                     stack.append([])
-                case 0x29:  # EMPTY_TUPLE
-                    stack.append(())
                 case 0x8F:  # EMPTY_SET; a list, since its members may be unhashable records
                     stack.append([])
-                case 0x74:  # TUPLE
-                    stack.append(tuple(pop_mark()))
-                case 0x85 | 0x86 | 0x87:  # TUPLE1, 2, 3
-                    n = op - 0x84
-                    stack[-n:] = [tuple(stack[-n:])]
                 case 0x6C:  # LIST
                     stack.append(pop_mark())
                 case 0x91:  # FROZENSET
@@ -228,14 +259,10 @@ class Pickle:
                     items = pop_mark()
                     _set(stack[-1], items)
                 # memory
-                case 0x71 | 0x72:  # BINPUT, LONG_BINPUT
-                    memo[self._uint(1 if op == 0x71 else 4)] = stack[-1]
                 case 0x70:  # PUT
                     memo[int(self._line())] = stack[-1]
                 case 0x94:  # MEMOIZE
                     memo[len(memo)] = stack[-1]
-                case 0x68 | 0x6A:  # BINGET, LONG_BINGET
-                    stack.append(memo[self._uint(1 if op == 0x68 else 4)])
                 case 0x67:  # GET
                     stack.append(memo[int(self._line())])
                 # names and objects
@@ -245,9 +272,6 @@ class Pickle:
                 case 0x93:  # STACK_GLOBAL
                     name, module = stack.pop(), stack.pop()
                     stack.append(self._global(str(module), str(name)))
-                case 0x52:  # REDUCE
-                    args = stack.pop()
-                    stack.append(self._make(stack.pop(), tuple(args), {}))
                 case 0x81:  # NEWOBJ
                     args = stack.pop()
                     stack.append(self._make(stack.pop(), tuple(args), {}))
@@ -263,8 +287,6 @@ class Pickle:
                 case 0x62:  # BUILD
                     state = stack.pop()
                     _build(stack[-1], state)
-                case 0x51:  # BINPERSID
-                    stack.append(self._persistent(stack.pop()))
                 case 0x50:  # PERSID
                     stack.append(self._persistent(self._line().decode()))
                 case _:

@@ -26,7 +26,7 @@ MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 
 def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins with torch's magic number (a pickled long, in binary or in text)."""
-    return MAGIC_BYTES in head[:16] or head.startswith(f"L{MAGIC}L".encode())
+    return MAGIC_BYTES in head[:32] or head.startswith(f"L{MAGIC}L".encode())
 
 
 def open_legacy(path: Path) -> Checkpoint:

@@ -61,6 +61,10 @@ STORAGES = {
 }
 
 
+EXPANDED = 1 << 16
+"""Elements a tensor may have beyond its storage's (``expand`` gives strides of 0): enough for any norm."""
+
+
 class Storage:
     """A flat array of the file, found but not yet read.
 
@@ -119,6 +123,8 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
         raise UnreadableFile(f"{where}: a tensor has a malformed shape or stride")
     available = storage.numel * storage.dtype.itemsize // dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
+    if prod(shape) > max(available, EXPANDED):
+        raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} repeats a storage of {available} too often")
     if prod(shape) and last >= available:
         raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} reaches outside its storage of {available}")
 

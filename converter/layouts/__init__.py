@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 from converter.errors import ConverterError
-from converter.layouts import library, mmpretrain, timm, torchvision
+from converter.layouts import (
+    caffe,
+    flyyufelix,
+    keras,
+    keras_numbered,
+    library,
+    lua,
+    mindspore,
+    mmpretrain,
+    mxnet,
+    onnx_graph,
+    paddle,
+    tf_keras,
+    tf_slim,
+    timm,
+    torchscript,
+    torchvision,
+)
 from converter.layouts.layout import Layout
 from converter.layouts.parts import StructureReader
 
@@ -15,10 +32,30 @@ LAYOUTS: tuple[Layout, ...] = (
     torchvision.FEATURES,
     mmpretrain.MMPRETRAIN,
     mmpretrain.BACKBONE,
+    keras.KERAS,
+    keras.KERAS2,
+    mxnet.SYMBOL,
+    mxnet.SYMBOL_201,
+    mindspore.MINDCV,
+    tf_slim.TF_SLIM,
+    tf_keras.FROZEN2,
+    tf_keras.FROZEN,
+    paddle.PADDLE,
+    paddle.STATIC,
 )
 """Of layouts that account for the same tensors the earlier wins, unless a signature speaks for a later one."""
 
-STRUCTURES: tuple[StructureReader, ...] = ()
+STRUCTURES: tuple[StructureReader, ...] = (
+    flyyufelix.read_flyyufelix,
+    keras_numbered.read_numbered,
+    caffe.read_caffe,
+    mxnet.read_gluon,
+    lua.read_lua,
+    tf_keras.read_tracked,
+    paddle.read_numbered,
+    onnx_graph.read_onnx,
+    torchscript.read_torchscript,
+)
 """Readers of files whose names do not tell; each knows its own kind of tree and leaves others alone."""
 
 

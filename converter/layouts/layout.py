@@ -102,6 +102,7 @@ class Layout:
         expresses: config fields beyond the plain ImageNet network it can express, with
             the values it can; anything else at a non-default value is refused on writing.
         ignore: keys that are no weights (glob pattern) and the reason they are left out.
+        assumes: config fields the ecosystem's files leave open, with what is taken and why.
         signature: modules without tensors that only this ecosystem's networks have.
         new_first: layers put their new feature maps before the old ones, not behind.
         wrapper: what belongs around the tensors in a ``.pth`` of this ecosystem.
@@ -114,6 +115,7 @@ class Layout:
     network: Mapping[str, Any] = field(default_factory=dict)
     expresses: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     ignore: Mapping[str, str] = field(default_factory=dict)
+    assumes: Mapping[str, str] = field(default_factory=dict)
     signature: tuple[str, ...] = ()
     new_first: bool = False
     wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
@@ -148,15 +150,15 @@ class Layout:
         return next((reason for pattern, reason in self.ignore.items() if fnmatchcase(key, pattern)), None)
 
     def anchors(self) -> tuple[str, ...]:
-        """Names of the first layer's required tensors: what a key must end in for this layout to be tried."""
+        """Names of the first layers' required tensors: what a key must end in for this layout to be tried."""
         result = []
-        for module, kind in (("norm1", "norm"), ("conv1", "conv")):
-            template = self.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
-            for n in (1, 2) if "{n" in template else (2,):  # b = 0 is the last block or not
-                name = fill(template, {"b": 0, "l": 0, "n": n, "t": 0, "L": 1})
-                result += [
-                    name + n for k, f in self.leaves.items() if k.startswith(kind) and not f.optional for n in f.names
-                ]
+        for b, i in ((0, 0), (0, 1), (1, 0)):
+            for module, kind in (("norm1", "norm"), ("conv1", "conv")):
+                template = self.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
+                for n in (b + 1, b + 2) if "{n" in template else (2,):  # block b is the last one or not
+                    name = fill(template, {"b": b, "l": i, "n": n, "t": 0, "L": 1})
+                    leaves = (f for k, f in self.leaves.items() if k.startswith(kind) and not f.optional)
+                    result += [name + ending for leaf in leaves for ending in leaf.names]
         return tuple(dict.fromkeys(result))
 
     def match(self, key: str, blocks: int, deep: bool) -> tuple[str, int] | None:

@@ -1,0 +1,247 @@
+"""Caffe, ``.caffemodel``: a NetParameter as binary protobuf (BVLC/caffe, src/caffe/proto/caffe.proto).
+
+Every layer carries its name, type, parameters and blobs, in order of execution.  Read
+in place, mapped.  Blob ``i`` of a layer is called ``<layer>/<i>``, as Caffe's HDF5
+files (``.caffemodel.h5``) have it below ``data/``.
+
+How batch norms and poolings are set is in the file too, and in the ``.prototxt``
+beside it, which is what Caffe itself would go by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import NotADenseNet, UnreadableFile
+from converter.formats.protobuf import BYTES, FIXED32, VARINT, fields, mapped, varints
+from converter.formats.prototxt import Message, read_prototxt
+
+NAME = "Caffe"
+
+LAYERS, LAYERS_OF_2014 = 100, 2
+BEFORE_LAYERS = frozenset((1, 3, 4, 5, 6, 7, 8))
+"""Fields of NetParameter that Caffe writes before its layers: name, inputs, state."""
+
+DIMS_OF_2014 = (1, 2, 3, 4)
+"""num, channels, height, width of a BlobProto before it had a shape (field 7)."""
+
+DATA: Mapping[int, np.dtype[Any]] = {5: np.dtype("<f4"), 8: np.dtype("<f8")}
+MAX_DIMS = 32  # kMaxBlobAxes, include/caffe/blob.hpp
+EPS = 1e-5
+"""Of a BatchNorm that does not say (BatchNormParameter.eps)."""
+
+MAX_PROTOTXTS = 8
+
+
+class Layer(NamedTuple):
+    """One layer: what it is, its blobs, and what it says of the network's settings."""
+
+    name: str
+    type: str
+    blobs: list[Tensor]
+    says: Mapping[str, Any]
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is a bare protobuf that soon comes to a layer with a name and a type."""
+    if not head or head[0] not in b"\x0a\x1a\x20\x22\x28\x32\x38\x42\xa2":
+        return False  # keys of the fields a network can begin with
+    try:
+        for number, _, value in islice(fields(mapped(path)), 64):
+            if number == LAYERS and isinstance(value, memoryview):
+                return [field[:2] for field in islice(fields(value), 2)] == [(1, BYTES), (2, BYTES)]
+            if number not in BEFORE_LAYERS:
+                return False
+    except UnreadableFile:
+        pass
+    return False
+
+
+def open_caffe(path: Path) -> Checkpoint:
+    """Open a ``.caffemodel``.
+
+    Raises:
+        UnreadableFile: damaged or truncated, or with layers in the form of before 2015.
+        NotADenseNet: its layers are set differently from each other.
+    """
+    layers: list[Layer] = []
+    try:
+        for number, _, value in fields(mapped(path)):
+            if number == LAYERS_OF_2014:
+                raise UnreadableFile("layers in the form of before 2015 (V1LayerParameter), which has no batch norms")
+            if number == LAYERS and isinstance(value, memoryview):
+                layers.append(_layer(value))
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {error}") from error
+    tree: dict[str, Tensor] = {}
+    for layer in layers:
+        for i, blob in enumerate(layer.blobs):
+            if f"{layer.name}/{i}" in tree:
+                raise UnreadableFile(f"{path}: two layers are called {layer.name}")
+            tree[f"{layer.name}/{i}"] = blob
+    try:
+        settings = _agreed(layer.says for layer in layers) | _prototxt(path, [x.name for x in layers if x.blobs])
+    except NotADenseNet as error:
+        raise NotADenseNet(f"{path}: {error}") from error
+    return Checkpoint(path, NAME, tree, {"settings": json.dumps(settings)}, (path,))
+
+
+def _layer(data: memoryview) -> Layer:
+    name = kind = ""
+    blobs: list[memoryview] = []
+    parameters: dict[int, memoryview] = {}
+    for number, _, value in fields(data):
+        if not isinstance(value, memoryview):
+            continue
+        if number == 1:
+            name = _text(value)
+        elif number == 2:
+            kind = _text(value)
+        elif number == 7:
+            blobs.append(value)
+        else:
+            parameters[number] = value
+    says: dict[str, Any] = {}
+    if kind == "BatchNorm":
+        says = {"eps": _eps(parameters[139]) if 139 in parameters else EPS}
+    elif kind == "Pooling" and 121 in parameters:
+        says = _pooling(parameters[121])
+    return Layer(name, kind, [_blob(blob, f"{name}/{i}", kind, i) for i, blob in enumerate(blobs)], says)
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value[:4096]).decode("utf-8", "replace")
+
+
+def _blob(data: memoryview, key: str, kind: str, index: int) -> Tensor:
+    dims: list[int] = []
+    of_2014 = dict.fromkeys(DIMS_OF_2014, 0)
+    values: list[tuple[np.dtype[Any], memoryview]] = []
+    for number, wire, value in fields(data):
+        if number in of_2014 and isinstance(value, int):
+            of_2014[number] = value
+        elif number == 7 and isinstance(value, memoryview):
+            dims = list(islice(_dims(value), MAX_DIMS + 1))
+        elif number in DATA and wire == BYTES and isinstance(value, memoryview):
+            values.append((DATA[number], value))
+        elif number in DATA:
+            raise UnreadableFile(f"{key} has its numbers one by one, not packed")
+    shape = tuple(dims) if dims else tuple(of_2014.values())
+    if not values:
+        raise UnreadableFile(f"{key} has no data")
+    dtype, raw = values[0]
+    if len(values) > 1 or len(shape) > MAX_DIMS or prod(shape) * dtype.itemsize != len(raw):
+        raise UnreadableFile(f"the data of {key} do not fit its shape")
+    shape = _squeezed(shape, kind, index)
+    return Tensor(shape, dtype.newbyteorder("="), lambda: np.frombuffer(raw, dtype).reshape(shape))
+
+
+def _dims(data: memoryview) -> Iterator[int]:
+    """BlobShape.dim, packed or not."""
+    for number, _, value in fields(data):
+        if number == 1:
+            yield from (value,) if isinstance(value, int) else varints(value)
+
+
+def _squeezed(shape: tuple[int, ...], kind: str, index: int) -> tuple[int, ...]:
+    """A shape without the leading ones that made every blob of 2014 four-dimensional."""
+    rank = 1 if index or kind not in ("Convolution", "InnerProduct") else 4 if kind == "Convolution" else 2
+    return shape[-rank:] if prod(shape[:-rank]) == 1 else shape
+
+
+# -- settings ----------------------------------------------------------------------
+
+
+def _eps(data: memoryview) -> float:
+    """BatchNormParameter.eps.  It is a float32; 1e-5 is meant where that is what is nearest."""
+    for number, wire, value in fields(data):
+        if number == 3 and wire == FIXED32 and isinstance(value, memoryview):
+            return float(str(np.frombuffer(value, "<f4")[0]))
+    return EPS
+
+
+def _pooling(data: memoryview) -> dict[str, bool]:
+    """PoolingParameter, as far as it shows in a DenseNet's output size.
+
+    Field 13 is ``round_mode`` (CEIL 0, FLOOR 1) in BVLC's Caffe and ``ceil_mode`` in forks
+    (BVLC/caffe pull request 3057, OpenCV): the same number means opposite things.  But
+    both round up where it is absent, so that who wrote it at all wanted down.
+    """
+    numbers = {number: value for number, wire, value in fields(data) if wire == VARINT}
+    return _rounding(numbers.get(1, 0) == 1, numbers.get(2, 0) == 2, bool(numbers.get(12)), 13 not in numbers)
+
+
+def _rounding(average: bool, of_two: bool, whole: bool, up: bool) -> dict[str, bool]:
+    """The config field a pooling speaks for: the stem's takes maxima, a transition's the average of 2x2."""
+    if whole or (average and not of_two):
+        return {}
+    return {"transition_ceil" if average else "stem_ceil": up}
+
+
+def _agreed(sayings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all layers say.
+
+    Raises:
+        NotADenseNet: they contradict each other.
+    """
+    result: dict[str, Any] = {}
+    for name, value in (item for says in sayings for item in says.items()):
+        if result.setdefault(name, value) != value:
+            raise NotADenseNet(f"its layers have different {name}, {result[name]} and {value}")
+    return result
+
+
+def _prototxt(path: Path, layers: list[str]) -> dict[str, Any]:
+    """Settings of the network described beside the weights.
+
+    That is the file of the same name, or what all files in the folder that describe
+    every one of these ``layers`` agree on; one that can't be read describes nothing.
+    """
+    same = path.with_suffix(".prototxt")
+    found = []
+    for file in [same, *islice((f for f in sorted(path.parent.glob("*.prototxt")) if f != same), MAX_PROTOTXTS)]:
+        try:
+            network = read_prototxt(file) if file.is_file() else {}
+        except (UnreadableFile, OSError):
+            continue
+        described = [layer for layer in network.get("layer", []) if isinstance(layer, dict)]
+        if layers and {_first(layer, "name") for layer in described}.issuperset(layers):
+            found.append(_agreed(map(_says, described)))
+            if file == same:
+                break
+    if not found:
+        return {}
+    return {name: value for name, value in found[0].items() if all(other.get(name) == value for other in found)}
+
+
+def _says(layer: Message) -> dict[str, Any]:
+    kind = _first(layer, "type")
+    if kind == "BatchNorm":
+        try:
+            return {"eps": float(_first(_message(layer, "batch_norm_param"), "eps") or EPS)}
+        except ValueError:
+            return {}
+    if kind != "Pooling":
+        return {}
+    pool = _message(layer, "pooling_param")
+    down = _first(pool, "ceil_mode") in ("false", "f", "0") or _first(pool, "round_mode") in ("FLOOR", "1")
+    whole = _first(pool, "global_pooling") in ("true", "t", "1")
+    return _rounding(_first(pool, "pool") in ("AVE", "1"), _first(pool, "kernel_size") == "2", whole, not down)
+
+
+def _first(message: Message, name: str) -> str:
+    value = message.get(name, [""])[0]
+    return value if isinstance(value, str) else ""
+
+
+def _message(message: Message, name: str) -> Message:
+    value = message.get(name, [{}])[0]
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,137 @@
+"""MindSpore, ``.ckpt``: a Checkpoint as binary protobuf (mindspore/ccsrc/utils/checkpoint.proto).
+
+``save_checkpoint`` cuts big tensors into slices, which follow each other under the same
+name, and can put a checksum behind the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import UnreadableFile
+from converter.formats.protobuf import BYTES, fields, mapped, varints
+
+NAME = "MindSpore"
+DTYPES: Mapping[str, Any] = {
+    "Float16": np.float16,
+    "Float32": np.float32,
+    "Float64": np.float64,
+    "BFloat16": ml_dtypes.bfloat16,
+    "Int8": np.int8,
+    "Int16": np.int16,
+    "Int32": np.int32,
+    "Int64": np.int64,
+    "UInt8": np.uint8,
+    "UInt16": np.uint16,
+    "UInt32": np.uint32,
+    "UInt64": np.uint64,
+    "Bool": np.bool_,
+}
+"""mindspore/train/serialization.py, tensor_to_np_type."""
+
+TEXT = "str"
+"""Type of what ``append_dict`` put beside the weights as text: UTF-32, as NumPy has it."""
+
+MAX_DIMS = 32
+MAX_TEXT = 4096
+CHECKSUM, CHECKSUM_SIZE = b"crc_num", 17
+"""What a checksum begins with, and its size in all."""
+
+
+class Slice(NamedTuple):
+    """One entry: a tensor, or the next piece of one."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    content: memoryview
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is a bare protobuf whose first field is a named tensor."""
+    if not head.startswith(b"\x0a"):
+        return False
+    try:
+        found = next(_slices(_message(path)))
+    except (UnreadableFile, StopIteration):
+        return False
+    return bool(found.name) and found.type in (*DTYPES, TEXT)
+
+
+def open_mindspore(path: Path) -> Checkpoint:
+    """Open a ``.ckpt`` of MindSpore.
+
+    Raises:
+        UnreadableFile: damaged, truncated, or with tensors of a type we don't read.
+    """
+    slices: dict[str, list[Slice]] = {}
+    try:
+        for found in _slices(_message(path)):
+            slices.setdefault(found.name, []).append(found)
+        tree = {
+            name: _text(pieces) if pieces[0].type == TEXT else _tensor(name, pieces) for name, pieces in slices.items()
+        }
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {error}") from error
+    return Checkpoint(path, NAME, tree, files=(path,))
+
+
+def _message(path: Path) -> memoryview:
+    data = mapped(path)
+    checked = bytes(data[-CHECKSUM_SIZE:]).startswith(CHECKSUM)
+    return data[:-CHECKSUM_SIZE] if checked else data
+
+
+def _slices(data: memoryview) -> Iterator[Slice]:
+    for number, _, value in fields(data):
+        if number != 1 or not isinstance(value, memoryview):
+            raise UnreadableFile(f"no checkpoint of MindSpore, it has a field {number}")
+        members = {key: member for key, _, member in fields(value) if isinstance(member, memoryview)}
+        if not members.keys() >= {1, 2}:
+            raise UnreadableFile("no checkpoint of MindSpore, or one with hash tables (MapTensor)")
+        yield _slice(bytes(members[1][:4096]).decode("utf-8", "replace"), members[2])
+
+
+def _slice(name: str, data: memoryview) -> Slice:
+    dims: list[int] = []
+    kind, content = "", memoryview(b"")
+    for number, wire, value in fields(data):
+        if number == 1:
+            dims += [value] if isinstance(value, int) else islice(varints(value), MAX_DIMS + 1)
+        elif number == 2 and isinstance(value, memoryview):
+            kind = bytes(value[:64]).decode("utf-8", "replace")
+        elif number == 3 and wire == BYTES and isinstance(value, memoryview):
+            content = value
+        if len(dims) > MAX_DIMS:
+            raise UnreadableFile(f"{name} has more than {MAX_DIMS} dimensions")
+    return Slice(name, tuple(dims), kind, content)
+
+
+def _text(pieces: list[Slice]) -> str:
+    return b"".join(bytes(piece.content[:MAX_TEXT]) for piece in pieces)[:MAX_TEXT].decode("utf-32-le", "replace")
+
+
+def _tensor(name: str, pieces: list[Slice]) -> Tensor:
+    shape, kind = pieces[0].shape, pieces[0].type
+    if kind not in DTYPES:
+        raise UnreadableFile(f"{name} has type {kind!r}, which cannot be read")
+    dtype = np.dtype(DTYPES[kind])
+    size = sum(len(piece.content) for piece in pieces)
+    if shape == (0,) and size == dtype.itemsize:
+        shape = ()  # how a scalar is written
+    if any(piece.type != kind for piece in pieces) or size != prod(shape) * dtype.itemsize:
+        raise UnreadableFile(f"the data of {name} do not fit its shape")
+
+    def read() -> np.ndarray[Any, Any]:
+        arrays = [np.frombuffer(piece.content, dtype) for piece in pieces]
+        return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(shape)
+
+    return Tensor(shape, dtype, read)

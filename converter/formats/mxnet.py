@@ -1,0 +1,189 @@
+"""MXNet, ``.params``: a list of arrays and their names (apache/mxnet, src/ndarray/ndarray.cc).
+
+An array was recorded in four ways, told apart by its first four bytes:
+
+    V0, to 0.10     those bytes are the number of dimensions, which have 4 bytes each
+    V1, 0.11        a magic number first; dimensions have 8 bytes
+    V2, from 1.0    another one, then how it is stored (dense, sparse); no dimensions: no data
+    V3, from 1.6    as V2 with NumPy's shapes: -1 dimensions: no data
+
+Then device, dtype and values.  Read in place, mapped.  What a module's names begin with
+(``arg:``, or ``aux:`` for running statistics) is taken off.
+
+Settings of the layers are in the ``-symbol.json`` beside it, where there is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import NotADenseNet, UnreadableFile
+
+NAME = "MXNet params"
+MAGIC = (0x112).to_bytes(8, "little")
+V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+DTYPES: Mapping[int, Any] = {
+    0: np.float32,
+    1: np.float64,
+    2: np.float16,
+    3: np.uint8,
+    4: np.int32,
+    5: np.int8,
+    6: np.int64,
+    7: np.bool_,
+    12: ml_dtypes.bfloat16,
+}
+"""3rdparty/mshadow/mshadow/base.h, TypeFlag."""
+
+MAX_DIMS = 32
+MAX_NAME = 4096
+MAX_SYMBOL = 16 << 20
+EPOCH = re.compile(r"-\d{4,}$")
+"""What ``save_checkpoint`` and ``export`` put between a network's name and ``.params``."""
+
+BATCH_NORM = {"eps": "0.001", "fix_gamma": "True"}
+POOLING = {"pool_type": "max", "pooling_convention": "valid", "global_pool": "False", "kernel": "()"}
+"""What an operator that does not say does (src/operator/nn/batch_norm-inl.h, pooling-inl.h)."""
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins like a list of arrays."""
+    return head.startswith(MAGIC)
+
+
+def open_mxnet(path: Path) -> Checkpoint:
+    """Open a ``.params`` file.
+
+    Raises:
+        UnreadableFile: damaged or truncated, with sparse arrays or without names; or the
+            ``-symbol.json`` beside it is damaged.
+        NotADenseNet: the symbol's layers are set differently from each other.
+    """
+    tensors = _plain_names(_Reader(path).named_arrays())
+    symbol = path.with_name(EPOCH.sub("", path.stem) + "-symbol.json")
+    if not symbol.is_file():
+        return Checkpoint(path, NAME, tensors, files=(path,))
+    settings, fixed = _read_symbol(symbol)
+    for name in fixed & tensors.keys():
+        tensors[name] = _ones(tensors[name])
+    return Checkpoint(path, NAME, tensors, {"settings": json.dumps(settings)}, (path,))
+
+
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    plain = {name.removeprefix("arg:").removeprefix("aux:"): tensor for name, tensor in tensors.items()}
+    return plain if len(plain) == len(tensors) else tensors
+
+
+def _ones(tensor: Tensor) -> Tensor:
+    """A gamma that ``fix_gamma`` makes the network ignore."""
+    return Tensor(tensor.shape, tensor.dtype, lambda: np.ones(tensor.shape, tensor.dtype))
+
+
+class _Reader:
+    """Walks the records of a file; every size is checked against what is left of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+        self.at = 0
+
+    def named_arrays(self) -> dict[str, Tensor]:
+        self.take(16)  # magic, reserved
+        count = self.number(8)
+        arrays = [self.array(i) for i in range(count)]  # each takes bytes: a forged count ends the file first
+        if self.number(8) != count or not count:
+            raise UnreadableFile(f"{self.path}: its arrays have no names")
+        result: dict[str, Tensor] = {}
+        for i, array in enumerate(arrays):
+            size = self.number(8)
+            if size > MAX_NAME:
+                raise UnreadableFile(f"{self.path}: damaged, array {i} has a name of {size} bytes")
+            name = self.take(size).tobytes().decode("utf-8", "replace")
+            if name in result:
+                raise UnreadableFile(f"{self.path}: damaged, two arrays are called {name}")
+            result[name] = array
+        if self.at != len(self.data):
+            raise UnreadableFile(f"{self.path}: {len(self.data) - self.at} bytes that belong to no array")
+        return result
+
+    def array(self, index: int) -> Tensor:
+        generation = self.number(4)
+        if generation in (V2, V3) and self.number(4):
+            raise UnreadableFile(f"{self.path}: array {index} is sparse, which weights of a DenseNet are not")
+        if generation in (V1, V2, V3):
+            rank, width = self.number(4), 8
+        else:
+            rank, width = generation, 4
+        if rank > MAX_DIMS or (rank == 0 and generation != V3):
+            raise UnreadableFile(f"{self.path}: damaged, or array {index} was saved without data")
+        shape = tuple(self.number(width) for _ in range(rank))
+        self.take(8)  # device type and number
+        code = self.number(4)
+        if code not in DTYPES:
+            raise UnreadableFile(f"{self.path}: array {index} has dtype {code}, which cannot be read")
+        dtype = np.dtype(DTYPES[code])
+        raw = self.take(prod(shape) * dtype.itemsize)
+        return Tensor(shape, dtype, lambda: raw.view(dtype).reshape(shape))
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size).tobytes(), "little")
+
+    def take(self, size: int) -> np.ndarray[Any, Any]:
+        if size > len(self.data) - self.at:
+            raise UnreadableFile(f"{self.path}: truncated or damaged, it ends within an array or a name")
+        piece = self.data[self.at : self.at + size]
+        self.at += size
+        return piece
+
+
+# -- symbol ------------------------------------------------------------------------
+
+
+def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str]]:
+    """Config fields a network's symbol states, and the gammas it keeps at one."""
+    try:
+        if path.stat().st_size > MAX_SYMBOL:
+            raise ValueError("too large")
+        nodes = json.loads(path.read_text("utf-8"))["nodes"]
+        said = list(chain.from_iterable(map(_says, nodes)))
+        fixed = {nodes[node["inputs"][1][0]]["name"] for node in nodes if _fixes_gamma(node)}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: not the description of a network by MXNet") from error
+    settings: dict[str, Any] = {}
+    for name, value in said:
+        if settings.setdefault(name, value) != value:
+            raise NotADenseNet(f"{path}: its layers have different {name}, {settings[name]} and {value}")
+    return settings, fixed
+
+
+def _attributes(node: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, str]:
+    """An operator's parameters.  They were called ``param``, then ``attr``, and are ``attrs`` since 1.0."""
+    given = {k: v for key in ("attr", "param", "attrs") for k, v in (node.get(key) or {}).items()}
+    return {**defaults, **given}
+
+
+def _fixes_gamma(node: Mapping[str, Any]) -> bool:
+    return node["op"] == "BatchNorm" and _attributes(node, BATCH_NORM)["fix_gamma"] in ("True", "1", "true")
+
+
+def _says(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Config fields a node speaks for."""
+    if node["op"] == "BatchNorm":
+        yield "eps", float(_attributes(node, BATCH_NORM)["eps"])
+    elif node["op"] == "Pooling":
+        pool = _attributes(node, POOLING)
+        average = pool["pool_type"] == "avg"
+        if pool["global_pool"] in ("True", "1", "true") or (average and ast.literal_eval(pool["kernel"]) != (2, 2)):
+            return
+        yield "transition_ceil" if average else "stem_ceil", pool["pooling_convention"] == "full"

@@ -1,0 +1,325 @@
+"""ONNX models (onnx/onnx.proto), read in place: the graph as plain data, its constants as tensors.
+
+Only the protobuf wire format is interpreted; the ``onnx`` package is not needed, weights
+are neither parsed nor copied.  External data stays within the model's own folder.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import islice
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Tensor
+from converter.errors import UnreadableFile, UnsafeFile
+from converter.formats.protobuf import BYTES, VARINT, fields, signed, varints
+
+NAME = "onnx"
+MAX_FIELDS = 300_000
+"""Of a whole file; DenseNet-264 has some 40 000.  Bounds time and memory for any input."""
+
+MODEL: dict[int, int] = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
+"""Fields of a ModelProto with their wire types."""
+TEXTS = (2, 3, 4)
+GRAPH = 7
+
+DTYPES: dict[int, Any] = {
+    1: np.float32,
+    2: np.uint8,
+    3: np.int8,
+    4: np.uint16,
+    5: np.int16,
+    6: np.int32,
+    7: np.int64,
+    9: np.bool_,
+    10: np.float16,
+    11: np.float64,
+    12: np.uint32,
+    13: np.uint64,
+    16: ml_dtypes.bfloat16,
+}
+"""TensorProto.DataType; text, complex numbers and anything below a byte are no weights."""
+
+RAW, EXTERNAL = 9, 13
+FLOATS = {4: np.float32, 10: np.float64}
+VARINTS = (5, 7, 11)
+"""Where a TensorProto keeps its values: raw_data, external_data, float_data and double_data, int*_data."""
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is an ONNX model: the fields of a ModelProto, and a graph among them.
+
+    CoreML models and TensorFlow's saved_model.pb begin with the same byte, but have a
+    message where ONNX has the producer's name.
+    """
+    named = path.suffix == ".onnx"
+    if not (head.startswith(b"\x08") or named):
+        return False
+    texts = 0
+    try:
+        for number, wire, value in islice(fields(_mapped(path)), 64):
+            if MODEL.get(number) != wire:
+                return False
+            if number in TEXTS:
+                if not str(value, "utf-8").isprintable():  # type: ignore[arg-type]
+                    return False
+                texts += 1
+            if number == GRAPH:
+                return named or texts > 0 or _first_field(value) in (1, 2, 5, 11)
+    except (UnreadableFile, UnicodeDecodeError):
+        return named or texts > 0
+    return False
+
+
+def open_onnx(path: Path) -> Checkpoint:
+    """Open an ONNX model.
+
+    The tree: ``nodes`` (op, domain, name, inputs, outputs, attributes) in the file's order,
+    ``initializers`` by name, ``inputs`` (name to shape; None where it is dynamic),
+    ``outputs`` (names), ``functions`` (number of model-local functions).
+
+    Raises:
+        UnreadableFile: malformed, truncated, or its external data is missing or too short.
+        UnsafeFile: its external data is outside its own folder.
+    """
+    try:
+        return _Reader(path).open()
+    except UnsafeFile:
+        raise
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {error}") from error
+    except (ValueError, TypeError, struct.error) as error:  # text that is none, a field of another wire type
+        raise UnreadableFile(f"{path}: damaged ({error})") from error
+
+
+def _mapped(path: Path) -> memoryview:
+    data: Any = np.memmap(path, np.uint8, mode="r")
+    return memoryview(data)
+
+
+def _first_field(value: int | memoryview) -> int:
+    return next((number for number, _, _ in fields(value)), 0) if isinstance(value, memoryview) else 0
+
+
+class _Reader:
+    """One file being opened.  Errors do not name the file; ``open_onnx`` adds that."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: dict[Path, memoryview] = {path: _mapped(path)}
+        self.left = MAX_FIELDS
+
+    def fields(self, message: int | memoryview) -> Iterator[tuple[int, Any]]:
+        """Number and value of every field of a message, while the file's allowance lasts."""
+        if not isinstance(message, memoryview):
+            raise UnreadableFile("damaged, a number where a message belongs")
+        for number, _, value in fields(message):
+            self.left -= 1
+            if self.left < 0:
+                raise UnreadableFile(f"more than {MAX_FIELDS} fields; not a DenseNet")
+            yield number, value
+
+    def open(self) -> Checkpoint:
+        tree: dict[str, Any] = {"nodes": [], "initializers": {}, "inputs": {}, "outputs": [], "functions": 0}
+        metadata: dict[str, str] = {}
+        graphs = 0
+        for number, value in self.fields(self.files[self.path]):
+            if number == GRAPH:
+                graphs += 1
+                self.graph(value, tree)
+            elif number == 14:
+                key, text = self.pair(value)
+                if key != "settings":  # which is how our own readers hand on what they found
+                    metadata[key] = text
+            elif number == 25:
+                tree["functions"] += 1
+        if graphs != 1:
+            raise UnreadableFile("not a whole ONNX model, it has no graph")
+        return Checkpoint(self.path, NAME, tree, metadata, tuple(self.files))
+
+    def graph(self, message: memoryview, tree: dict[str, Any]) -> None:
+        for number, value in self.fields(message):
+            if number == 1:
+                tree["nodes"].append(self.node(value))
+            elif number == 5:
+                name, tensor = self.tensor(value)
+                tree["initializers"][name] = tensor
+            elif number == 11:
+                name, shape = self.value_info(value)
+                tree["inputs"][name] = shape
+            elif number == 12:
+                tree["outputs"].append(self.value_info(value)[0])
+
+    def node(self, message: memoryview) -> dict[str, Any]:
+        node: dict[str, Any] = {"op": "", "domain": "", "name": "", "inputs": [], "outputs": [], "attributes": {}}
+        texts = {3: "name", 4: "op", 7: "domain"}
+        for number, value in self.fields(message):
+            if number in (1, 2):
+                node["inputs" if number == 1 else "outputs"].append(_text(value))
+            elif number in texts:
+                node[texts[number]] = _text(value)
+            elif number == 5:
+                name, attribute = self.attribute(value)
+                node["attributes"][name] = attribute
+        return node
+
+    def attribute(self, message: memoryview) -> tuple[str, Any]:
+        """Name and value: a number, text, tensor or list; None for a subgraph."""
+        name, single = "", None
+        several: list[Any] | None = None
+        for number, value in self.fields(message):
+            if number == 1:
+                name = _text(value)
+            elif number == 2:
+                single = struct.unpack("<f", value)[0]
+            elif number == 3:
+                single = signed(value)
+            elif number == 4:
+                single = str(value, "utf-8", "replace")
+            elif number == 5:
+                single = self.tensor(value)[1]
+            elif number in (7, 8, 9):
+                several = (several or []) + self.several(number, value)
+        return name, several if several is not None else single
+
+    def several(self, number: int, value: Any) -> list[Any]:
+        if number == 9:
+            return [str(value, "utf-8", "replace")]
+        if number == 7:
+            return [x for (x,) in struct.iter_unpack("<f", value)]
+        numbers = [value] if isinstance(value, int) else list(varints(value))
+        self.left -= len(numbers)
+        return [signed(n) for n in numbers]
+
+    def value_info(self, message: memoryview) -> tuple[str, list[int | None] | None]:
+        """Name and shape of a graph's input: ValueInfoProto.type.tensor_type.shape.dim[].dim_value."""
+        name, shape = "", None
+        for number, value in self.fields(message):
+            if number == 1:
+                name = _text(value)
+            elif number == 2:
+                for kind, tensor_type in self.fields(value):
+                    for part, dims in self.fields(tensor_type) if kind == 1 else ():
+                        if part == 2:
+                            shape = [self.dimension(dim) for n, dim in self.fields(dims) if n == 1]
+        return name, shape
+
+    def dimension(self, message: memoryview) -> int | None:
+        found = [signed(value) for number, value in self.fields(message) if number == 1]
+        return found[0] if found and found[0] > 0 else None
+
+    def pair(self, message: memoryview) -> tuple[str, str]:
+        entry = dict(self.fields(message))
+        return _text(entry.get(1, memoryview(b""))), _text(entry.get(2, memoryview(b"")))
+
+    # -- tensors -------------------------------------------------------------------
+
+    def tensor(self, message: memoryview) -> tuple[str, Tensor | None]:
+        """Name and tensor of a TensorProto; None for types that no weight has."""
+        name, code, shape, external = "", 0, list[int](), dict[str, str]()
+        chunks: list[tuple[int, memoryview]] = []
+        for number, value in self.fields(message):
+            if number == 1:
+                shape += [signed(n) for n in ([value] if isinstance(value, int) else varints(value))]
+            elif number == 2:
+                code = int(value)
+            elif number == 8:
+                name = _text(value)
+            elif number == EXTERNAL:
+                key, text = self.pair(value)
+                external[key] = text
+            elif number == RAW or number in FLOATS or number in VARINTS:
+                chunks.append((number, value if isinstance(value, memoryview) else _varint_bytes(value)))
+        if code not in DTYPES:
+            return name, None
+        dtype = np.dtype(DTYPES[code])
+        if len(shape) > 16 or min(shape, default=0) < 0:
+            raise UnreadableFile(f"{name} has a malformed shape {shape[:16]}")
+        numel = prod(shape)
+        size = numel * dtype.itemsize
+        if external:
+            return name, _plain(self.external(name, external, size), dtype, shape)
+        kinds = {number for number, _ in chunks}
+        if kinds == {RAW} and len(chunks) == 1:
+            if len(chunks[0][1]) != size:
+                raise UnreadableFile(f"{name} of shape {shape} has {len(chunks[0][1])} bytes, {size} are needed")
+            return name, _plain(chunks[0][1], dtype, shape)
+        if len(kinds) > 1 or (numel and not kinds):
+            raise UnreadableFile(f"{name} of shape {shape} has no data, or too much")
+        values = b"".join(chunk for _, chunk in chunks)
+        stored = FLOATS.get(next(iter(kinds)), dtype) if kinds else dtype
+        # A varint takes at least one byte: the shape cannot ask for more than the file holds.
+        if (len(values) < numel) if kinds & {*VARINTS} else (len(values) != numel * np.dtype(stored).itemsize):
+            raise UnreadableFile(f"{name} of shape {shape} has {len(values)} bytes of values")
+        if kinds & {*VARINTS}:
+            return name, _packed(values, dtype, shape, f"{self.path}: {name}")
+        return name, Tensor.of(np.frombuffer(values, stored).astype(dtype, copy=False).reshape(shape))
+
+    def external(self, name: str, entry: dict[str, str], size: int) -> memoryview:
+        """The bytes of external data (onnx/docs/ExternalData.md): location, offset, length."""
+        location = entry.get("location", "")
+        parts = PurePosixPath(location.replace("\\", "/")).parts
+        folder = self.path.parent.resolve()
+        outside = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor or ".." in parts
+        file = self.path.parent.joinpath(*parts) if parts and not outside else None
+        if file is None or "\0" in location or not file.resolve().is_relative_to(folder):
+            raise UnsafeFile(f"{self.path}: refused, it points to {location!r} outside its own folder")
+        if file not in self.files:
+            if not file.is_file() or not file.stat().st_size:
+                raise UnreadableFile(f"its external data {location} is missing or empty")
+            self.files[file] = _mapped(file)
+        data = self.files[file]
+        try:
+            offset = int(entry.get("offset") or 0)
+            length = int(entry.get("length") or size)
+        except ValueError as error:
+            raise UnreadableFile(f"{name} has a malformed offset or length") from error
+        if offset < 0 or length != size:
+            raise UnreadableFile(f"{name} has {length} bytes of external data at {offset}, {size} are needed")
+        if offset + size > len(data):
+            raise UnreadableFile(f"{location} is truncated, {name} ends behind its end")
+        return data[offset : offset + size]
+
+
+def _text(value: Any) -> str:
+    return str(value, "utf-8")
+
+
+def _varint_bytes(value: int) -> memoryview:
+    """A number as the packed varint it could have been."""
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return memoryview(bytes((*result, value)))
+
+
+def _plain(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Tensor:
+    little = dtype if dtype.kind in "V" else dtype.newbyteorder("<")
+    return Tensor(tuple(shape), dtype, lambda: np.frombuffer(data, little).reshape(shape))
+
+
+def _packed(data: bytes, dtype: np.dtype[Any], shape: list[int], where: str) -> Tensor:
+    """Varints; float16 and bfloat16 as the integers their bits are (onnx.proto, ``int32_data``)."""
+
+    def read() -> np.ndarray[Any, Any]:
+        raw = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(raw < 0x80)
+        starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+        lengths = ends - starts + 1
+        if len(ends) != prod(shape) or (raw[-1:] > 0x7F).any() or lengths.max(initial=0) > 10:
+            raise UnreadableFile(f"{where} of shape {shape} has {len(ends)} values")
+        values = np.zeros(len(ends), np.uint64)
+        for k in range(int(lengths.max(initial=0))):
+            longer = lengths > k
+            values[longer] |= (raw[starts[longer] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
+        bits = dtype.itemsize == 2 and (dtype.kind in "fV")
+        return (values.astype(np.uint16).view(dtype) if bits else values.view(np.int64).astype(dtype)).reshape(shape)
+
+    return Tensor(tuple(shape), dtype, read)

@@ -1,0 +1,91 @@
+"""Protocol Buffers, the wire format alone (protobuf.dev/programming-guides/encoding).
+
+A message is a run of fields, each a number, a wire type and a value.  What the numbers
+mean is in the ``.proto`` of who wrote it, and stays with the reader of that format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from converter.errors import UnreadableFile
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types.  3 and 4 are groups, which no format read here has."""
+
+Field = tuple[int, int, int | memoryview]
+
+
+def mapped(path: Path) -> memoryview:
+    """A file as a message: its bytes, mapped, read when looked at."""
+    return np.memmap(path, np.uint8, mode="r").data
+
+
+def fields(data: memoryview) -> Iterator[Field]:
+    """The fields of a message, in order: number, wire type, value.
+
+    Args:
+        data: the whole message, as single bytes (format ``B``).
+
+    Yields:
+        A varint as an unsigned int below 2**64; anything else as a view of ``data``:
+        8 bytes, 4 bytes, or as many as the field says (text, bytes, a message, packed
+        numbers).  Nothing is copied.
+
+    Raises:
+        UnreadableFile: malformed or truncated.  It does not know the file; the caller
+            that does should say its name (``raise UnreadableFile(f"{path}: {error}")``).
+    """
+    at, end = 0, len(data)
+    while at < end:
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if not number or number >= 1 << 29:
+            raise UnreadableFile(f"malformed protobuf, field number {number}")
+        if wire == VARINT:
+            value, at = _varint(data, at)
+            yield number, wire, value
+            continue
+        if wire == BYTES:
+            size, at = _varint(data, at)
+        elif wire in (FIXED64, FIXED32):
+            size = 8 if wire == FIXED64 else 4
+        else:
+            raise UnreadableFile(f"malformed protobuf, wire type {wire} of field {number}")
+        if size > end - at:
+            raise UnreadableFile(f"truncated or malformed protobuf, field {number} ends behind its message")
+        yield number, wire, data[at : at + size]
+        at += size
+
+
+def varints(data: memoryview) -> Iterator[int]:
+    """Packed varints, as unsigned ints below 2**64.
+
+    Raises:
+        UnreadableFile: the last one is incomplete, or one is longer than ten bytes.
+    """
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def signed(value: int) -> int:
+    """A varint as the int32 or int64 it stands for."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise UnreadableFile("truncated protobuf, it ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (1 << 64) - 1, at
+    raise UnreadableFile("malformed protobuf, a number of more than ten bytes")

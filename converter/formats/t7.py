@@ -1,0 +1,364 @@
+"""Lua Torch's own files, ``.t7`` (torch/torch7: File.lua, lib/TH/THDiskFile.c, generic/Tensor.c, generic/Storage.c).
+
+No magic number, no header: one object after another until the file ends, nearly always
+just one.  A value is a tag and what it takes; tables, torch objects and functions have
+an index besides, under which they may be referred to again.  The same sequence is
+written as bytes (little-endian; ``long`` has 8 bytes, or 4 from Windows and 32-bit
+machines, which nothing in the file says) or as text.  Functions are bytecode: passed
+over, never loaded.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+import warnings
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from converter.checkpoint import Checkpoint, Record, Tensor
+from converter.errors import UnreadableFile
+
+NAME = "t7"
+MAX_NESTING = 128
+"""Objects within objects; the deepest network of the official code has about thirty."""
+MAX_DIMS = 32
+
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECURSIVE_FUNCTION, RECURSIVE_FUNCTION = range(9)
+"""The tags, TYPE_* of File.lua."""
+
+DTYPES = {
+    "Byte": "u1",
+    "Char": "i1",
+    "Short": "i2",
+    "Int": "i4",
+    "Long": "i8",
+    "Half": "f2",
+    "Float": "f4",
+    "Double": "f8",
+}
+"""Element types as in ``torch.FloatTensor``; cutorch has the same as ``torch.Cuda...``, and calls Float nothing."""
+
+START = re.compile(
+    rb"\x04\0\0\0\x01\0\0\0.\0\0\0(V \d|[A-Za-z]\w*\.)"  # a torch object with index 1: a version, or already the class
+    rb"|\x03\0\0\0\x01\0\0\0...\0[\x01-\x05]\0\0\0"  # a table with index 1: a count, the tag of its first key
+    rb"|4\n1\n\d+\n(V \d|[A-Za-z]\w*\.)"
+    rb"|3\n1\n\d+\n[1-5]\n",
+    re.DOTALL,
+)
+CLASS = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+
+
+class _Storage(Tensor):
+    """A flat run of elements; tensors are windows on it."""
+
+    __slots__ = ()
+
+
+class _Stream(Protocol):
+    """The primitives both encodings have."""
+
+    where: str
+    position: int
+    data: mmap.mmap
+
+    def integer(self) -> int: ...
+    def longs(self, count: int) -> tuple[int, ...]: ...
+    def double(self) -> float: ...
+    def raw(self, size: int) -> bytes: ...
+    def elements(self, kind: str, count: int) -> _Storage: ...
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins like a table or an object of Lua Torch."""
+    return START.match(head) is not None
+
+
+def open_t7(path: Path) -> Checkpoint:
+    """Open a Lua Torch file.
+
+    Lua tables become dicts, torch objects Records of their fields, tensors and storages
+    Tensors: in place, mapped, or parsed on first use if they are text.
+
+    Raises:
+        UnreadableFile: damaged or truncated, or with tensors of an unknown type.
+    """
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    streams: list[_Stream] = [_Text(data, path)] if data[1:2] == b"\n" else [_Binary(data, path, n) for n in (8, 4)]
+    failures: list[tuple[int, UnreadableFile]] = []
+    for stream in streams:
+        objects = _Objects(stream)
+        try:
+            tree = objects.all()
+        except UnreadableFile as error:
+            failures.append((stream.position, error))
+        else:
+            return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(objects.classes))
+    raise max(failures, key=lambda failure: failure[0])[1]  # what the right size of long stumbled on
+
+
+class _Binary:
+    """Numbers as the writer's machine held them."""
+
+    def __init__(self, data: mmap.mmap, path: Path, long: int) -> None:
+        self.data = data
+        self.where = str(path)
+        self.position = 0
+        self.long = long
+
+    def _take(self, size: int) -> int:
+        start = self.position
+        if not 0 <= size <= len(self.data) - start:
+            raise _damaged(self, f"{size} bytes are announced, {len(self.data) - start} are left")
+        self.position += size
+        return start
+
+    def integer(self) -> int:
+        value: int = struct.unpack_from("<i", self.data, self._take(4))[0]
+        return value
+
+    def longs(self, count: int) -> tuple[int, ...]:
+        return struct.unpack_from(f"<{count}{'q' if self.long == 8 else 'i'}", self.data, self._take(count * self.long))
+
+    def double(self) -> float:
+        value: float = struct.unpack_from("<d", self.data, self._take(8))[0]
+        return value
+
+    def raw(self, size: int) -> bytes:
+        start = self._take(size)
+        return self.data[start : start + size]
+
+    def elements(self, kind: str, count: int) -> _Storage:
+        code = "i4" if kind == "Long" and self.long == 4 else DTYPES[kind]
+        return _mapped(self.data, self._take(count * np.dtype(code).itemsize), code, count)
+
+
+class _Text:
+    """Every write a line, its elements separated by a space; bytes and characters as they are, then a newline."""
+
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data = data
+        self.where = str(path)
+        self.position = 0
+
+    def _line(self, count: int, longest: int) -> tuple[int, int]:
+        """Where the next line begins and ends, which has ``count`` elements of at most so many characters."""
+        start = self.position
+        end = self.data.find(b"\n", start, start + count * (longest + 1))
+        if end < start + 2 * count - 1:
+            raise _damaged(self, "a line is missing, too short or too long")
+        self.position = end + 1
+        return start, end
+
+    def integer(self) -> int:
+        return self.longs(1)[0]
+
+    def longs(self, count: int) -> tuple[int, ...]:
+        if not count:
+            return ()
+        start, end = self._line(count, 20)
+        values = tuple(map(int, self.data[start:end].split()))
+        if len(values) != count:
+            raise _damaged(self, f"{len(values)} numbers where there should be {count}")
+        return values
+
+    def double(self) -> float:
+        start, end = self._line(1, 32)
+        return float(self.data[start:end])
+
+    def raw(self, size: int) -> bytes:
+        start = self.position
+        if not 0 <= size <= len(self.data) - start:
+            raise _damaged(self, f"{size} bytes are announced, {len(self.data) - start} are left")
+        self.position += size + bool(size)
+        if size and self.data[start + size : start + size + 1] not in (b"\n", b""):
+            raise _damaged(self, f"no newline after {size} bytes")
+        return self.data[start : start + size]
+
+    def elements(self, kind: str, count: int) -> _Storage:
+        dtype = np.dtype(DTYPES[kind])
+        if dtype.itemsize == 1:
+            start = self.position
+            self.raw(count)
+            return _mapped(self.data, start, DTYPES[kind], count)
+        if not count:
+            return _Storage((0,), dtype, lambda: np.empty(0, dtype))
+        start, end = self._line(count, 32)
+        data, where = self.data, self.where
+
+        @cache  # all weights of a network are often one storage
+        def read() -> np.ndarray[Any, Any]:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # older numpy warns of what it cannot parse
+                    values = np.fromstring(data[start:end], np.float32 if kind == "Half" else dtype, sep=" ")
+            except ValueError:
+                values = np.empty(0)
+            if len(values) != count:
+                raise UnreadableFile(f"{where}: damaged, the line at byte {start} does not hold {count} numbers")
+            values = values.astype(dtype, copy=False)
+            values.flags.writeable = False
+            return values
+
+        return _Storage((count,), dtype, read)
+
+
+class _Objects:
+    """Reads objects off a stream and remembers those that may be referred to."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self.stream = stream
+        self.seen: dict[int, Any] = {}
+        self.classes: dict[str, None] = {}
+        self.nesting = 0
+
+    def all(self) -> Any:
+        """The file's object; a list if there are several."""
+        objects = []
+        try:
+            while self.stream.position < len(self.stream.data):
+                objects.append(self.read())
+                if objects[-1] is None:
+                    raise _damaged(self.stream, "nil where there should be an object")
+        except (ValueError, struct.error) as error:
+            raise _damaged(self.stream, str(error)) from error
+        return objects[0] if len(objects) == 1 else objects
+
+    def read(self) -> Any:
+        stream = self.stream
+        tag = stream.integer()
+        if tag == NIL:
+            return None
+        if tag == NUMBER:
+            number = stream.double()
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        if tag == STRING:
+            return self._string()
+        if tag == BOOLEAN:
+            return bool(stream.integer())
+        if not TABLE <= tag <= RECURSIVE_FUNCTION:
+            raise _damaged(stream, f"unknown type {tag}")
+        if self.nesting == MAX_NESTING:
+            raise _damaged(stream, f"objects are nested more than {MAX_NESTING} deep")
+        self.nesting += 1
+        result = self._function() if tag == FUNCTION else self._indexed(tag)
+        self.nesting -= 1
+        return result
+
+    def _string(self) -> str:
+        return str(self.stream.raw(self.stream.integer()), "utf-8", "backslashreplace")
+
+    def _indexed(self, tag: int) -> Any:
+        index = self.stream.integer()
+        if index in self.seen:
+            return self.seen[index]
+        if tag == TABLE:
+            return self._table(index)
+        if tag == TORCH:
+            return self._object(index)
+        return self._function(index)
+
+    def _function(self, index: int | None = None) -> Record:
+        self.stream.raw(self.stream.integer())  # bytecode
+        function = Record("function")
+        self.classes[function.cls] = None
+        if index is not None:
+            self.seen[index] = function
+        function.state = self.read()  # upvalues
+        return function
+
+    def _table(self, index: int) -> dict[Any, Any]:
+        table: dict[Any, Any] = {}
+        self.seen[index] = table  # before its members: they may refer to it
+        count = self.stream.integer()
+        if count < 0:
+            raise _damaged(self.stream, f"a table of {count} entries")
+        for _ in range(count):
+            key, value = self.read(), self.read()
+            if key is None:
+                raise _damaged(self.stream, "a table with the key nil")
+            table[key if isinstance(key, (str, int, float)) else f"<{type(key).__name__}>"] = value
+        return table
+
+    def _object(self, index: int) -> Any:
+        cls = self._string()
+        if re.fullmatch(r"V [\d.]+", cls):  # the first files had no version
+            cls = self._string()
+        if not CLASS.fullmatch(cls):
+            raise _damaged(self.stream, "an object without a class")
+        for suffix, read in (("Storage", self._storage), ("Tensor", self._tensor)):
+            if cls.startswith("torch.") and cls.endswith(suffix):
+                kind = cls.removeprefix("torch.").removesuffix(suffix).removeprefix("Cuda") or "Float"
+                if kind not in DTYPES:
+                    raise _damaged(self.stream, f"{cls} is not a type we read; convert the model to float first")
+                self.seen[index] = result = read(kind)
+                return result
+        self.classes[cls] = None
+        record = Record(cls)
+        self.seen[index] = record
+        record.state = self.read()
+        # DataParallelTable.__write (cunn): since its version 2 a list of devices, then the fields.
+        if cls == "nn.DataParallelTable" and isinstance(record.state, dict) and "modules" not in record.state:
+            record.state = self.read()
+        if not isinstance(record.state, dict):
+            raise _damaged(self.stream, f"{cls} is not stored as a table of fields, so it cannot be read")
+        return record
+
+    def _storage(self, kind: str) -> _Storage:
+        (count,) = self.stream.longs(1)
+        if not 0 <= count <= len(self.stream.data):  # an element takes a byte at least
+            raise _damaged(self.stream, f"a storage of {count} elements")
+        return self.stream.elements(kind, count)
+
+    def _tensor(self, kind: str) -> Tensor:
+        stream = self.stream
+        dims = stream.integer()
+        if not 0 <= dims <= MAX_DIMS:
+            raise _damaged(stream, f"a tensor of {dims} dimensions")
+        shape, stride = stream.longs(dims), stream.longs(dims)
+        (first,) = stream.longs(1)
+        storage = self.read()
+        if storage is None:
+            storage = _Storage((0,), np.dtype(DTYPES[kind]), lambda: np.empty(0, DTYPES[kind]))
+        if not isinstance(storage, _Storage) or storage.dtype.kind != np.dtype(DTYPES[kind]).kind:
+            raise _damaged(stream, "a tensor without a storage of its type")
+        if min((first - 1, *shape, *stride)) < 0:
+            raise _damaged(stream, "a tensor with a negative size, stride or offset")
+        shape = shape or (0,)  # Lua Torch has no scalars: no dimensions, no elements
+        last = first - 1 + sum((n - 1) * step for n, step in zip(shape, stride))
+        if prod(shape) and last >= storage.shape[0]:
+            raise _damaged(stream, f"a tensor of shape {list(shape)} reaches outside its storage of {storage.shape[0]}")
+        return _window(storage, shape, stride, first - 1, stream.where)
+
+
+def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], first: int, where: str) -> Tensor:
+    dtype = storage.dtype
+
+    def read() -> np.ndarray[Any, Any]:
+        if not prod(shape):
+            return np.empty(shape, dtype)
+        if prod(shape) > storage.shape[0]:  # expanded: fine as a buffer, but no weight needs it
+            raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} repeats a storage of {storage.shape[0]}")
+        steps = tuple(step * dtype.itemsize for step in stride)
+        return np.lib.stride_tricks.as_strided(storage.read()[first:], shape, steps, writeable=False)
+
+    return Tensor(shape, dtype, read)
+
+
+def _mapped(data: mmap.mmap, start: int, code: str, count: int) -> _Storage:
+    dtype = np.dtype(code)
+
+    def read() -> np.ndarray[Any, Any]:
+        return np.frombuffer(data, f"<{code}", count, start).astype(dtype, copy=False)
+
+    return _Storage((count,), dtype, read)
+
+
+def _damaged(stream: _Stream, what: str) -> UnreadableFile:
+    return UnreadableFile(f"{stream.where}: damaged or truncated Torch file, byte {stream.position}: {what}")

@@ -1,0 +1,92 @@
+"""Frozen TorchScript modules (torch.jit.freeze): weights are constants of the code, without names.
+
+The zip has ``constants.pkl`` (a tuple of tensors, their bytes in ``constants/``) and the
+code as Python text, which refers to them as ``CONSTANTS.c0``, ``CONSTANTS.c1`` ...
+(torch/csrc/jit/serialization/python_print.cpp).  The text is handed on as text.
+Modules that are not frozen have named tensors: ``torch_zip.py`` reads those.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from converter.checkpoint import Checkpoint, Record
+from converter.errors import UnreadableFile
+from converter.formats.pickles import Pickle
+from converter.formats.torch_tensors import Storage, builders, mapped, storage_dtype
+from converter.formats.zips import Zip
+
+NAME = "torchscript, frozen"
+MAX_CODE = 1 << 22
+
+
+def matches(archive: Zip) -> bool:
+    """Whether this zip is a TorchScript module whose only tensors are constants."""
+    folder = _folder(archive)
+    return folder is not None and not any(name.startswith(f"{folder}data/") for name in archive.names)
+
+
+def open_frozen(path: Path) -> Checkpoint:
+    """Open a frozen module.
+
+    The tree: ``constants`` (tensors and plain values, by index), ``code`` (text), ``cls``
+    (the module's class in it).
+
+    Raises:
+        UnreadableFile: damaged, or without the code of its module.
+        UnsafeFile: a pickle in it asks for code to be run.
+    """
+    archive = Zip(path)
+    folder = _folder(archive) or ""
+    root, inert = read_pickle(archive, f"{folder}data.pkl", f"{folder}data/")
+    constants, more = read_pickle(archive, f"{folder}constants.pkl", f"{folder}constants/")
+    module, _, cls = (root.cls if isinstance(root, Record) else "").rpartition(".")
+    file = f"{folder}code/{module.replace('.', '/')}.py"
+    if not isinstance(constants, tuple) or not cls or archive.size(file) > MAX_CODE:
+        raise UnreadableFile(f"{path}: a TorchScript module without readable constants or code")
+    try:
+        code = str(archive.read(file).data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise UnreadableFile(f"{path}: damaged, {file} is no text") from error
+    tree = {"constants": list(constants), "code": code, "cls": cls}
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))))
+
+
+def read_pickle(archive: Zip, pickle: str, folder: str) -> tuple[Any, tuple[str, ...]]:
+    """One pickle of a torch zip, its storages being the members of ``folder``; and what became inert.
+
+    Raises:
+        UnreadableFile: damaged, or a storage is missing or too short.
+        UnsafeFile: it asks for code to be run.
+    """
+    where = str(archive.path)
+    order = f"{pickle.rpartition('/')[0]}/byteorder".lstrip("/")
+    big = order in archive.names and bytes(archive.read(order)).strip() == b"big"
+    storages: dict[str, Storage] = {}
+
+    def persistent(pid: Any) -> Storage:
+        kind, cls, key, _device, numel = pid[:5]
+        if kind != "storage":
+            raise UnreadableFile(f"{where}: unknown reference {kind!r}")
+        key = str(key)
+        if key not in storages:
+            dtype, member = storage_dtype(cls, where), f"{folder}{key}"
+            storage = storages[key] = Storage(key, dtype, int(numel), where)
+            if archive.size(member) < storage.numel * dtype.itemsize:
+                raise UnreadableFile(f"{where}: {member} is shorter than its {storage.numel} values")
+            storage.fetch = lambda: mapped(archive.read(member), 0, dtype, storage.numel, big=big)
+        return storages[key]
+
+    machine = Pickle(archive.read(pickle).data, where, builders=builders(where), persistent=persistent)
+    return machine.load(), tuple(machine.inert)
+
+
+def _folder(archive: Zip) -> str | None:
+    """What stands before the members of a TorchScript module; None for another zip."""
+    names = set(archive.names)
+    for name in archive.names:
+        folder = name.removesuffix("constants.pkl")
+        if folder != name and f"{folder}data.pkl" in names:
+            return folder if any(n.startswith(f"{folder}code/") and n.endswith(".py") for n in names) else None
+    return None
