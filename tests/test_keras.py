@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from converter.errors import CannotExpress, ConverterError, NotADenseNet, Unread
 from converter.exporters.keras_h5 import write_keras_h5
 from converter.formats import open_checkpoint
 from converter.layouts import layout_named
+from converter.layouts.keras_numbered import LEAF_OF
 from converter.model import Model, Source
 from densenet.config import DenseNetConfig
 
@@ -130,6 +132,25 @@ def test_numbered_layers_without_paddings_of_their_own_are_titu1994s(tmp_path: P
     assert (model.config.padding, model.config.eps) == ("same", 1.1e-5)
 
 
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_titu1994s_networks_for_small_images(tmp_path: Path, bottleneck: bool) -> None:
+    """Layers called by class and number, numbered from anywhere, as one Python session builds several models."""
+    config = DenseNetConfig.cifar(22 if bottleneck else 13, 4, bottleneck=bottleneck)
+    leaves = {f"{kind}.{leaf}": value for kind, named in LEAF_OF.items() for value, leaf in named.items()}
+    arrays, tensors = random_tensors(config), {}
+    for i, module in enumerate(config.modules()):
+        layer = {"conv": "conv2d", "norm": "batch_normalization", "linear": "dense"}[module.kind] + f"_{i + 7}"
+        for name in module.tensors():
+            leaf, array = leaves[f"{module.kind}.{name.rpartition('.')[2]}"], arrays[name]
+            tensors[f"{layer}/{leaf}"] = Tensor.of(
+                array.transpose(*range(2, array.ndim), 1, 0) if array.ndim > 1 else array
+            )
+    write_keras_h5(tmp_path / "w.h5", tensors)
+    model = load(tmp_path / "w.h5")
+    assert model.config == replace(config, eps=1.1e-5)
+    assert all(np.array_equal(model.tensors[name].read(), array) for name, array in arrays.items())
+
+
 def test_optimizer_state_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "model.weights.h5"
     shutil.copy(WEIGHTS, path)
@@ -231,9 +252,6 @@ def test_a_whole_network_nested_in_a_model(tmp_path: Path) -> None:
             group.attrs["weight_names"] = [name.encode() for name in names]
             for name in names:
                 group[name] = arrays[name] if name in arrays else head[name.replace("dense", "predictions")]
-    # nothing here says TensorFlow: the names lack ":0", as Theano's do, so say it
-    with h5py.File(path, "r+") as file:
-        file.attrs["backend"] = "torch"
     model = load(path)
     assert model.source.prefix == "densenet121/"
     assert error_of(path, H5) < 1e-5
@@ -545,6 +563,8 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_keras_h5(tmp_path / "w.h5", {"bn/gamma": array})
     with pytest.raises(CannotExpress, match="--to keras"):
         write_keras_h5(tmp_path / "w.h5", {"gamma": Tensor.of(np.zeros(3, np.float32))})
+    with pytest.raises(CannotExpress, match=r"call it w\.h5"):
+        write_keras_h5(tmp_path / "w.weights.h5", {"bn/gamma": Tensor.of(np.zeros(3, np.float32))})
     with pytest.raises(CannotExpress):
         in_layout(model_from(DenseNetConfig.cifar(40, 12, bottleneck=True)), layout_named("keras"))
     assert not list(tmp_path.iterdir())

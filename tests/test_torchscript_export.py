@@ -141,6 +141,22 @@ def test_what_the_code_says_beside_the_weights_is_honoured(tmp_path: Path) -> No
     assert np.abs(logits_of(path, IMAGES) - logits(module)).max() < 1e-5
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
+@pytest.mark.parametrize("make", [frozen_trace, frozen_script])
+def test_frozen_modules_of_timm(tmp_path: Path, make: Callable[[Any], Any], pool: str) -> None:
+    timm = pytest.importorskip("timm.models.densenet")
+    blur = pytest.importorskip("timm.layers").BlurPool2d
+    if make is frozen_script and pool != "avg":
+        pytest.skip("timm's other pools cannot be scripted")
+    torch.manual_seed(2)
+    path = tmp_path / "model.pt"
+    module = timm.DenseNet(4, (2, 1, 2), 5, bn_size=2, stem_type="deep", aa_layer=blur, global_pool=pool).eval()
+    make(module).save(str(path))
+    config = load(path).config
+    assert (config.stem_pool, config.global_pool) == ("blur", pool)
+    assert np.abs(logits_of(path, IMAGES) - logits(module)).max() < 1e-5
+
+
 def test_another_network_is_refused_by_operator(tmp_path: Path) -> None:
     resnet = pytest.importorskip("torchvision.models.resnet")
     path = tmp_path / "model.pt"
@@ -203,7 +219,7 @@ def test_a_pickle_that_asks_for_code(tmp_path: Path) -> None:
     evil = b"\x80\x02cos\nsystem\nX\x05\x00\x00\x00false\x85R."
     for member in ("data.pkl", "constants.pkl"):
         hostile = rewritten(path, lambda name, data, member=member: evil if name.endswith(member) else data)
-        with pytest.raises(UnsafeFile, match="os.system"):
+        with pytest.raises(UnsafeFile, match=r"os\.system"):
             load(hostile)
 
 
@@ -231,7 +247,7 @@ def test_exported_programs(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert model.config.eps == changes.get("eps", 1e-5)
     assert model.config.stem_ceil == changes.get("ceil_mode", False)
     assert np.abs(logits_of(path, IMAGES) - logits(module)).max() < 1e-5
-    assert {n for n in open_checkpoint(path).tree} == set(module.state_dict())
+    assert set(open_checkpoint(path).tree) == set(module.state_dict())
 
 
 def test_tensors_that_share_a_storage(tmp_path: Path) -> None:
@@ -299,7 +315,7 @@ def test_a_state_dict_that_asks_for_code(tmp_path: Path) -> None:
         inner.writestr("archive/data.pkl", b"\x80\x02cos\nsystem\nX\x05\x00\x00\x00false\x85R.")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("serialized_state_dict.pt", buffer.getvalue())
-    with pytest.raises(UnsafeFile, match="os.system"):
+    with pytest.raises(UnsafeFile, match=r"os\.system"):
         load(path)
 
 
@@ -319,7 +335,7 @@ def test_truncated_anywhere(tmp_path: Path, archives: list[bytes]) -> None:
     for data in archives:
         for end in range(1, len(data) - 1, len(data) // 40):
             path.write_bytes(data[:end])
-            with pytest.raises(UnreadableFile):
+            with pytest.raises((UnreadableFile, NotADenseNet)):  # a zip within the zip may be what is left
                 load(path)
 
 

@@ -42,16 +42,26 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Mapping[st
         if steps.resize < max(steps.crop):
             raise ConverterError("this preprocessing pads after resizing, which the graph cannot do")
         # torchvision: the short edge becomes `resize`, the long one int(resize * long / short).
+        # One edge at a time: ONNX Runtime's shape inference does not follow a broadcast here.
         shape = graph.add("Shape", (x,), "preprocess.shape")
-        size = graph.add("Slice", (shape, constant("two", [2]), constant("four", [4])), "preprocess.size")
-        short = graph.add("ReduceMin", (size, constant("axis", [0])), "preprocess.short", keepdims=1)
-        scaled = graph.add("Mul", (size, constant("resize", [steps.resize])), "preprocess.scaled")
-        edges = graph.add("Div", (scaled, short), "preprocess.edges")
+        names = ("height", "width")
+        sizes = [
+            graph.add("Slice", (shape, constant(f"{i}", [i]), constant(f"{i + 1}", [i + 1])), f"preprocess.{name}")
+            for i, name in zip((2, 3), names)
+        ]
+        short, target = graph.add("Min", tuple(sizes), "preprocess.short"), constant("resize", [steps.resize])
+        resized = [
+            graph.add("Div", (graph.add("Mul", (size, target), f"{size}.scaled"), short), f"{size}.resized")
+            for size in sizes
+        ]
+        outer = graph.add("Slice", (shape, constant("0", [0]), constant("2", [2])), "preprocess.outer")
+        # All four sizes, not two with `axes`: ONNX Runtime's transpose optimiser mishandles the latter.
+        edges = graph.add("Concat", (outer, *resized), "preprocess.edges", axis=0)
         mode, extra = MODES[steps.interpolation]
-        attributes = {"mode": mode, "antialias": int(steps.antialias), "axes": [2, 3], "coordinate_transformation_mode": "half_pixel"}
+        attributes = {"mode": mode, "antialias": int(steps.antialias), "coordinate_transformation_mode": "half_pixel"}
         x = graph.add("Resize", (x, "", "", edges), "preprocess.resized", **attributes, **extra)
     shape = graph.add("Shape", (x,), "preprocess.shape2")
-    size = graph.add("Slice", (shape, constant("two", [2]), constant("four", [4])), "preprocess.size2")
+    size = graph.add("Slice", (shape, constant("2", [2]), constant("4", [4])), "preprocess.size2")
     crop = constant("crop", steps.crop)
     # torchvision: int(round((size - crop) / 2)), which rounds halves to even.
     margin = graph.add("Cast", (graph.add("Sub", (size, crop), "preprocess.margin"),), "preprocess.margin.f", to=1)

@@ -29,13 +29,16 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         Unavailable: h5py is not installed.
-        CannotExpress: an element type HDF5 does not know (bfloat16), or a name without a layer.
+        CannotExpress: an element type HDF5 does not know (bfloat16), a name without a layer,
+            or a file name in which Keras 3 expects its other form.
         CannotWrite: the target cannot be written.
     """
     try:
         import h5py  # noqa: PLC0415
     except ImportError as error:
         raise Unavailable(f"{path}: writing HDF5 needs h5py: pip install 'densenet-converter[keras]'") from error
+    if path.name.endswith(".weights.h5"):
+        raise CannotExpress(f"{path}: Keras 3 expects another form in a .weights.h5; call it {path.stem[:-8]}.h5")
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         layer, _, leaf = key.rpartition("/")

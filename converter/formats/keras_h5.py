@@ -125,10 +125,12 @@ def by_layer(group: H5Group, where: str) -> H5Group:
             if not isinstance(tensor, Tensor) or key in tensors:
                 raise UnreadableFile(f"{where}: {layer}/{weight} is no array, or listed twice")
             tensors[key] = tensor
-    backend = group.attributes.get("backend")
-    theano = backend == "theano" or (backend is None and bool(listed) and not any(":" in name for name in listed))
-    first = any(name.rpartition("_")[2].partition(":")[0] == "W" for name in listed)
-    return H5Group(_oriented(tensors, keras1=first, theano=theano), {"layer_names": layers})
+    keras1 = any(name.endswith(("_W", "_W:0")) for name in listed)
+    # Keras 1 does not say its backend, but only TensorFlow's names end in ":0".
+    theano = (
+        group.attributes.get("backend", "theano" if keras1 and not any(":" in n for n in listed) else "") == "theano"
+    )
+    return H5Group(_oriented(tensors, keras1=keras1, theano=theano), {"layer_names": layers})
 
 
 def _oriented(tensors: dict[str, Tensor], *, keras1: bool, theano: bool) -> dict[str, Tensor]:

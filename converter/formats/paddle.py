@@ -202,7 +202,7 @@ def open_program(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: a Paddle program; its parameters ({path.stem}.pdiparams) are missing")
     with params.open("rb") as file:
         head = file.read(512)
-    if matches_records(params, head):
+    if not bare_pickle.matches(params, head):
         return _program_and_records(path, params)
     opened = open_params(params)
     return replace(opened, path=path, metadata=read_program(path).metadata, files=(path, params))

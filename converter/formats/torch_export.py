@@ -27,7 +27,7 @@ NAME = "torch.export"
 CONFIG = "_weights_config.json"
 OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json")
 """Both are torch zips, whatever the second is called."""
-MAX_JSON = 1 << 26
+MAX_JSON = 1 << 24
 
 SCALARS = {
     **dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"), 1)),

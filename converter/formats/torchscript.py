@@ -18,7 +18,7 @@ from converter.formats.torch_tensors import Storage, builders, mapped, storage_d
 from converter.formats.zips import Zip
 
 NAME = "torchscript, frozen"
-MAX_CODE = 1 << 22
+MAX_CODE = 1 << 20
 
 
 def matches(archive: Zip) -> bool:

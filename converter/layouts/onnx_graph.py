@@ -123,7 +123,7 @@ class _Graph:
         size = tuple(n for n in (shape or [])[2:] if n is not None)
         if not shape or len(size) != len(shape) - 2:
             size = ()
-        return read_wiring(NAME, self.ops, start, size=size, constants=tree["initializers"])
+        return read_wiring(NAME, self.ops, start, tree["outputs"], size=size, constants=tree["initializers"])
 
     def add(self, node: Node) -> None:
         inputs, outputs = node["inputs"], node["outputs"]

@@ -25,7 +25,7 @@ NAME = "torchscript"
 FORMAT = "torchscript, frozen"
 
 ABOUT_SHAPES = frozenset(
-    "dim size len ne eq gt lt ge le format numel is_floating_point __not__ __is__ __isnot__".split()
+    "dim size len isinstance ne eq gt lt ge le format numel is_floating_point __not__ __is__ __isnot__".split()
 )
 """Functions whose result is no feature map; torchvision's and batch norm's checks are made of them."""
 
@@ -53,7 +53,7 @@ def read_torchscript(checkpoint: Checkpoint) -> Structure | None:
         return None
     try:
         forward = _Forward(checkpoint.tree)
-        return read_wiring(NAME, forward.ops, forward.start, constants=forward.constants)
+        return read_wiring(NAME, forward.ops, forward.start, [str(forward.result)], constants=forward.constants)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
 
@@ -64,6 +64,7 @@ class _Forward:
     def __init__(self, tree: Mapping[str, Any]) -> None:
         self.values: dict[str, Any] = {}
         self.ops: list[Op] = []
+        self.result: Any = UNKNOWN
         tensors = {f"c{i}": value for i, value in enumerate(tree["constants"])}
         self.constants = {
             name: Weight(name, value, (name,)) for name, value in tensors.items() if isinstance(value, Tensor)
@@ -95,14 +96,19 @@ class _Forward:
         raise NotADenseNet(f"{cls} has no forward")
 
     def statement(self, node: ast.stmt) -> None:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            self.values[node.targets[0].id] = self.value(node.value)
-        elif isinstance(node, ast.Expr | ast.Return):
-            self.value(node.value or ast.Constant(None))
+        if isinstance(node, ast.Assign):
+            first, *others = _names(node.targets)
+            self.values[first] = self.value(node.value)
+            self.values |= dict.fromkeys(others, UNKNOWN)  # the indices beside a maximum, say
+        elif isinstance(node, ast.Expr):
+            self.value(node.value)
+        elif isinstance(node, ast.Return):
+            self.result = self.value(node.value) if node.value else UNKNOWN
+        elif isinstance(node, ast.If) and isinstance(test := self.value(node.test), bool):
+            for inner in node.body if test else node.orelse:
+                self.statement(inner)
         elif not isinstance(node, ast.Pass):  # a check, for all that matters: what it assigns is not known
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                    self.values[inner.id] = UNKNOWN
+            self.values |= dict.fromkeys(_names([node]), UNKNOWN)
 
     def value(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Name):
@@ -122,8 +128,10 @@ class _Forward:
     def call(self, node: ast.Call) -> Any:
         function = ast.unparse(node.func).rpartition(".")[2]
         arguments = [self.value(argument) for argument in node.args]
-        if function == "annotate" and len(arguments) == 2:
+        if function in ("annotate", "unchecked_cast") and len(arguments) == 2:
             return arguments[1]
+        if function == "isinstance" and len(arguments) == 2 and isinstance(arguments[0], _Data | list):
+            return isinstance(arguments[0], _Data) == (ast.unparse(node.args[1]) == "Tensor")
         if function == "append" and len(arguments) == 2 and isinstance(arguments[0], list):
             arguments[0].append(arguments[1])
             return arguments[0]
@@ -145,6 +153,12 @@ class _Forward:
         kind, more = op if op is not None else ("other", {})
         self.ops.append(Op(kind, taken, made, f"torch.{function} (operator {len(self.ops) + 1})", **more))
         return made
+
+
+def _names(nodes: Sequence[ast.AST]) -> list[str]:
+    """The names that something assigns to, in order."""
+    inner = [each for node in nodes for each in ast.walk(node)]
+    return [each.id for each in inner if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)] or [""]
 
 
 # -- functions of torch to operators ---------------------------------------------------------
@@ -262,8 +276,8 @@ def _arithmetic(function: str, arguments: Sequence[Any], keywords: Mapping[Any, 
     if not isinstance(other, Weight):
         return None
     shape = other.tensor.shape
-    per_channel = len(shape) > 2 and shape[-1] == shape[-2] == 1
-    if not shape or prod(shape) != shape[-3 if per_channel else -1]:
+    per_channel = prod(shape) == 1 or (len(shape) > 2 and shape[-1] == shape[-2] == 1)
+    if prod(shape) not in (1, *shape):
         return None
     tensor = other.tensor
     flat = Tensor((prod(shape),), tensor.dtype, lambda: tensor.read().reshape(-1))

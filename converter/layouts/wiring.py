@@ -127,7 +127,13 @@ class Op:
 
 
 def read_wiring(
-    layout: str, ops: Iterable[Op], start: str, *, size: Sequence[int] = (), constants: Iterable[str] = ()
+    layout: str,
+    ops: Iterable[Op],
+    start: str,
+    outputs: Iterable[str],
+    *,
+    size: Sequence[int] = (),
+    constants: Iterable[str] = (),
 ) -> Structure:
     """The DenseNet that operators compute.
 
@@ -135,6 +141,7 @@ def read_wiring(
         layout: name of the source's conventions.
         ops: in an order in which each follows those it depends on.
         start: the value that is the image.
+        outputs: the results; the last value of the network must be among them.
         size: its height and width, where they are fixed.
         constants: names of all the file's constants; those no part needs are reported as dropped.
 
@@ -144,6 +151,8 @@ def read_wiring(
     walk = _Walk(list(ops), start, tuple(size))
     with np.errstate(all="ignore"):  # weights that are not finite are for others to report
         walk.network()
+    if walk.end and walk.end not in [walk.values.get(name) for name in outputs]:
+        raise NotADenseNet(f"what is made of {', '.join(walk.end)} is not followed; it is not the result")
     used = {source for step in walk.parts for weight in step.weights.values() for source in weight.sources}
     return Structure(
         layout,
@@ -180,12 +189,14 @@ class _Walk:
         self.joins: dict[frozenset[str], Value] = {}
         self.joined: set[str] = set()
         self.widths: dict[str, int] = {}
+        self.end: Value = ()  # where the network ends; nothing if something may follow
         self.start = (start,)
+        self.values: dict[str, Value] = {start: self.start}
         self._index(ops)
 
     def _index(self, ops: list[Op]) -> None:
         """Who takes which value; concatenations become part of the values."""
-        values: dict[str, Value] = {self.start[0]: self.start}
+        values = self.values
         for op in ops:
             if op.y in values:
                 if op.y == self.start[0]:
@@ -318,10 +329,11 @@ class _Walk:
         if kinds not in (["norm"], ["norm", "relu"]):
             raise self.astray(value, [*steps, *rest], "a layer, a transition or the final norm")
         self.settings["final_relu"] = "relu" in kinds
+        self.end = value
         if rest:
             self.settings["global_pool"] = self.global_pool(rest.pop(0))
         elif self.forks(value):
-            kind, rest, swapped = self.two_pools(value)
+            kind, rest, self.end, swapped = self.two_pools(value)
             self.settings["global_pool"] = kind
             if kind == "catavgmax" and (order is not None or swapped):
                 width = prod(steps[0].weights["weight"].tensor.shape)
@@ -340,8 +352,8 @@ class _Walk:
             return "max"
         raise self.unlike(op, "global pooling")
 
-    def two_pools(self, value: Value) -> tuple[str, list[Op], bool]:
-        """Average and maximum, concatenated or as their mean; the operators behind that; whether the maximum is first."""
+    def two_pools(self, value: Value) -> tuple[str, list[Op], Value, bool]:
+        """Average and maximum, concatenated or as their mean; the run behind that; whether the maximum is first."""
         takers = self.takers[value]
         if len(takers) != 2:
             raise self.fork(value)
@@ -349,15 +361,16 @@ class _Walk:
         both = (pools.get("avg", ""), pools.get("max", ""))
         for joined in (both, both[::-1]):
             if joined in self.takers:
-                return "catavgmax", self.run(joined)[0], joined != both
+                return "catavgmax", *self.run(joined), joined != both
         adds = self.takers.get(both[:1], [])
         if adds != self.takers.get(both[1:]) or [op.kind for op in adds] != ["add"]:
             raise self.fork(value)
-        half, *rest = self.run((adds[0].y,))[0] or adds
+        ops, end = self.run((adds[0].y,))
+        half, *rest = ops or adds
         scale = half.weights.get("weight")
         if set(half.weights) != {"weight"} or scale is None or not np.all(scale.tensor.read() == 0.5):
             raise self.unlike(half, "the mean of average and maximum")
-        return "avgmax", rest, False
+        return "avgmax", rest, end, False
 
     def classifier(self, ops: list[Op], order: Array | None) -> None:
         linear: Op | None = None
@@ -367,6 +380,7 @@ class _Walk:
                 continue
             if op.kind == "end":
                 self.notes.append(f"{op.name} behind the logits is left out")
+                self.end = ()
                 break
             if linear is None and op.kind == "linear":
                 linear = op
