@@ -35,9 +35,7 @@ Weights = Annotated[
     str | None,
     typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
 ]
-Drop = Annotated[
-    list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")
-]
+Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="What no tensor shows, e.g. stem_pool=blur. Repeatable."),
@@ -84,7 +82,9 @@ def _root(
 def inspect_command(
     source: Source,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its name in the file.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="List the layouts tried and what spoke against them.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="List the layouts tried and what spoke against them.")
+    ] = False,
     layout: FromLayout = None,
     weights: Weights = None,
     drop: Drop = None,
@@ -96,9 +96,7 @@ def inspect_command(
     from converter.evidence import parse_settings
     from converter.inspect import inspect
 
-    found = inspect(
-        source, layout=layout, weights=weights, drop=drop or (), settings=parse_settings(settings or ())
-    )
+    found = inspect(source, layout=layout, weights=weights, drop=drop or (), settings=parse_settings(settings or ()))
     facts = found.to_dict()
     if as_json:
         show.print_json(facts)
@@ -116,7 +114,10 @@ def inspect_command(
             ("", ", ".join(f"{k} {v}" for k, v in _telling(config.to_dict()))),
             ("parameters", f"{config.parameters():,}"),
             ("FLOPs", f"{facts['flops']:,} at {32 if config.stem == 'cifar' else 224} px" if facts["flops"] else ""),
-            ("tensors", f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in facts['dtypes'].items())})"),
+            (
+                "tensors",
+                f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in facts['dtypes'].items())})",
+            ),
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
             ("inert", ", ".join(_first(facts["inert"])) and ", ".join(_first(facts["inert"])) + " (named, not loaded)"),
         ]
@@ -137,7 +138,9 @@ def inspect_command(
 def convert_command(
     source: Source,
     target: Annotated[Path, typer.Argument(metavar="DST", help="A .safetensors, .pth, .pt, .bin or .npz file.")],
-    to: Annotated[str, typer.Option(metavar="LAYOUT", help="Whose names to write: library, torchvision, timm ...")] = "library",
+    to: Annotated[
+        str, typer.Option(metavar="LAYOUT", help="Whose names to write: library, torchvision, timm ...")
+    ] = "library",
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or fp64; default: as stored.")] = None,
     preprocess: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Record this preprocessing in DST.")
@@ -203,7 +206,8 @@ def export(
     features: Annotated[bool, typer.Option("--features", help="Also give the pooled features.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also give the softmax.")] = False,
     image_input: Annotated[
-        bool, typer.Option("--image-input", help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph.")
+        bool,
+        typer.Option("--image-input", help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph."),
     ] = False,
     layout: FromLayout = None,
     weights: Weights = None,
@@ -300,17 +304,24 @@ def verify_command(
         show.print_json(verdict.to_dict())
     else:
         rows = [
-            [engine, c.batch, f"{c.error:.1e}", f"{c.top1:.0%}", f"{c.top5:.0%}", "ok" if c.passed else "FAIL", c.problem]
+            [
+                engine,
+                c.batch,
+                f"{c.error:.1e}",
+                f"{c.top1:.0%}",
+                f"{c.top5:.0%}",
+                "ok" if c.passed else "FAIL",
+                c.problem,
+            ]
             for engine, comparisons in verdict.results.items()
             for c in comparisons
         ]
         columns = ["engine", "input", "error", "top-1", "top-5", "", "why"]
-        show.table(
-            f"{verdict.reference} in {verdict.oracle}", columns, rows, right=("error", "top-1", "top-5")
-        )
+        show.table(f"{verdict.reference} in {verdict.oracle}", columns, rows, right=("error", "top-1", "top-5"))
         for problem in verdict.problems:
             print(problem)
-        print(f"{'pass' if verdict.passed else 'FAIL'}: allowed error {verdict.limit:.1e}, {verdict.seconds:.1f} s. {RULE}")
+        word = "pass" if verdict.passed else "FAIL"
+        print(f"{word}: allowed error {verdict.limit:.1e}, {verdict.seconds:.1f} s. {RULE}")
     raise typer.Exit(0 if verdict.passed else 1)
 
 

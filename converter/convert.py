@@ -19,7 +19,7 @@ from converter.exporters.safetensors import write_safetensors
 from converter.exporters.torch_zip import write_torch
 from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
-from converter.layouts import STRUCTURES, layout_named
+from converter.layouts import layout_named, structure_readers
 from converter.layouts.layout import Layout, Leaf
 from converter.model import Model, Source, sha256_of
 from converter.recognise import Candidate, recognise
@@ -34,7 +34,7 @@ DTYPES: Mapping[str, Any] = {
     "fp64": np.float64,
 }
 DTYPE_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "half": "fp16"}
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5")
 IMPLICIT = frozenset("growth_rate block_config init_features bn_size num_classes in_channels".split())
 """Config fields that every layout expresses by its shapes."""
 
@@ -100,13 +100,17 @@ def read(
         NotADenseNet: no layout accounts for every tensor.
         ConverterError: there are no such ``weights`` or no such ``layout``.
     """
-    if layout is not None:
-        layout_named(layout)
-    for reader in STRUCTURES:
+    for reader in structure_readers(checkpoint.format):
         structure = reader(checkpoint)
-        if structure is not None:
+        if structure is not None and layout in (None, structure.layout):
+            if weights is not None or any(drop):
+                raise ConverterError(
+                    f"{checkpoint.path}: its tensors have no names that --weights or --drop could mean"
+                )
             candidate = arrange(structure, str(checkpoint.path))
             return candidate, [candidate]
+    if layout is not None:
+        layout_named(layout)
     found = groups(checkpoint.tree)
     if weights is not None:
         named = [group for group in found if group.path == weights]
@@ -175,7 +179,7 @@ def convert(
 
     Args:
         source, layout, weights, drop, settings: as for :func:`load`.
-        target: ``.safetensors``, ``.pth`` (``.pt``, ``.bin``) or ``.npz``.
+        target: ``.safetensors``, ``.pth`` (``.pt``, ``.bin``), ``.npz``, or ``.h5`` for Keras.
         to: the layout to write.
         dtype: ``fp32``, ``fp16``, ``bf16`` or ``fp64`` for all weights; default as stored.
         preprocess: what images go through, to be recorded in the file
@@ -188,6 +192,8 @@ def convert(
     target = Path(target)
     if target.suffix not in SUFFIXES:
         raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}")
+    if target.suffix == ".h5" and to == "library":
+        to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
     wanted = layout_named(to)
     model = load(source, layout=layout, weights=weights, drop=drop, settings=settings)
     if preprocess:
@@ -220,11 +226,10 @@ def in_layout(model: Model, layout: Layout) -> tuple[dict[str, Tensor], list[str
     tensors, notes = dict(model.tensors), []
     eps = layout.network.get("eps", DenseNetConfig.eps)
     if "eps" not in layout.expresses and eps != config.eps:
-        shift = config.eps - eps
-        for name, tensor in tensors.items():
-            if name.endswith(".running_var"):
-                tensors[name] = _shifted(tensor, shift, name, layout)
-        notes.append(f"eps {config.eps:g} folded into the variances: {layout.name} has eps {eps:g}")
+        for module in config.modules():
+            if module.kind == "norm":
+                _with_eps(tensors, module.name, config.eps, eps)
+        notes.append(f"eps {config.eps:g} folded into the norms: {layout.name} has eps {eps:g}")
     result: dict[str, Tensor] = {}
     for name, (leaf, keys) in layout.expand(config).items():
         if name not in tensors:
@@ -240,6 +245,10 @@ def write(target: Path, tensors: Mapping[str, Tensor], model: Model, layout: Lay
         write_safetensors(target, tensors, {**model.metadata(), "densenet.layout": layout.name})
     elif target.suffix == ".npz":
         write_npz(target, tensors)
+    elif target.suffix == ".h5":
+        from converter.exporters.keras_h5 import write_keras_h5  # noqa: PLC0415 (h5py, for few)
+
+        write_keras_h5(target, tensors)
     else:
         write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors)
 
@@ -278,11 +287,21 @@ def _split(leaf: Leaf, tensor: Tensor) -> list[Tensor]:
     return [Tensor.of(array) for array in leaf.write(tensor.read())]
 
 
-def _shifted(tensor: Tensor, shift: float, name: str, layout: Layout) -> Tensor:
-    values = tensor.read().astype(np.float64) + shift
-    if values.min(initial=0) < 0:
-        raise CannotExpress(f"the {layout.name} layout has a larger eps than {name} allows to be folded")
-    return Tensor.of(values.astype(tensor.dtype))
+def _with_eps(tensors: dict[str, Tensor], norm: str, have: float, want: float) -> None:
+    """Give a norm another eps, exactly (in float64): the variance takes the difference.
+
+    Where a variance is too small for that, the weight takes the ratio of the two roots.
+    """
+    variance = tensors[f"{norm}.running_var"]
+    values = variance.read().astype(np.float64)
+    if (values + have - want).min(initial=0) >= 0:
+        tensors[f"{norm}.running_var"] = Tensor.of((values + have - want).astype(variance.dtype))
+        return
+    if (values + have).min() <= 0:
+        raise CannotExpress(f"{norm} divides by zero: it has a variance of 0 and eps {have:g}")
+    weight = tensors[f"{norm}.weight"]
+    scaled = weight.read().astype(np.float64) * np.sqrt((values + want) / (values + have))
+    tensors[f"{norm}.weight"] = Tensor.of(scaled.astype(weight.dtype))
 
 
 def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:

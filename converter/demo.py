@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,14 @@ def demo(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Demo
     found = step(
         "inspect",
         lambda: inspect(CHECKPOINT),
-        lambda i: f"{i.checkpoint.format}, {i.chosen.layout.name} layout, {i.model.config.name}, "
-        f"{i.model.config.parameters():,} parameters",
+        lambda i: (
+            f"{i.checkpoint.format}, {i.chosen.layout.name} layout, {i.model.config.name}, "
+            f"{i.model.config.parameters():,} parameters"
+        ),
     )
     step(
         "convert",
-        lambda: convert(
-            CHECKPOINT, safetensors, preprocess=trained["preprocessing"], labels=trained["class_names"]
-        ),
+        lambda: convert(CHECKPOINT, safetensors, preprocess=trained["preprocessing"], labels=trained["class_names"]),
         lambda c: f"{c.tensors} tensors, {c.layout} layout, {_size(c.path)}",
     )
     step(
@@ -104,11 +105,13 @@ def demo(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Demo
     for name, (path, engine) in engines.items():
         evaluations[name] = step(
             f"evaluate ({name})",
-            lambda path=path, engine=engine: evaluate(path, IMAGES, engine=engine),
+            partial(evaluate, path, IMAGES, engine=engine),
             lambda e: f"{e.top1} of {e.images} held-out images right",
         )
     if not all(verification.passed for verification in verifications):
-        raise VerificationFailed(f"{onnx}: does not agree with the checkpoint; this should not happen, please report it")
+        raise VerificationFailed(
+            f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
+        )
     return Demo(folder, tuple(steps), found, tuple(verifications), evaluations)
 
 

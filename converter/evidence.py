@@ -8,7 +8,7 @@ module names PyTorch keeps in a state dict's ``_metadata``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
@@ -50,7 +50,7 @@ def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any
     notes += [
         f"{why}; --set {name}=... changes it" for name, why in candidate.layout.assumes.items() if name not in said
     ]
-    if config.stem == "deep" and "stem_pool" not in said:
+    if config.stem == "deep" and "stem_pool" not in {*said, *candidate.layout.network}:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:
         notes.append("average pooling in the transitions is assumed; --set transition_pool=blur changes it")

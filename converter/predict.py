@@ -130,9 +130,12 @@ def _preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Preproce
         raise ConverterError(f"the recorded preprocessing is damaged ({error})") from error
     if config.in_channels not in (1, 3):
         raise ConverterError(f"a network of {config.in_channels} channels takes no ordinary images")
-    grey = {"channels": 1, "mean": (0.449,), "std": (0.226,)} if config.in_channels == 1 else {}
-    size = {"resize": 32, "crop": (32, 32)} if config.stem == "cifar" else {}
-    return Preprocess(**size, **grey)
+    usual: dict[str, Any] = {}
+    if config.in_channels == 1:
+        usual |= {"channels": 1, "mean": (0.449,), "std": (0.226,)}
+    if config.stem == "cifar":
+        usual |= {"resize": 32, "crop": (32, 32)}
+    return Preprocess(**usual)
 
 
 def _labels(recorded: Sequence[str], classes: int) -> tuple[str, ...]:

@@ -236,10 +236,14 @@ def _account(
             unexpected.append(key)
         else:
             outside[key] = tensor
-    heads = [key for key, tensor in outside.items() if len(tensor.shape) == 2]
+    widths = ((config.num_features,), (2 * config.num_features,))
+    heads = [key for key, tensor in outside.items() if len(tensor.shape) == 2 or tensor.shape in widths]
     if heads:
-        return unexpected, f"outside {prefix!r} there are linear layers that a DenseNet does not have: {_some(heads)}"
-    dropped |= {key: f"outside the network ({prefix!r})" for key in outside}
+        return (
+            unexpected,
+            f"outside {prefix!r} there are layers of a head that a DenseNet does not have: {_some(heads)}",
+        )
+    dropped |= dict.fromkeys(outside, f"outside the network ({prefix!r})")
     return unexpected, ""
 
 

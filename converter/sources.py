@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import UnreadableFile
+from converter.formats import complete
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def resolve(source: str | Path) -> Place:
         from converter.download import fetch  # noqa: PLC0415 (urllib and ssl, for few)
 
         return Place(fetch(text), text)
-    path = Path(source)
+    path = complete(Path(source))
     if path.exists():
         return Place(path, path.name)
     return _from_zoo(text)

@@ -205,7 +205,7 @@ class _Layer(nn.Module):
         return x
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        if self.memory_efficient and self.training and not torch.jit.is_scripting():
+        if self.memory_efficient and self.training and not torch.jit.is_scripting():  # type: ignore[attr-defined]
             x = self.first_half_recomputed(features)
         else:
             x = self.first_half(features)
@@ -264,6 +264,7 @@ class BlurPool2d(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) to (N, C, ceil(H / 2), ceil(W / 2))."""
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.width)
 
 

@@ -191,7 +191,7 @@ def test_blur_pooling_shows_in_metadata_or_config_json_or_is_asked_for(tmp_path:
     assert load(folder / "model.pth").config.stem_pool == "blur"
     convert(folder / "model.pth", tmp_path / "a.safetensors", to="timm")
     assert load(tmp_path / "a.safetensors").config.stem_pool == "blur"  # recorded by us
-    bare = {name: tensor for name, tensor in safetensors.numpy.load_file(tmp_path / "a.safetensors").items()}
+    bare = dict(safetensors.numpy.load_file(tmp_path / "a.safetensors").items())
     safetensors.numpy.save_file(bare, tmp_path / "bare.safetensors")
     unknown = load(tmp_path / "bare.safetensors")
     assert unknown.config.stem_pool == "max"

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.checkpoint import Tensor
+from converter.checkpoint import Checkpoint, Tensor
 from converter.convert import in_layout, model_of
-from converter.checkpoint import Checkpoint
 from converter.errors import CannotExpress, ConverterError, NotADenseNet
 from converter.layouts import LAYOUTS, layout_named
 from converter.layouts.layout import Layout
@@ -140,17 +139,28 @@ def test_what_a_layout_cannot_say_is_refused_by_name(layout: str, changes: dict[
         in_layout(model(config), layout_named(layout))
 
 
-def test_eps_is_folded_where_the_target_fixes_another() -> None:
-    config = DenseNetConfig(growth_rate=4, block_config=(1, 1), init_features=8, num_classes=3, eps=1e-3)
+@pytest.mark.parametrize("eps", [1e-3, 1e-7])
+def test_eps_is_folded_where_the_target_fixes_another(eps: float) -> None:
+    config = DenseNetConfig(growth_rate=4, block_config=(1, 1), init_features=8, num_classes=3, eps=eps)
     original = model(config)
+    dead = np.full(config.num_features, 1e-9, np.float32)  # too small to lose the difference of the two eps
+    original = replace(original, tensors={**original.tensors, "norm.running_var": Tensor.of(dead)})
     written, notes = in_layout(original, layout_named("torchvision"))
-    got = written["features.norm5.running_var"].read()
-    np.testing.assert_allclose(got, original.tensors["norm.running_var"].read() + 1e-3 - 1e-5, rtol=1e-6)
     assert "eps" in notes[0]
-    small = replace(config, eps=0.0)
-    tensors = dict(model(small).tensors) | {"norm.running_var": Tensor.of(np.zeros(config.num_features, np.float32))}
-    with pytest.raises(CannotExpress, match="eps"):
-        in_layout(Model(small, tensors, original.source), layout_named("torchvision"))
+    for ours, theirs in (("norm", "features.norm5"), ("stem.norm", "features.norm0")):
+        scales = []
+        for values, prefix, e in ((original.tensors, ours, eps), (written, theirs, 1e-5)):
+            weight, variance = (values[f"{prefix}.{leaf}"].read().astype(float) for leaf in ("weight", "running_var"))
+            scales.append(weight / np.sqrt(variance + e))
+        np.testing.assert_allclose(scales[1], scales[0], rtol=1e-6)
+
+
+def test_a_norm_that_divides_by_zero_is_refused() -> None:
+    config = DenseNetConfig(growth_rate=4, block_config=(1, 1), init_features=8, num_classes=3, eps=0.0)
+    zero = {"norm.running_var": Tensor.of(np.zeros(config.num_features, np.float32))}
+    original = model(config)
+    with pytest.raises(CannotExpress, match="divides by zero"):
+        in_layout(replace(original, tensors={**original.tensors, **zero}), layout_named("timm"))
 
 
 def test_no_such_layout() -> None:

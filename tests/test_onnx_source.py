@@ -498,6 +498,24 @@ def test_what_a_densenet_does_not_do_is_refused_by_name(
         load(path)
 
 
+def test_functions_of_the_model_are_refused_with_advice(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path)
+    node_named(proto, "blocks.0.layers.0.relu1").domain = "local"
+    body = [helper.make_node("Relu", ["x"], ["y"])]
+    proto.functions.append(helper.make_function("local", "Relu", ["x"], ["y"], body, [helper.make_opsetid("", 17)]))
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="inline"):
+        load(path)
+
+
+def test_a_result_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path)
+    proto.graph.output[0].name = "stem.pool"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="not the result"):
+        load(path)
+
+
 # -- external data -------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def pool_before_transition(graph: Graph) -> None:
     Both are linear and the convolution mixes no positions, so they commute.
     """
     nodes = graph.nodes
-    for i, (conv, pool) in enumerate(zip(nodes, nodes[1:])):
+    for i, (conv, pool) in enumerate(pairwise(nodes)):
         pointwise = conv.op == "Conv" and set(conv.attributes["kernel_shape"]) == {1}
         if pointwise and pool.op == "AveragePool" and pool.inputs == (conv.output,):
             nodes[i] = replace(pool, inputs=conv.inputs[:1], output=pool.output + "ed")
@@ -57,7 +58,7 @@ def pool_before_transition(graph: Graph) -> None:
 def relu_after_max_pool(graph: Graph) -> None:
     """Take the maximum first, then rectify a quarter of the elements: both are monotonic."""
     nodes = graph.nodes
-    for i, (relu, pool) in enumerate(zip(nodes, nodes[1:])):
+    for i, (relu, pool) in enumerate(pairwise(nodes)):
         if relu.op == "Relu" and pool.op == "MaxPool" and pool.inputs == (relu.output,):
             nodes[i] = replace(pool, inputs=relu.inputs, output=pool.output + "ed")
             nodes[i + 1] = replace(relu, inputs=(pool.output + "ed",), output=pool.output)

@@ -7,6 +7,8 @@ import zipfile
 from typing import IO
 
 ALIGNMENT = 64
+HEADER = 30
+"""Bytes of a member's header before its name."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -20,7 +22,7 @@ class ZipWriter(zipfile.ZipFile):
     def add(self, name: str, data: bytes | memoryview) -> None:
         """Add a member."""
         info = zipfile.ZipInfo(name, EPOCH)
-        used = self.target.tell() + zipfile.sizeFileHeader + len(name.encode()) + 4
+        used = self.target.tell() + HEADER + len(name.encode()) + 4
         padding = -used % ALIGNMENT
         info.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", the id torch uses for padding
         self.writestr(info, data)

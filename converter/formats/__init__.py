@@ -3,74 +3,60 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from converter.checkpoint import Checkpoint
 from converter.errors import UnreadableFile
-from converter.formats import (
-    bare_pickle,
-    caffe,
-    hdf5,
-    keras_h5,
-    keras_zip,
-    mindspore,
-    mxnet,
-    npz,
-    onnx_file,
-    paddle,
-    paddle_program,
-    safetensors,
-    t7,
-    tensorflow,
-    tf_graph,
-    torch_export,
-    torch_legacy,
-    torch_tar,
-    torch_zip,
-    torchscript,
-)
-from converter.formats.sharded import is_index, open_sharded
 from converter.formats.zips import Zip
 
-Opener = Callable[[Path], Checkpoint]
+# A row names a module of this package, its test and its opener; a module is imported when
+# its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
 
-FOLDERS: tuple[tuple[Callable[[Path], bool], Opener], ...] = (
-    (tensorflow.matches_folder, tensorflow.open_folder),
-    (paddle.matches_folder, paddle.open_folder),
+FOLDERS = (
+    "tensorflow matches_folder open_folder",
+    "paddle matches_folder open_folder",
 )
 """Formats that are folders."""
 
-FILES: tuple[tuple[Callable[[Path, bytes], bool], Opener], ...] = (
-    (torch_legacy.matches, torch_legacy.open_legacy),
-    (torch_tar.matches, torch_tar.open_tar),
-    (safetensors.matches, safetensors.open_safetensors),
-    (hdf5.matches, keras_h5.open_h5),
-    (keras_h5.is_sharded, keras_h5.open_sharded),
-    (tensorflow.matches, tensorflow.open_tensorflow),
-    (tf_graph.matches, tf_graph.open_graph),
-    (paddle_program.is_program, paddle.open_program),
-    (paddle.matches_records, paddle.open_records),
-    (paddle.matches_params, paddle.open_params),
-    (bare_pickle.matches, bare_pickle.open_bare_pickle),
-    (mxnet.matches, mxnet.open_mxnet),
-    (onnx_file.matches, onnx_file.open_onnx),
-    (caffe.matches, caffe.open_caffe),
-    (mindspore.matches, mindspore.open_mindspore),
-    (t7.matches, t7.open_t7),  # has no magic number: last
+FILES = (
+    "torch_legacy matches open_legacy",
+    "torch_tar matches open_tar",
+    "safetensors matches open_safetensors",
+    "hdf5 matches keras_h5:open_h5",
+    "keras_h5 is_sharded open_sharded",
+    "tensorflow matches open_tensorflow",
+    "tf_graph matches open_graph",
+    "paddle_program is_program paddle:open_program",
+    "paddle matches_records open_records",
+    "paddle matches_params open_params",
+    "bare_pickle matches open_bare_pickle",
+    "mxnet matches open_mxnet",
+    "onnx_file matches open_onnx",
+    "caffe matches open_caffe",
+    "mindspore matches open_mindspore",
+    "t7 matches open_t7",  # has no magic number: last
 )
 """Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
 
-ZIPS: tuple[tuple[Callable[[Zip], bool], Opener], ...] = (
-    (torch_export.matches, torch_export.open_export),
-    (torchscript.matches, torchscript.open_frozen),
-    (torch_zip.matches, torch_zip.open_zip),
-    (keras_zip.matches, keras_zip.open_keras),
-    (npz.matches, npz.open_npz),
+ZIPS = (
+    "torch_export matches open_export",
+    "torchscript matches open_frozen",
+    "torch_zip matches open_zip",
+    "keras_zip matches open_keras",
+    "npz matches open_npz",
 )
 """Formats that are zips, told apart by their members."""
 
-KNOWN = "torch (.pth, .pt, .bin), safetensors, npz, and index files of sharded checkpoints"
+COMPLETIONS = (".index", ".pdparams", ".pdmodel", ".json", ".pdiparams")
+"""Endings of the file that a path without one, as TensorFlow and Paddle name checkpoints, stands for."""
+
+KNOWN = (
+    "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, Lua Torch, Caffe, MXNet, Paddle, "
+    "MindSpore"
+)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -80,7 +66,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         UnreadableFile: missing, not a file, damaged, or of no known format.
         UnsafeFile: it asks for code to be run.
     """
-    path = Path(path)
+    path = complete(Path(path))
     try:
         return _open(path)
     except FileNotFoundError as error:
@@ -92,10 +78,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 def _open(path: Path) -> Checkpoint:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        for in_folder, opener in FOLDERS:
-            if in_folder(path):
-                return opener(path)
-        raise UnreadableFile(f"{path}: is a folder, not a checkpoint; name the file in it")
+        found = _first(FOLDERS, path, path)
+        if found is None:
+            raise UnreadableFile(f"{path}: is a folder, not a checkpoint; name the file in it")
+        return found
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile(f"{path}: is not a regular file")
     if not status.st_size:
@@ -103,16 +89,41 @@ def _open(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
-        archive = Zip(path)
-        for in_zip, opener in ZIPS:
-            if in_zip(archive):
-                return opener(path)
-        raise UnreadableFile(f"{path}: a zip without tensors; known formats: {KNOWN}")
-    for in_file, opener in FILES:
-        if in_file(path, head):
-            return opener(path)
-    if is_index(path, head):
+        found = _first(ZIPS, path, Zip(path))
+        if found is None:
+            raise UnreadableFile(f"{path}: a zip without tensors; known formats: {KNOWN}")
+        return found
+    found = _first(FILES, path, path, head)
+    if found is not None:
+        return found
+    if path.suffix == ".json" and head.lstrip().startswith(b"{"):
+        from converter.formats.sharded import open_sharded  # noqa: PLC0415
+
         return open_sharded(path, open_checkpoint)
     if head.startswith(b"version https://git-lfs"):
         raise UnreadableFile(f"{path}: a Git LFS pointer, not the file itself; run git lfs pull")
     raise UnreadableFile(f"{path}: not a checkpoint of a known format: {KNOWN}")
+
+
+def complete(path: Path) -> Path:
+    """The file a path stands for: itself, or with the ending its producer leaves out (``model.ckpt`` + ``.index``)."""
+    if path.exists():
+        return path
+    return next((p for p in (path.with_name(path.name + ending) for ending in COMPLETIONS) if p.is_file()), path)
+
+
+def _first(rows: Sequence[str], path: Path, *evidence: Any) -> Checkpoint | None:
+    """Open ``path`` with the first reader whose test accepts the evidence."""
+    for module, test, opener in _readers(rows):
+        if getattr(module, test)(*evidence):
+            home, _, name = opener.rpartition(":")
+            reader = import_module(f"converter.formats.{home}") if home else module
+            checkpoint: Checkpoint = getattr(reader, name)(path)
+            return checkpoint
+    return None
+
+
+def _readers(rows: Sequence[str]) -> Iterator[tuple[Any, str, str]]:
+    for row in rows:
+        name, test, opener = row.split()
+        yield import_module(f"converter.formats.{name}"), test, opener

@@ -32,11 +32,16 @@ DANGEROUS_BUILTINS = frozenset(
 DANGEROUS = frozenset(
     """io.open io.open_code io.FileIO _io.open _io.open_code _io.FileIO codecs.open
     torch.load torch.hub.load torch.hub.load_state_dict_from_url torch.jit.load torch.serialization.load
-    torch.utils.cpp_extension.load torch.utils.cpp_extension.load_inline torch.ops.load_library torch.classes.load_library
-    numpy.load numpy.fromfile numpy.testing._private.utils.runstring numpy.f2py.compile numpy.distutils.exec_command
+    torch.utils.cpp_extension.load torch.utils.cpp_extension.load_inline torch.ops.load_library
+    torch.classes.load_library
+    numpy.load numpy.fromfile numpy.testing._private.utils.runstring numpy.f2py.compile
+    numpy.distutils.exec_command
     pandas.eval pandas.read_pickle sklearn.utils.estimator_checks operator.attrgetter operator.methodcaller
     _operator.attrgetter _operator.methodcaller types.FunctionType types.CodeType functools.reduce""".split()
 )
+
+
+LARGE = 1 << 16
 
 
 class Global(NamedTuple):
@@ -231,7 +236,8 @@ class Pickle:
                 case 0x53:  # STRING
                     stack.append(self._line().strip(b"'\"").decode("unicode-escape"))
                 case 0x42 | 0x43 | 0x8E | 0x96:  # BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
-                    stack.append(bytes(self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))))
+                    data_of = self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))
+                    stack.append(bytes(data_of) if len(data_of) < LARGE else data_of)  # arrays stay views of the file
                 # containers
                 case 0x7D:  # EMPTY_DICT
                     stack.append({})

@@ -10,11 +10,6 @@ from converter.errors import UnreadableFile
 from converter.formats.safetensors import read_index
 
 
-def is_index(path: Path, head: bytes) -> bool:
-    """Whether a file looks like the JSON index of a sharded checkpoint."""
-    return path.suffix == ".json" and head.lstrip().startswith(b"{")
-
-
 def open_sharded(path: Path, opener: Callable[[Path], Checkpoint]) -> Checkpoint:
     """Open every shard named by an index and join their tensors.
 

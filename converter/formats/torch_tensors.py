@@ -100,7 +100,8 @@ def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
     stem = name.removesuffix("Storage").removesuffix("Tensor")
     if stem not in STORAGES:
         raise UnreadableFile(f"{where}: tensors of type {name} cannot be read; save the model in float32 first")
-    return np.dtype(DTYPES[STORAGES[stem]])
+    dtype: np.dtype[Any] = np.dtype(DTYPES[STORAGES[stem]])
+    return dtype
 
 
 def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
@@ -109,7 +110,8 @@ def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
     name = ALIASES.get(name, name)
     if name not in DTYPES:
         raise UnreadableFile(f"{where}: tensors of type torch.{name} cannot be read; save the model in float32 first")
-    return np.dtype(DTYPES[name])
+    found: np.dtype[Any] = np.dtype(DTYPES[name])
+    return found
 
 
 def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, stride: Any, where: str) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-
 from converter.checkpoint import Checkpoint
 from converter.errors import UnreadableFile
 from converter.formats.pickles import Pickle

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
 from converter.errors import ConverterError
 from converter.layouts import (
-    caffe,
-    flyyufelix,
+    bamos,
+    gpleiss,
     keras,
-    keras_numbered,
+    kuangliu,
     library,
-    lua,
     mindspore,
     mmpretrain,
+    monai,
     mxnet,
-    onnx_graph,
     paddle,
     tf_keras,
     tf_slim,
     timm,
-    torchscript,
     torchvision,
+    weiaicunzai,
 )
 from converter.layouts.layout import Layout
 from converter.layouts.parts import StructureReader
@@ -32,6 +34,12 @@ LAYOUTS: tuple[Layout, ...] = (
     torchvision.FEATURES,
     mmpretrain.MMPRETRAIN,
     mmpretrain.BACKBONE,
+    monai.MONAI,
+    gpleiss.GPLEISS,
+    bamos.BAMOS,
+    bamos.ANDREASVEIT,
+    kuangliu.KUANGLIU,
+    weiaicunzai.WEIAICUNZAI,
     keras.KERAS,
     keras.KERAS2,
     mxnet.SYMBOL,
@@ -45,18 +53,28 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 """Of layouts that account for the same tensors the earlier wins, unless a signature speaks for a later one."""
 
-STRUCTURES: tuple[StructureReader, ...] = (
-    flyyufelix.read_flyyufelix,
-    keras_numbered.read_numbered,
-    caffe.read_caffe,
-    mxnet.read_gluon,
-    lua.read_lua,
-    tf_keras.read_tracked,
-    paddle.read_numbered,
-    onnx_graph.read_onnx,
-    torchscript.read_torchscript,
-)
-"""Readers of files whose names do not tell; each knows its own kind of tree and leaves others alone."""
+STRUCTURES: Mapping[str, tuple[str, ...]] = {
+    "Keras": ("flyyufelix read_flyyufelix", "keras_numbered read_numbered"),
+    "HDF5": ("caffe read_caffe",),
+    "Caffe": ("caffe read_caffe",),
+    "MXNet": ("mxnet read_gluon",),
+    "t7": ("lua read_lua",),
+    "TensorFlow": ("flyyufelix read_flyyufelix", "keras_numbered read_numbered", "tf_keras read_tracked"),
+    "Paddle": ("paddle read_numbered",),
+    "pickle": ("paddle read_numbered",),
+    "onnx": ("onnx_graph read_onnx",),
+    "torchscript": ("torchscript read_torchscript",),
+}
+"""By how a format's name begins: readers of files whose names do not tell, as module and function."""
+
+
+def structure_readers(format_name: str) -> Iterator[StructureReader]:
+    """The readers for a format, imported when their turn comes; each leaves what it does not know alone."""
+    for beginning, readers in STRUCTURES.items():
+        if format_name.startswith(beginning):
+            for reader in readers:
+                module, function = reader.split()
+                yield getattr(import_module(f"converter.layouts.{module}"), function)
 
 
 def layout_named(name: str) -> Layout:

@@ -96,7 +96,8 @@ class Layout:
         about: whose names these are, in a few words.
         modules: library module template to the ecosystem's.  Variables: ``{b}``, ``{l}``,
             ``{t}``, ``{s}`` as in the library's names, ``{n}`` the number of blocks, ``{L}``
-            the layers of the block before; ``{b+1}`` and the like shift them.
+            the layers of the block before; ``{b+1}`` and the like shift them.  An entry for
+            ``blocks.{n-1}...`` is for the last block alone.
         leaves: per kind and tensor (``norm.weight``) how it is stored.
         network: config fields this ecosystem's code fixes, where no tensor shows them.
         expresses: config fields beyond the plain ImageNet network it can express, with
@@ -131,8 +132,8 @@ class Layout:
         """For every tensor of a network (optional ones too) how and under which names it is stored."""
         result: dict[str, tuple[Leaf, tuple[str, ...]]] = {}
         for module in config.modules():
-            template = _library_template(module.name)
-            if template not in self.modules:
+            template = self._template(module.name, len(config.block_config))
+            if template is None:
                 continue
             name = fill(self.modules[template], variables(module.name, config))
             for kind_leaf, leaf in self.leaves.items():
@@ -143,7 +144,16 @@ class Layout:
 
     def lacks(self, config: DenseNetConfig) -> list[str]:
         """Modules of a network for which this layout has no name."""
-        return [m.name for m in config.modules() if _library_template(m.name) not in self.modules]
+        blocks = len(config.block_config)
+        return [m.name for m in config.modules() if self._template(m.name, blocks) is None]
+
+    def _template(self, module: str, blocks: int) -> str | None:
+        """The library template a module goes by here: its own, or that of the last block, or none."""
+        template = _library_template(module)
+        last = template.replace("{b}", "{n-1}")
+        if last != template and last in self.modules and module.startswith(f"blocks.{blocks - 1}."):
+            return last
+        return template if template in self.modules else None
 
     def ignored(self, key: str) -> str | None:
         """Why a key is left out, if this layout says so."""
@@ -173,7 +183,7 @@ class Layout:
                 groups = {
                     k: int(v) + _shift(self.modules[template], k) for k, v in found.groupdict().items() if k != "leaf"
                 }
-                return f"{fill(template, groups)}.{tensor}", part
+                return f"{fill(template, groups | {'n': blocks})}.{tensor}", part
         return None
 
     @property

@@ -57,6 +57,11 @@ SYMBOL = Layout(
         "linear.bias": Leaf(("_bias",)),
     },
     network={"eps": 1e-4, "stem_ceil": True, "transition_ceil": True},
+    assumes={
+        "eps": "eps 1e-4 is assumed, as in the published -symbol.json, which is not beside the file",
+        "stem_ceil": "pooling that rounds sizes up is assumed after the stem, for the same reason",
+        "transition_ceil": "pooling that rounds sizes up is assumed in the transitions, for the same reason",
+    },
 )
 
 SYMBOL_201 = replace(

@@ -198,6 +198,8 @@ class _Graph:
                 f"{_name(node)}: optimised for one processor, its weights are in blocks; "
                 "use the model it was made from, or optimise it with ORT_ENABLE_EXTENDED at most"
             )
+        if node["domain"] not in DOMAINS and self.tree["functions"]:
+            raise NotADenseNet(f"{_name(node)} is a function of the model itself; inline those first (onnx.inliner)")
         data = tuple(name for name in node["inputs"] if name and name not in self.constants and name not in self.shapes)
         if read is not None:
             found = read(self, node, data)

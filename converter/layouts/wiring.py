@@ -238,7 +238,7 @@ class _Walk:
             order = self.order(features, ours)
             wider = self.joins.get(frozenset((*features, *value))) if ops else None
             if wider is not None and len(wider) == len(features) + 1:
-                self.layer(self.steps(ops, order))
+                self.layer(self.steps(ops, order), value)
                 features, ours = wider, (*ours, *value)
             elif ops and self.joined.issuperset(value) and not self.forks(value):
                 self.transition(self.steps(ops, order), value)
@@ -288,13 +288,13 @@ class _Walk:
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
         return pool
 
-    def layer(self, steps: list[Op]) -> None:
+    def layer(self, steps: list[Op], value: Value) -> None:
         kinds = [step.kind for step in steps]
         if kinds not in (["norm", "relu", "conv"], ["norm", "relu", "conv"] * 2):
             raise self.astray((), steps, "a layer: norm, ReLU, convolution, once or twice")
         for i, conv in enumerate(steps[2::3]):
             self.window(conv, 1 if len(steps) > 3 and i == 0 else 3, 1)
-        self.widths[steps[-1].y] = self.width(steps)
+        self.widths[value[0]] = self.width(steps)
 
     def transition(self, steps: list[Op], value: Value) -> None:
         relu = any(step.kind == "relu" for step in steps)
