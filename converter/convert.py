@@ -14,15 +14,13 @@ from converter.arrange import arrange
 from converter.checkpoint import Checkpoint, Tensor
 from converter.errors import CannotExpress, ConverterError, NotADenseNet
 from converter.evidence import labels_of, preprocess_of, settle
-from converter.exporters.npz import write_npz
 from converter.exporters.safetensors import write_safetensors
-from converter.exporters.torch_zip import write_torch
 from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
 from converter.layouts import layout_named, structure_readers
 from converter.layouts.layout import Layout, Leaf
-from converter.model import Model, Source, sha256_of
-from converter.recognise import Candidate, recognise
+from converter.model import Model, Sha256, Source, sha256_later, sha256_of
+from converter.recognise import Candidate, UnknownNames, recognise
 from converter.sources import resolve
 from converter.wrappers import groups
 from densenet.config import DenseNetConfig
@@ -82,9 +80,10 @@ def load(
         NotADenseNet: no layout accounts for every tensor.
     """
     place = resolve(source)
+    sha256 = sha256_later((place.path,))
     checkpoint = open_checkpoint(place.path)
     candidate, _ = read(checkpoint, layout=layout, weights=weights, drop=drop)
-    return model_of(checkpoint, candidate, place.name, {**place.settings, **(settings or {})}, place.preprocess)
+    return model_of(checkpoint, candidate, place.name, {**place.settings, **(settings or {})}, place.preprocess, sha256)
 
 
 def read(
@@ -100,17 +99,14 @@ def read(
         NotADenseNet: no layout accounts for every tensor.
         ConverterError: there are no such ``weights`` or no such ``layout``.
     """
-    for reader in structure_readers(checkpoint.format):
+    chosen = layout_named(layout) if layout is not None else None
+    for reader in structure_readers(checkpoint.format) if chosen is None else ():
         structure = reader(checkpoint)
-        if structure is not None and layout in (None, structure.layout):
+        if structure is not None:
             if weights is not None or any(drop):
-                raise ConverterError(
-                    f"{checkpoint.path}: its tensors have no names that --weights or --drop could mean"
-                )
+                raise ConverterError(f"{checkpoint.path}: --weights and --drop go by names, which this file lacks")
             candidate = arrange(structure, str(checkpoint.path))
             return candidate, [candidate]
-    if layout is not None:
-        layout_named(layout)
     found = groups(checkpoint.tree)
     if weights is not None:
         named = [group for group in found if group.path == weights]
@@ -120,7 +116,15 @@ def read(
                 f"{checkpoint.path}: no weights at {weights!r}; there are some at {have or 'no place'}"
             )
         found = named
-    return recognise(found, layout=layout, drop=drop, where=str(checkpoint.path))
+    try:
+        return recognise(found, layout=chosen, drop=drop, where=str(checkpoint.path))
+    except UnknownNames:
+        from converter.infer import infer  # noqa: PLC0415 (for few)
+
+        guessed = infer(found, str(checkpoint.path)) if chosen is None else None
+        if guessed is None:
+            raise
+        return guessed, [guessed]
 
 
 def model_of(
@@ -129,6 +133,7 @@ def model_of(
     name: str,
     settings: dict[str, Any],
     preprocess: Mapping[str, Any] | None = None,
+    sha256: Sha256 | None = None,
 ) -> Model:
     """A recognised checkpoint as a model in the library layout."""
     try:
@@ -145,7 +150,7 @@ def model_of(
         notes.append("the biases of convolutions are folded into the means of the norms behind them")
     source = Source(
         name,
-        sha256_of(checkpoint.files),
+        sha256(checkpoint.files) if sha256 else sha256_of(checkpoint.files),
         checkpoint.format,
         candidate.layout.name,
         candidate.group.path,
@@ -244,12 +249,16 @@ def write(target: Path, tensors: Mapping[str, Tensor], model: Model, layout: Lay
     if target.suffix == ".safetensors":
         write_safetensors(target, tensors, {**model.metadata(), "densenet.layout": layout.name})
     elif target.suffix == ".npz":
+        from converter.exporters.npz import write_npz  # noqa: PLC0415
+
         write_npz(target, tensors)
     elif target.suffix == ".h5":
         from converter.exporters.keras_h5 import write_keras_h5  # noqa: PLC0415 (h5py, for few)
 
         write_keras_h5(target, tensors)
     else:
+        from converter.exporters.torch_zip import write_torch  # noqa: PLC0415
+
         write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors)
 
 

@@ -53,6 +53,11 @@ def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any
     if config.stem == "deep" and "stem_pool" not in {*said, *candidate.layout.network}:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:
+        if config.stem != "deep":  # no published network: nothing to go by
+            raise ConverterError(
+                f"{checkpoint.path}: blurs after the stem, and cannot say whether the transitions blur too; "
+                "add --set transition_pool=avg or --set transition_pool=blur"
+            )
         notes.append("average pooling in the transitions is assumed; --set transition_pool=blur changes it")
     try:
         return replace(config, **said), notes
@@ -130,6 +135,9 @@ def _attributes(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
         raise NotADenseNet(f"the batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
     if eps:
         said["eps"] = eps.pop()
+    head = next((values for name, values in attributes.items() if name.rpartition(".")[2] == "global_pool"), {})
+    if head.get("pool_type") in CHOICES["global_pool"]:  # timm's SelectAdaptivePool2d
+        said["global_pool"] = head["pool_type"]
     pools = {name: cls.rpartition(".")[2] for name, cls in classes.items() if "Pool" in cls}
     for name, cls in pools.items():
         ceil = bool(attributes.get(name, {}).get("ceil_mode", False))

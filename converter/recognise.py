@@ -24,6 +24,10 @@ MAX_BLOCKS = 8
 LISTED = 6
 
 
+class UnknownNames(NotADenseNet):
+    """No layout knows any of the names."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One layout tried on one group of tensors, and what came of it."""
@@ -69,7 +73,7 @@ class Candidate:
 
 
 def recognise(
-    groups: Sequence[Group], *, layout: str | None = None, drop: Iterable[str] = (), where: str = ""
+    groups: Sequence[Group], *, layout: Layout | None = None, drop: Iterable[str] = (), where: str = ""
 ) -> tuple[Candidate, list[Candidate]]:
     """The best reading of a checkpoint, and all that were tried.
 
@@ -83,7 +87,7 @@ def recognise(
         NotADenseNet: no layout accounts for every tensor; says what came nearest.
     """
     tried: list[Candidate] = []
-    layouts = [known for known in LAYOUTS if layout in (None, known.name)]
+    layouts = LAYOUTS if layout is None else (layout,)
     for group in groups:
         tried += [candidate for known in layouts for candidate in _try(known, group, tuple(drop))]
     fitting = [candidate for candidate in tried if candidate.fits]
@@ -121,7 +125,8 @@ def _try(layout: Layout, group: Group, drop: tuple[str, ...]) -> list[Candidate]
 def _prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
     """What stands before the layout's own names: ``module.``, ``model.encoder.`` ..."""
     anchors = layout.anchors()
-    prefixes = {key[: -len(anchor)]: None for key in tensors for anchor in anchors if key.endswith(anchor)}
+    anchored = [key for key in tensors if key.endswith(anchors)]
+    prefixes = {key[: -len(anchor)]: None for key in anchored for anchor in anchors if key.endswith(anchor)}
     return [prefix for prefix in prefixes if not prefix or not prefix[-1].isalnum()][:MAX_BLOCKS]
 
 
@@ -339,7 +344,7 @@ def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str) ->
     )
     if near is None or not near.used:
         names = _some([key for key in groups[0].tensors if not key.endswith(COUNTER)])
-        return NotADenseNet(f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names})")
+        return UnknownNames(f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names})")
     what = near.config.name if near.config else "a DenseNet"
     return NotADenseNet(f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}")
 

@@ -62,7 +62,7 @@ def configs_of(draw: st.DrawFn, layout: Layout) -> DenseNetConfig:
 
 def read_back(tensors: dict[str, Tensor], layout: str, prefix: str = "") -> Model:
     checkpoint = Checkpoint(Path("x"), "memory", {prefix + name: tensor for name, tensor in tensors.items()})
-    candidate, _ = recognise(groups(checkpoint.tree), layout=layout)
+    candidate, _ = recognise(groups(checkpoint.tree), layout=layout_named(layout))
     return model_of(checkpoint, candidate, "x", {})
 
 

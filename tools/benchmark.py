@@ -23,10 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from pathlib import Path
-
-import numpy as np
 
 SCRIPT = """
 import re, sys, torch
@@ -40,32 +37,30 @@ for key, value in state.items():
 save_file(renamed, sys.argv[2])
 """
 
+CHECKPOINT = """
+import sys, torch, torchvision
+from collections import OrderedDict
+torch.manual_seed(0)
+model = torchvision.models.densenet121(weights=None)
+for module in model.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        module.running_mean.normal_(0, 0.2)
+        module.running_var.uniform_(0.5, 1.5)
+state = OrderedDict()
+for key, value in model.state_dict().items():
+    if not key.endswith("num_batches_tracked"):
+        for name in ("norm1", "norm2", "conv1", "conv2"):
+            key = key.replace(f".{name}.", f".{name[:-1]}.{name[-1]}.") if "denselayer" in key else key
+        state[key] = value
+torch.save(state, sys.argv[1], _use_new_zipfile_serialization=False)
+"""
+
 EXPORT = """
 import sys, torch, torchvision
 model = torchvision.models.densenet121(weights=None).eval()
 torch.onnx.export(model, (torch.randn(2, 3, 224, 224),), sys.argv[1], dynamo=True, external_data=False,
     dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},), verbose=False)
 """
-
-
-def make_checkpoint(path: Path) -> None:
-    """A densenet121 in the form of torchvision's published file, random statistics included."""
-    import torch
-    import torchvision
-
-    torch.manual_seed(0)
-    model = torchvision.models.densenet121(weights=None)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    state = OrderedDict()
-    for key, value in model.state_dict().items():
-        if not key.endswith("num_batches_tracked"):
-            for old, new in (("norm1", "norm.1"), ("norm2", "norm.2"), ("conv1", "conv.1"), ("conv2", "conv.2")):
-                key = key.replace(f".{old}.", f".{new}.") if "denselayer" in key else key  # noqa: PLW2901
-            state[key] = value
-    torch.save(state, path, _use_new_zipfile_serialization=False)
 
 
 def measure(command: list[str]) -> tuple[float, float]:
@@ -99,6 +94,7 @@ def pair(name: str, ours: list[str], theirs: list[str], runs: int) -> dict[str, 
 
 def run_pair(name: str, ours: Path, theirs: Path, batch: int, runs: int) -> dict[str, object]:
     """Two ONNX files in one process, in turn, on the same input."""
+    import numpy as np
     import onnxruntime
 
     x = np.random.default_rng(0).standard_normal((batch, 3, 224, 224), np.float32)
@@ -140,7 +136,8 @@ def main() -> None:
         here = Path(folder)
         checkpoint, theirs, ours = args.checkpoint or here / "densenet121.pth", here / "theirs.onnx", here / "ours.onnx"
         if not args.checkpoint:
-            make_checkpoint(checkpoint)
+            # In a process of its own: a parent's memory would count as its children's (getrusage, ru_maxrss).
+            subprocess.run([python, "-c", CHECKPOINT, str(checkpoint)], check=True)
         if args.only in "convert":
             command = [densenet, "convert", str(checkpoint), str(here / "a.safetensors")]
             script = [python, "-c", SCRIPT, str(checkpoint), str(here / "b.safetensors")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 
 from converter.errors import ConverterError
 from converter.layouts import (
@@ -78,11 +79,15 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
 
 def layout_named(name: str) -> Layout:
-    """The layout of that name.
+    """The layout of that name, or in that ``.toml`` file.
 
     Raises:
         ConverterError: there is none.
     """
+    if name.endswith(".toml"):
+        from converter.layouts.custom import read_layout  # noqa: PLC0415
+
+        return read_layout(Path(name))
     for layout in LAYOUTS:
         if layout.name == name:
             return layout

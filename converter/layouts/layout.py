@@ -149,7 +149,7 @@ class Layout:
 
     def _template(self, module: str, blocks: int) -> str | None:
         """The library template a module goes by here: its own, or that of the last block, or none."""
-        template = _library_template(module)
+        template = library_template(module)
         last = template.replace("{b}", "{n-1}")
         if last != template and last in self.modules and module.startswith(f"blocks.{blocks - 1}."):
             return last
@@ -217,7 +217,8 @@ def variables(module: str, config: DenseNetConfig) -> dict[str, int]:
 
 
 @cache
-def _library_template(module: str) -> str:
+def library_template(module: str) -> str:
+    """The template a library module's name is an instance of."""
     parts = module.split(".")
     if parts[0] == "blocks":
         return f"blocks.{{b}}.layers.{{l}}.{parts[4]}"

@@ -1,0 +1,177 @@
+"""Layouts as files: the tables of this folder in TOML, to be saved, edited and passed back.
+
+name = "mine"
+
+[modules]
+"stem.conv" = "entry.conv"
+"blocks.{b}.layers.{l}.norm1" = "stage{b+1}.unit{l}.bn_a"
+
+[leaves]                              # only what differs from PyTorch's names
+"norm.weight" = ".gamma"
+"conv.weight" = { name = ".kernel", stored = "channels_last" }
+
+[network]                             # what no tensor shows
+eps = 1e-3
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converter.errors import ConverterError, UnreadableFile
+from converter.layouts.keras import KERNEL
+from converter.layouts.layout import (
+    LIBRARY_MODULES,
+    TORCH_LEAVES,
+    VARIABLE,
+    Layout,
+    Leaf,
+    fill,
+    library_template,
+    variables,
+)
+from converter.layouts.library import LIBRARY
+from densenet.config import DenseNetConfig
+
+if TYPE_CHECKING:
+    from converter.recognise import Candidate
+
+STORED: Mapping[str, Leaf] = {"as_is": Leaf(("",)), "channels_last": KERNEL}
+"""How a tensor can be stored: as PyTorch does, or as TensorFlow does, (height, width, in, out) and (in, out)."""
+
+NUMBER = re.compile(r"\d+")
+ENDING = re.compile(r"[^A-Za-z0-9]?[A-Za-z]+(_[A-Za-z]+)*$")
+"""A tensor's own part of a key, with the separator before it."""
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout in a TOML file.
+
+    Raises:
+        UnreadableFile: the file cannot be read or is not TOML.
+        ConverterError: it has an entry that no layout has.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UnreadableFile(f"{path}: cannot be read as a layout ({error})") from error
+    modules, leaves, network = (table.get(name, {}) for name in ("modules", "leaves", "network"))
+    known = {**LIBRARY_MODULES, **{name.replace("{b}", "{n-1}"): name for name in LIBRARY_MODULES if "{b}" in name}}
+    settings = {field.name for field in fields(DenseNetConfig)}
+    for section, entries, allowed in (
+        ("modules", modules, known),
+        ("leaves", leaves, TORCH_LEAVES),
+        ("network", network, settings),
+    ):
+        strange = [name for name in entries if name not in allowed]
+        if strange:
+            raise ConverterError(f"{path}: [{section}] has {strange[0]!r}; it can have {', '.join(allowed)}")
+    if not modules or not all(isinstance(name, str) for name in modules.values()):
+        raise ConverterError(f"{path}: [modules] must give every module of the network a name")
+    for template, name in modules.items():
+        lost = {m[1] for m in VARIABLE.finditer(template)} - {m[1] for m in VARIABLE.finditer(name)} - {"n"}
+        if lost:
+            raise ConverterError(f"{path}: {name!r} must say {{{lost.pop()}}}, as {template!r} does")
+    try:
+        return Layout(
+            name=str(table.get("name", path.stem)),
+            about=str(table.get("about", path.name)),
+            modules=modules,
+            leaves={**TORCH_LEAVES, **{name: _leaf(TORCH_LEAVES[name], value) for name, value in leaves.items()}},
+            network=network,
+            expresses=LIBRARY.expresses,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConverterError(f"{path}: [leaves] entries are a name, or {{ name, stored }} ({error})") from error
+
+
+def _leaf(usual: Leaf, value: Any) -> Leaf:
+    name, stored = (value, "as_is") if isinstance(value, str) else (value["name"], value.get("stored", "as_is"))
+    how = STORED[stored]
+    return Leaf((str(name),), how.read, how.write, how.shape, usual.optional)
+
+
+def layout_toml(layout: Layout) -> str:
+    """A layout as text that :func:`read_layout` reads.
+
+    Raises:
+        ConverterError: it uses operations that a file cannot say.
+    """
+    lines = [f"name = {json.dumps(layout.name)}", f"about = {json.dumps(layout.about)}", "", "[modules]"]
+    lines += [f"{json.dumps(ours)} = {json.dumps(theirs)}" for ours, theirs in layout.modules.items()]
+    leaves = []
+    for name, leaf in layout.leaves.items():
+        stored = next((key for key, how in STORED.items() if (how.read, how.write) == (leaf.read, leaf.write)), None)
+        if stored is None or len(leaf.names) > 1 or layout.new_first:
+            raise ConverterError(f"the {layout.name} layout does more than rename: a file cannot say it")
+        if stored != "as_is":
+            leaves.append(
+                f"{json.dumps(name)} = {{ name = {json.dumps(leaf.names[0])}, stored = {json.dumps(stored)} }}"
+            )
+        elif leaf.names != TORCH_LEAVES[name].names:
+            leaves.append(f"{json.dumps(name)} = {json.dumps(leaf.names[0])}")
+    if leaves:
+        lines += ["", "[leaves]", *leaves]
+    if layout.network:
+        lines += ["", "[network]", *(f"{name} = {json.dumps(value)}" for name, value in layout.network.items())]
+    return "\n".join(lines) + "\n"
+
+
+def guess(candidate: Candidate) -> Layout | None:
+    """The table behind names that were matched by order, or None if their numbers follow no rule."""
+    config = candidate.config
+    assert config is not None
+    examples: dict[str, list[tuple[dict[str, int], str]]] = {}
+    leaves: dict[str, Leaf] = {}
+    kinds = {module.name: module.kind for module in config.modules()}
+    for tensor, (_, keys) in candidate.used.items():
+        module, _, leaf = tensor.rpartition(".")
+        ending = ENDING.search(keys[0])
+        if ending is None:
+            return None
+        name = f"{kinds[module]}.{leaf}"
+        if leaves.setdefault(name, Leaf((ending[0],))).names != (ending[0],):
+            return None  # two spellings of one thing
+        if leaf == "weight":
+            example = variables(module, config), keys[0][: ending.start()]
+            examples.setdefault(library_template(module), []).append(example)
+    modules = {template: _generalise(found, template) for template, found in examples.items()}
+    named = {template: name for template, name in modules.items() if name is not None}
+    if len(named) < len(modules):
+        return None
+    return Layout(candidate.layout.name, "guessed from the order of the tensors", named, {**TORCH_LEAVES, **leaves})
+
+
+def _generalise(examples: list[tuple[dict[str, int], str]], ours: str) -> str | None:
+    """One template for all of a module's names: every number in them as a shifted variable, or as itself."""
+    _, first = examples[0]
+    numbers = [[int(n) for n in NUMBER.findall(name)] for _, name in examples]
+    if any(NUMBER.sub("#", name) != NUMBER.sub("#", first) for _, name in examples):
+        return None
+    needed = [m[1] for m in VARIABLE.finditer(ours)]
+    found: list[str] = []
+    for column in zip(*numbers):
+        expression = _expression([values for values, _ in examples], column, needed)
+        if expression is None:
+            return None
+        needed = [variable for variable in needed if f"{{{variable}" not in expression]
+        found.append(expression)
+    pieces = iter(found)
+    template = NUMBER.sub(lambda _: str(next(pieces)), first)
+    return template if all(fill(template, values) == name for values, name in examples) else None
+
+
+def _expression(values: list[dict[str, int]], column: tuple[int, ...], needed: list[str]) -> str | None:
+    """A variable the name still needs and that fits, else the number itself."""
+    for variable in needed:
+        shifts = {number - v[variable] for v, number in zip(values, column)}
+        if len(shifts) == 1:
+            shift = shifts.pop()
+            return f"{{{variable}{shift:+d}}}" if shift else f"{{{variable}}}"
+    return str(column[0]) if len(set(column)) == 1 else None
