@@ -13,12 +13,14 @@ import numpy as np
 from converter.arrange import arrange
 from converter.checkpoint import Checkpoint, Tensor
 from converter.errors import CannotExpress, ConverterError, NotADenseNet
-from converter.evidence import labels_of, preprocess_of, settle
+from converter.evidence import labels_of, preprocess_of, settle, sidecar
 from converter.exporters.safetensors import write_safetensors
 from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
 from converter.layouts import layout_named, structure_readers
 from converter.layouts.layout import Layout, Leaf
+from converter.layouts.timm import TIMM
+from converter.layouts.torchvision import TORCHVISION
 from converter.model import Model, Sha256, Source, sha256_later, sha256_of
 from converter.recognise import Candidate, UnknownNames, recognise
 from converter.sources import resolve
@@ -117,7 +119,11 @@ def read(
             )
         found = named
     try:
-        return recognise(found, layout=chosen, drop=drop, where=str(checkpoint.path))
+        candidate, tried = recognise(found, layout=chosen, drop=drop, where=str(checkpoint.path))
+        if candidate.layout is TORCHVISION and sidecar(checkpoint):  # a Hub repository of timm's, with the same names
+            same = (c for c in tried if c.layout is TIMM and c.group is candidate.group and c.fits)
+            candidate = next(same, candidate)
+        return candidate, tried
     except UnknownNames:
         from converter.infer import infer  # noqa: PLC0415 (for few)
 

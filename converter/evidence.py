@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from converter.checkpoint import Checkpoint, Record
 from converter.errors import ConverterError, NotADenseNet
+from converter.layouts.keras import KERAS, KERAS2, WITHOUT_FINAL_RELU
 from converter.recognise import Candidate
 from densenet.config import CHOICES, DenseNetConfig
 
@@ -47,6 +49,10 @@ def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any
     for values in (stated if isinstance(stated, dict) else {}, own):
         said |= {name: values[name] for name in SETTINGS if name in values}
     said |= settings
+    version = checkpoint.metadata.get("keras_version", "")
+    if candidate.layout in (KERAS, KERAS2) and version in WITHOUT_FINAL_RELU and "final_relu" not in said:
+        said["final_relu"] = False
+        notes.append(f"no ReLU after the last norm, as in Keras {version}'s code; --set final_relu=true changes it")
     notes += [
         f"{why}; --set {name}=... changes it" for name, why in candidate.layout.assumes.items() if name not in said
     ]
@@ -195,9 +201,17 @@ def labels_of(checkpoint: Checkpoint, classes: int) -> list[str]:
 
 
 def preprocess_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Preprocessing this tool recorded in the file, as a dict, or nothing."""
+    """Preprocessing this tool recorded in the file or timm beside it, as a dict, or nothing."""
     found = _json(checkpoint.metadata.get(PREPROCESS_KEY, "null"))
-    return found if isinstance(found, dict) else {}
+    if isinstance(found, dict):
+        return found
+    values = sidecar(checkpoint).get("pretrained_cfg")
+    if isinstance(values, dict):
+        from densenet.preprocess import from_timm  # noqa: PLC0415 (Pillow, for few)
+
+        with suppress(ValueError):  # something else than a square centre crop
+            return from_timm(values).to_dict()
+    return {}
 
 
 def _json(text: str) -> Any:

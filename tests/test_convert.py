@@ -324,3 +324,11 @@ def test_labels_and_preprocessing_travel_with_the_weights(tmp_path: Path) -> Non
     assert found.preprocess == {"resize": 40, "crop": [32, 32]}
     with pytest.raises(ConverterError, match="2 labels for 12 classes"):
         convert(source, tmp_path / "c.safetensors", labels=["a", "b"])
+
+
+def test_a_hub_repository_of_timm_is_recognised_by_its_config_json() -> None:
+    found = inspect(CASES / "timm-hf-small/model.safetensors")
+    assert found.chosen.layout.name == "timm"
+    config = json.loads((CASES / "timm-hf-small/config.json").read_text())["pretrained_cfg"]
+    assert found.model.preprocess["crop"] == config["input_size"][1:]
+    assert found.model.preprocess["mean"] == list(config["mean"])

@@ -620,3 +620,19 @@ def test_keras_loads_what_we_write(tmp_path: Path, keras: Any) -> None:
     x = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
     got, want = keras_logits(keras, theirs, x), logits_of(tmp_path / "w.h5", x)
     assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+
+
+@pytest.mark.parametrize(
+    ("version", "relu"), [(b"2.1.2", True), (b"2.1.3", False), (b"2.1.6", False), (b"2.2.0", True)]
+)
+def test_the_keras_versions_without_a_final_relu(version: bytes, relu: bool, tmp_path: Path) -> None:
+    config = DenseNetConfig(growth_rate=4, block_config=(1, 2), init_features=6, num_classes=3, eps=1.001e-5)
+    tensors = {name: Tensor.of(array) for name, array in random_tensors(config).items()}
+    written, _ = in_layout(Model(config, tensors, Source("x", "", "", "library")), layout_named("keras2"))
+    write_keras_h5(tmp_path / "w.h5", written)
+    with h5py.File(tmp_path / "w.h5", "a") as file:
+        file.attrs["keras_version"] = version
+    found = load(tmp_path / "w.h5")
+    assert found.config.final_relu is relu
+    assert any("final_relu" in note for note in found.notes) is not relu
+    assert load(tmp_path / "w.h5", settings={"final_relu": True}).config.final_relu

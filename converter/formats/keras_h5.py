@@ -53,9 +53,10 @@ def open_h5(path: Path) -> Checkpoint:
     """
     root = read_hdf5(np.memmap(path, np.uint8, mode="r"), str(path))
     whole = root.get("model_weights")
-    metadata: dict[str, str] = {}
+    version = root.attributes.get("keras_version")
+    metadata = {"keras_version": version} if isinstance(version, str) else {}
     if isinstance(root.attributes.get("model_config"), str):
-        metadata = settings_json(parse_config(root.attributes["model_config"], str(path)), str(path))
+        metadata |= settings_json(parse_config(root.attributes["model_config"], str(path)), str(path))
     if isinstance(whole, H5Group) and _texts(whole, "layer_names"):
         return Checkpoint(path, "Keras model, HDF5", {"model_weights": by_layer(whole, str(path))}, metadata, (path,))
     if _texts(root, "layer_names"):

@@ -54,4 +54,5 @@ def open_zip(path: Path) -> Checkpoint:
 
     pickle = Pickle(archive.read(name).data, str(path), builders=builders(str(path)), persistent=persistent)
     tree = pickle.load()
-    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
+    scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
+    return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=tuple(pickle.inert))

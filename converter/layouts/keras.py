@@ -5,8 +5,8 @@ say any.  Padding is explicit and symmetric, as in PyTorch.  Keras 2 had two lay
 called ``conv1/conv`` and ``conv1/bn``; its classifier was ``fc1000`` before tf.keras.
 
 Keras 2.1.3 to 2.1.6 left out the final ReLU (keras-applications issue 31).  A whole
-model's config shows it; weights alone cannot, and are what every later version reads
-them as (``final_relu=False`` as a setting says otherwise).
+model's config shows it; weights alone name the Keras that wrote them, which is taken
+to be the one they were trained with.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from converter.layouts.layout import Array, Layout, Leaf, Shape
 
 EPS = 1.001e-5
+WITHOUT_FINAL_RELU = ("2.1.3", "2.1.4", "2.1.5", "2.1.6")
 
 
 def _from_last(array: Array) -> Array:
