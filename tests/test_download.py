@@ -446,3 +446,44 @@ def test_no_bar_when_it_is_quick(server, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     fetch(server.url)
     assert capsys.readouterr() == ("", "")
+
+
+# -- the way there: a name or an address as the source of a conversion ------------------
+
+
+def test_a_zoo_name_is_downloaded_checked_and_converted(server, cache, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from cases import CASES
+
+    from converter import convert
+    from densenet import zoo
+
+    server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
+    server.drops = [50_000]  # interrupted once
+    published = replace(
+        zoo.MODELS[0], name="tiny_in1k", url=server.url, sha256_prefix=hashlib.sha256(server.data).hexdigest()[:8]
+    )
+    monkeypatch.setitem(zoo._BY_NAME, "tiny_in1k", published)
+    done = convert("tiny_in1k", tmp_path / "a.safetensors")
+    assert done.model.source.name == "tiny_in1k"
+    assert done.model.source.layout == "torchvision-legacy"
+    assert done.model.preprocess == published.preprocess.to_dict()
+    assert len(server.requests) == 2
+    assert server.sent <= len(server.data) + (1 << 16)
+    assert convert("tiny_in1k", tmp_path / "b.safetensors").model.source == done.model.source
+    assert len(server.requests) == 2  # the second time from the cache
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    monkeypatch.setitem(zoo._BY_NAME, "tiny_in1k", replace(published, sha256_prefix="00000000"))
+    with pytest.raises(UnreadableFile, match="00000000"):
+        convert("tiny_in1k", tmp_path / "c.safetensors")
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_an_address_as_the_source(server, tmp_path):
+    from cases import CASES
+
+    from converter import load
+
+    server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
+    assert load(server.url).source.name == server.url
