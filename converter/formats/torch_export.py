@@ -20,7 +20,7 @@ import numpy as np
 from converter.checkpoint import Checkpoint, Tensor
 from converter.errors import UnreadableFile
 from converter.formats.torch_tensors import DTYPES, Storage, mapped, strided
-from converter.formats.torchscript import read_pickle
+from converter.formats.torch_zip import read_pickle
 from converter.formats.zips import Zip
 
 NAME = "torch.export"

@@ -33,26 +33,38 @@ def open_zip(path: Path) -> Checkpoint:
     archive = Zip(path)
     name = next(n for n in archive.names if n.endswith("data.pkl"))
     folder = name.removesuffix("data.pkl")
-    order = bytes(archive.read(f"{folder}byteorder")).strip() if f"{folder}byteorder" in archive.names else b"little"
+    tree, inert = read_pickle(archive, name, f"{folder}data/")
+    scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
+    return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=inert)
+
+
+def read_pickle(archive: Zip, pickle: str, folder: str) -> tuple[Any, tuple[str, ...]]:
+    """One pickle of a torch zip, its storages being the members of ``folder``; and what became inert.
+
+    Raises:
+        UnreadableFile: damaged, or a storage is missing or too short.
+        UnsafeFile: it asks for code to be run.
+    """
+    where = str(archive.path)
+    member = f"{pickle.rpartition('/')[0]}/byteorder".lstrip("/")
+    order = bytes(archive.read(member)).strip() if member in archive.names else b"little"
     if order not in (b"little", b"big"):
-        raise UnreadableFile(f"{path}: unknown byte order {order!r}")
+        raise UnreadableFile(f"{where}: unknown byte order {order!r}")
     storages: dict[str, Storage] = {}
 
     def persistent(pid: Any) -> Storage:
         kind, cls, key, _device, numel = pid[:5]
         if kind != "storage":
-            raise UnreadableFile(f"{path}: unknown reference {kind!r}")
+            raise UnreadableFile(f"{where}: unknown reference {kind!r}")
         key = str(key)
         if key not in storages:
-            dtype = storage_dtype(cls, str(path))
-            storage = storages[key] = Storage(key, dtype, int(numel), str(path))
-            size, member = storage.numel * dtype.itemsize, f"{folder}data/{key}"
+            dtype, member = storage_dtype(cls, where), f"{folder}{key}"
+            storage = storages[key] = Storage(key, dtype, int(numel), where)
+            size = storage.numel * dtype.itemsize
             if archive.size(member) < size:
-                raise UnreadableFile(f"{path}: {member} holds {archive.size(member)} bytes, {size} are needed")
+                raise UnreadableFile(f"{where}: {member} holds {archive.size(member)} bytes, {size} are needed")
             storage.fetch = lambda: mapped(archive.read(member), 0, dtype, storage.numel, big=order == b"big")
         return storages[key]
 
-    pickle = Pickle(archive.read(name).data, str(path), builders=builders(str(path)), persistent=persistent)
-    tree = pickle.load()
-    scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
-    return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=tuple(pickle.inert))
+    machine = Pickle(archive.read(pickle).data, where, builders=builders(where), persistent=persistent)
+    return machine.load(), tuple(machine.inert)

@@ -9,12 +9,10 @@ Modules that are not frozen have named tensors: ``torch_zip.py`` reads those.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from converter.checkpoint import Checkpoint, Record
 from converter.errors import UnreadableFile
-from converter.formats.pickles import Pickle
-from converter.formats.torch_tensors import Storage, builders, mapped, storage_dtype
+from converter.formats.torch_zip import read_pickle
 from converter.formats.zips import Zip
 
 NAME = "torchscript, frozen"
@@ -51,35 +49,6 @@ def open_frozen(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: damaged, {file} is no text") from error
     tree = {"constants": list(constants), "code": code, "cls": cls}
     return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))))
-
-
-def read_pickle(archive: Zip, pickle: str, folder: str) -> tuple[Any, tuple[str, ...]]:
-    """One pickle of a torch zip, its storages being the members of ``folder``; and what became inert.
-
-    Raises:
-        UnreadableFile: damaged, or a storage is missing or too short.
-        UnsafeFile: it asks for code to be run.
-    """
-    where = str(archive.path)
-    order = f"{pickle.rpartition('/')[0]}/byteorder".lstrip("/")
-    big = order in archive.names and bytes(archive.read(order)).strip() == b"big"
-    storages: dict[str, Storage] = {}
-
-    def persistent(pid: Any) -> Storage:
-        kind, cls, key, _device, numel = pid[:5]
-        if kind != "storage":
-            raise UnreadableFile(f"{where}: unknown reference {kind!r}")
-        key = str(key)
-        if key not in storages:
-            dtype, member = storage_dtype(cls, where), f"{folder}{key}"
-            storage = storages[key] = Storage(key, dtype, int(numel), where)
-            if archive.size(member) < storage.numel * dtype.itemsize:
-                raise UnreadableFile(f"{where}: {member} is shorter than its {storage.numel} values")
-            storage.fetch = lambda: mapped(archive.read(member), 0, dtype, storage.numel, big=big)
-        return storages[key]
-
-    machine = Pickle(archive.read(pickle).data, where, builders=builders(where), persistent=persistent)
-    return machine.load(), tuple(machine.inert)
 
 
 def _folder(archive: Zip) -> str | None:

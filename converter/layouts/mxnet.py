@@ -36,7 +36,7 @@ SYMBOL = Layout(
     name="mxnet-symbol",
     about="MXNet symbols with Caffe's names (miraclewkf/DenseNet): densenet121, 161, 169",
     modules={
-        "norm": "conv{n+1}_blk",
+        "norm": "conv{n+1}_blk",  # before the transitions, which it otherwise looks like
         "stem.conv": "conv1",
         "stem.norm": "conv1",
         "blocks.{b}.layers.{l}.norm1": "conv{b+2}_{l+1}_x1",

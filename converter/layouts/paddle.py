@@ -15,6 +15,7 @@ from itertools import chain, zip_longest
 
 from converter.checkpoint import Checkpoint, Tensor
 from converter.layouts.layout import Array, Layout, Leaf
+from converter.layouts.mxnet import SYMBOL  # both kept the names of shicai's Caffe networks
 from converter.layouts.parts import Part, Structure, norm_part
 
 
@@ -55,18 +56,7 @@ PADDLE = Layout(
 STATIC = Layout(
     name="paddleclas-static",
     about="PaddleClas, parameter names",
-    modules={
-        "stem.conv": "conv1",
-        "stem.norm": "conv1",
-        "blocks.{b}.layers.{l}.norm1": "conv{b+2}_{l+1}_x1",
-        "blocks.{b}.layers.{l}.conv1": "conv{b+2}_{l+1}_x1",
-        "blocks.{b}.layers.{l}.norm2": "conv{b+2}_{l+1}_x2",
-        "blocks.{b}.layers.{l}.conv2": "conv{b+2}_{l+1}_x2",
-        "norm": "conv{n+1}_blk",  # before the transitions, which it otherwise looks like
-        "transitions.{t}.norm": "conv{t+2}_blk",
-        "transitions.{t}.conv": "conv{t+2}_blk",
-        "classifier": "fc",
-    },
+    modules={**SYMBOL.modules, "classifier": "fc"},
     leaves={
         "conv.weight": Leaf(("_weights",)),
         "norm.weight": Leaf(("_bn_scale",)),
