@@ -21,7 +21,7 @@ from converter.layouts import layout_named, structure_readers
 from converter.layouts.layout import Layout, Leaf
 from converter.layouts.timm import TIMM
 from converter.layouts.torchvision import TORCHVISION
-from converter.model import Model, Sha256, Source, sha256_later, sha256_of
+from converter.model import Model, Sha256, Source, hashing, sha256_of
 from converter.recognise import Candidate, UnknownNames, recognise
 from converter.sources import resolve
 from converter.wrappers import groups
@@ -82,10 +82,11 @@ def load(
         NotADenseNet: no layout accounts for every tensor.
     """
     place = resolve(source)
-    sha256 = sha256_later((place.path,))
-    checkpoint = open_checkpoint(place.path)
-    candidate, _ = read(checkpoint, layout=layout, weights=weights, drop=drop)
-    return model_of(checkpoint, candidate, place.name, {**place.settings, **(settings or {})}, place.preprocess, sha256)
+    stated = {**place.settings, **(settings or {})}
+    with hashing((place.path,)) as sha256:
+        checkpoint = open_checkpoint(place.path)
+        candidate, _ = read(checkpoint, layout=layout, weights=weights, drop=drop)
+        return model_of(checkpoint, candidate, place.name, stated, place.preprocess, sha256)
 
 
 def read(

@@ -11,7 +11,7 @@ from typing import Any
 from converter.checkpoint import Checkpoint
 from converter.convert import model_of, read
 from converter.formats import open_checkpoint
-from converter.model import Model, sha256_later
+from converter.model import Model, hashing
 from converter.recognise import Candidate
 from converter.sources import resolve
 
@@ -103,8 +103,9 @@ def inspect(
         UnreadableFile, UnsafeFile, NotADenseNet: as :func:`converter.load` does.
     """
     place = resolve(source)
-    sha256 = sha256_later((place.path,))
-    checkpoint = open_checkpoint(place.path)
-    chosen, tried = read(checkpoint, layout=layout, weights=weights, drop=drop)
-    model = model_of(checkpoint, chosen, place.name, {**place.settings, **(settings or {})}, place.preprocess, sha256)
+    stated = {**place.settings, **(settings or {})}
+    with hashing((place.path,)) as sha256:
+        checkpoint = open_checkpoint(place.path)
+        chosen, tried = read(checkpoint, layout=layout, weights=weights, drop=drop)
+        model = model_of(checkpoint, chosen, place.name, stated, place.preprocess, sha256)
     return Inspection(model, checkpoint, chosen, tuple(tried))
