@@ -28,7 +28,7 @@ class Tensor:
         return cls(array.shape, array.dtype, lambda: array)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """A pickled object of some class, kept as plain data: nothing of that class was imported or run.
 

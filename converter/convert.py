@@ -19,6 +19,7 @@ from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
 from converter.layouts import layout_named, structure_readers
 from converter.layouts.layout import Layout, Leaf
+from converter.layouts.library import LIBRARY
 from converter.layouts.timm import TIMM
 from converter.layouts.torchvision import TORCHVISION
 from converter.model import Model, Sha256, Source, hashing, sha256_of
@@ -35,6 +36,8 @@ DTYPES: Mapping[str, Any] = {
 }
 DTYPE_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "half": "fp16"}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5")
+SHAPED = ("bottleneck", "compression", "stem", "stem_widths", "spatial_dims")
+"""Config fields that shapes alone show."""
 IMPLICIT = frozenset("growth_rate block_config init_features bn_size num_classes in_channels".split())
 """Config fields that every layout expresses by its shapes."""
 
@@ -215,6 +218,9 @@ def convert(
         if len(names) != model.config.num_classes:
             raise ConverterError(f"{len(names)} labels for {model.config.num_classes} classes")
         model = replace(model, labels=names)
+    if target.suffix != ".safetensors" and wanted.expresses == LIBRARY.expresses:
+        # Names that do not say whose code they belong to, in a file that cannot hold the config either.
+        wanted = replace(wanted, expresses={name: LIBRARY.expresses[name] for name in SHAPED})
     tensors, notes = in_layout(model, wanted)
     if dtype is not None:
         tensors = {name: _cast(tensor, name, dtype) for name, tensor in tensors.items()}

@@ -8,6 +8,7 @@ module names PyTorch keeps in a state dict's ``_metadata``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -65,6 +66,10 @@ def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any
                 "add --set transition_pool=avg or --set transition_pool=blur"
             )
         notes.append("average pooling in the transitions is assumed; --set transition_pool=blur changes it")
+    if checkpoint.format == "TorchScript":
+        notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
+    behind = {c.rpartition(".")[2] for n, c in candidate.group.classes.items() if _is_behind(candidate, n)}
+    notes += [f"the {name} behind the classifier is left out: logits come before it" for name in sorted(behind)]
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:
@@ -124,6 +129,7 @@ def _attributes(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
     """What a pickled module's own attributes say; it is refused if they contradict a DenseNet."""
     attributes, classes = candidate.group.attributes, candidate.group.classes
     said: dict[str, Any] = {}
+    _check_classes(candidate)
     eps = set()
     for module in config.modules():
         key = candidate.used.get(f"{module.name}.weight", (None, ("",)))[1][0].removesuffix(".weight")
@@ -132,6 +138,8 @@ def _attributes(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
             eps.add(values["eps"])
         elif module.kind == "conv":
             kernel = module.shape[2:]
+            if values.get("padding_mode", "zeros") != "zeros":
+                raise NotADenseNet(f"{key} pads with {values['padding_mode']}; a DenseNet pads with zeros")
             want = {"stride": module.stride, "padding": kernel[0] // 2, "dilation": 1, "groups": 1}
             for name, number in want.items():
                 have = values.get(name, number)
@@ -146,6 +154,11 @@ def _attributes(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
         said["global_pool"] = head["pool_type"]
     pools = {name: cls.rpartition(".")[2] for name, cls in classes.items() if "Pool" in cls}
     for name, cls in pools.items():
+        values = attributes.get(name, {})
+        window = POOLS.get(cls) if name.startswith(candidate.prefix + "features.") else None
+        for field, number in (window or {}).items():
+            if values.get(field, number) not in (number, (number,) * config.spatial_dims):
+                raise NotADenseNet(f"{name} has {field} {values[field]}; a DenseNet has {number} there")
         ceil = bool(attributes.get(name, {}).get("ceil_mode", False))
         if cls == "MaxPool2d":
             said["stem_ceil"] = ceil
@@ -154,6 +167,54 @@ def _attributes(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
         elif cls == "BlurPool2d":
             said["transition_pool" if "transition" in name else "stem_pool"] = "blur"
     return said
+
+
+def _is_behind(candidate: Candidate, path: str) -> bool:
+    """Whether a module of the file is an activation in the classifier."""
+    head = candidate.prefix + candidate.layout.modules.get("classifier", " ")
+    return path.startswith(head) and ".activation." in candidate.group.classes[path]
+
+
+POOLS: dict[str, dict[str, int]] = {
+    "MaxPool2d": {"kernel_size": 3, "padding": 1, "dilation": 1},
+    "AvgPool2d": {"kernel_size": 2, "stride": 2, "padding": 0},
+}
+PLAIN = frozenset(
+    "Conv2d Conv3d BatchNorm2d BatchNorm3d ReLU MaxPool2d MaxPool3d AvgPool2d AvgPool3d Linear Dropout "
+    "Dropout2d Flatten AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool2d Sequential ModuleList ModuleDict "
+    "DataParallel".split()
+)
+"""Classes of torch.nn that a DenseNet is made of."""
+NEEDED = {"pool0": ("MaxPool2d", "MaxPool3d", "Sequential"), "relu0": ("ReLU",), "relu": ("ReLU",)}
+"""Modules without tensors under torchvision's names, and what they must be."""
+
+
+def _check_classes(candidate: Candidate) -> None:
+    """Refuse a pickled or scripted module that has other layers of torch.nn in it than a DenseNet."""
+    prefix, layout = candidate.prefix, candidate.layout
+    for path, cls in candidate.group.classes.items():
+        if not path.startswith(prefix) or path[len(prefix) :].startswith(layout.modules.get("classifier", " ")):
+            continue
+        home, _, name = re.sub(r"___torch_mangle_\d+\.", "", cls).rpartition(".")
+        if not home.removeprefix("__torch__.").startswith("torch.nn.modules."):
+            continue
+        # timm has an Identity for every dropout and drop path it does without
+        last = path.rpartition(".")[2]
+        idle = name == "Identity" and last not in ("pool", "pool0", "relu", "relu0", "act", "conv", "norm")
+        if name not in PLAIN and not idle:
+            raise NotADenseNet(f"{path} is a {name}, which a DenseNet does not have")
+        wanted = NEEDED.get(last)
+        if wanted and path.startswith(f"{prefix}features.") and name not in wanted:
+            raise NotADenseNet(f"{path} is a {name}; a DenseNet has {wanted[0]} there")
+        if (
+            path.startswith(f"{prefix}features.transition")
+            and path.endswith(".pool")
+            and not name.startswith("AvgPool")
+        ):
+            raise NotADenseNet(f"{path} is a {name}; a DenseNet has AvgPool2d there")
+    modules = candidate.group.modules
+    if f"{prefix}features.relu0" in modules and f"{prefix}features.pool0" not in modules:
+        raise NotADenseNet(f"{prefix}features.pool0 is missing: a network without the stem's pooling")
 
 
 def sidecar(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -241,15 +241,26 @@ def _account(
             unexpected.append(key)
         else:
             outside[key] = tensor
-    widths = ((config.num_features,), (2 * config.num_features,))
-    heads = [key for key, tensor in outside.items() if len(tensor.shape) == 2 or tensor.shape in widths]
-    if heads:
-        return (
-            unexpected,
-            f"outside {prefix!r} there are layers of a head that a DenseNet does not have: {_some(heads)}",
+    strange = [key for key in outside if not _beside(key)]
+    if strange:
+        return unexpected, (
+            f"outside {prefix!r} there are tensors that may compute something: {_some(strange)}; "
+            f"leave them out with --drop if they do not"
         )
     dropped |= dict.fromkeys(outside, f"outside the network ({prefix!r})")
     return unexpected, ""
+
+
+BESIDE = frozenset(
+    "criterion loss loss_fn loss_function losses metric metrics train_metrics val_metrics test_metrics "
+    "train_acc val_acc accuracy decoder segmentation_head".split()
+)
+"""What training frameworks keep beside a network: losses, metrics, a decoder that takes its features."""
+
+
+def _beside(key: str) -> bool:
+    parts = key.split(".")
+    return parts[-1] in ("num_batches_tracked", "n_averaged") or any(part in BESIDE for part in parts[:3])
 
 
 def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any]) -> DenseNetConfig:

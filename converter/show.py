@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def clean(text: str) -> str:
+    """Text without control characters: names come from files, and a terminal obeys them."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode-escape").decode() for c in text)
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
@@ -26,7 +31,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], rig
     for column in columns:
         out.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        out.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        out.add_row(*(Text(clean(cell), style=STYLES.get(cell, "")) for cell in row))
     Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120, highlight=False).print(out)
 
 
@@ -38,13 +43,13 @@ def facts(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
     items = [(k, v) for k, v in (pairs.items() if isinstance(pairs, Mapping) else pairs) if v not in ("", None)]
     width = max((len(name) for name, _ in items), default=0)
     for name, value in items:
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {clean(str(value))}")
 
 
 def notes(lines: Sequence[str]) -> None:
     """Things people should know, on stderr."""
     for line in lines:
-        print(f"note: {line}", file=sys.stderr)
+        print(f"note: {clean(line)}", file=sys.stderr)
 
 
 @contextmanager

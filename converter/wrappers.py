@@ -6,6 +6,7 @@ be a network, best first; ``recognise.py`` then says which of them is a DenseNet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from converter.checkpoint import Record, Tensor, child_items
 
 MIN_TENSORS = 8
 MAX_DEPTH = 6
+MAX_TENSORS = 1 << 14
+"""Ten times what the largest DenseNet has."""
 
 SKIPPED = frozenset(
     "optimizer optimizers optimizer_states opt optim lr_scheduler lr_schedulers scheduler param_schedulers amp_scaler "
@@ -21,11 +24,11 @@ SKIPPED = frozenset(
 )
 """Training state that holds tensors but no network."""
 
-AVERAGED = ("state_dict_ema", "model_ema", "ema_model", "ema", "model_state_dict_ema")
+AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|average)([._]|$)|_ema$", re.IGNORECASE)
 """Where trainers keep the averaged weights, which is what they evaluate (timm: load_checkpoint(use_ema=True))."""
 
-SECOND_CHOICE = ("ema_state_dict",)
-"""mmengine's EMAHook swaps before saving: ``state_dict`` has the average, this the raw weights."""
+MMENGINE = ("message_hub", "meta")
+"""Beside these ``state_dict`` has the average and ``ema_state_dict`` the raw weights (mmengine's EMAHook)."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,8 @@ class Group:
 def groups(tree: Any) -> list[Group]:
     """Every group of tensors in a tree, the one to prefer first."""
     found = list(_groups(tree, "", MAX_DEPTH, set()))
-    return sorted(found, key=_rank)
-
-
-def _rank(group: Group) -> int:
-    last = group.path.rpartition(".")[2]
-    if last in AVERAGED:
-        return 0
-    return 2 if last in SECOND_CHOICE else 1
+    swapped = isinstance(tree, dict) and any(name in tree for name in MMENGINE)
+    return sorted(found, key=lambda group: bool(AVERAGED.search(group.path)) == swapped)
 
 
 def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]:
@@ -72,7 +69,7 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
             return
     elif isinstance(node, dict):
         tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
-        if len(tensors) >= MIN_TENSORS:
+        if MIN_TENSORS <= len(tensors) <= MAX_TENSORS:
             metadata = getattr(node, "attributes", {}).get("_metadata", {})
             modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()
             yield Group(path, tensors, modules)

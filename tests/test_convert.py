@@ -82,8 +82,15 @@ def test_averaged_weights_are_preferred_as_their_trainers_do(state: Any, tmp_pat
     plain = load(path, weights="state_dict")
     np.testing.assert_array_equal(plain.tensors["norm.weight"].read(), state["features.norm5.weight"].numpy())
     # mmengine swaps before saving: there state_dict is the average
-    path = save(tmp_path / "mm.pth", {"ema_state_dict": prefixed(averaged, "module."), "state_dict": state})
+    path = save(
+        tmp_path / "mm.pth",
+        {"ema_state_dict": prefixed(averaged, "module."), "state_dict": state, "message_hub": {}, "meta": {}},
+    )
     assert load(path).source.inside == "state_dict"
+    for nested in ({"model_ema": {"module": averaged}}, {"ema": {"shadow": averaged}}, {"params_ema": averaged}):
+        path = save(tmp_path / "other.pth", {"model": state, **nested})
+        found = load(path).tensors["norm.weight"].read()
+        np.testing.assert_array_equal(found, averaged["features.norm5.weight"].numpy())
     with pytest.raises(ConverterError, match="there are some at"):
         load(path, weights="nowhere")
 
@@ -332,3 +339,69 @@ def test_a_hub_repository_of_timm_is_recognised_by_its_config_json() -> None:
     config = json.loads((CASES / "timm-hf-small/config.json").read_text())["pretrained_cfg"]
     assert found.model.preprocess["crop"] == config["input_size"][1:]
     assert found.model.preprocess["mean"] == list(config["mean"])
+
+
+def test_modules_that_compute_something_else_are_refused(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    import torch
+
+    def changed(change: Any, refuse: str, scripted: bool) -> None:
+        model = torchvision.models.DenseNet(4, (2, 1), 8, num_classes=3).eval()
+        change(model)
+        path = tmp_path / "m.pt"
+        if scripted:
+            torch.jit.trace(model, torch.zeros(1, 3, 64, 64)).save(str(path))
+        else:
+            torch.save(model, path)
+        with pytest.raises(NotADenseNet, match=refuse):
+            load(path)
+
+    nn = torch.nn
+    for scripted in (False, True):
+        changed(lambda m: setattr(m.features, "relu0", nn.SiLU()), "relu0 is a SiLU", scripted)
+        changed(lambda m: setattr(m.features, "pool0", nn.Identity()), "pool0 is a Identity", scripted)
+        changed(lambda m: setattr(m.features.transition1, "relu", nn.Identity()), "relu is a Identity", scripted)
+        changed(lambda m: setattr(m.features.transition1, "pool", nn.MaxPool2d(2)), "pool is a MaxPool2d", scripted)
+    changed(lambda m: setattr(m.features.transition1, "pool", nn.AvgPool2d(3, 2, 1)), "kernel_size 3", False)
+    changed(lambda m: setattr(m.features.conv0, "padding_mode", "reflect"), "reflect", False)
+
+
+@pytest.mark.parametrize("names", [("0.mean", "0.std"), ("pre.weight",), ("temperature",)])
+def test_tensors_beside_the_network_are_not_dropped_silently(
+    names: tuple[str, ...], state: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    beside = {name: torch.ones(3, 3, 1, 1) if name == "pre.weight" else torch.ones(3) for name in names}
+    path = save(tmp_path / "a.pth", {**beside, **prefixed(state, "net.")})
+    with pytest.raises(NotADenseNet, match=names[0]):
+        load(path)
+    assert set(load(path, drop=names).dropped) == set(names)
+
+
+def test_a_missing_classifier_weight_is_not_a_backbone(state: Any, tmp_path: Path) -> None:
+    part = {key: value for key, value in state.items() if key != "classifier.weight"}
+    with pytest.raises(NotADenseNet, match=r"classifier\.bias"):
+        load(save(tmp_path / "a.pth", part))
+
+
+def test_lazily_negated_tensors_are_refused(state: Any, tmp_path: Path) -> None:
+    import torch
+
+    negated = {**state, "classifier.weight": torch._neg_view(-state["classifier.weight"])}
+    with pytest.raises(UnreadableFile, match="resolve_neg"):
+        load(save(tmp_path / "a.pth", negated))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pth"])
+def test_files_that_hold_no_config_say_what_they_can_or_refuse(suffix: str, tmp_path: Path) -> None:
+    source = CASES / "tv-legacy-old/densenet-legacy-old.pth"
+    convert(source, tmp_path / f"a{suffix}", settings={"eps": 1e-3})
+    again = load(tmp_path / f"a{suffix}")
+    before, after = (m.tensors["norm.running_var"].read() for m in (load(source), again))
+    assert again.config.eps == 1e-5
+    np.testing.assert_allclose(after, before + 1e-3 - 1e-5, rtol=1e-6)
+    with pytest.raises(CannotExpress, match="final_relu"):
+        convert(source, tmp_path / f"b{suffix}", settings={"final_relu": False})
+    convert(source, tmp_path / "c.safetensors", settings={"final_relu": False, "eps": 1e-3})
+    assert load(tmp_path / "c.safetensors").config.final_relu is False

@@ -24,7 +24,7 @@ plain = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=4)
+        | st.dictionaries(st.text(max_size=5) | st.integers(-(1 << 40), 1 << 40), inner, max_size=4)
     ),
     max_leaves=20,
 )
@@ -110,3 +110,19 @@ def test_shared_and_cyclic_objects_stay_so() -> None:
     value = Pickle(pickle.dumps([shared, shared]), "x").load()
     assert value[0] is value[1]
     assert value[0][1] is value[0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}" + b")" + b"\x85" * 300_000 + b"K\x01s.",  # a tuple nested 300,000 deep as a key
+        b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",  # a key that takes 2^60 steps to hash
+        b"\x80\x02)" + b"2\x86" * 60 + b"X\x01\x00\x00\x00a\x93.",  # a module's name that takes 2^60 characters
+        b"\x80\x02}" + b"\x8b\xff\xff\x03\x00" + b"\x01" * 0x3FFFF + b"K\x01s.",  # a number of 600,000 digits as a key
+    ],
+)
+def test_values_made_to_be_slow_are_not(data: bytes) -> None:
+    try:
+        Pickle(data, "x").load()
+    except UnreadableFile as error:
+        assert len(str(error)) < 500

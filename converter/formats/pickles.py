@@ -42,6 +42,8 @@ DANGEROUS = frozenset(
 
 
 LARGE = 1 << 16
+SMALL = 1 << 53
+"""Below, no two integers have the same hash."""
 
 
 class Global(NamedTuple):
@@ -277,7 +279,9 @@ class Pickle:
                     stack.append(self._global(module, name))
                 case 0x93:  # STACK_GLOBAL
                     name, module = stack.pop(), stack.pop()
-                    stack.append(self._global(str(module), str(name)))
+                    if not isinstance(module, str) or not isinstance(name, str):
+                        raise UnreadableFile(f"{self.where}: damaged pickle, a class whose name is no text")
+                    stack.append(self._global(module, name))
                 case 0x81:  # NEWOBJ
                     args = stack.pop()
                     stack.append(self._make(stack.pop(), tuple(args), {}))
@@ -329,11 +333,19 @@ def _extend(target: Any, items: list[Any]) -> None:
 
 def _pairs(items: list[Any], target: dict[Any, Any]) -> dict[Any, Any]:
     for key, value in zip(items[::2], items[1::2], strict=True):
-        try:
-            target[key] = value
-        except TypeError:  # a key that is an inert record
-            target[repr(type(key))] = value
+        target[_key(key)] = value
     return target
+
+
+def _key(key: Any) -> Any:
+    """A key that is cheap to hash and to print: names and small numbers, and short tuples of these."""
+    if key is None or isinstance(key, (str, bytes, bool, float)):
+        return key
+    if isinstance(key, int):
+        return key if -SMALL < key < SMALL else hex(key)
+    if isinstance(key, tuple) and len(key) <= 8 and all(isinstance(k, (str, int, float, bytes)) for k in key):
+        return tuple(map(_key, key))
+    return f"<{type(key).__name__} {id(key)}>"
 
 
 def _set(target: Any, items: list[Any]) -> None:

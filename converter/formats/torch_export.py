@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile
+from converter.errors import NotADenseNet, UnreadableFile
 from converter.formats.torch_tensors import DTYPES, Storage, mapped, strided
 from converter.formats.torch_zip import read_pickle
 from converter.formats.zips import Zip
@@ -28,6 +28,16 @@ CONFIG = "_weights_config.json"
 OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json")
 """Both are torch zips, whatever the second is called."""
 MAX_JSON = 1 << 24
+
+OPERATORS = frozenset(
+    """conv2d conv3d convolution batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit relu relu_ cat
+    max_pool2d max_pool3d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d mean flatten view reshape
+    _unsafe_view linear addmm mm t permute transpose dropout dropout_ alias clone detach detach_ contiguous add add_
+    sym_size adaptive_max_pool2d amax squeeze unsqueeze sigmoid softmax _softmax log_softmax _assert_tensor_metadata pad
+    max_pool2d_with_indices sym_constrain_range_for_size to _to_copy empty_like zeros_like
+    lift_fresh_copy mul div""".split()
+)
+"""Operators of torch.ops.aten that exported DenseNets are made of (also heads of theirs)."""
 
 SCALARS = {
     **dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"), 1)),
@@ -59,6 +69,9 @@ def open_export(path: Path) -> Checkpoint:
         tree = _weights(archive, holder)
     else:
         tree, inert = _inner(archive, holder)
+    for other in archive.names:
+        if other.endswith(".pt") and other != holder and "sample_inputs" in other:
+            _inner(archive, other)  # of no use here, but nobody shall take a file with code in it for good
     settings = _settings(archive)
     return Checkpoint(path, NAME, tree, {"settings": json.dumps(settings)} if settings else {}, (path,), inert)
 
@@ -139,6 +152,8 @@ def _settings(archive: Zip) -> dict[str, Any]:
         for node in _json(archive, models[0])["graph_module"]["graph"]["nodes"]:
             given = {item["name"]: next(iter(item["arg"].values()), None) for item in node["inputs"]}
             function = node["target"].removeprefix("torch.ops.aten.").partition(".")[0]
+            if node["target"].startswith("torch.ops.aten.") and function not in OPERATORS:
+                raise NotADenseNet(f"{archive.path}: its graph has {function}, which a DenseNet does not have")
             if "batch_norm" in function and settings.setdefault("eps", given.get("eps", 1e-5)) != given.get(
                 "eps", 1e-5
             ):

@@ -45,8 +45,10 @@ def open_legacy(path: Path) -> Checkpoint:
         if kind == "module":  # (kind, class, source file, source text): the class, never its source
             return pid[1]
         if kind != "storage":
-            raise UnreadableFile(f"{path}: unknown reference {kind!r}")
+            raise UnreadableFile(f"{path}: a reference of unknown kind")
         cls, key, _location, numel = pid[1:5]
+        if not isinstance(key, (str, int)):
+            raise UnreadableFile(f"{path}: a reference of unknown kind")
         root = _storage(storages, str(key), cls, int(numel), where)
         if len(pid) > 5 and pid[5] is not None:
             view_key, offset, size = pid[5]

@@ -96,7 +96,7 @@ def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
     Raises:
         UnreadableFile: an element type without a numpy equivalent (quantised, say).
     """
-    name = cls.name if isinstance(cls, Global) else str(cls)
+    name = cls.name if isinstance(cls, Global) else type(cls).__name__
     stem = name.removesuffix("Storage").removesuffix("Tensor")
     if stem not in STORAGES:
         raise UnreadableFile(f"{where}: tensors of type {name} cannot be read; save the model in float32 first")
@@ -106,7 +106,7 @@ def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
 
 def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
     """The numpy dtype of a pickled ``torch.dtype``."""
-    name = dtype.name if isinstance(dtype, Global) else str(dtype)
+    name = dtype.name if isinstance(dtype, Global) else type(dtype).__name__
     name = ALIASES.get(name, name)
     if name not in DTYPES:
         raise UnreadableFile(f"{where}: tensors of type torch.{name} cannot be read; save the model in float32 first")
@@ -146,7 +146,11 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
 def builders(where: str) -> dict[str, Builder]:
     """Builders for the globals of a torch pickle."""
 
-    def rebuild(storage: Storage, offset: int, shape: Any, stride: Any, *_: Any) -> Tensor:
+    def rebuild(
+        storage: Storage, offset: int, shape: Any, stride: Any, grad: Any = False, hooks: Any = None, flags: Any = None
+    ) -> Tensor:
+        if isinstance(flags, dict) and any(flags.values()):  # PyTorch's neg and conj bits
+            raise UnreadableFile(f"{where}: a lazily negated or conjugated tensor; save it with resolve_neg()")
         return strided(_storage(storage, where), storage.dtype, offset, shape, stride, where)
 
     def rebuild_v3(
@@ -185,7 +189,7 @@ def builders(where: str) -> dict[str, Builder]:
 
 
 def _call(known: dict[str, Builder], function: Any, args: Any) -> Any:
-    build = known.get(str(function))
+    build = known.get(str(function)) if isinstance(function, Global) else None
     return build(*args) if build else None
 
 

@@ -34,6 +34,9 @@ def open_zip(path: Path) -> Checkpoint:
     name = next(n for n in archive.names if n.endswith("data.pkl"))
     folder = name.removesuffix("data.pkl")
     tree, inert = read_pickle(archive, name, f"{folder}data/")
+    for other in archive.names:
+        if other.endswith(".pkl") and other != name:  # a TorchScript module's constants: nothing of ours, but looked at
+            Pickle(archive.read(other).data, str(path), persistent=lambda _: None).load()
     scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
     return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=inert)
 
@@ -54,8 +57,8 @@ def read_pickle(archive: Zip, pickle: str, folder: str) -> tuple[Any, tuple[str,
 
     def persistent(pid: Any) -> Storage:
         kind, cls, key, _device, numel = pid[:5]
-        if kind != "storage":
-            raise UnreadableFile(f"{where}: unknown reference {kind!r}")
+        if kind != "storage" or not isinstance(key, (str, int)):
+            raise UnreadableFile(f"{where}: a reference of unknown kind")
         key = str(key)
         if key not in storages:
             dtype, member = storage_dtype(cls, where), f"{folder}{key}"

@@ -14,6 +14,9 @@ from converter.errors import UnreadableFile
 
 MAX_RATIO = 1100
 """Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
+LARGE = 1 << 26
+LARGE_RATIO = 32
+"""Weights hardly shrink: a large member that shrank by more is there to fill memory."""
 
 
 class Zip:
@@ -55,7 +58,8 @@ class Zip:
             raise UnreadableFile(f"{self.path}: truncated, {name} ends behind the end of the file")
         if info.compress_type == zipfile.ZIP_STORED and size == info.compress_size:
             return raw
-        if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * MAX_RATIO:
+        ratio = MAX_RATIO if size < LARGE else LARGE_RATIO
+        if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * ratio:
             raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
         try:
             data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)

@@ -259,7 +259,7 @@ def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
         elif variable in seen:
             text += f"(?P={variable})"
         else:
-            text += rf"(?P<{variable}>\d+)"
+            text += rf"(?P<{variable}>\d{{1,6}})"
             seen.add(variable)
         at = found.end()
     text += re.escape(source[at:])
