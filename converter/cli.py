@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from converter.errors import ConverterError
+from converter.show import clean
 from converter.version import __version__
 
 app = typer.Typer(
@@ -48,13 +50,19 @@ def main() -> NoReturn:
     # A short process: collecting garbage would cost more than the garbage.
     gc.disable()
     # Like an interrupt, a termination unwinds, so that no temporary file stays behind.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names in files are anything
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(prog_name="densenet")
     except ConverterError as error:
-        message = " ".join(str(error).split())
+        message = clean(" ".join(str(error).split()))
         print(f"densenet: {message}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except MemoryError:
+        print("densenet: not enough memory", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -146,7 +154,9 @@ def inspect_command(
 @app.command(name="convert")
 def convert_command(
     source: Source,
-    target: Annotated[Path, typer.Argument(metavar="DST", help="A .safetensors, .pth, .pt, .bin or .npz file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="DST", help="A .safetensors, .pth, .pt, .bin or .npz file, or .h5 for Keras.")
+    ],
     to: Annotated[
         str, typer.Option(metavar="LAYOUT", help="Whose names to write: library, torchvision, timm ...")
     ] = "library",
@@ -280,7 +290,8 @@ def verify_command(
         typer.Argument(
             metavar="A [B]...",
             help="A: the checkpoint that is the truth. B: ONNX files or checkpoints to compare with it; "
-            "none: A's own export. With --against, the ONNX file alone.",
+            "none: A's own export. With --against, the ONNX file alone. A published repository, as a folder or "
+            "OWNER/NAME, is proved from its own files.",
         ),
     ],
     against: Annotated[
@@ -289,25 +300,44 @@ def verify_command(
     record: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Record A's logits as a reference for --against.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Compare on these images too.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare on these images too, or on a .npy of prepared ones.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the synthetic inputs.")] = 0,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="onnxruntime[-disabled|-basic|-extended][@THREADS], openvino, torch[-compiled|-channels-last], "
+            "torchvision, timm, keras. Repeatable. Default: ONNX Runtime, PyTorch, and A's own framework if installed.",
+        ),
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
+    ] = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Prove that artifacts compute the same as a checkpoint. Exit status 1 if they do not.
+    """Prove that artifacts are the same network as a checkpoint. Exit status 1 if they are not.
 
-    The checkpoint runs in PyTorch in float64; an artifact passes when its error is within 8 times what
-    PyTorch's own float32 shows on the same inputs (or 32 units in the last place).
+    The checkpoint runs in PyTorch in float64; an artifact passes when its error on every input is within
+    5 times what PyTorch's own float32 shows there (or 8 units in the last place), and no setting or weight
+    differs. Otherwise the module that is to blame is named.
     """
     from converter import show
     from converter.evidence import parse_settings
-    from converter.parity.verify import RULE, verify, verify_against
+    from converter.parity.report import check_targets, tables, verdict_line, write_report
+    from converter.parity.verify import verify, verify_against
 
+    check_targets(report or ())
+    if len(files) == 1 and against is None and record is None:
+        _verify_repository(files[0], images, as_json)
     with show.progress("verifying") as say:
         if against is not None:
-            if len(files) != 1 or record is not None:
-                raise ConverterError("--against takes one ONNX file, and no --record")
-            verdict = verify_against(against, files[0], progress=say)
+            if len(files) != 1 or record is not None or images is not None:
+                raise ConverterError("--against takes one ONNX file, and no --record or --images")
+            verdict = verify_against(against, files[0], engines=engine or (), progress=say)
         else:
             verdict = verify(
                 files[0],
@@ -316,31 +346,37 @@ def verify_command(
                 seed=seed,
                 record=record,
                 settings=parse_settings(settings or ()),
+                engines=engine or (),
                 progress=say,
             )
+    for path in report or ():
+        write_report(path, verdict)
     if as_json:
         show.print_json(verdict.to_dict())
     else:
-        rows = [
-            [
-                engine,
-                c.batch,
-                f"{c.error:.1e}",
-                f"{c.top1:.0%}",
-                f"{c.top5:.0%}",
-                "ok" if c.passed else "FAIL",
-                c.problem,
-            ]
-            for engine, comparisons in verdict.results.items()
-            for c in comparisons
-        ]
-        columns = ["engine", "input", "error", "top-1", "top-5", "", "why"]
-        show.table(f"{verdict.reference} in {verdict.oracle}", columns, rows, right=("error", "top-1", "top-5"))
-        for problem in verdict.problems:
-            print(problem)
-        word = "pass" if verdict.passed else "FAIL"
-        print(f"{word}: allowed error {verdict.limit:.1e}, {verdict.seconds:.1f} s. {RULE}")
+        for table in tables(verdict):
+            show.table(table.title, table.columns, table.rows, right=table.right)
+        print(verdict_line(verdict))
+        show.notes(verdict.notes)
     raise typer.Exit(0 if verdict.passed else 1)
+
+
+def _verify_repository(source: str, images: Path | None, as_json: bool) -> None:
+    """Prove a published repository and exit, if that is what ``source`` names."""
+    from converter import show
+    from converter.hub.repository import is_repository, verify_repository
+
+    if not is_repository(source):
+        return
+    with show.progress("verifying") as say:
+        proof = verify_repository(source, images=images, progress=say)
+    if as_json:
+        show.print_json(proof.to_dict())
+    else:
+        rows = [[check.name, "ok" if check.passed else "FAIL", check.detail] for check in proof.checks]
+        show.table(source, ["check", "", "what was found"], rows)
+        print("pass" if proof.passed else "FAIL")
+    raise typer.Exit(0 if proof.passed else 1)
 
 
 @app.command()
@@ -397,6 +433,169 @@ def evaluate(
         show.print_json(result)
     else:
         print(f"{result['images']} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")
+
+
+Onnx = Annotated[
+    str,
+    typer.Option("--onnx", metavar="LIST", help="Which ONNX files, comma-separated: fp32, fp16, int8; none for none."),
+]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration", metavar="FOLDER", help="Typical images: half set the ranges of int8, the others judge it."
+    ),
+]
+Evaluation = Annotated[
+    Path | None,
+    typer.Option("--evaluate", metavar="FOLDER", help="State the accuracy on these images, one subfolder a class."),
+]
+License = Annotated[
+    str | None,
+    typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
+]
+PreprocessFile = Annotated[
+    Path | None,
+    typer.Option("--preprocess", metavar="FILE.json", help="What images go through, where SRC does not say."),
+]
+LabelsFile = Annotated[
+    Path | None, typer.Option("--labels", metavar="FILE", help="Class names, one a line, where SRC does not say.")
+]
+
+
+@app.command(name="package")
+def package_command(
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    onnx: Onnx = "fp32,fp16,int8",
+    calibration: Calibration = None,
+    evaluation: Evaluation = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="The repository's name, for the card; push fills it in.")
+    ] = None,
+    license_id: License = None,
+    preprocess: PreprocessFile = None,
+    labels: LabelsFile = None,
+    layout: FromLayout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Write the Hugging Face repository of a checkpoint as a folder: weights, ONNX files, model card, proofs."""
+    from converter import show
+    from converter.evidence import parse_settings
+    from converter.hub.client import check_name
+    from converter.hub.expectations import PLACEHOLDER
+    from converter.hub.package import package
+
+    if repo is not None:
+        check_name(repo)
+    with show.progress("packaging") as say:
+        done = package(
+            source,
+            folder,
+            onnx=_precisions(onnx),
+            calibration=calibration,
+            evaluation=evaluation,
+            repo=repo or PLACEHOLDER,
+            license_id=license_id,
+            preprocess=_preprocess(preprocess),
+            labels=_lines(labels),
+            layout=layout,
+            weights=weights,
+            drop=drop or (),
+            settings=parse_settings(settings or ()),
+            progress=say,
+        )
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, error {done.proof.error:.1e}")
+    show.table("", ["file", "bytes", "compared with float32"], _package_rows(done), right=("bytes",))
+    if done.why_not_timm:
+        show.notes([f"not for timm and transformers: {done.why_not_timm}"])
+    show.notes([f"{name} is left out: {why}" for name, why in done.left_out.items()])
+    show.notes(done.model.notes)
+    print(f"Publish it:  densenet push {done.folder} {repo or PLACEHOLDER}")
+
+
+@app.command(name="push")
+def push_command(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC|DIR", help="A folder densenet package wrote, or anything it packages.")
+    ],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create it as private.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
+    branch: Annotated[str | None, typer.Option(metavar="NAME", help="Commit to this branch.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="NAME", help="Tag the commit.")] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="First line of the commit.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change, file by file.")] = False,
+    onnx: Onnx = "fp32,fp16,int8",
+    calibration: Calibration = None,
+    evaluation: Evaluation = None,
+    license_id: License = None,
+    preprocess: PreprocessFile = None,
+    labels: LabelsFile = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a package as one commit on the Hugging Face Hub, and read it back.
+
+    The token is taken from HF_TOKEN or from what hf auth login has stored.
+    """
+    import tempfile
+    from contextlib import ExitStack
+
+    from converter import show
+    from converter.evidence import parse_settings
+    from converter.hub.client import check_name
+    from converter.hub.provenance import PROVENANCE
+    from converter.hub.push import push
+
+    check_name(repo)
+    with ExitStack() as stack, show.progress("pushing") as say:
+        folder = Path(source)
+        if not (folder / PROVENANCE).is_file():
+            from converter.hub.package import package
+
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "package"
+            package(
+                source,
+                folder,
+                onnx=_precisions(onnx),
+                calibration=calibration,
+                evaluation=evaluation,
+                repo=repo,
+                license_id=license_id,
+                preprocess=_preprocess(preprocess),
+                labels=_lines(labels),
+                settings=parse_settings(settings or ()),
+                progress=say,
+            )
+        done = push(
+            folder,
+            repo,
+            private=private,
+            create_pr=create_pr,
+            branch=branch,
+            tag=tag,
+            message=message,
+            dry_run=dry_run,
+            progress=say,
+        )
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    for change in done.changes:
+        if dry_run or change.action != "same":
+            print(f"{change.action:<8}{change.size:>12,}  {change.path}")
+    if dry_run:
+        print(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
+    elif done.committed:
+        print(f"{done.url}\nread back, every hash is as published")
+    else:
+        print(f"{repo}: nothing to change, no commit made")
 
 
 @app.command(name="list")
@@ -460,7 +659,10 @@ def demo_command(
     image = next(iter(sorted(IMAGES.glob("*/*.png"))))
     print("  densenet convert CHECKPOINT model.safetensors")
     print("  densenet export  model.safetensors model.onnx")
-    print("  densenet verify  model.safetensors model.onnx\n")
+    print("  densenet verify  model.safetensors model.onnx")
+    print("  densenet package CHECKPOINT repository\n")
+    print(f"{done.folder / 'repository'} is ready for the Hugging Face Hub (log in first: hf auth login):\n")
+    print(f"  densenet push    {done.folder / 'repository'} OWNER/NAME --dry-run\n")
     print(f"This demo's own checkpoint is {CHECKPOINT};\none of its images, {image}.")
 
 
@@ -471,6 +673,18 @@ def _telling(config: dict[str, Any]) -> list[tuple[str, Any]]:
     plain = DenseNetConfig().to_dict()
     always = ("growth_rate", "block_config", "init_features", "num_classes")
     return [(name, value) for name, value in config.items() if name in always or value != plain[name]]
+
+
+def _precisions(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip() not in ("", "none")]
+
+
+def _package_rows(done: Any) -> list[list[str]]:
+    def compared(name: str) -> str:
+        verdict = done.judgements.get(name)
+        return f"error {verdict.error:.2%}, same top-1 on {verdict.top1:.1%}" if verdict else ""
+
+    return [[name, f"{size:,}", compared(name)] for name, size in done.files.items()]
 
 
 def _first(items: Any, count: int = 3) -> list[Any]:

@@ -222,6 +222,7 @@ def convert(
         # Names that do not say whose code they belong to, in a file that cannot hold the config either.
         wanted = replace(wanted, expresses={name: LIBRARY.expresses[name] for name in SHAPED})
     tensors, notes = in_layout(model, wanted)
+    model = replace(model, config=replace(model.config, eps=_eps(wanted, model.config)))
     if dtype is not None:
         tensors = {name: _cast(tensor, name, dtype) for name, tensor in tensors.items()}
     write(target, tensors, model, wanted)
@@ -242,8 +243,8 @@ def in_layout(model: Model, layout: Layout) -> tuple[dict[str, Tensor], list[str
     if refused:
         raise CannotExpress(f"the {layout.name} layout cannot express {', '.join(refused)}")
     tensors, notes = dict(model.tensors), []
-    eps = layout.network.get("eps", DenseNetConfig.eps)
-    if "eps" not in layout.expresses and eps != config.eps:
+    eps = _eps(layout, config)
+    if eps != config.eps:
         for module in config.modules():
             if module.kind == "norm":
                 _with_eps(tensors, module.name, config.eps, eps)
@@ -273,6 +274,12 @@ def write(target: Path, tensors: Mapping[str, Tensor], model: Model, layout: Lay
         from converter.exporters.torch_zip import write_torch  # noqa: PLC0415
 
         write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors)
+
+
+def _eps(layout: Layout, config: DenseNetConfig) -> float:
+    """The eps of a network's norms once it is written in a layout."""
+    eps: float = config.eps if "eps" in layout.expresses else layout.network.get("eps", DenseNetConfig.eps)
+    return eps
 
 
 def _beyond(config: DenseNetConfig, layout: Layout) -> list[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from converter.convert import convert
 from converter.errors import VerificationFailed
 from converter.evaluate import Evaluation, evaluate
 from converter.export import export_onnx
+from converter.hub.package import package
 from converter.inspect import Inspection, inspect
 from converter.parity.engines import has_torch
 from converter.parity.verify import Verification, verify, verify_against
@@ -55,7 +56,7 @@ def record() -> dict[str, Any]:
 
 
 def demo(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Demo:
-    """Inspect, convert, export, verify and evaluate the shipped model; the results stay in ``folder``.
+    """Inspect, convert, export, verify, evaluate and package the shipped model; the results stay in ``folder``.
 
     Raises:
         VerificationFailed: the artifacts do not agree with the checkpoint.
@@ -108,11 +109,39 @@ def demo(folder: Path, progress: Callable[[str], None] = lambda _: None) -> Demo
             partial(evaluate, path, IMAGES, engine=engine),
             lambda e: f"{e.top1} of {e.images} held-out images right",
         )
+    step(
+        "package",
+        lambda: package(
+            CHECKPOINT,
+            folder / "repository",
+            calibration=IMAGES,
+            evaluation=IMAGES,
+            license_id="apache-2.0",
+            preprocess=trained["preprocessing"],
+            labels=trained["class_names"],
+            about=_about(trained),
+        ),
+        lambda p: (
+            f"{len(p.files)} files for the Hub; "
+            + ", ".join(f"{j.precision} error {j.error:.1%}" for j in p.judgements.values())
+        ),
+    )
     if not all(verification.passed for verification in verifications):
         raise VerificationFailed(
             f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
         )
     return Demo(folder, tuple(steps), found, tuple(verifications), evaluations)
+
+
+def _about(trained: dict[str, Any]) -> list[str]:
+    """What the card says beside the facts every card states."""
+    data, score = trained["data"], trained["accuracy"]["held_out"]
+    return [
+        f"A small example, trained on {data['name']}: {data['training']} of {data['images']} images; "
+        f"{score['correct']} of the {score['n']} held out are classified right ({data['caveat']}).",
+        "",
+        f"Data: {data['attribution']}",
+    ]
 
 
 def _verdict(verification: Verification) -> str:

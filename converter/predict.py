@@ -106,7 +106,8 @@ def _predictor(source: str, engine: str, _stamp: int, settings: tuple[tuple[str,
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
         run = onnx_engine(to_onnx(model).SerializeToString())
-    return Predictor(run, _preprocess(model.preprocess, model.config), _labels(model.labels, model.config.num_classes))
+    preprocess = usual_preprocess(model.preprocess, model.config)
+    return Predictor(run, preprocess, _labels(model.labels, model.config.num_classes))
 
 
 def _from_onnx(source: str) -> Predictor:
@@ -115,13 +116,13 @@ def _from_onnx(source: str) -> Predictor:
     taken = session(source).get_inputs()[0]
     if taken.type == "tensor(uint8)":
         raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
-    preprocess = _preprocess(metadata.get(PREPROCESS_KEY, {}), config)
+    preprocess = usual_preprocess(metadata.get(PREPROCESS_KEY, {}), config)
     classes = session(source).get_outputs()[0].shape[-1]
     labels = _labels(metadata.get(LABELS_KEY, ()), classes if isinstance(classes, int) else 0)
     return Predictor(onnx_engine(source), preprocess, labels)
 
 
-def _preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Preprocess:
+def usual_preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Preprocess:
     """What the file records; else the usual preprocessing of such a network."""
     try:
         if recorded:

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a path, a URL, or a name of the zoo."""
+"""Where a checkpoint comes from: a path, a URL, a Hub repository, or a name of the zoo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Place:
 
     Attributes:
         path: the file.
-        name: the source as people know it: file name, URL, zoo name.
+        name: the source as people know it: file name, URL, ``hf://`` address, zoo name.
         preprocess: what images go through, where the origin says so.
         settings: config fields the origin states and no tensor shows.
     """
@@ -29,7 +29,7 @@ class Place:
 
 
 def resolve(source: str | Path) -> Place:
-    """The local file for a source; URLs and zoo names are downloaded once and cached.
+    """The local file for a source; URLs, ``hf://`` addresses and zoo names are downloaded once and cached.
 
     Raises:
         UnreadableFile: there is no such file, and no model of that name.
@@ -40,6 +40,11 @@ def resolve(source: str | Path) -> Place:
         from converter.download import fetch  # noqa: PLC0415 (urllib and ssl, for few)
 
         return Place(fetch(text), text)
+    if text.startswith("hf://"):
+        from converter.hub.source import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
+
+        found = fetch_hub(text)
+        return Place(found.path, found.name, found.preprocess)
     path = complete(Path(source))
     if path.exists():
         return Place(path, path.name)

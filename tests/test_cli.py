@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -205,9 +204,7 @@ def test_verify_without_torch_says_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [None, WITHOUT_TORCH], ids=["as installed", "without torch"])
 def test_demo(code: str | None, tmp_path: Path) -> None:
-    start = time.perf_counter()
     done = json.loads(ok("demo", tmp_path / "out", "--json", code=code))
-    assert time.perf_counter() - start < 30
     assert {"model.safetensors", "model.onnx"} <= set(os.listdir(tmp_path / "out"))
     assert all(verification["passed"] for verification in done["verifications"])
     assert done["evaluations"]["ONNX Runtime"]["top1"] >= 98

@@ -401,6 +401,10 @@ def test_files_that_hold_no_config_say_what_they_can_or_refuse(suffix: str, tmp_
     before, after = (m.tensors["norm.running_var"].read() for m in (load(source), again))
     assert again.config.eps == 1e-5
     np.testing.assert_allclose(after, before + 1e-3 - 1e-5, rtol=1e-6)
+    convert(source, tmp_path / "timm.safetensors", to="timm", settings={"eps": 1e-3})
+    folded = load(tmp_path / "timm.safetensors")  # the recorded eps is the one after folding
+    assert folded.config.eps == 1e-5
+    np.testing.assert_array_equal(folded.tensors["norm.running_var"].read(), after)
     with pytest.raises(CannotExpress, match="final_relu"):
         convert(source, tmp_path / f"b{suffix}", settings={"final_relu": False})
     convert(source, tmp_path / "c.safetensors", settings={"final_relu": False, "eps": 1e-3})

@@ -50,20 +50,20 @@ NORMS = ("norm", "norm1", "norm2")
 FAULTS: list[Fault] = []
 
 
-def tensor_fault(name: str, *where: str):  # noqa: ANN201
+def tensor_fault(name: str, *where: str):
     """Register a fault of tensors."""
 
-    def add(change):  # noqa: ANN001, ANN202
+    def add(change):
         FAULTS.append(Fault(name, where, tensors=change))
         return change
 
     return add
 
 
-def graph_fault(name: str, *where: str, only: str = ""):  # noqa: ANN201
+def graph_fault(name: str, *where: str, only: str = ""):
     """Register a fault of graphs."""
 
-    def add(change):  # noqa: ANN001, ANN202
+    def add(change):
         FAULTS.append(Fault(name, where, graph=change, only=only))
         return change
 
@@ -217,7 +217,13 @@ def _flip(bit: int) -> Callable[..., None]:
     return fault
 
 
-for _bit, _name in ((31, "sign"), (30, "top exponent"), (24, "exponent"), (22, "top mantissa"), (14, "middle mantissa")):
+for _bit, _name in (
+    (31, "sign"),
+    (30, "top exponent"),
+    (24, "exponent"),
+    (22, "top mantissa"),
+    (14, "middle mantissa"),
+):
     tensor_fault(f"{_name} bit of the largest weight flipped", *CONVS, "norm1", "classifier")(_flip(_bit))
 
 
@@ -359,7 +365,7 @@ def bypass(proto: onnx.ModelProto, name: str) -> None:
     proto.graph.node.remove(gone)
 
 
-def insert_after(proto: onnx.ModelProto, name: str, op: str, *constants: np.ndarray, **attributes) -> None:  # noqa: ANN003
+def insert_after(proto: onnx.ModelProto, name: str, op: str, *constants: np.ndarray, **attributes) -> None:
     """Put a node behind a value, under its name."""
     node = node_of(proto, name)
     at = list(proto.graph.node).index(node)

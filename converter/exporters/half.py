@@ -53,7 +53,8 @@ def _half(tensor: TensorProto) -> np.ndarray[Any, Any]:
     array = numpy_helper.to_array(tensor)
     if np.abs(array).max(initial=0) > LARGEST:
         raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
-    return array.astype(np.float16)
+    half: np.ndarray[Any, Any] = array.astype(np.float16)
+    return half
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:

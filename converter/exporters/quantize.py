@@ -61,9 +61,10 @@ def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelP
         raise ConverterError("8 bits need at least one input to calibrate with")
     try:
         with tempfile.TemporaryDirectory() as folder, _silent():
-            target = Path(folder) / "model.onnx"
+            whole, target = Path(folder) / "whole.onnx", Path(folder) / "quantised.onnx"
+            onnx.save(proto, whole)  # a graph in memory would be changed by it
             quantization.quantize_static(
-                proto,
+                whole,
                 target,
                 reader,
                 quant_format=quantization.QuantFormat.QDQ,
@@ -123,9 +124,7 @@ def _shrink_classifier(graph: onnx.GraphProto) -> None:
         )
         inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"]
         node.input[1] = f"{name}_DequantizeLinear_Output"
-        decode = helper.make_node(
-            "DequantizeLinear", inputs, [node.input[1]], name=f"{name}_DequantizeLinear", axis=0
-        )
+        decode = helper.make_node("DequantizeLinear", inputs, [node.input[1]], name=f"{name}_DequantizeLinear", axis=0)
         graph.node.insert(list(graph.node).index(node), decode)
 
 

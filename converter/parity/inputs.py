@@ -20,12 +20,16 @@ MAX_IMAGES = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """One input: float32 (N, C, *space), where it comes from, and a seed if it is synthetic."""
+    """One input: float32 (N, C, *space), where it comes from, and a seed if it is synthetic.
+
+    ``pixels`` is the same before preprocessing, uint8 (N, H, W, C), for graphs that do that themselves.
+    """
 
     name: str
     array: Array
     kind: str
     seed: int | None = None
+    pixels: Array | None = None
 
     def spec(self) -> dict[str, Any]:
         """What suffices to make a synthetic batch again; of others what they are."""
@@ -33,56 +37,160 @@ class Batch:
 
 
 def standard(
-    config: DenseNetConfig, preprocess: Preprocess | None, images: Sequence[Path], seed: int = 0
+    config: DenseNetConfig,
+    preprocess: Preprocess | None,
+    images: Sequence[Path],
+    seed: int = 0,
+    *,
+    size: tuple[int, ...] | None = None,
 ) -> list[Batch]:
-    """The usual inputs of a network: noise and natural spectra at several batch sizes and resolutions, images.
+    """The usual inputs of a network: easy ones, extreme ones, awkward ones, and images.
 
     Args:
         config: the network; the stem decides the base resolution where preprocessing does not.
         preprocess: what real images go through.
         images: real images.
         seed: of the first synthetic batch; the others follow.
+        size: the only height and width to use, where a file is fixed to one.
     """
-    height, width = base_size(config, preprocess)
-    if config.spatial_dims == 3:
-        side = max(32, 2 ** (len(config.block_config) + 1))
-        shapes = [(1, (side,) * 3), (2, (side + 5, side, side + 2)), (3, (side,) * 3)]
-    else:
-        odd = (height + height // 7 | 1, width - width // 9 | 1)
-        shapes = [(1, (height, width)), (2, odd), (3, (height, width))]
-    batches = []
-    for i, (count, space) in enumerate(shapes):
-        batches.append(synthetic("noise", (count, config.in_channels, *space), seed + i))
-    batches.append(synthetic("natural", (2, config.in_channels, *shapes[0][1]), seed + len(shapes)))
-    if images and config.spatial_dims == 2:
-        batches.append(real(images[:MAX_IMAGES], preprocess or Preprocess(), config.in_channels))
+    base = size or (volume_size(config) if config.spatial_dims == 3 else base_size(config, preprocess))
+    odd = size or awkward_size(config, base)
+    many = 3 if config.spatial_dims == 3 else 7
+    plan: list[tuple[str, int, tuple[int, ...]]] = [
+        ("noise", 1, base),
+        ("noise", 2, odd),
+        ("natural", many, base),
+        ("large", 1, base),
+        ("tiny", 1, base),
+        ("zeros", 1, base),
+        ("constant", 1, base),
+    ]
+    if config.in_channels > 1:
+        plan.append(("permuted", 2, base))
+    batches = [
+        synthetic(kind, (count, config.in_channels, *space), seed + i) for i, (kind, count, space) in enumerate(plan)
+    ]
+    fits = config.spatial_dims == 2 and size in (None, base_size(config, preprocess))
+    if images and fits:
+        batches.append(real(images[:MAX_IMAGES], preprocess or usual_preprocess(config), config.in_channels))
     return batches
+
+
+def usual_preprocess(config: DenseNetConfig) -> Preprocess:
+    """What images go through where nobody said: ImageNet's, at the network's own resolution."""
+    return Preprocess(resize=32, crop=(32, 32)) if config.stem == "cifar" else Preprocess()
 
 
 def base_size(config: DenseNetConfig, preprocess: Preprocess | None) -> tuple[int, int]:
     """Height and width a network is meant for."""
-    if preprocess:
-        return preprocess.crop
-    return (32, 32) if config.stem == "cifar" else (224, 224)
+    return (preprocess or usual_preprocess(config)).crop
+
+
+def volume_size(config: DenseNetConfig) -> tuple[int, ...]:
+    """Depth, height and width that leave something after every pooling, and are cheap."""
+    return (max(32, 2 ** (len(config.block_config) + 1)),) * 3
+
+
+def awkward_size(config: DenseNetConfig, base: Sequence[int]) -> tuple[int, ...]:
+    """A size near ``base`` at which every pooling has a lone last row, so that rounding up would show.
+
+    Before a transition the maps have 2^t (n + 1) - 1 rows, t transitions being still to come;
+    the max pooling of an ImageNet stem sees an even number.
+    """
+    step = 2 ** (len(config.block_config) - 1)
+    stride = 1 if config.stem == "cifar" else 4
+    result = []
+    for i, length in enumerate(base):
+        rows = max(round(length / stride / step) + (1 if i % 2 == 0 else 0), 2) * step - 1
+        result.append(rows if stride == 1 else stride * rows - 1)
+    return tuple(result)
+
+
+KINDS = ("noise", "natural", "large", "tiny", "zeros", "constant", "permuted")
 
 
 def synthetic(kind: str, shape: tuple[int, ...], seed: int) -> Batch:
-    """A reproducible batch: ``noise`` is white; ``natural`` has the 1/f spectrum of photographs.
+    """A reproducible batch.
+
+    ``noise`` is white, ``large`` and ``tiny`` the same times 1000 or a thousandth; ``natural``
+    has the 1/f spectrum of photographs, and ``permuted`` is one such image and the same with its
+    channels reversed; ``constant`` is one value per channel, ``zeros`` no signal at all.
 
     Raises:
         ConverterError: there is no such kind.
     """
     random = np.random.Generator(np.random.PCG64(seed))
-    array = random.standard_normal(shape, np.float32)
-    if kind == "natural":
-        axes = tuple(range(2, len(shape)))
-        frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, shape[2:]), indexing="ij")))
-        frequency[(0,) * len(axes)] = 1 / max(shape[2:])
-        smooth = np.fft.ifftn(np.fft.fftn(array, axes=axes) / frequency, axes=axes).real
-        array = (smooth / smooth.std()).astype(np.float32)
-    elif kind != "noise":
+    name = f"{kind} {'x'.join(map(str, shape))}"
+    if kind == "zeros":
+        array = np.zeros(shape, np.float32)
+    elif kind == "constant":
+        values = random.standard_normal((*shape[:2], *[1] * (len(shape) - 2)), np.float32)
+        array = np.broadcast_to(values, shape).copy()
+    elif kind in ("natural", "permuted"):
+        count = shape[0] if kind == "natural" else (shape[0] + 1) // 2
+        array = pink(random.standard_normal((count, *shape[1:]), np.float32))
+        if kind == "permuted":
+            array = np.concatenate([array, array[: shape[0] - count, ::-1]])
+    elif kind in SCALES:
+        array = random.standard_normal(shape, np.float32) * np.float32(SCALES[kind])
+    else:
         raise ConverterError(f"no synthetic input is called {kind!r}")
-    return Batch(f"{kind} {'x'.join(map(str, shape))}", array, kind, seed)
+    return Batch(name, array, kind, seed)
+
+
+SCALES = {"noise": 1.0, "large": 1e3, "tiny": 1e-3}
+
+
+def pink(noise: Array) -> Array:
+    """White noise (N, C, *space) with the 1/f spectrum of photographs and unit variance."""
+    axes = tuple(range(2, noise.ndim))
+    frequency = np.sqrt(sum(f**2 for f in np.meshgrid(*map(np.fft.fftfreq, noise.shape[2:]), indexing="ij")))
+    frequency[(0,) * len(axes)] = 1 / max(noise.shape[2:])
+    smooth = np.fft.ifftn(np.fft.fftn(noise, axes=axes) / frequency, axes=axes).real
+    result: Array = (smooth / smooth.std()).astype(np.float32)
+    return result
+
+
+def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
+    """The user's own inputs: a ``.npy`` file of float images (N, C, *space), already preprocessed.
+
+    Raises:
+        ConverterError: it is no such array, or not for this network.
+    """
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ConverterError(f"{path}: not a .npy array ({error})") from error
+    if array.ndim != 2 + config.spatial_dims or array.shape[1] != config.in_channels or array.dtype.kind != "f":
+        axes = "depth, height, width" if config.spatial_dims == 3 else "height, width"
+        raise ConverterError(
+            f"{path}: has {array.dtype} {list(array.shape)}; float (N, {config.in_channels}, {axes}) is needed"
+        )
+    if not np.isfinite(array).all() or not array.size:
+        raise ConverterError(f"{path}: is empty, or has values that are NaN or infinite")
+    array = array.astype(np.float32)
+    parts = [array[i : i + MAX_IMAGES] for i in range(0, len(array), MAX_IMAGES)]
+    return [Batch(f"{path.name} [{i * MAX_IMAGES}:]", part, "array") for i, part in enumerate(parts)]
+
+
+def pixels(preprocess: Preprocess, seed: int) -> list[Batch]:
+    """Inputs of a graph that takes uint8 images (N, H, W, C): as they are, and preprocessed by us.
+
+    Their short edge is what resizing makes of it, so that nothing is resampled: Pillow rounds
+    the pixels it makes to 8 bits, and float32 limits would judge that.
+    """
+    height = preprocess.resize or preprocess.crop[0]
+    width = height + height // 5 if preprocess.resize else preprocess.crop[1]
+    random = np.random.Generator(np.random.PCG64(seed))
+    noise = random.integers(0, 256, (2, height, width, preprocess.channels), np.uint8)
+    smooth = pink(random.standard_normal((3, preprocess.channels, width, height), np.float32)).transpose(0, 3, 2, 1)
+    natural = np.clip(128 + 50 * smooth, 0, 255).astype(np.uint8)
+    result = []
+    for name, images in (("noise", noise), ("natural", np.ascontiguousarray(natural))):
+        sources = [image[..., 0] if preprocess.channels == 1 else image for image in images]
+        array = np.concatenate([load(image, preprocess) for image in sources])
+        result.append(Batch(f"8-bit {name} {len(images)}x{height}x{width}", array, "pixels", None, images))
+    return result
 
 
 def real(images: Sequence[Path], preprocess: Preprocess, channels: int) -> Batch:

@@ -1,0 +1,201 @@
+"""What the tools of others expect in a repository: timm's config.json, transformers.js' preprocessor_config.json.
+
+timm (timm/models/densenet.py) ties the width of the stem to the growth rate and has no
+CIFAR stem; a network it cannot build is published in the library layout and as ONNX.
+transformers reads timm's config.json too, provided that it says no ``model_type``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from converter.errors import CannotExpress
+from densenet.config import NAMED, DenseNetConfig
+from densenet.preprocess import Preprocess
+
+WEIGHTS, CONFIG, PREPROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
+PLACEHOLDER = "OWNER/NAME"
+"""Stands for the repository in a card written before it is known."""
+PARITY, PARITY_HTML = "parity.json", "parity.html"
+ONNX_FILES: Mapping[str, str] = {
+    "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "int8": "onnx/model_quantized.onnx",
+}
+"""The names transformers.js and optimum look for."""
+
+TIMM_NAMES = ("densenet121", "densenet169", "densenet201", "densenet161", "densenet264d", "densenetblur121d")
+RESAMPLE = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers, which preprocessor_config.json uses."""
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """How timm builds a network: ``timm.create_model(architecture, num_classes=..., **arguments)``."""
+
+    architecture: str
+    arguments: Mapping[str, Any]
+
+
+def timm_model(config: DenseNetConfig) -> TimmModel:
+    """The network in timm's words.
+
+    Raises:
+        CannotExpress: timm has no such network; says what it lacks.
+    """
+    lacks = [what for what, has in _beyond_timm(config).items() if has]
+    if lacks:
+        raise CannotExpress(f"timm has no DenseNet with {', '.join(lacks)}")
+    arguments: dict[str, Any] = {}
+    if config.in_channels != 3:
+        arguments["in_chans"] = config.in_channels
+    if config.global_pool != "avg":
+        arguments["global_pool"] = config.global_pool
+    plain = replace(config, num_classes=1000, in_channels=3, global_pool="avg", eps=DenseNetConfig.eps)
+    for name in TIMM_NAMES:
+        if NAMED[name] == plain:
+            return TimmModel(name, arguments)
+    # timm takes blur pooling as a class, which JSON cannot hold: only one architecture brings it.
+    base = "densenetblur121d" if config.stem_pool == "blur" else "densenet121"
+    if config.transition_pool == "blur":
+        arguments["aa_stem_only"] = False
+    stem = _stem_type(config)
+    if stem != ("deep" if base == "densenetblur121d" else ""):
+        arguments["stem_type"] = stem
+    for name, value in (
+        ("growth_rate", config.growth_rate),
+        ("block_config", list(config.block_config)),
+        ("bn_size", config.bn_size),
+    ):
+        if value != DenseNetConfig().to_dict()[name]:
+            arguments[name] = value
+    return TimmModel(base, dict(sorted(arguments.items())))
+
+
+def _beyond_timm(config: DenseNetConfig) -> dict[str, bool]:
+    return {
+        "a CIFAR stem": config.stem == "cifar",
+        f"{config.init_features} feature maps after the stem and growth rate {config.growth_rate} "
+        "(timm's stem has twice the growth rate)": config.init_features != 2 * config.growth_rate,
+        "layers without a bottleneck": not config.bottleneck,
+        f"compression {config.compression:g}": config.compression != DenseNetConfig.compression,
+        f"a deep stem of widths {config.stem_widths}": config.stem == "deep" and _stem_type(config) is None,
+        "blur pooling in the transitions alone": config.transition_pool == "blur" and config.stem_pool != "blur",
+        "pooling that rounds up": config.stem_ceil or config.transition_ceil,
+        "TensorFlow's padding": config.padding == "same",
+        "no ReLU in the transitions": not config.transition_relu,
+        "no ReLU after the last norm": not config.final_relu,
+        "three spatial dimensions": config.spatial_dims != 2,
+    }
+
+
+def _stem_type(config: DenseNetConfig) -> str | None:
+    """timm's name of the stem; None if it has none like it."""
+    if config.stem != "deep":
+        return ""
+    k = config.growth_rate
+    if config.stem_widths == (k, k):
+        return "deep"
+    return "deep_tiered" if config.stem_widths == (3 * (k // 4), 6 * (k // 4)) else None
+
+
+def timm_config(
+    config: DenseNetConfig, preprocess: Preprocess, labels: Sequence[str], license_id: str | None
+) -> dict[str, Any]:
+    """timm's config.json, which transformers' TimmWrapper reads as well.
+
+    Raises:
+        CannotExpress: timm has no such network.
+    """
+    model = timm_model(config)
+    height, width = preprocess.crop
+    result: dict[str, Any] = {
+        "architecture": model.architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.num_features,
+        "global_pool": config.global_pool,
+    }
+    if model.arguments:
+        result["model_args"] = dict(model.arguments)
+    pretrained: dict[str, Any] = {
+        "custom_load": False,
+        "input_size": [config.in_channels, height, width],
+        "fixed_input_size": False,
+        "interpolation": preprocess.interpolation,
+        "crop_pct": crop_fraction(preprocess),
+        "crop_mode": "center",
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "num_classes": config.num_classes,
+        "pool_size": [n // _reduction(config) for n in (height, width)],
+        # With first_conv timm would adapt weights of 3 channels to in_chans; these have their own number already.
+        "first_conv": "features.conv0" if config.in_channels == 3 else None,
+        "classifier": "classifier",
+    }
+    if license_id:
+        pretrained["license"] = license_id
+    result["pretrained_cfg"] = pretrained
+    return result | _label_fields(labels)
+
+
+def library_config(config: DenseNetConfig, labels: Sequence[str]) -> dict[str, Any]:
+    """config.json of a network timm does not have: no ``pretrained_cfg``, so that nobody takes it for timm's."""
+    return {
+        "library_name": "densenet-converter",
+        "densenet": config.to_dict(),
+        "num_classes": config.num_classes,
+        **_label_fields(labels),
+    }
+
+
+def _label_fields(labels: Sequence[str]) -> dict[str, Any]:
+    if not labels:
+        return {}
+    return {"label_names": list(labels), "label_descriptions": {name: name for name in labels}}
+
+
+def _reduction(config: DenseNetConfig) -> int:
+    """Pixels of the input per position of the last feature map."""
+    reduction: int = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
+    return reduction
+
+
+def crop_fraction(preprocess: Preprocess) -> float:
+    """timm's crop_pct: the crop's share of the resized short edge, exact under timm's ``floor(crop / share)``."""
+    height = preprocess.crop[0]
+    if preprocess.resize is None:
+        return 1.0
+    share = height / preprocess.resize
+    while math.floor(height / share) < preprocess.resize:
+        share = math.nextafter(share, 0)
+    return share
+
+
+def unlike_timm(preprocess: Preprocess) -> list[str]:
+    """What timm's (and transformers') preprocessing cannot do the way the source did."""
+    said = {
+        "no antialiasing on resizing (OpenCV's bilinear)": not preprocess.antialias,
+        "images are not resized": preprocess.resize is None,
+        "the crop is not square": preprocess.crop[0] != preprocess.crop[1],
+    }
+    return [what for what, differs in said.items() if differs]
+
+
+def preprocessor_config(preprocess: Preprocess) -> dict[str, Any]:
+    """preprocessor_config.json, as transformers.js and optimum read it."""
+    height, width = preprocess.crop
+    return {
+        "do_resize": preprocess.resize is not None,
+        "size": {"shortest_edge": preprocess.resize or min(height, width)},
+        "resample": RESAMPLE[preprocess.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }

@@ -1,0 +1,325 @@
+"""A package to the Hub: plan, one commit, read back.
+
+What is to change is worked out first, from hashes; the commit carries the parent it was
+planned on, so that nobody's work is overwritten unseen.  A commit is all or nothing, and
+planning again after a failure finds out whether it went through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from converter.errors import ConverterError, Unavailable, VerificationFailed
+from converter.hub.client import Transient, api, check_name, speaking
+from converter.hub.expectations import CARD, PLACEHOLDER
+from converter.hub.provenance import PROVENANCE, Recorded, changed, parse_provenance, read_provenance, to_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+TRIES = 3
+PAUSE = 2.0
+"""Seconds before another try."""
+MAIN = "main"
+
+Progress = Callable[[str], None]
+Content = Path | bytes
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one file.  ``size`` in bytes is the new one, 0 for a deletion."""
+
+    path: str
+    action: Literal["add", "replace", "delete", "same"]
+    size: int
+
+
+@dataclass(frozen=True)
+class Push:
+    """What :func:`push` did, or would do.
+
+    Attributes:
+        repo, revision: where to.
+        created: whether the repository did not exist.
+        changes: every file of the package, and files of an earlier one that go.
+        commit: the commit (40 hexadecimal digits) that holds it; None for a dry run.
+        url: of the commit or pull request.
+        committed: whether a commit was made.
+    """
+
+    repo: str
+    revision: str
+    created: bool
+    changes: Sequence[Change]
+    commit: str | None = None
+    url: str = ""
+    committed: bool = False
+    tag: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A revision of the repository: its commit, and for each file the hash it is stored under."""
+
+    commit: str | None
+    files: Mapping[str, tuple[str, str]]
+    exists: bool
+    has_branch: bool
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    create_pr: bool = False,
+    branch: str | None = None,
+    tag: str | None = None,
+    message: str | None = None,
+    dry_run: bool = False,
+    progress: Progress = lambda _: None,
+) -> Push:
+    """Publish a package as one commit; files of others in the repository are left alone.
+
+    Files that an earlier package put there and this one does not have are deleted, if
+    nobody has changed them since.
+
+    Args:
+        folder: a package (:func:`converter.hub.package.package`).
+        repo: ``owner/name``; created if it does not exist.
+        private: create it as private.
+        create_pr: open a pull request instead of committing.
+        branch: commit to this branch, made from main if it does not exist.
+        tag: name the commit so.
+        message: first line of the commit.
+        dry_run: only work out what would change.
+        progress: called with a line before each step.
+
+    Raises:
+        VerificationFailed: the folder, or what the Hub returns, is not what provenance.json says.
+        Unavailable: no token, no right, no network, or somebody else committed meanwhile.
+        ConverterError: one of the other kinds.  Nothing is half published.
+    """
+    check_name(repo)
+    if create_pr and (branch or tag):
+        raise ConverterError("a pull request goes to main and has no tag; leave out --branch and --tag")
+    contents = _contents(Path(folder), repo)
+    client = api()
+    _check_token(needed=not dry_run)
+    for attempt in range(1, TRIES + 1):
+        try:
+            progress(f"looking at {repo}")
+            remote = _look(client, repo, branch)
+            changes = _plan(client, repo, remote, contents)
+            planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
+            if dry_run:
+                return planned
+            _prepare(client, repo, remote, private, branch, tag)
+            done = _commit(client, planned, remote, contents, create_pr, message, progress)
+            break
+        except Transient:
+            # A pull request may have been opened although the answer was lost; another try would open a second.
+            if attempt == TRIES or create_pr:
+                raise
+            time.sleep(PAUSE * attempt)
+    if done.committed:
+        progress("reading back")
+        _read_back(repo, done, contents)
+    if tag is not None:
+        with speaking(repo, f"tagging it {tag}"):
+            client.create_tag(repo, tag=tag, revision=done.commit, exist_ok=True)
+    return done
+
+
+def _contents(folder: Path, repo: str) -> dict[str, Content]:
+    """The files to publish by their path.  The card may have been edited, and learns the repository's name."""
+    recorded = read_provenance(folder)
+    wrong = {name: why for name, why in changed(folder, recorded).items() if name != CARD or why == "missing"}
+    if wrong:
+        first = ", ".join(f"{name} ({why})" for name, why in list(wrong.items())[:3])
+        raise VerificationFailed(f"{folder}: not as packaged: {first}; package it again")
+    contents: dict[str, Content] = {name: folder / name for name in recorded}
+    card = (folder / CARD).read_bytes().replace(PLACEHOLDER.encode(), repo.encode())
+    values = json.loads((folder / PROVENANCE).read_bytes())
+    values["files"][CARD] = asdict(Recorded(hashlib.sha256(card).hexdigest(), len(card)))
+    return contents | {CARD: card, PROVENANCE: to_text(values)}
+
+
+def _check_token(needed: bool) -> None:
+    from huggingface_hub import get_token  # noqa: PLC0415
+
+    if needed and not get_token():
+        raise Unavailable("no Hugging Face token: log in with hf auth login, or set HF_TOKEN")
+
+
+def _look(client: HfApi, repo: str, branch: str | None) -> _Remote:
+    """What is in the repository now; of a branch that does not exist yet, what it will be made from."""
+    from huggingface_hub import RepoFile  # noqa: PLC0415
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError  # noqa: PLC0415
+
+    has_branch = True
+    with speaking(repo, "looking at it"):
+        try:
+            info = client.model_info(repo, revision=branch)
+        except RevisionNotFoundError:
+            has_branch = False
+            try:
+                info = client.model_info(repo)
+            except RevisionNotFoundError:
+                return _Remote(None, {}, True, False)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            return _Remote(None, {}, False, False)
+        files = {}
+        for item in client.list_repo_tree(repo, recursive=True, revision=info.sha):
+            if isinstance(item, RepoFile):
+                files[item.path] = ("sha256", item.lfs.sha256) if item.lfs else ("git", item.blob_id)
+    return _Remote(info.sha, files, True, has_branch)
+
+
+def _plan(client: HfApi, repo: str, remote: _Remote, contents: Mapping[str, Content]) -> list[Change]:
+    changes = []
+    for path, content in sorted(contents.items()):
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        stored = remote.files.get(path)
+        if stored is None:
+            changes.append(Change(path, "add", size))
+        else:
+            changes.append(Change(path, "same" if _hash(content, stored[0]) == stored[1] else "replace", size))
+    return changes + [Change(path, "delete", 0) for path in _outdated(repo, remote, contents)]
+
+
+def _outdated(repo: str, remote: _Remote, contents: Mapping[str, Content]) -> list[str]:
+    """Files an earlier package put there, this one lacks, and nobody has changed since."""
+    if PROVENANCE not in remote.files:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            former = parse_provenance(_download(repo, PROVENANCE, remote.commit, folder).read_bytes())
+        except ValueError:
+            return []  # not ours
+        result = []
+        for path in sorted(set(former) & set(remote.files) - set(contents)):
+            kind, stored = remote.files[path]
+            if kind != "sha256":
+                stored = _hash(_download(repo, path, remote.commit, folder), "sha256")
+            if stored == former[path].sha256:
+                result.append(path)
+    return result
+
+
+def _prepare(client: HfApi, repo: str, remote: _Remote, private: bool, branch: str | None, tag: str | None) -> None:
+    """Create the repository and the branch where they are missing; refuse a tag that is taken."""
+    if not remote.exists:
+        with speaking(repo, "creating it"):
+            client.create_repo(repo, private=private, exist_ok=True)
+    elif private:
+        with speaking(repo, "looking at it"):
+            if not client.model_info(repo).private:
+                raise ConverterError(f"{repo}: exists and is public; change that on its page, or leave out --private")
+    if branch and not remote.has_branch:
+        with speaking(repo, f"creating the branch {branch}"):
+            client.create_branch(repo, branch=branch, exist_ok=True)
+    if tag and remote.exists:
+        with speaking(repo, "reading its tags"):
+            taken = {ref.name: ref.target_commit for ref in client.list_repo_refs(repo).tags}
+        if tag in taken and taken[tag] != remote.commit:
+            raise ConverterError(f"{repo}: has a tag {tag} already, on another commit; choose another name")
+
+
+def _commit(
+    client: HfApi,
+    planned: Push,
+    remote: _Remote,
+    contents: Mapping[str, Content],
+    create_pr: bool,
+    message: str | None,
+    progress: Progress,
+) -> Push:
+    """All changes as one commit on the revision they were planned on; none if nothing changes."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415
+
+    repo = planned.repo
+    operations: list[Any] = []
+    for change in planned.changes:
+        if change.action in ("add", "replace"):
+            content = contents[change.path]
+            source = content if isinstance(content, bytes) else str(content)
+            operations.append(CommitOperationAdd(path_in_repo=change.path, path_or_fileobj=source))
+        elif change.action == "delete":
+            operations.append(CommitOperationDelete(path_in_repo=change.path))
+    if not operations:
+        return replace(planned, commit=remote.commit)
+    progress(f"uploading {len(operations)} files to {repo}")
+    with speaking(repo, "committing"):
+        done = client.create_commit(
+            repo,
+            operations,
+            commit_message=message or "DenseNet: weights, ONNX, card and proofs",
+            revision=None if create_pr else planned.revision,
+            create_pr=create_pr,
+            parent_commit=remote.commit,
+        )
+    where = done.pr_url if create_pr else done.commit_url
+    revision = done.pr_revision if create_pr else planned.revision
+    return replace(planned, revision=revision, commit=done.oid, url=where or "", committed=True)
+
+
+def _read_back(repo: str, done: Push, contents: Mapping[str, Content]) -> None:
+    """Download what was published and compare it.
+
+    Raises:
+        VerificationFailed: the Hub returns something else.
+    """
+    pull_request = re.fullmatch(r"refs/pr/\d+", done.revision)
+    revision = done.revision if pull_request else done.commit
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in sorted(contents.items()):
+            found = _patiently(lambda path=path: _download(repo, path, revision, folder))  # type: ignore[misc]
+            if _hash(found, "sha256") != _hash(content, "sha256"):
+                raise VerificationFailed(f"{repo}: the Hub returns another {path} than was published; push again")
+
+
+def _patiently(work: Callable[[], Path]) -> Path:
+    """Reading may be tried again without harm."""
+    for attempt in range(1, TRIES):
+        try:
+            return work()
+        except Transient:
+            time.sleep(PAUSE * attempt)
+    return work()
+
+
+def _download(repo: str, path: str, revision: str | None, folder: str) -> Path:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+
+    with speaking(repo, f"reading back {path}"):
+        return Path(hf_hub_download(repo, path, revision=revision, cache_dir=folder))
+
+
+def _hash(content: Content, kind: str) -> str:
+    """SHA-256, or git's name of a blob."""
+    data = content if isinstance(content, bytes) else None
+    size = len(data) if data is not None else Path(str(content)).stat().st_size
+    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    if data is not None:
+        digest.update(data)
+        return digest.hexdigest()
+    with Path(str(content)).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

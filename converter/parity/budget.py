@@ -1,0 +1,170 @@
+"""The budget of reduced precision: fp16, bf16 and int8 change logits by design, within stated thresholds.
+
+Where float32's best class leads by less than twice the permitted error, two classes are as
+good as equal and either answer is right; agreement is asked of the other inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.errors import ConverterError
+from converter.parity.compare import agreement, divergences
+from converter.parity.engines import onnx_engine
+from converter.parity.inputs import synthetic
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a precision may change.
+
+    Attributes:
+        error: largest root mean square error of the logits, relative to their standard
+            deviation over the classes.
+        agreement: least fraction of the decided inputs whose best class stays the same.
+    """
+
+    error: float
+    agreement: float
+
+
+BUDGETS: Mapping[str, Budget] = {"fp16": Budget(0.01, 0.99), "bf16": Budget(0.08, 0.95), "int8": Budget(0.10, 0.95)}
+
+NOT_JUDGED = frozenset({"large"})
+"""Kinds of input no image is like; float16 ends at 65504."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A variant's figures against its budget.
+
+    Attributes:
+        precision: ``fp16``, ``bf16`` or ``int8``.
+        budget: the thresholds.
+        images: how many were compared; ``decided`` those whose best class leads clearly.
+        error: as in :class:`Budget`, measured.
+        top1, top5: fraction of all images with the same best class (set of five best).
+        top1_decided: of the decided ones; None if there are none.
+        kl: mean Kullback-Leibler divergence of the probabilities, in nats.
+        problems: thresholds missed; empty if it passes.
+    """
+
+    precision: str
+    budget: Budget
+    images: int
+    decided: int = 0
+    error: float = float("inf")
+    top1: float = 0.0
+    top5: float = 0.0
+    top1_decided: float | None = None
+    kl: float = float("inf")
+    problems: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every threshold is kept."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values; what is not a number becomes null."""
+        values = asdict(self) | {"passed": self.passed, "problems": list(self.problems)}
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+    def __str__(self) -> str:
+        decided = "none of them decided" if self.top1_decided is None else f"{self.top1_decided:.1%} of the decided"
+        return (
+            f"{self.precision} on {self.images} images: logit error {self.error:.2g} (at most {self.budget.error:g}), "
+            f"top-1 agreement {decided} (at least {self.budget.agreement:.0%}), {self.top1:.1%} of all; "
+            f"top-5 {self.top5:.1%}, KL {self.kl:.1g}"
+        )
+
+
+def judge(
+    logits: Sequence[Array], expected: Sequence[Array], precision: str, *, budget: Budget | None = None
+) -> Judgement:
+    """Judge a variant's logits against the full model's, all batches together.
+
+    Args:
+        logits: of the variant, (N, classes) each.
+        expected: of the oracle or the float32 model, on the same inputs.
+        precision: ``fp16``, ``bf16`` or ``int8``.
+        budget: other thresholds than the usual ones.
+
+    Raises:
+        ConverterError: there is no such precision, or there are no images.
+    """
+    if precision not in BUDGETS:
+        raise ConverterError(f"no budget for {precision!r}; there are {', '.join(BUDGETS)}")
+    allowed = budget or BUDGETS[precision]
+    images = sum(len(batch) for batch in expected)
+    if not images:
+        raise ConverterError("no images to judge a precision by")
+    if [batch.shape for batch in logits] != [batch.shape for batch in expected]:
+        return Judgement(precision, allowed, images, problems=("logits of another shape",))
+    got, want = (np.concatenate([b.astype(np.float64) for b in batches]) for batches in (logits, expected))
+    if not np.isfinite(got).all():
+        lost = f"{int((~np.isfinite(got)).sum())} of {got.size} logits are NaN or infinite"
+        return Judgement(precision, allowed, images, problems=(lost,))
+    unit = float(want.std(axis=1).mean()) or 1.0
+    error = float(np.sqrt(((got - want) ** 2).mean())) / unit
+    ordered = np.sort(want, axis=1)
+    lead = ordered[:, -1] - ordered[:, -2] if want.shape[1] > 1 else np.zeros(len(want))
+    decided = lead > 2 * allowed.error * unit
+    agreed = agreement(got[decided], want[decided], 1) if decided.any() else None
+    problems = []
+    if not error <= allowed.error:
+        problems.append(f"logit error {error:.3g} exceeds {allowed.error:g}")
+    if agreed is not None and agreed < allowed.agreement:
+        problems.append(
+            f"{agreed:.1%} of {int(decided.sum())} decided images keep their class, {allowed.agreement:.0%} must"
+        )
+    return Judgement(
+        precision,
+        allowed,
+        images,
+        int(decided.sum()),
+        error,
+        agreement(got, want, 1),
+        agreement(got, want, 5),
+        agreed,
+        float(divergences(got, want).mean()),
+        tuple(problems),
+    )
+
+
+def judge_files(
+    reference: str | Path | bytes,
+    variant: str | Path | bytes,
+    precision: str,
+    *,
+    shape: tuple[int, ...],
+    inputs: Sequence[Array] = (),
+    count: int = 96,
+    seed: int = 0,
+    budget: Budget | None = None,
+) -> Judgement:
+    """Judge a reduced-precision ONNX file against its float32 one, in ONNX Runtime.
+
+    Args:
+        reference, variant: ONNX files, or their bytes.
+        precision: ``fp16``, ``bf16`` or ``int8``.
+        shape: of one image, (C, H, W).
+        inputs: batches of your own, float32 (N, C, H, W): real images, preprocessed.
+        count: how many synthetic images, with the spectrum of photographs, to use beside them.
+        seed: of the first of them.
+        budget: other thresholds than the usual ones.
+
+    Raises:
+        ConverterError: a file cannot be read or run.
+    """
+    sizes = [min(8, count - i) for i in range(0, count, 8)]
+    batches = [*inputs, *(synthetic("natural", (n, *shape), seed + i).array for i, n in enumerate(sizes))]
+    expected, got = onnx_engine(reference), onnx_engine(variant)
+    return judge([got(x) for x in batches], [expected(x) for x in batches], precision, budget=budget)

@@ -1,0 +1,213 @@
+"""What can be compared without computing: settings, metadata and weights.
+
+A wrong eps of 1e-8 is a wrong contract though no float32 logit shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from converter.errors import ConverterError
+from converter.model import Model
+from converter.parity.compare import ULP
+from densenet.config import NORM_TENSORS, DenseNetConfig, Module
+
+Array = np.ndarray[Any, Any]
+
+WEIGHT_ULPS = 16.0
+"""What folding a norm in float32 may cost a weight: a few roundings, in units of its own last place."""
+
+ASPECTS: Mapping[str, tuple[str, ...]] = {
+    "eps": ("eps",),
+    "padding": ("padding",),
+    "pooling": ("stem_pool", "stem_ceil", "transition_pool", "transition_ceil", "global_pool"),
+    "activations": ("transition_relu", "final_relu"),
+    "classes": ("num_classes",),
+    "input channels": ("in_channels",),
+}
+"""Checks by the config fields they compare; the remaining fields show in the shapes of tensors."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One static comparison.
+
+    Attributes:
+        name: what was compared.
+        ok: whether it agrees; None if it could not be checked, which fails nothing.
+        detail: what differs, or why it could not be checked.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values."""
+        return asdict(self)
+
+
+def model_checks(reference: Model, candidate: Model, *, weights: bool = True) -> list[Check]:
+    """Settings, metadata and, where they should be the same, weights of two readable models."""
+    result = [*config_checks(reference.config, candidate.config)]
+    same_shapes = result[0].ok
+    result += metadata_checks(reference.preprocess, reference.labels, candidate)
+    if weights and same_shapes:
+        result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
+    return result
+
+
+def metadata_checks(preprocess: Mapping[str, Any], labels: Sequence[str], candidate: Model) -> list[Check]:
+    """What the candidate says about images and classes, against what the reference says."""
+    found = (candidate.preprocess, candidate.labels)
+    return [_metadata("preprocessing", preprocess, found[0]), _metadata("labels", labels, found[1])]
+
+
+def config_checks(expected: DenseNetConfig, found: DenseNetConfig) -> Iterator[Check]:
+    """One check for the architecture, which shapes tell, and one for each aspect they do not."""
+    ours, theirs = expected.tensors(), found.tensors()
+    wrong = next((name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name)), None)
+    detail = f"{wrong}: {_shape(theirs, wrong)}, {_shape(ours, wrong)} expected" if wrong else ""
+    yield Check("architecture", wrong is None, detail)
+    for name, fields in ASPECTS.items():
+        differ = [f for f in fields if getattr(expected, f) != getattr(found, f)]
+        detail = ", ".join(f"{f} {getattr(found, f)}, {getattr(expected, f)} expected" for f in differ)
+        yield Check(name, not differ, detail)
+
+
+def with_folded_eps(checks: Sequence[Check], reference: Model, candidate: Model) -> list[Check]:
+    """Checks of two networks of the same shapes, in which another eps is right where variances make up for it."""
+    ours, theirs = reference.config.eps, candidate.config.eps
+    made_up = ours != theirs and _variances_make_up(reference, candidate)
+    folded = Check("eps", True, f"{ours:g} as {theirs:g}, the difference folded into the variances")
+    return [folded if check.name == "eps" and made_up else check for check in checks]
+
+
+def _variances_make_up(reference: Model, candidate: Model) -> bool:
+    """Whether variance plus eps is the same in every norm that cannot be folded into a convolution, but not variance.
+
+    An eps that is wrong by less than variances can show is wrong: they are the same then.
+    """
+    moved = False
+    modules = list(reference.config.modules())
+    for before, norm in pairwise(modules):
+        if norm.kind != "norm" or follows(before, norm):
+            continue
+        a, b = (m.tensors[f"{norm.name}.running_var"].read().astype(np.float64) for m in (reference, candidate))
+        sums = a + reference.config.eps, b + candidate.config.eps
+        if not (np.abs(sums[0] - sums[1]) <= 4 * ULP * np.abs(sums[0])).all():
+            return False
+        moved |= not np.array_equal(a, b)
+    return moved
+
+
+def weight_check(reference: Model, candidate: Model) -> Check:
+    """Whether all weights are the same, as far as float32 can keep them when norms are folded.
+
+    What a norm does with its statistics and eps counts, not how they are stored.
+    """
+    try:
+        for name, problem in different_weights(reference, candidate):
+            return Check("weights", False, f"{name}: {problem}")
+    except ConverterError as error:
+        return Check("weights", None, str(error))
+    return Check("weights", True)
+
+
+def different_weights(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
+    """Modules, in order of execution, whose weights differ; and which, and how much.
+
+    Both models have the same architecture.
+    """
+    modules = list(reference.config.modules())
+    norms = [*modules[1:], None]
+    folded: Module | None = None
+    for module, after in zip(modules, norms):
+        if module is folded:
+            continue
+        folded = after if after is not None and follows(module, after) else None
+        ours = _effective(reference, module, folded)
+        theirs = _effective(candidate, module, folded)
+        for leaf, (expected, magnitude) in ours.items():
+            found = theirs[leaf][0]
+            with np.errstate(invalid="ignore", over="ignore"):
+                off = ~(np.abs(found - expected) <= WEIGHT_ULPS * ULP * magnitude)
+            if off.any():
+                where = folded if folded and leaf != "weight" else module
+                yield where.name if where else module.name, _difference(leaf, expected, found, off)
+                break
+
+
+def follows(conv: Module, norm: Module) -> bool:
+    """Whether a norm takes what a convolution makes, and nothing else does: then it may be folded into it."""
+    owner, _, leaf = conv.name.rpartition(".")
+    after = {"conv": "norm", "conv0": "norm0", "conv1": "norm2" if owner.startswith("blocks") else "norm1"}
+    after["conv2"] = "norm2"
+    alone = (owner.startswith("blocks") and leaf == "conv1") or owner == "stem"
+    return alone and conv.kind == "conv" and norm.kind == "norm" and norm.name == f"{owner}.{after[leaf]}"
+
+
+def _effective(model: Model, module: Module, norm: Module | None) -> dict[str, tuple[Array, Array]]:
+    """What a module (and the norm behind it) multiplies by and adds, float64, and the magnitude rounding refers to."""
+
+    def read(name: str) -> Array:
+        with np.errstate(invalid="ignore"):  # of signalling NaNs
+            return model.tensors[name].read().astype(np.float64)
+
+    if module.kind == "norm":
+        return _affine(model, module.name)
+    weight = read(f"{module.name}.weight")
+    if norm is None:
+        values = {"weight": (weight, np.abs(weight))}
+        if module.kind == "linear":
+            bias = read(f"{module.name}.bias")
+            values["bias"] = (bias, np.abs(bias))
+        return values
+    affine = _affine(model, norm.name)
+    with np.errstate(all="ignore"):
+        weight = weight * affine["scale"][0].reshape(-1, *[1] * (weight.ndim - 1))
+    return {"weight": (weight, np.abs(weight)), "shift": affine["shift"]}
+
+
+def _affine(model: Model, name: str) -> dict[str, tuple[Array, Array]]:
+    with np.errstate(all="ignore"):
+        arrays = (model.tensors[f"{name}.{leaf}"].read() for leaf in NORM_TENSORS)
+        gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)
+        scale = gamma / np.sqrt(variance + model.config.eps)
+        shift = beta - mean * scale
+        return {"scale": (scale, np.abs(scale)), "shift": (shift, np.abs(beta) + np.abs(mean * scale))}
+
+
+def _difference(leaf: str, expected: Array, found: Array, off: Array) -> str:
+    at = tuple(int(i) for i in np.argwhere(off)[0])
+    count = int(off.sum())
+    return (
+        f"{leaf} differs in {count} of {off.size} values, "
+        f"first at {list(at)}: {found[at]:.6g}, {expected[at]:.6g} expected"
+    )
+
+
+def _metadata(name: str, expected: Any, found: Any) -> Check:
+    if not expected or not found:
+        missing = "the reference" if not expected else "the candidate"
+        return Check(name, None, f"{missing} records none")
+    if isinstance(expected, Mapping):
+        differ = [k for k in {**expected, **found} if _plain(expected.get(k)) != _plain(found.get(k))]
+        detail = ", ".join(f"{k} {found.get(k)}, {expected.get(k)} expected" for k in differ)
+        return Check(name, not differ, detail)
+    same = list(expected) == list(found)
+    first = next((i for i, (a, b) in enumerate(zip(expected, found)) if a != b), min(len(expected), len(found)))
+    return Check(name, same, "" if same else f"class {first} is called otherwise")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+    return str(list(shapes[name])) if name in shapes else "no such tensor"

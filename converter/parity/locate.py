@@ -1,0 +1,290 @@
+"""Where two networks part: each piece of a graph alone, given the oracle's own results.
+
+A piece is what lies between two values that both sides know by name.  Given exact
+inputs, its error is its own, and no tolerance for what came before is needed; given
+the candidate's own inputs, it is the error against depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from converter.errors import ConverterError
+from converter.exporters.graph import FEATURES, INPUT, LOGITS
+from converter.exporters.onnx import to_onnx
+from converter.model import Model
+from converter.parity.compare import FACTOR, FLOOR_ULPS, ULP
+from converter.parity.engines import session
+from converter.parity.trace import inputs_of_modules, trace
+
+Array = np.ndarray[Any, Any]
+
+CLEAR = 3.0
+"""A jump is clear at this many times the permitted error: among hundreds of pieces some honest one may exceed it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named value.
+
+    Attributes:
+        name: of the value: that of the module that makes it.
+        error: against the oracle after everything before, relative to the largest element.
+        own: the same given the oracle's results as inputs.
+        limit: what ``own`` may be.
+    """
+
+    name: str
+    error: float
+    own: float
+    limit: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values; infinity becomes null."""
+        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Break:
+    """Where a network goes wrong.
+
+    Attributes:
+        module: library name of the first module whose error its inputs do not explain; empty if there is none.
+        problem: what is different there.
+        before: the largest error up to there, in ulps.
+        steps: all values, in order of execution.
+    """
+
+    module: str
+    problem: str
+    before: float
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        if not self.module:
+            return "no single module's error jumps"
+        if not self.before:
+            return f"{self.module}: {self.problem}"
+        return f"{self.module}: {self.problem}; everything before agrees to {max(1, round(self.before))} ulp"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "module": self.module,
+            "problem": self.problem,
+            "ulps_before": self.before,
+            "steps": [step.to_dict() for step in self.steps],
+        }
+
+
+def locate(reference: Model, candidate: onnx.ModelProto, x: Array) -> Break:
+    """Name the first module of an ONNX graph whose error jumps beyond what its inputs explain.
+
+    Works on graphs whose values have library names; stage by stage, so memory is bounded.
+
+    Args:
+        reference: the truth, run in PyTorch float64.
+        candidate: a graph with this package's names.
+        x: float32 (N, C, *space), of a kind on which the two disagree.
+
+    Raises:
+        Unavailable: PyTorch is not installed.
+        ConverterError: the graph has no names to compare by.
+    """
+    kind = next((p.value for p in candidate.metadata_props if p.key == "densenet.graph"), "exact")
+    expected = to_onnx(reference, graph="fused" if kind == "fused" else "exact")
+    pieces = _Pieces(candidate, expected, reference)
+    if len(pieces.known) < 3:
+        raise ConverterError("the graph's values have names of their own")
+    trace(reference, x, frozenset(pieces.known), pieces.visit)
+    return pieces.verdict()
+
+
+class _Pieces:
+    """Runs each piece twice as the oracle shows its values: on the oracle's inputs, and on the graph's own."""
+
+    def __init__(self, graph: onnx.ModelProto, expected: onnx.ModelProto, reference: Model) -> None:
+        self.model = graph
+        self.nodes: dict[str, onnx.NodeProto] = {name: node for node in graph.graph.node for name in node.output}
+        self.weights: dict[str, onnx.TensorProto] = {w.name: w for w in graph.graph.initializer}
+        self.expected: dict[str, onnx.NodeProto] = {node.output[0]: node for node in expected.graph.node}
+        self.expected_weights: dict[str, onnx.TensorProto] = {w.name: w for w in expected.graph.initializer}
+        takes = inputs_of_modules(reference.config)
+        modules = {LOGITS if name == "classifier" else name for name in takes}
+        shown = {*takes.values(), *modules} - {""}
+        self.known = {name for name in shown if name in self.nodes and name in self.expected} | {INPUT}
+        self.pieces = {name: self.piece(name) for name in self.known if name != INPUT}
+        self.uses: dict[str, int] = {}
+        for _, taken in self.pieces.values():
+            for name in taken:
+                self.uses[name] = self.uses.get(name, 0) + 1
+        self.exact: dict[str, Array] = {}
+        self.own: dict[str, Array] = {}
+        self.steps: list[Step] = []
+        self.problems: dict[str, str] = {}
+
+    def piece(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
+        """The nodes that make a value from the nearest known ones, in order, and those."""
+        nodes: dict[str, onnx.NodeProto] = {}
+        taken: dict[str, None] = {}
+        waiting = [name]
+        while waiting:
+            value = waiting.pop()
+            node = self.nodes.get(value)
+            if node is None or value in nodes:
+                continue
+            nodes[value] = node
+            for x in node.input:
+                if x in self.known:
+                    taken[x] = None
+                elif x and x not in self.weights:
+                    waiting.append(x)
+        inside = {id(node) for node in nodes.values()}
+        return [node for node in self.model.graph.node if id(node) in inside], list(taken)
+
+    def visit(self, name: str, value: Array, rounding: float) -> None:
+        """Judge the piece that makes a value the oracle has just computed."""
+        if name not in self.known:
+            return
+        exact = value.astype(np.float32)
+        if name == INPUT:
+            self.exact[name] = self.own[name] = exact
+            return
+        nodes, taken = self.pieces[name]
+        limit = max(FACTOR * rounding, FLOOR_ULPS * ULP)
+        late = [x for x in taken if x not in self.exact]
+        own = error = float("inf")
+        result: Array = exact
+        if late:
+            self.problems[name] = f"takes {late[0]}, which comes later"
+        else:
+            try:
+                # One thread: starting a pool of them takes longer than most pieces.
+                run = session(self.submodel(nodes, taken, name), level="disabled", threads=1)
+                own = _error(run.run([name], {x: self.exact[x] for x in taken})[0], value)
+                result = run.run([name], {x: self.own[x] for x in taken})[0]
+                error = _error(result, value)
+            except Exception as failure:  # ONNX Runtime's errors share no class
+                first = (str(failure).strip().splitlines() or ["no reason given"])[0]
+                self.problems[name] = f"cannot be computed ({first})"
+        self.steps.append(Step(name, error, own, limit))
+        self.exact[name], self.own[name] = exact, result if result.shape == exact.shape else exact
+        for x in taken:
+            self.uses[x] -= 1
+            if not self.uses[x] and x in self.exact:
+                del self.exact[x], self.own[x]
+
+    def submodel(self, nodes: Sequence[onnx.NodeProto], taken: Sequence[str], name: str) -> bytes:
+        """A piece as a model of its own."""
+        needed = {x for node in nodes for x in node.input}
+        graph = onnx.helper.make_graph(
+            nodes,
+            "piece",
+            [onnx.helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, None) for x in taken],
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)],
+            [self.weights[x] for x in needed if x in self.weights],
+        )
+        made = onnx.helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
+        data: bytes = made.SerializeToString()
+        return data
+
+    # -- the verdict -----------------------------------------------------------------
+
+    def verdict(self) -> Break:
+        """The first clear jump; without one, the largest."""
+        ratios = [step.own / step.limit for step in self.steps]
+        steps = tuple(self.steps)
+        at = next((i for i, ratio in enumerate(ratios) if not ratio <= CLEAR), None)
+        if at is None:
+            at = int(np.argmax(ratios)) if ratios else 0
+            if not ratios or ratios[at] <= 1:
+                return Break("", "", 0.0, steps)
+        name = self.steps[at].name
+        before = max((step.error for step in self.steps[:at] if step.error < np.inf), default=0.0) / ULP
+        culprit, problem = self.explain(name)
+        if not problem:
+            problem = self.problems.get(name, f"error {self.steps[at].own:.1e}, {self.steps[at].limit:.1e} allowed")
+        return Break(module_of(culprit), problem, before, steps)
+
+    def explain(self, name: str) -> tuple[str, str]:
+        """What in a piece is not as the exporter writes it: node by node, constant by constant."""
+        wanted = self.inside(name)
+        for value in wanted:
+            if value not in self.nodes:
+                return value, "is missing"
+        for value in wanted:
+            module, problem = self.difference(value)
+            if problem:
+                return module, problem
+        return name, ""
+
+    def difference(self, value: str) -> tuple[str, str]:
+        """The module whose node a value is, and what the node does that the exporter's does not; empty if nothing."""
+        node, expected = self.nodes[value], self.expected[value]
+        weights = [x for x in expected.input if x in self.expected_weights]
+        module = weights[0].rpartition(".")[0] if weights else value
+        if node.op_type != expected.op_type:
+            return module, f"is {node.op_type}, {expected.op_type} expected"
+        ours, theirs = _attributes(expected), _attributes(node)
+        for name in {**ours, **theirs}:
+            if ours.get(name) != theirs.get(name):
+                return module, f"{name} is {theirs.get(name)}, {ours.get(name)} expected"
+        if len(node.input) != len(expected.input):
+            return module, f"takes {len(node.input)} inputs, {len(expected.input)} expected"
+        for x, wanted in zip(node.input, expected.input):
+            if wanted in self.expected_weights and x in self.weights:
+                problem = _weights_differ(self.weights[x], self.expected_weights[wanted])
+                if problem:
+                    return module, f"{wanted.rpartition('.')[2]} {problem}"
+            elif x != wanted:
+                return module, f"takes {x}, {wanted} expected"
+        return module, ""
+
+    def inside(self, name: str) -> list[str]:
+        """The values the exporter's piece makes, in order, the last being ``name``."""
+        found: list[str] = []
+        waiting = [name]
+        while waiting:
+            value = waiting.pop()
+            found.insert(0, value)
+            taken = [x for x in self.expected[value].input if x in self.expected]
+            waiting += [x for x in taken if x not in self.known and x not in found]
+        return found
+
+
+def module_of(value: str) -> str:
+    """The module that makes a value; most have its name."""
+    if value == LOGITS:
+        return "classifier"
+    if value == FEATURES or value.startswith("global_pool."):
+        return "global_pool"
+    return value.removesuffix("ed") if value.endswith(".pooled") else value
+
+
+def _error(found: Array, exact: Array) -> float:
+    if found.shape != exact.shape or not np.isfinite(found).all():
+        return float("inf")
+    scale = float(np.abs(exact).max(initial=0))
+    difference = float(np.abs(found.astype(np.float64) - exact).max(initial=0))
+    return difference / scale if scale else (0.0 if not difference else float("inf"))
+
+
+def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto) -> str:
+    if list(found.dims) != list(expected.dims):
+        return f"has shape {list(found.dims)}, {list(expected.dims)} expected"
+    have, want = (onnx.numpy_helper.to_array(tensor) for tensor in (found, expected))
+    off = ~(have == want)
+    if not off.any():
+        return ""
+    at = tuple(int(i) for i in np.argwhere(off)[0])
+    values = f"{have[at]:.6g}, {want[at]:.6g} expected"
+    return f"differs in {int(off.sum())} of {off.size} values, first at {list(at)}: {values}"
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

@@ -1,0 +1,154 @@
+"""Plots as numbers for the SVG in ``templates/plots.j2``: points in a box, ticks, and the text that replaces them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from typing import Any
+
+import numpy as np
+
+from converter.parity.compare import ULP
+from converter.parity.locate import Break
+
+Array = np.ndarray[Any, Any]
+
+WIDTH, HEIGHT = 600, 360
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
+MAX_POINTS = 1500
+FAINTEST = ULP / 64
+"""Where logarithmic axes end: what is exact has to be somewhere."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One chart; all positions in pixels of a ``WIDTH`` x ``HEIGHT`` box.
+
+    Attributes:
+        title, text: what it is, and in words what it shows, for those who do not see it.
+        x_label, y_label: of the axes.
+        x_ticks, y_ticks: positions and texts.
+        points: circles (x, y, what it is or nothing, whether it is the culprit).
+        line: points of a polyline, as SVG writes them.
+        bars: x, y, width, height.
+        rules: lines across: vertical or horizontal, position, and what they mean.
+    """
+
+    title: str
+    text: str
+    x_label: str
+    y_label: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    points: list[tuple[float, float, str, bool]]
+    line: str = ""
+    bars: tuple[tuple[float, float, float, float], ...] = ()
+    rules: tuple[tuple[str, float, str], ...] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+class _Axis:
+    """Values to pixels along one axis."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.span = low, (high - low) or 1.0
+        self.start, self.end = start, end
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / self.span * (self.end - self.start), 1)
+
+
+def scatter(title: str, expected: Array, found: Array) -> Plot:
+    """One engine's logits against the oracle's, each batch in units of its largest."""
+    good = np.isfinite(found) & np.isfinite(expected)
+    shown = np.flatnonzero(good)
+    if len(shown) > MAX_POINTS:  # evenly, so that the same report comes of the same verdict
+        shown = shown[np.linspace(0, len(shown) - 1, MAX_POINTS).astype(int)]
+    a, b = expected[shown], found[shown]
+    everything = np.concatenate([a, b]) if len(shown) else np.array([-1.0, 1.0])
+    low, high = float(everything.min()), float(everything.max())
+    x, y = _Axis(low, high, LEFT, WIDTH - RIGHT), _Axis(low, high, HEIGHT - BOTTOM, TOP)
+    worst = float(np.abs(a - b).max(initial=0))
+    lost = int((~good).sum())
+    text = f"{title}: {len(expected)} logits, the largest difference {worst:.1e} of the largest logit."
+    text += f" {lost} are not finite." if lost else ""
+    return Plot(
+        title,
+        text,
+        "oracle",
+        "engine",
+        _ticks(x, low, high),
+        _ticks(y, low, high),
+        [(x(p), y(q), "", False) for p, q in zip(a.tolist(), b.tolist())],
+        f"{x(low)},{y(low)} {x(high)},{y(high)}",
+    )
+
+
+def histogram(title: str, errors: Array, limit: float) -> Plot:
+    """How many logits have which error, on a logarithmic axis; and the largest limit."""
+    sizes = np.maximum(np.abs(errors[np.isfinite(errors)]), FAINTEST)
+    logs = np.log10(sizes) if len(sizes) else np.array([log10(FAINTEST)])
+    low, high = floor(log10(FAINTEST)), ceil(max(float(logs.max()), log10(limit)) + 0.2)
+    counts, edges = np.histogram(logs, bins=(high - low) * 4, range=(low, high))
+    x, y = _Axis(low, high, LEFT, WIDTH - RIGHT), _Axis(0, float(counts.max()), HEIGHT - BOTTOM, TOP)
+    bars = [
+        (x(left), y(count), round(x(right) - x(left) - 1, 1), round(HEIGHT - BOTTOM - y(count), 1))
+        for count, left, right in zip(counts.tolist(), edges.tolist(), edges[1:].tolist())
+        if count
+    ]
+    over = int((sizes > limit).sum())
+    text = f"{title}: half of {len(sizes)} logits are within {np.median(sizes) if len(sizes) else 0:.0e}, all within "
+    text += f"{sizes.max(initial=0):.0e} of the largest logit; {over} exceed {limit:.0e}, the largest limit."
+    return Plot(
+        title,
+        text,
+        "error, relative to the largest logit",
+        "logits",
+        [(x(n), f"1e{n}") for n in range(low, high + 1)],
+        _ticks(y, 0, float(counts.max())),
+        [],
+        bars=tuple(bars),
+        rules=(("vertical", x(log10(limit)), "limit"),),
+    )
+
+
+def depth_plot(title: str, found: Break) -> Plot:
+    """Error of every named value in order of execution, on a logarithmic axis; the culprit stands out."""
+    steps = found.steps
+    values = [min(max(step.error, FAINTEST), 10.0) for step in steps]
+    logs = [log10(value) for value in values]
+    low, high = floor(min(logs)), ceil(max(*logs, 0.0) if len(logs) > 1 else 0.0)
+    x, y = _Axis(0, len(steps) - 1, LEFT, WIDTH - RIGHT), _Axis(low, high, HEIGHT - BOTTOM, TOP)
+    at = next((i for i, step in enumerate(steps) if _makes(found.module, step.name)), -1)
+    points = [(x(i), y(v), f"{steps[i].name}: {steps[i].error:.1e}", i == at) for i, v in enumerate(logs)]
+    wanted = sorted({0, at, len(steps) - 1} - {-1})
+    return Plot(
+        title,
+        f"{title}: {found}. {len(steps)} values, from {values[0]:.0e} at the first to {values[-1]:.0e} at the last.",
+        "values in order of execution",
+        "error, relative",
+        [(x(i), str(i + 1)) for i in wanted],
+        [(y(n), f"1e{n}") for n in range(low, high + 1)],
+        points,
+        " ".join(f"{px},{py}" for px, py, _, _ in points),
+        rules=(("vertical", x(at), found.module),) if at >= 0 else (),
+    )
+
+
+def _makes(module: str, value: str) -> bool:
+    """Whether a value is a module's; of folded modules, the last one's."""
+    owner, _, leaves = module.rpartition(".")
+    names = [f"{owner}.{leaf}".lstrip(".") for leaf in leaves.split("+")]
+    return value in names or (module, value) in (("classifier", "logits"), ("global_pool", "features"))
+
+
+def _ticks(axis: _Axis, low: float, high: float) -> list[tuple[float, str]]:
+    """About five round numbers."""
+    step = 10 ** floor(log10((high - low) or 1.0))
+    for factor in (0.2, 0.5, 1, 2, 5):
+        if (high - low) / (step * factor) <= 6:
+            step *= factor
+            break
+    first = ceil(low / step)
+    return [(axis(i * step), f"{i * step:.6g}") for i in range(first, floor(high / step + 1e-9) + 1)]

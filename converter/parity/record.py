@@ -1,0 +1,79 @@
+"""Recorded references: the oracle's logits in a file, for machines without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.checkpoint import Tensor
+from converter.errors import UnreadableFile
+from converter.exporters.npz import write_npz
+from converter.formats import open_checkpoint
+from converter.model import Model, to_json
+from converter.parity.inputs import Batch, remake
+from converter.version import __version__
+
+Array = np.ndarray[Any, Any]
+RECORD = "densenet-converter recorded reference"
+VERSION = 2
+
+
+def write_record(
+    path: Path, model: Model, batches: Sequence[Batch], truths: Sequence[Array], limits: Sequence[float]
+) -> None:
+    """Write a reference: the oracle's logits, the permitted error of each input, and how to make the inputs again.
+
+    Synthetic inputs are stored as seeds, real images as they are; inputs of graphs that take 8-bit images are not.
+
+    Raises:
+        CannotWrite: the folder is missing, not writable or full.
+    """
+    kept = [i for i, batch in enumerate(batches) if batch.pixels is None]
+    batches, truths = [batches[i] for i in kept], [truths[i] for i in kept]
+    info = {
+        "kind": RECORD,
+        "version": VERSION,
+        "tool": __version__,
+        "oracle": "PyTorch float64",
+        "limits": [limits[i] for i in kept],
+        "source": model.metadata()["densenet.source"],
+        "config": model.config.to_dict(),
+        "preprocess": dict(model.preprocess),
+        "labels": list(model.labels),
+        "inputs": [batch.spec() for batch in batches],
+    }
+    arrays = {"record": np.frombuffer(to_json(info).encode(), np.uint8)}
+    for i, (batch, truth) in enumerate(zip(batches, truths)):
+        arrays[f"logits_{i}"] = truth.astype(np.float64)
+        if batch.seed is None:
+            arrays[f"input_{i}"] = batch.array
+    write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()})
+
+
+def read_record(path: Path) -> tuple[dict[str, Any], list[Batch], list[Array]]:
+    """The inverse of :func:`write_record`: what it says, the inputs, and the oracle's logits.
+
+    Raises:
+        UnreadableFile: it is no record.
+    """
+    tree = open_checkpoint(path).tree
+    try:
+        info = json.loads(tree["record"].read().tobytes())
+        if info["kind"] != RECORD:
+            raise ValueError("another kind of file")
+        if info.get("version") != VERSION:
+            raise UnreadableFile(
+                f"{path}: recorded by another version of this tool; record it again with densenet verify --record"
+            )
+        arrays = {name: tensor.read() for name, tensor in tree.items()}
+        truths = [arrays[f"logits_{i}"] for i in range(len(info["inputs"]))]
+        info["limits"] = [float(limit) for limit in info["limits"]]
+        if len(info["limits"]) != len(truths):
+            raise ValueError("not one limit for each input")
+        return info, remake(info["inputs"], arrays), truths
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableFile(f"{path}: not a recorded reference; write one with densenet verify --record") from error

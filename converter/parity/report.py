@@ -1,0 +1,257 @@
+"""Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from converter.errors import ConverterError
+from converter.exporters.atomic import write_bytes
+from converter.parity.compare import RULE, ULP
+from converter.parity.plots import depth_plot, histogram, scatter
+from converter.parity.verify import Verification
+from converter.version import __version__
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; the columns named in ``right`` are numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    right: tuple[str, ...] = ()
+
+
+def check_targets(paths: Iterable[Path]) -> None:
+    """Refuse reports of unknown kinds before the work is done.
+
+    Raises:
+        ConverterError: a name ends in nothing we write.
+    """
+    for path in paths:
+        if path.suffix not in WRITERS:
+            raise ConverterError(f"{path}: no such report; end the name in {', '.join(WRITERS)}")
+
+
+def write_report(path: Path, verdict: Verification) -> None:
+    """Write a report of the kind its name ends in.
+
+    Raises:
+        ConverterError: no such kind, or the file cannot be written.
+    """
+    check_targets([path])
+    write_bytes(path, WRITERS[path.suffix](verdict).encode())
+
+
+def verdict_line(verdict: Verification) -> str:
+    """The verdict in one line."""
+    if verdict.passed:
+        worst = max((c.ulps for cs in verdict.results.values() for c in cs), default=0.0)
+        return f"pass: largest error {worst:.1f} ulps of the largest logit, in {verdict.seconds:.1f} s. {RULE}"
+    return f"FAIL: {reason(verdict)}. {RULE}"
+
+
+def reason(verdict: Verification) -> str:
+    """Why a verification failed: the broken module if it is known."""
+    for found in verdict.breaks.values():
+        if found.module:
+            return str(found)
+    failures = [f"{case.group}, {case.name}: {case.problem}" for case in cases(verdict) if case.problem]
+    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    return failures[0] + more if failures else "nothing failed"
+
+
+# -- every check as a case -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was checked: what it belongs to, and why it failed or was skipped."""
+
+    group: str
+    name: str
+    problem: str = ""
+    skipped: str = ""
+    figures: str = ""
+
+
+def cases(verdict: Verification) -> list[Case]:
+    """Everything that can fail, in order."""
+    result = [
+        Case(
+            engine,
+            c.batch,
+            c.problem,
+            figures=f"{c.ulps:.1f} ulps, KL {c.kl:.1e}, top-1 {c.top1:.0%}, top-5 {c.top5:.0%}" if c.passed else "",
+        )
+        for engine, comparisons in verdict.results.items()
+        for c in comparisons
+    ]
+    for engine, judgement in verdict.budgets.items():
+        problem = "; ".join(judgement.problems)
+        result.append(Case(engine, f"budget of {judgement.precision}", problem, figures=str(judgement)))
+    for name, checks in verdict.checks.items():
+        for check in checks:
+            problem = (check.detail or "differs") if check.ok is False else ""
+            skipped = (check.detail or "not compared") if check.ok is None else ""
+            result.append(Case(name, check.name, problem, skipped, "" if problem or skipped else check.detail))
+    result.append(Case("inputs", "they can tell models apart", "; ".join(verdict.problems)))
+    return result
+
+
+def tables(verdict: Verification) -> list[Table]:
+    """What the terminal and the Markdown show."""
+    rows = [
+        [
+            "ok" if c.passed else "FAIL",
+            engine,
+            c.batch,
+            _figure(c.ulps, ".1f"),
+            f"{c.limit / ULP:.1f}",
+            _figure(c.kl, ".0e"),
+            f"{c.top1:.0%}",
+            f"{c.top5:.0%}",
+            c.problem,
+        ]
+        for engine, comparisons in verdict.results.items()
+        for c in comparisons
+    ]
+    columns = ("", "engine", "input", "ulps", "limit", "KL", "top-1", "top-5", "why")
+    title = f"{verdict.reference} in {verdict.oracle}"
+    result = [Table(title, columns, rows, ("ulps", "limit", "KL", "top-1", "top-5"))]
+    telling = [
+        ["FAIL" if c.problem else "", c.group, c.name, c.problem or f"not compared: {c.skipped}"]
+        for c in _static(verdict)
+    ]
+    if telling:
+        result.append(Table("Without computing", ("", "file", "what", "why"), telling))
+    else:
+        agreed = ", ".join(dict.fromkeys(check.name for checks in verdict.checks.values() for check in checks))
+        result.append(Table("Without computing", ("what agrees",), [[agreed or "nothing to compare"]]))
+    if verdict.budgets:
+        lines = [["ok" if j.passed else "FAIL", engine, str(j)] for engine, j in verdict.budgets.items()]
+        result.append(Table("Reduced precision", ("", "engine", "figures"), lines))
+    if verdict.breaks:
+        result.append(Table("Where it breaks", ("engine", "module"), [[e, str(b)] for e, b in verdict.breaks.items()]))
+    return result
+
+
+def _figure(value: float, form: str) -> str:
+    """A number, or nothing where there is none."""
+    return format(value, form) if isfinite(value) else ""
+
+
+def _static(verdict: Verification) -> list[Case]:
+    """Static checks that failed or could not be made, and inputs that prove nothing."""
+    names = {*verdict.checks, "inputs"}
+    return [case for case in cases(verdict) if case.group in names and (case.problem or case.skipped)]
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def to_json(verdict: Verification) -> str:
+    """The whole verdict; ``schema.json`` beside this module describes it."""
+    return json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_junit(verdict: Verification) -> str:
+    """JUnit XML: each engine and file a suite, each check a case."""
+    everything = cases(verdict)
+    root = ElementTree.Element("testsuites", name="densenet verify")
+    groups = dict.fromkeys(case.group for case in everything)
+    for group in groups:
+        mine = [case for case in everything if case.group == group]
+        suite = ElementTree.SubElement(root, "testsuite", name=_printable(group))
+        _count(suite, mine)
+        for case in mine:
+            element = ElementTree.SubElement(suite, "testcase", classname=_printable(group), name=_printable(case.name))
+            if case.problem:
+                failure = ElementTree.SubElement(element, "failure", message=_printable(case.problem))
+                found = verdict.breaks.get(group)
+                failure.text = _printable(str(found) if found else case.problem)
+            elif case.skipped:
+                ElementTree.SubElement(element, "skipped", message=_printable(case.skipped))
+            elif case.figures:
+                ElementTree.SubElement(element, "system-out").text = _printable(case.figures)
+    _count(root, everything)
+    root.set("time", f"{verdict.seconds:.3f}")
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _count(element: ElementTree.Element, mine: Sequence[Case]) -> None:
+    element.set("tests", str(len(mine)))
+    element.set("failures", str(sum(bool(case.problem) for case in mine)))
+    element.set("errors", "0")
+    element.set("skipped", str(sum(bool(case.skipped) for case in mine)))
+
+
+def _printable(text: str) -> str:
+    """Text without the control characters XML cannot hold."""
+    return "".join(c if c >= " " or c in "\t\n" else " " for c in text)
+
+
+def to_markdown(verdict: Verification) -> str:
+    """For a job summary."""
+    return _render("report.md.j2", verdict, tables=tables(verdict))
+
+
+def to_html(verdict: Verification) -> str:
+    """One page with plots, without scripts or anything to fetch."""
+    plots = []
+    for engine, (expected, found) in verdict.logits.items():
+        own = [
+            scatter(f"Logits of {engine} against the oracle's", expected, found),
+            histogram(f"Errors of {engine}", found - expected, verdict.limit),
+        ]
+        if engine in verdict.breaks and verdict.breaks[engine].steps:
+            own.append(depth_plot(f"Error against depth, {engine}", verdict.breaks[engine]))
+        plots.append({"engine": engine, "plots": own})
+    drawn = {plot["engine"] for plot in plots}
+    for engine, found_break in verdict.breaks.items():
+        if engine not in drawn and found_break.steps:
+            plots.append({"engine": engine, "plots": [depth_plot(f"Error against depth, {engine}", found_break)]})
+    return _render("report.html.j2", verdict, tables=tables(verdict), plots=plots, cases=cases(verdict))
+
+
+def _render(template: str, verdict: Verification, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only for these two kinds)
+
+    loader = PackageLoader("converter.parity", "templates")
+    environment = Environment(
+        loader=loader,
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    page: str = environment.get_template(template).render(
+        verdict=verdict,
+        reason="" if verdict.passed else reason(verdict),
+        rule=RULE,
+        version=__version__,
+        **values,
+    )
+    return page
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table."""
+    escaped = "".join(f"\\{c}" if c in "\\|`*_<[" else c for c in text)
+    return " ".join(escaped.split())
+
+
+WRITERS: Mapping[str, Callable[[Verification], str]] = {
+    ".json": to_json,
+    ".md": to_markdown,
+    ".html": to_html,
+    ".xml": to_junit,
+}

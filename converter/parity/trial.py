@@ -1,0 +1,248 @@
+"""One candidate after another against the truth: what it says, what it computes, where it breaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.convert import load
+from converter.errors import ConverterError, Unavailable
+from converter.exporters.graph import IMAGE
+from converter.model import Model
+from converter.parity.artifact import Artifact
+from converter.parity.budget import NOT_JUDGED, Judgement, judge
+from converter.parity.checks import Check, different_weights, model_checks
+from converter.parity.compare import DISCRIMINATION, Comparison, compare, failed, measured, spread
+from converter.parity.engines import Run
+from converter.parity.inputs import Batch
+from converter.parity.locate import Break, locate
+from converter.parity.onnx_checks import onnx_checks, takes_pixels
+from converter.parity.source import FRAMEWORK_OF, source_engine
+from converter.parity.specs import Spec
+from converter.parity.steps import Progress
+from converter.parity.truth import Truth
+from converter.parity.verdict import Verification
+
+Array = np.ndarray[Any, Any]
+
+
+class Trial:
+    """Collects the verdict, candidate by candidate."""
+
+    def __init__(self, truth: Truth, progress: Progress) -> None:
+        self.truth, self.progress = truth, progress
+        self.results: dict[str, list[Comparison]] = {}
+        self.checks: dict[str, list[Check]] = {}
+        self.breaks: dict[str, Break] = {}
+        self.budgets: dict[str, Judgement] = {}
+        self.logits: dict[str, tuple[Array, Array]] = {}
+        self.notes: list[str] = []
+
+    def compare(self, name: str, run: Callable[[Batch], Array], batches: Sequence[Batch]) -> list[Array | None]:
+        """Run one engine on some of the inputs and judge it; the logits, None where it failed."""
+        outputs: list[Array | ConverterError] = []
+        for batch in batches:
+            self.progress(f"{name}, {batch.name}")
+            try:
+                outputs.append(run(batch))
+            except ConverterError as error:
+                outputs.append(error)
+        return self.judge(name, batches, outputs)
+
+    def judge(
+        self, name: str, batches: Sequence[Batch], outputs: Sequence[Array | ConverterError]
+    ) -> list[Array | None]:
+        """Judge one engine's logits, or why there are none, on some of the inputs."""
+        truth = self.truth
+        known = {batch.name: (t, limit) for batch, t, limit in zip(truth.batches, truth.truths, truth.limits)}
+        comparisons = self.results.setdefault(name, [])
+        for batch, output in zip(batches, outputs):
+            expected, limit = known[batch.name]
+            if isinstance(output, ConverterError):
+                comparisons.append(failed(batch.name, limit, str(output)))
+            else:
+                comparisons.append(compare(batch.name, output, expected, limit))
+        logits = [None if isinstance(output, ConverterError) else output for output in outputs]
+        self.keep(name, batches, logits)
+        return logits
+
+    def keep(self, name: str, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> None:
+        """Logits for the plots, each batch in units of its largest."""
+        known = {batch.name: t for batch, t in zip(self.truth.batches, self.truth.truths)}
+        expected = [known[batch.name] for batch in batches]
+        pairs = [(t, o) for t, o in zip(expected, outputs) if o is not None and o.shape == t.shape and t.any()]
+        if pairs:
+            scales = [np.abs(t).max() for t, _ in pairs]
+            both = [np.concatenate([(p[i] / s).ravel() for p, s in zip(pairs, scales)]) for i in (0, 1)]
+            self.logits[name] = (both[0], both[1])
+
+    def sources(self, model: Model, reference: str | Path, specs: Sequence[Spec]) -> None:
+        """The reference in other engines: PyTorch's other forms, and the framework it comes from."""
+        for spec in specs:
+            if spec.kind == "torch" and spec.option:
+                run = spec.start(None, model)
+                self.compare(spec.label, partial(_floats, run), self.truth.batches)
+        asked = [spec.kind for spec in specs if spec.is_source]
+        if specs and not asked:
+            return
+        for framework in asked or ([""] if model.source.layout in FRAMEWORK_OF else []):
+            try:
+                name, run = source_engine(model, reference, framework)
+            except ConverterError as error:
+                if framework:
+                    raise
+                self.notes.append(f"not compared with its own framework: {error}")
+                continue
+            plain = [batch for batch in self.truth.batches if batch.pixels is None]
+            self.compare(f"{name}, its own model", partial(_floats, run), plain)
+
+    def artifact(self, file: Artifact, specs: Sequence[Spec]) -> None:
+        """One candidate: what it says, what it computes, and where it breaks."""
+        truth, name, precision = self.truth, file.name, file.precision()
+        self.progress(f"{name}, static checks")
+        self.checks[name] = self.static(file)
+        eight_bit = file.proto is not None and takes_pixels(file.proto)
+        batches = [batch for batch in truth.batches if (batch.pixels is not None) == eight_bit]
+        for engine, start in file.runs(specs):
+            try:
+                run = start()
+            except Unavailable:
+                raise
+            except ConverterError as error:
+                self.results[engine] = [failed("loading", 0.0, str(error))]
+                continue
+            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, run), batches)
+            if file.proto is not None:
+                found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
+                self.checks[name] += found
+            if precision != "fp32":
+                self.budget(engine, precision, batches, outputs)
+            elif not self.agrees(engine, name):
+                culprit = self.where(file, engine)
+                if culprit is not None:
+                    self.breaks[engine] = culprit
+
+    def agrees(self, engine: str, name: str) -> bool:
+        """Whether nothing about a file has failed in this engine."""
+        return all(c.passed for c in self.results[engine]) and all(c.ok is not False for c in self.checks[name])
+
+    def static(self, file: Artifact) -> list[Check]:
+        """What can be compared without computing."""
+        truth = self.truth
+        if file.proto is not None:
+            return onnx_checks(
+                file.proto, file.path, truth.config, truth.model, preprocess=truth.preprocess, labels=truth.labels
+            )
+        assert file.model is not None and truth.model is not None
+        return model_checks(truth.model, file.model, weights=file.precision() == "fp32")
+
+    def budget(self, engine: str, precision: str, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> None:
+        """Replace float32's verdict by the budget of a reduced precision."""
+        by_name = {batch.name: t for batch, t in zip(self.truth.batches, self.truth.truths)}
+        pairs = [(b, o, by_name[b.name]) for b, o in zip(batches, outputs) if o is not None]
+        if len(pairs) < len(batches):
+            return
+        judged = [(o, t) for b, o, t in pairs if b.kind not in NOT_JUDGED]
+        judgement = judge([o for o, _ in judged], [t for _, t in judged], precision)
+        self.budgets[engine] = judgement
+        if all(o.shape == t.shape and np.isfinite(o).all() for _, o, t in pairs):
+            self.results[engine] = [measured(b.name, o, t, judgement.budget.error) for b, o, t in pairs]
+        else:
+            self.results[engine] = [c for c in self.results[engine] if not c.batch.startswith(tuple(NOT_JUDGED))]
+
+    def where(self, file: Artifact, engine: str) -> Break | None:
+        """The module to blame, by intermediate results; by its weights where those show nothing."""
+        model = self.truth.model
+        if model is None:
+            return None
+        self.progress(f"{engine}, where it breaks")
+        failing = {c.batch: c.error / c.limit if c.limit else 0.0 for c in self.results[engine] if c.problem}
+        batches = [b for b in self.truth.batches if b.name in failing] or self.truth.batches[:1]
+        batch = max(batches, key=lambda b: (failing.get(b.name, 0.0) != float("inf"), failing.get(b.name, 0.0)))
+        found: Break | None = None
+        try:
+            graph = file.named_graph()
+            found = locate(model, graph, batch.array[:1])
+            if not found.module and failing and graph.graph.input[0].name == IMAGE:
+                found = Break("preprocess", "the image is not prepared as the reference's are", 0.0, found.steps)
+        except ConverterError as error:
+            self.notes.append(f"{file.name}: where it breaks cannot be said: {error}")
+        if found is None or not found.module:
+            found = self.by_weights(model, file, found) or found
+        return found
+
+    def by_weights(self, model: Model, file: Artifact, found: Break | None) -> Break | None:
+        """The first module whose weights differ, where both are readable and alike."""
+        try:
+            other = file.model or (load(file.path) if file.path else None)
+            if other is None or other.config.tensors() != model.config.tensors():
+                return None
+            module, problem = next(different_weights(model, other), ("", ""))
+        except ConverterError:
+            return None
+        return Break(module, problem, 0.0, found.steps if found else ()) if module else None
+
+    # -- the whole -------------------------------------------------------------------
+
+    def verification(self, reference: str, start: float, seed: int | None) -> Verification:
+        """Everything so far, and whether the inputs could have told."""
+        truth, problems = self.truth, list[str]()
+        if not all(np.isfinite(values).all() for values in truth.truths):
+            problems.append("the reference itself computes NaN or infinite logits")
+        differ = spread([values for values in truth.truths if np.isfinite(values).all()])
+        needed = DISCRIMINATION * float(np.median(truth.limits))
+        if not differ > needed:
+            problems.append(
+                "the inputs prove nothing: logits hardly differ between them "
+                f"(spread {differ:.1e}, {needed:.1e} needed)"
+            )
+        return Verification(
+            reference,
+            truth.oracle,
+            self.results,
+            max(truth.limits),
+            max(truth.own),
+            differ,
+            tuple(problems),
+            time.perf_counter() - start,
+            tuple(batch.spec() for batch in truth.batches),
+            self.checks,
+            self.breaks,
+            self.budgets,
+            tuple(self.notes),
+            self.logits,
+            seed,
+        )
+
+
+def frozen_axes(batches: Sequence[Batch], outputs: Sequence[Array | None]) -> list[Check]:
+    """Whether an axis that is declared dynamic is not: some inputs can be computed, others of its lengths cannot."""
+    done = [b.array.shape for b, o in zip(batches, outputs) if o is not None and len(o) == len(b.array)]
+    lost = [b.array.shape for b, o in zip(batches, outputs) if o is None or len(o) != len(b.array)]
+    if not (done and lost):
+        return []
+    for axis, what in ((0, "batch"), (slice(2, None), "size")):
+        works = {shape[axis] for shape in done}
+        fails = {shape[axis] for shape in lost} - works
+        if fails and (axis != 0 or all(shape[0] not in works for shape in lost)):
+            said = f"{what} is declared dynamic, but only {_listed(works)} can be computed, not {_listed(fails)}"
+            return [Check("dynamic axes", False, said)]
+    return []
+
+
+def _listed(lengths: set[Any]) -> str:
+    return ", ".join("x".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in sorted(lengths))
+
+
+def _floats(run: Run, batch: Batch) -> Array:
+    return run(batch.array)
+
+
+def _pixels(run: Run, batch: Batch) -> Array:
+    assert batch.pixels is not None
+    return run(batch.pixels)

@@ -1,0 +1,134 @@
+"""What artifacts are measured against: inputs, the oracle's logits, and the error they permit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.errors import ConverterError, UnreadableFile
+from converter.model import Model
+from converter.parity.artifact import Artifact
+from converter.parity.compare import FACTOR, limits_for, relative_error
+from converter.parity.engines import torch_engine, torch_module
+from converter.parity.inputs import Batch, arrays, find_images, pixels, shipped_images, standard, usual_preprocess
+from converter.parity.onnx_checks import fixed_size, takes_pixels
+from converter.parity.record import read_record
+from converter.parity.steps import Progress, Steps
+from densenet.config import DenseNetConfig
+from densenet.preprocess import Preprocess
+
+Array = np.ndarray[Any, Any]
+
+YARDSTICK = "PyTorch float32"
+ORACLE = "PyTorch float64"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The reference's side: inputs, the oracle's logits on them, and what they permit.
+
+    Attributes:
+        model: the reference; None where only its logits were recorded.
+        config, preprocess, labels: its network, and what it says of images and classes.
+        oracle: how its logits were computed.
+        batches, truths: inputs and the oracle's logits, (N, classes) each.
+        rounded: PyTorch's float32 logits by input; none where they were not recorded.
+        own: their error on each input.
+        limits: the error permitted on each input.
+    """
+
+    model: Model | None
+    config: DenseNetConfig
+    preprocess: Mapping[str, Any]
+    labels: Sequence[str]
+    oracle: str
+    batches: list[Batch]
+    truths: list[Array]
+    rounded: Mapping[str, Array]
+    own: list[float]
+    limits: list[float]
+
+    @classmethod
+    def compute(
+        cls,
+        model: Model,
+        images: str | Path | None = None,
+        seed: int = 0,
+        files: Sequence[Artifact] = (),
+        progress: Progress = lambda _: None,
+    ) -> Truth:
+        """The oracle's logits and PyTorch's own, on the usual inputs.
+
+        Args:
+            model: the reference.
+            images: a folder of images, or a ``.npy``; default the digits that ship with the package.
+            seed: of the synthetic inputs.
+            files: what will be compared: a file fixed to one size, or one that takes 8-bit images, needs such inputs.
+            progress: called with a line before each step.
+
+        Raises:
+            ConverterError: the images cannot be read, or the files need different ones.
+        """
+        batches = batches_for(model, images, seed, files)
+        module = torch_module(model)
+        if isinstance(progress, Steps):
+            progress.batches = len(batches)
+        outputs: list[list[Array]] = []
+        for double in (False, True):
+            run = torch_engine(module, double=double)
+            outputs.append([])
+            for batch in batches:
+                progress(f"{ORACLE if double else YARDSTICK}, {batch.name}")
+                outputs[-1].append(run(batch.array))
+        own = [relative_error(a, b) for a, b in zip(*outputs)]
+        rounded = {batch.name: logits for batch, logits in zip(batches, outputs[0])}
+        metadata = (model.preprocess, model.labels)
+        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits_for(own))
+
+    @classmethod
+    def recorded(cls, path: Path) -> Truth:
+        """The truth from a file instead.
+
+        Raises:
+            UnreadableFile: it is no record.
+        """
+        info, batches, truths = read_record(path)
+        try:
+            config = DenseNetConfig.from_dict(info["config"])
+        except (KeyError, ValueError) as error:
+            raise UnreadableFile(f"{path}: not a recorded reference ({error})") from error
+        limits = info["limits"]
+        metadata = (info.get("preprocess", {}), tuple(info.get("labels", ())))
+        own = [limit / FACTOR for limit in limits]
+        return cls(None, config, *metadata, f"recorded: {info.get('oracle')}", batches, truths, {}, own, limits)
+
+
+def batches_for(model: Model, images: str | Path | None, seed: int, files: Sequence[Artifact]) -> list[Batch]:
+    """The usual inputs of a network, with the user's own, and what the files to compare need.
+
+    Raises:
+        ConverterError: the images cannot be read, or the files need different ones.
+    """
+    config = model.config
+    try:
+        preprocess = Preprocess.from_dict(model.preprocess) if model.preprocess else None
+    except ValueError as error:
+        raise ConverterError(f"{model.source.name}: its preprocessing is damaged ({error})") from error
+    sizes = [fixed for file in files if file.proto is not None and (fixed := fixed_size(file.proto))]
+    if len(set(sizes)) > 1:
+        raise ConverterError(
+            f"the files are fixed to different image sizes {sorted(set(sizes))}; verify them one by one"
+        )
+    size = sizes[0] if sizes else None
+    if images is not None and Path(images).suffix == ".npy":
+        result = standard(config, preprocess, (), seed, size=size) + arrays(Path(images), config)
+    else:
+        found = find_images(Path(images)) if images else shipped_images()
+        result = standard(config, preprocess, found, seed, size=size)
+    if any(file.proto is not None and takes_pixels(file.proto) for file in files):
+        result += pixels(preprocess or usual_preprocess(config), seed)
+    return result

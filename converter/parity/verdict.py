@@ -1,0 +1,96 @@
+"""What a verification found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from converter.parity.budget import Judgement
+from converter.parity.checks import Check
+from converter.parity.compare import RULE, Comparison
+from converter.parity.locate import Break
+from converter.version import __version__
+
+Array = np.ndarray[Any, Any]
+
+SCHEMA_VERSION = 1
+"""Of ``to_dict``; it grows when a field changes its meaning or goes, not when one is added."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict.
+
+    Attributes:
+        reference: what was taken for the truth.
+        oracle: how its logits were computed.
+        results: for each engine (what it is, on which file) one comparison per batch.
+        limit: the largest relative error allowed on any input.
+        reference_error: the largest that PyTorch's float32 shows.
+        spread: how much the logits differ between inputs, relative to the largest.
+        problems: failures that belong to no single batch.
+        seconds: how long it took.
+        inputs: what they were computed on, with seeds.
+        checks: for each candidate what was compared without computing.
+        breaks: for each engine that failed, the module that is to blame, where one is.
+        budgets: for each engine of reduced precision, its figures.
+        notes: what was left out, and why.
+        logits: (oracle, engine) logits by engine, flattened, for plots; not part of ``to_dict``.
+        seed: of the synthetic inputs.
+    """
+
+    reference: str
+    oracle: str
+    results: Mapping[str, Sequence[Comparison]]
+    limit: float
+    reference_error: float
+    spread: float
+    problems: tuple[str, ...] = ()
+    seconds: float = 0.0
+    inputs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    checks: Mapping[str, Sequence[Check]] = field(default_factory=dict)
+    breaks: Mapping[str, Break] = field(default_factory=dict)
+    budgets: Mapping[str, Judgement] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    logits: Mapping[str, tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
+    seed: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every engine agrees on every input, nothing static differs, and the inputs could have told."""
+        return (
+            not self.problems
+            and all(c.passed for comparisons in self.results.values() for c in comparisons)
+            and all(check.ok is not False for checks in self.checks.values() for check in checks)
+            and all(judgement.passed for judgement in self.budgets.values())
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; described by ``schema.json``."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "passed": self.passed,
+            "reference": self.reference,
+            "oracle": self.oracle,
+            "rule": RULE,
+            "limit": self.limit,
+            "reference_error": _finite(self.reference_error),
+            "spread": _finite(self.spread),
+            "seed": self.seed,
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+            "results": {name: [c.to_dict() for c in comparisons] for name, comparisons in self.results.items()},
+            "checks": {name: [c.to_dict() for c in checks] for name, checks in self.checks.items()},
+            "breaks": {name: found.to_dict() for name, found in self.breaks.items()},
+            "budgets": {name: judgement.to_dict() for name, judgement in self.budgets.items()},
+            "inputs": [dict(spec) for spec in self.inputs],
+            "seconds": round(self.seconds, 3),
+            "tool": f"densenet-converter {__version__}",
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

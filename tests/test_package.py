@@ -1,0 +1,372 @@
+"""The repository folder: what is in it, who can load it, and that it says only what is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import CIFAR, SMALL, random_tensors
+from packages import TIMM, save
+
+from converter import load
+from converter.checkpoint import Tensor
+from converter.convert import convert
+from converter.demo import CHECKPOINT, IMAGES, record
+from converter.errors import CannotExpress, ConverterError
+from converter.exporters.onnx import to_onnx
+from converter.hub import package as home
+from converter.hub.expectations import crop_fraction, timm_model
+from converter.hub.package import package
+from converter.hub.provenance import parse_provenance, public_name, sha256
+from converter.hub.repository import is_repository, verify_repository
+from converter.model import Model, Source
+from converter.parity.engines import onnx_engine
+from densenet.config import NAMED, DenseNetConfig
+from densenet.preprocess import PRESETS, Preprocess, from_timm
+from densenet.zoo import zoo_model
+
+LABELS = [f"class {i}" for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "repository"
+    trained = record()
+    package(
+        CHECKPOINT,
+        folder,
+        calibration=IMAGES,
+        evaluation=IMAGES,
+        license_id="Apache-2.0",
+        preprocess=trained["preprocessing"],
+        labels=[f"digit {i}" for i in range(10)],
+    )
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_every_file_others_look_for_is_there(digits: Path) -> None:
+    assert sorted(p.relative_to(digits).as_posix() for p in digits.rglob("*") if p.is_file()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "onnx/model.onnx",
+        "onnx/model_fp16.onnx",
+        "onnx/model_quantized.onnx",
+        "parity.html",
+        "parity.json",
+        "preprocessor_config.json",
+        "provenance.json",
+    ]
+    config = read(digits / "config.json")
+    assert config["architecture"] == "densenet121"
+    assert config["model_args"] == {"block_config": [3, 3, 3], "growth_rate": 12}
+    assert config["label_names"] == [f"digit {i}" for i in range(10)]
+    assert "model_type" not in config
+    assert from_timm(config["pretrained_cfg"]) == Preprocess.from_dict(record()["preprocessing"])
+
+
+def test_provenance_has_the_hash_of_every_other_file(digits: Path) -> None:
+    text = (digits / "provenance.json").read_bytes()
+    files = parse_provenance(text)
+    assert set(files) | {"provenance.json"} == {
+        p.relative_to(digits).as_posix() for p in digits.rglob("*") if p.is_file()
+    }
+    assert all(sha256(digits / name) == recorded.sha256 for name, recorded in files.items())
+    values = json.loads(text)
+    assert values["source"]["sha256"] == sha256(CHECKPOINT)
+    assert values["source"]["name"] == CHECKPOINT.name
+    assert values["source"]["layout"] == "torchvision-legacy"
+
+
+def test_no_local_path_is_in_any_file(digits: Path) -> None:
+    for path in digits.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert str(CHECKPOINT.parent).encode() not in data, path
+            assert str(digits.parent).encode() not in data, path
+
+
+def test_packaging_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = save(TIMM, tmp_path / "source.safetensors")
+    for name in ("a", "b"):
+        package(source, tmp_path / name, labels=LABELS)
+    files = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert len(files) > 6
+    assert files == {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}
+
+
+VARIANTS = {
+    "plain": {},
+    "wider bottleneck": {"bn_size": 2},
+    "deep": {"stem": "deep"},
+    "tiered": {"stem": "deep", "stem_widths": (3, 6)},
+    "blur": {"stem": "deep", "stem_pool": "blur"},
+    "blur everywhere": {"stem": "deep", "stem_pool": "blur", "transition_pool": "blur"},
+    "shallow blur": {"stem_pool": "blur"},
+    "max": {"global_pool": "max"},
+    "both": {"global_pool": "catavgmax"},
+    "grey": {"in_channels": 1},
+    "headless": {"num_classes": 0},
+    "eps": {"eps": 1e-3},
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_timm_computes_the_same_from_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    import torch
+
+    config = replace(TIMM, **changes)
+    source = save(config, tmp_path / "source.safetensors")
+    done = package(source, tmp_path / "out", onnx=["fp32"])
+    assert (done.layout, done.why_not_timm) == ("timm", "")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    x = np.random.default_rng(1).normal(size=(2, config.in_channels, 64, 64)).astype(np.float32)
+    expected = onnx_engine(to_onnx(load(source), graph="exact").SerializeToString())(x)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(x)).numpy()
+    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    again = onnx_engine(to_onnx(load(tmp_path / "out" / "model.safetensors"), graph="exact").SerializeToString())(x)
+    assert np.abs(again - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet169", "densenet201", "densenet161", "densenetblur121d"])
+def test_published_architectures_need_no_arguments(name: str) -> None:
+    assert timm_model(NAMED[name]).architecture == name
+    assert not timm_model(NAMED[name]).arguments
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (CIFAR, "a CIFAR stem"),
+        (SMALL, "6 feature maps after the stem"),
+        (replace(TIMM, compression=1.0), "compression 1"),
+        (replace(TIMM, final_relu=False), "no ReLU after the last norm"),
+        (replace(TIMM, transition_ceil=True), "pooling that rounds up"),
+        (replace(TIMM, padding="same"), "TensorFlow's padding"),
+        (replace(TIMM, transition_pool="blur"), "blur pooling in the transitions alone"),
+        (replace(TIMM, spatial_dims=3), "three spatial dimensions"),
+    ],
+)
+def test_networks_timm_lacks_are_refused_by_name(config: DenseNetConfig, reason: str) -> None:
+    with pytest.raises(CannotExpress, match=reason):
+        timm_model(config)
+
+
+def test_a_network_timm_lacks_is_published_in_the_library_layout(tmp_path: Path) -> None:
+    source = save(CIFAR, tmp_path / "cifar.safetensors")
+    done = package(source, tmp_path / "out")
+    assert (done.layout, "CIFAR stem" in done.why_not_timm) == ("library", True)
+    config = read(tmp_path / "out" / "config.json")
+    assert "pretrained_cfg" not in config
+    assert "architecture" not in config
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "timm and transformers cannot load this network" in card
+    assert "library_name: densenet-converter" in card
+    assert load(tmp_path / "out" / "model.safetensors").config == CIFAR
+
+
+@pytest.mark.parametrize(
+    "preprocess", [*PRESETS.values(), Preprocess(resize=303, crop=(288, 288), interpolation="bicubic")]
+)
+def test_crop_fraction_gives_the_resize_back(preprocess: Preprocess) -> None:
+    assert preprocess.resize == int(np.floor(preprocess.crop[0] / crop_fraction(preprocess)))
+
+
+def test_all_crops_and_sizes_survive_timms_fraction() -> None:
+    for crop in range(8, 300, 7):
+        for resize in range(crop, 400, 11):
+            p = Preprocess(resize=resize, crop=(crop, crop))
+            assert int(np.floor(crop / crop_fraction(p))) == resize
+
+
+def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "model-index" not in card
+    assert "license:" not in card
+    assert "datasets:" not in card
+    assert "Not known. Nobody has published one" in card
+    assert "the usual preprocessing of such networks is assumed" in card
+
+
+def test_a_card_states_the_recorded_run(digits: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(digits / "README.md").data
+    assert data.license == "apache-2.0"
+    assert [result.metric_value for result in data.eval_results] == [100.0, 100.0]
+    assert "100 images" in data.eval_results[0].dataset_name
+    assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
+
+
+def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "zoo_entry", lambda *_: zoo_model("torchvision/densenet121"))
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "74.43 % | 91.97 % | published: torchvision, torchvision/models/densenet.py" in card
+    assert "url: https://github.com/pytorch/vision/blob/main/torchvision/models/densenet.py" in card
+    assert "license: bsd-3-clause" in card
+
+
+def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
+    impostor = save(TIMM, tmp_path / "densenet121.tv_in1k")
+    assert home.zoo_entry(impostor, load(impostor)) is None
+    assert home.zoo_entry("densenet121-a639ec97.pth", load(impostor)) is None
+    real = replace(load(impostor), source=Source("x.pth", "a639ec97" + "0" * 56, "torch legacy", "torchvision-legacy"))
+    assert home.zoo_entry("x.pth", real) == zoo_model("torchvision/densenet121")
+
+
+def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:
+    package(save(TIMM, tmp_path / "a`](x)|\n<b>.safetensors"), tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "converted from `a(x) b.safetensors`" in card
+    assert "<b>" not in card
+
+
+def test_secrets_in_a_url_are_not_published() -> None:
+    assert public_name("https://user:word@host/a/b.pth?token=x#y") == "https://host/a/b.pth"
+    assert public_name("model.pth") == "model.pth"
+
+
+def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from converter.hub import precision
+
+    monkeypatch.setitem(precision.BUDGETS, "int8", precision.Budget(1e-9, 0.95))  # type: ignore[index]
+    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out")
+    assert set(done.left_out) == {"onnx/model_quantized.onnx"}
+    assert not (tmp_path / "out" / "onnx" / "model_quantized.onnx").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`onnx/model_quantized.onnx` is left out: logit error" in card
+    assert "onnx/model_quantized.onnx" not in read(tmp_path / "out" / "provenance.json")["files"]
+
+
+@pytest.mark.parametrize("wanted", [[], ["int8"], ["fp16", "fp32"]])
+def test_onnx_files_can_be_chosen(wanted: list[str], tmp_path: Path) -> None:
+    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=wanted)
+    names = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_quantized.onnx"}
+    assert {name for name in done.files if name.endswith(".onnx")} == {names[p] for p in wanted}
+    assert (tmp_path / "out" / "onnx").exists() == bool(wanted)
+
+
+def test_packaging_over_an_older_package_replaces_it_and_leaves_other_files_alone(tmp_path: Path) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out)
+    (out / "notes.txt").write_text("mine")
+    package(source, out, onnx=["fp32"])
+    assert not (out / "onnx" / "model_fp16.onnx").exists()
+    assert (out / "notes.txt").read_text() == "mine"
+    assert verify_repository(out).passed
+
+
+def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out, onnx=["fp32"])
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    monkeypatch.setattr(home, "model_card", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        package(source, out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"onnx": ["fp8"]}, "no precision is called fp8"),
+        ({"labels": ["one"]}, "1 labels for 5 classes"),
+        ({"calibration": "nowhere"}, "nowhere: no images there"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=message):
+        package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> None:
+    assert is_repository(str(digits))
+    assert not is_repository(str(CHECKPOINT))
+    assert is_repository("owner/name")
+    assert not is_repository("hf://owner/name/model.safetensors")
+    proof = verify_repository(digits, images=IMAGES)
+    assert proof.passed
+    assert len(proof.checks) == 9 + 3
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", digits, copy], check=True)
+    (copy / "config.json").write_bytes(b"{}")
+    (copy / "onnx" / "model_fp16.onnx").unlink()
+    proof = verify_repository(copy)
+    assert {check.name: check.detail for check in proof.checks if not check.passed} == {
+        "config.json": "its SHA-256 is not the recorded one",
+        "onnx/model_fp16.onnx": "missing",
+    }
+
+
+def test_an_onnx_file_of_other_weights_fails_the_proof_although_its_hash_is_right(tmp_path: Path) -> None:
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    other = {name: Tensor.of(array) for name, array in random_tensors(TIMM, seed=1).items()}
+    wrong = to_onnx(Model(TIMM, other, Source("b", "1" * 64, "none", "library"))).SerializeToString()
+    (tmp_path / "out" / "onnx" / "model.onnx").write_bytes(wrong)
+    values = read(tmp_path / "out" / "provenance.json")
+    values["files"]["onnx/model.onnx"] = {
+        "sha256": sha256(tmp_path / "out" / "onnx" / "model.onnx"),
+        "size": len(wrong),
+    }
+    (tmp_path / "out" / "provenance.json").write_text(json.dumps(values))
+    proof = verify_repository(tmp_path / "out")
+    assert [check.name for check in proof.checks if not check.passed] == [
+        "onnx/model.onnx computes what model.safetensors does"
+    ]
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a//b", "a\\b", "C:x", ""])
+def test_provenance_cannot_name_files_outside(name: str) -> None:
+    text = json.dumps({"kind": "densenet-converter provenance", "files": {name: {"sha256": "0", "size": 1}}})
+    with pytest.raises(ValueError, match="outside the repository"):
+        parse_provenance(text.encode())
+
+
+NO_TORCH = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm", "transformers", "torchvision"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)
+from converter.cli import main
+sys.argv[0] = "densenet"
+main()
+"""
+
+
+def test_without_torch_it_packages_and_says_what_was_not_measured(tmp_path: Path) -> None:
+    run = [sys.executable, "-c", NO_TORCH, "package", str(CHECKPOINT), str(tmp_path / "out"), "--json"]
+    done = subprocess.run(run, env=os.environ, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["proof"]["oracle"].startswith("none: PyTorch was not installed")
+    parity = read(tmp_path / "out" / "parity.json")
+    assert parity["float32"]["passed"]
+    assert "nothing was measured against float64" in (tmp_path / "out" / "README.md").read_text()
+    assert "torch" not in read(tmp_path / "out" / "provenance.json")["libraries"]
+
+
+def test_a_converted_file_packages_like_its_source(tmp_path: Path) -> None:
+    convert(CHECKPOINT, tmp_path / "timm.safetensors", to="timm")
+    done = package(tmp_path / "timm.safetensors", tmp_path / "out", onnx=["fp32"])
+    assert done.layout == "timm"
