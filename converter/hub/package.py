@@ -45,7 +45,7 @@ from converter.hub.provenance import PROVENANCE, changed, provenance, public_nam
 from converter.layouts import layout_named
 from converter.model import Model
 from converter.parity.engines import onnx_engine
-from converter.predict import usual_preprocess as usual_preprocess
+from converter.predict import usual_preprocess
 from densenet.preprocess import Preprocess
 from densenet.zoo import MODELS, ZooModel, zoo_model
 
