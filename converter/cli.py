@@ -118,7 +118,7 @@ def inspect_command(
     if as_json:
         show.print_json(facts)
         return
-    config = found.model.config
+    config, inert = found.model.config, ", ".join(_first(facts["inert"]))
     show.facts(
         [
             ("source", facts["source"]),
@@ -136,7 +136,7 @@ def inspect_command(
                 f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in facts['dtypes'].items())})",
             ),
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
-            ("inert", ", ".join(_first(facts["inert"])) and ", ".join(_first(facts["inert"])) + " (named, not loaded)"),
+            ("inert", f"{inert} (named, not loaded)" if inert else ""),
         ]
     )
     if tensors:

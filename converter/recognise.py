@@ -355,7 +355,10 @@ def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str) ->
     )
     if near is None or not near.used:
         names = _some([key for key in groups[0].tensors if not key.endswith(COUNTER)])
-        return UnknownNames(f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names})")
+        return UnknownNames(
+            f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names}); "
+            "if it is one, give its names with --layout FILE.toml"
+        )
     what = near.config.name if near.config else "a DenseNet"
     return NotADenseNet(f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}")
 
