@@ -27,6 +27,7 @@ from converter.hub.package import package
 from converter.hub.provenance import parse_provenance, public_name, sha256
 from converter.hub.repository import is_repository, verify_repository
 from converter.model import Model, Source
+from converter.parity import budget
 from converter.parity.engines import onnx_engine
 from densenet.config import NAMED, DenseNetConfig
 from densenet.preprocess import PRESETS, Preprocess, from_timm
@@ -243,9 +244,7 @@ def test_secrets_in_a_url_are_not_published() -> None:
 
 
 def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from converter.hub import precision
-
-    monkeypatch.setitem(precision.BUDGETS, "int8", precision.Budget(1e-9, 0.95))  # type: ignore[index]
+    monkeypatch.setitem(budget.BUDGETS, "int8", budget.Budget(1e-9, 0.95))  # type: ignore[index]
     done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out")
     assert set(done.left_out) == {"onnx/model_quantized.onnx"}
     assert not (tmp_path / "out" / "onnx" / "model_quantized.onnx").exists()

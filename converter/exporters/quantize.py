@@ -1,43 +1,55 @@
-"""An ONNX graph with 8-bit weights and convolutions, about a quarter of the size.
+"""An ONNX graph that computes in 8 bits, about a quarter of the size.
 
-What is done was chosen by measuring (README, "Smaller files"):
+Quantise/dequantise pairs (QDQ, which every runtime understands) around every operator of the
+blocks and transitions, so that the feature maps, which DenseNet copies and normalises again in
+every layer, stay 8-bit numbers all the way.  What makes that exact enough:
 
-* Convolutions compute in 8 bits: quantise/dequantise pairs around them (QDQ, which every
-  runtime understands), one scale per output channel.  Norms before them and the growing
-  concatenations stay float32: their channels differ too much in range to share a scale.
-* The classifier's weights are 8 bits, its arithmetic is float32: quantising the pooled
-  features costs as much accuracy as all convolutions together, and gains no time.
-* Weights are signed and use 7 of the 8 bits.  With all 8, processors that have AVX2 but
-  no VNNI saturate when they add two products in 16 bits, and the same file would
-  compute something else there.
-* Ranges are the minimum and maximum seen in calibration; percentiles and entropy were worse.
+* A scale per channel costs nothing here.  What a convolution makes goes through a norm or into
+  another convolution, so a channel's range is taken out of the weights that make it and put into
+  those that take it.  All values then lie in [0, 1] and share one scale, and concatenation copies.
+* A norm is a 1x1 depthwise convolution, whose single weight per channel its scale holds exactly;
+  average pooling by 2x2 is another.  The ReLU behind is the lower end of the range.
+* The stem, the last norm, the pooling and the classifier's arithmetic stay float32: they take no
+  time.  The classifier's weights are 8 bits.
+* Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do: the
+  same file computes the same everywhere.
+* Ranges are the minimum and maximum seen in calibration, and a margin.
+
+Each choice was measured (README, "Smaller files").
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from converter.errors import CannotExpress, CannotWrite, ConverterError
-from converter.exporters.graph import INPUT, LOGITS
+from converter.errors import CannotExpress, ConverterError
+from converter.exporters.graph import INPUT
+from converter.parity.engines import session
 from converter.version import __version__
 
 Array = np.ndarray[Any, Any]
 LOWEST_OPSET = 13
 """The first whose QuantizeLinear has a scale per channel."""
+LEVELS = 255
+"""Steps of an 8-bit number."""
 LARGEST = 127
+"""Largest 8-bit weight, and the largest sum of two neighbours: 128 x 255 still fits in 16 bits."""
+MARGIN = 0.1
+"""By how much ranges exceed what calibration saw, as a part of them."""
+NARROWEST = 0.01
+"""No channel's range is a smaller part of the widest: a channel that calibration hardly moved may move later."""
+SMALLEST = 1e-30
+"""Weights below are zero: their scale would not be a normal float32."""
+SCALE, ZERO = "u8.scale", "u8.zero"
 
 
 def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelProto:
-    """The same network with 8-bit convolutions, and 8-bit weights in the classifier.
+    """The same network with 8-bit blocks and transitions, and 8-bit weights in the classifier.
 
     Args:
         proto: a float32 graph of :func:`converter.exporters.onnx.to_onnx`.
@@ -46,94 +58,299 @@ def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelP
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.
-        ConverterError: ONNX Runtime cannot quantise it, or there is no calibration input.
-        CannotWrite: no room for temporary files.
+        ConverterError: ONNX Runtime cannot run it, or there is no calibration input.
     """
     opset = proto.opset_import[0].version
     if opset < LOWEST_OPSET:
         raise CannotExpress(f"8 bits with a scale per channel need opset {LOWEST_OPSET} or newer, not {opset}")
     if proto.graph.input[0].name != INPUT:
         raise CannotExpress("8 bits are for graphs that take normalised images, not bytes")
-    from onnxruntime import quantization  # noqa: PLC0415 (imports much)
-
-    reader = _Reader(calibration)
-    if not reader.arrays:
-        raise ConverterError("8 bits need at least one input to calibrate with")
-    try:
-        with tempfile.TemporaryDirectory() as folder, _silent():
-            whole, target = Path(folder) / "whole.onnx", Path(folder) / "quantised.onnx"
-            onnx.save(proto, whole)  # a graph in memory would be changed by it
-            quantization.quantize_static(
-                whole,
-                target,
-                reader,
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                per_channel=True,
-                reduce_range=True,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                calibrate_method=quantization.CalibrationMethod.MinMax,
-            )
-            result = onnx.load(target)
-    except OSError as error:
-        raise CannotWrite(f"{error.filename or 'temporary files'}: {error.strerror or error}") from error
-    except Exception as error:  # the quantiser's errors share no class
-        first = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise ConverterError(f"ONNX Runtime cannot quantise the graph ({first})") from error
-    _shrink_classifier(result.graph)
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    quantiser = _Quantiser(result)
+    quantiser.ranges = ranges(proto, quantiser.scaled_values(), calibration)
+    quantiser.write(result.graph)
     result.producer_name, result.producer_version = "densenet-converter", __version__
-    result.ir_version = proto.ir_version
-    del result.opset_import[:]
-    result.opset_import.extend(proto.opset_import)
-    del result.metadata_props[:]
     helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, "densenet.precision": "int8"})
     return result
 
 
-class _Reader:
-    """Hands the calibration inputs to the quantiser, one image at a time to save memory."""
+def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
+    """Smallest and largest number of each channel of some values, float64 (C,) each.
 
-    def __init__(self, batches: Iterable[Array]) -> None:
-        self.arrays = [batch[i : i + 1] for batch in batches for i in range(len(batch))]
-        self._rest = iter(self.arrays)
+    Args:
+        proto: a float32 graph.
+        names: of values (N, C, ...) in it.
+        inputs: batches to run it on, one image at a time to save memory.
 
-    def get_next(self) -> dict[str, Array] | None:
-        array = next(self._rest, None)
-        return None if array is None else {INPUT: array}
+    Raises:
+        ConverterError: there are no inputs, or a value is not finite.
+    """
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    running = session(shown.SerializeToString())
+    found: dict[str, tuple[Array, Array]] = {}
+    for image in (batch[i : i + 1] for batch in inputs for i in range(len(batch))):
+        for name, value in zip(names, running.run(None, {INPUT: image}) if names else ()):
+            axes = (0, *range(2, value.ndim))
+            low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ConverterError(f"{name} is NaN or infinite on a calibration input")
+            before = found.get(name, (low, high))
+            found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+    if names and not found:
+        raise ConverterError("8 bits need at least one input to calibrate with")
+    return found
 
 
-def _shrink_classifier(graph: onnx.GraphProto) -> None:
-    """Store the classifier's weights as 8-bit integers with a scale per class."""
-    classifiers = [node for node in graph.node if node.op_type == "Gemm" and node.output[0] == LOGITS]
-    for node in classifiers:
-        name = node.input[1]
-        stored = next(tensor for tensor in graph.initializer if tensor.name == name)
-        weight = numpy_helper.to_array(stored).astype(np.float64)
-        scale = np.abs(weight).max(axis=1) / LARGEST
-        scale = np.where(scale, scale, 1).astype(np.float32)
-        quantised = np.rint(weight / scale[:, None]).clip(-LARGEST, LARGEST).astype(np.int8)
-        graph.initializer.remove(stored)
-        zero = helper.make_tensor(f"{name}_zero_point", TensorProto.INT8, scale.shape, np.zeros(scale.shape, np.int8))
-        graph.initializer.extend(
-            [
-                numpy_helper.from_array(quantised, f"{name}_quantized"),
-                numpy_helper.from_array(scale, f"{name}_scale"),
-                zero,
-            ]
+class _Quantiser:
+    """Rewrites a graph node by node; what stays float32 stays as it is.
+
+    A quantised value ``v`` is ``offset + width * x`` with ``x`` in [0, 1] held as ``round(255 x)``
+    under the name ``v.u8``; offset and width are per channel, float64 (C,).
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self.source = [onnx.NodeProto.FromString(node.SerializeToString()) for node in proto.graph.node]
+        self.weights = {t.name: onnx.TensorProto.FromString(t.SerializeToString()) for t in proto.graph.initializer}
+        self.makers = {node.output[0]: node for node in self.source}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.source:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+        self.ranges: Mapping[str, tuple[Array, Array]] = {}
+        self.offset: dict[str, Array] = {}
+        self.width: dict[str, Array] = {}
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.written: set[str] = set()
+        self.eight_bit = self.choose()
+
+    # -- what is quantised -------------------------------------------------------------
+
+    def choose(self) -> set[str]:
+        """Values made in 8 bits: from the first norm behind the stem to the last concatenation.
+
+        A norm is where what it makes goes to convolutions and simple pooling; anything else is
+        where what it takes is 8-bit already.
+        """
+        chosen: set[str] = set()
+        for node in self.source:
+            name, known = node.output[0], [x in chosen for x in node.input]
+            if node.op_type == "BatchNormalization":
+                after = self.consumers.get(self.rectified(name), [])
+                wanted = bool(after) and all(n.op_type == "Conv" or self.halves(n) for n in after)
+            elif node.op_type == "Conv":
+                wanted = known[0] and self.dense(node)
+            else:
+                wanted = any(known) and (node.op_type in ("Relu", "Concat") or self.halves(node))
+            if wanted:
+                chosen.add(name)
+        return chosen
+
+    def dense(self, conv: onnx.NodeProto) -> bool:
+        """Whether 8 bits can express a convolution: padding is with zeros, and zero must be a number."""
+        attributes = _attributes(conv)
+        padded = any(attributes.get("pads", ())) or "auto_pad" in attributes
+        return attributes.get("group", 1) == 1 and (self.makers[conv.input[0]].op_type == "Relu" or not padded)
+
+    def halves(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is average pooling that no border disturbs, which a convolution can do."""
+        if node.op_type != "AveragePool":
+            return False
+        attributes = _attributes(node)
+        plain = not any(attributes.get(name) for name in ("pads", "ceil_mode", "auto_pad"))
+        return plain and attributes["kernel_shape"] == attributes["strides"]
+
+    def rectified(self, name: str) -> str:
+        """The value behind a ReLU that alone takes this one; else this one."""
+        after = self.consumers.get(name, [])
+        return after[0].output[0] if len(after) == 1 and after[0].op_type == "Relu" else name
+
+    def scaled_values(self) -> list[str]:
+        """Values whose ranges are needed: what 8-bit operators make, and what they take of float32."""
+        names = []
+        for node in self.source:
+            if node.output[0] in self.eight_bit:
+                taken = node.input if node.op_type == "Concat" else node.input[:1]
+                names += [x for x in taken if x not in self.eight_bit]
+                if node.op_type in ("Conv", "BatchNormalization"):
+                    names.append(self.rectified(node.output[0]))
+        return list(dict.fromkeys(names))
+
+    # -- writing -----------------------------------------------------------------------
+
+    def write(self, graph: onnx.GraphProto) -> None:
+        """Replace a graph's nodes and constants."""
+        self.constant(SCALE, np.float32(1 / LEVELS))
+        self.constant(ZERO, np.uint8(0))
+        for node in self.source:
+            name = node.output[0]
+            if name not in self.eight_bit:
+                self.float32(node)
+            elif node.op_type == "Concat":
+                self.concat(node)
+            elif node.op_type != "Relu":  # which is written with what it rectifies
+                self.linear(node)
+        used = {name for node in self.nodes for name in node.input}
+        kept = [tensor for name, tensor in self.weights.items() if name in used and name not in self.constants]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend([*kept, *(tensor for name, tensor in self.constants.items() if name in used)])
+
+    def concat(self, node: onnx.NodeProto) -> None:
+        """Values of one scale are copied as the bytes they are."""
+        name = node.output[0]
+        for x in node.input:
+            self.encode(x)
+        for known in (self.offset, self.width):
+            known[name] = np.concatenate([known[x] for x in node.input])
+        self.add("Concat", [f"{x}.u8" for x in node.input], f"{name}.u8", axis=1)
+
+    def linear(self, node: onnx.NodeProto) -> None:
+        """A convolution, or what is written as one (a norm, average pooling), and the ReLU behind it."""
+        x, name = node.input[0], node.output[0]
+        self.encode(x)
+        weight, bias, attributes = self.as_convolution(node)
+        result = self.rectified(name)
+        if node.op_type == "AveragePool":
+            self.offset[result], self.width[result] = self.offset[x], self.width[x]
+        else:
+            self.measure(result)
+        alone = weight.shape[1] == 1 < len(self.width[x])
+        inward = (self.width[x], self.offset[x])
+        by_input = [a.reshape(-1, 1) if alone else a.reshape(1, -1) for a in inward]
+        bias = bias + (weight.reshape(*weight.shape[:2], -1).sum(2) * by_input[1]).sum(1) - self.offset[result]
+        rest = [1] * (weight.ndim - 2)
+        weight = weight * by_input[0].reshape(*by_input[0].shape, *rest) / self.width[result].reshape(-1, 1, *rest)
+        last = self.add("Conv", [self.decode(x), *self.parameters(name, weight, bias / self.width[result])],
+                        f"{name}.unrounded", **attributes)  # fmt: skip
+        if result != name:
+            last = self.add("Relu", [last], f"{result}.unrounded")
+        self.add("QuantizeLinear", [last, SCALE, ZERO], f"{result}.u8")
+
+    def as_convolution(self, node: onnx.NodeProto) -> tuple[Array, Array, dict[str, Any]]:
+        """Weight (M, C / groups, ...), bias (M,), both float64, and attributes."""
+        attributes = _attributes(node)
+        if node.op_type == "Conv":
+            weight = self.real(node.input[1])
+            return weight, self.real(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight)), attributes
+        if node.op_type == "AveragePool":
+            channels, kernel = len(self.width[node.input[0]]), attributes["kernel_shape"]
+            weight = np.full((channels, 1, *kernel), 1 / np.prod(kernel))
+            return weight, np.zeros(channels), {**attributes, "group": channels}
+        scale, shift = self.affine(node)
+        kernel = [1] * self.rank
+        return scale.reshape(-1, 1, *kernel), shift, {"kernel_shape": kernel, "group": len(scale)}
+
+    def float32(self, node: onnx.NodeProto) -> None:
+        """A node as it is; where it takes 8-bit values, those become what they were."""
+        for i, x in enumerate(node.input):
+            if x in self.width and node.op_type == "BatchNormalization":
+                scale, shift = self.affine(node)
+                self.norm(self.decode(x), node.output[0], scale * self.width[x], shift + scale * self.offset[x])
+                return
+            if x in self.eight_bit and x not in self.written:
+                self.norm(self.decode(x), x, self.width[x], self.offset[x])
+            if node.op_type == "Gemm" and i == 1:  # the classifier's weights
+                node.input[i] = self.stored(x, *quantised(self.real(x), products=False))
+        self.nodes.append(node)
+
+    def norm(self, x: str, name: str, scale: Array, shift: Array) -> None:
+        """``scale * x + shift`` in float32."""
+        leaves = {"weight": scale, "bias": shift, "running_mean": 0 * scale, "running_var": 1 + 0 * scale}
+        constants = [self.constant(f"{name}.{leaf}", array.astype(np.float32)) for leaf, array in leaves.items()]
+        self.add("BatchNormalization", [x, *constants], name, epsilon=0.0)
+
+    def encode(self, name: str) -> None:
+        """A float32 value as 8 bits, if it is not already."""
+        if name not in self.width:
+            self.measure(name)
+            self.norm(name, f"{name}.unrounded", 1 / self.width[name], -self.offset[name] / self.width[name])
+            self.add("QuantizeLinear", [f"{name}.unrounded", SCALE, ZERO], f"{name}.u8")
+
+    def decode(self, name: str) -> str:
+        """An 8-bit value as float32 in [0, 1]."""
+        decoded = f"{name}.unit"
+        return (
+            decoded if decoded in self.written else self.add("DequantizeLinear", [f"{name}.u8", SCALE, ZERO], decoded)
         )
-        inputs = [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"]
-        node.input[1] = f"{name}_DequantizeLinear_Output"
-        decode = helper.make_node("DequantizeLinear", inputs, [node.input[1]], name=f"{name}_DequantizeLinear", axis=0)
-        graph.node.insert(list(graph.node).index(node), decode)
+
+    def measure(self, name: str) -> None:
+        """Set offset and width from what calibration saw.
+
+        Norms, whose weights are exact, take each channel's own width.  The weights of a convolution share a scale:
+        there widths meet halfway between one for each channel, best for the value, and one for all, best for those.
+        """
+        low, high = self.ranges[name]
+        low = np.minimum(low, 0) if (low < 0).any() else 0 * low
+        width = (high - low) * (1 + (2 if low.any() else 1) * MARGIN)
+        width = np.maximum(width, NARROWEST * (width.max(initial=0) or 1 / NARROWEST))
+        self.offset[name] = low - MARGIN * (high - low) if low.any() else low
+        mixed = all(node.op_type in ("Conv", "AveragePool") for node in self.consumers[name])
+        self.width[name] = np.sqrt(width * width.max()) if mixed else width
+
+    # -- constants ---------------------------------------------------------------------
+
+    def parameters(self, name: str, weight: Array, bias: Array) -> list[str]:
+        """Weight and bias of a convolution as integers; returns them decoded."""
+        values, scale = quantised(weight)
+        unit = (scale.astype(np.float64) / LEVELS).astype(np.float32)  # that of a product
+        limit = 2**31 - 1
+        whole = np.rint(bias / unit.astype(np.float64)).clip(-limit, limit).astype(np.int32)
+        return [self.stored(f"{name}.weight", values, scale), self.stored(f"{name}.bias", whole, unit)]
+
+    def stored(self, name: str, values: Array, scale: Array) -> str:
+        """Integers with a scale for each of the first axis; returns them decoded."""
+        constants = [
+            self.constant(f"{name}.{what}", array)
+            for what, array in (("integer", values), ("scale", scale), ("zero", np.zeros(len(scale), values.dtype)))
+        ]
+        return self.add("DequantizeLinear", constants, f"{name}.decoded", axis=0)
+
+    def affine(self, norm: onnx.NodeProto) -> tuple[Array, Array]:
+        """What a norm multiplies by and adds, float64 (C,) each."""
+        gamma, beta, mean, variance = (self.real(name) for name in norm.input[1:])
+        scale = gamma / np.sqrt(variance + _attributes(norm)["epsilon"])
+        return scale, beta - mean * scale
+
+    def real(self, name: str) -> Array:
+        array: Array = numpy_helper.to_array(self.weights[name]).astype(np.float64)
+        return array
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(_attributes(next(node for node in self.source if node.op_type == "Conv"))["kernel_shape"])
+
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.written.add(output)
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, array: Array | np.generic) -> str:
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        return name
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """The quantiser logs advice that does not apply here, to the root logger."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+def quantised(weight: Array, *, products: bool = True) -> tuple[Array, Array]:
+    """8-bit weights, int8 (M, ...), and their scale, float32 (M,).
+
+    Args:
+        weight: float64 (M, ...).
+        products: they are multiplied in 8 bits: two neighbours times two values of at most 255 must add up within
+            16 bits, whichever axis a runtime lets run fastest, channels or space.
+    """
+    flat = weight.reshape(len(weight), -1)
+    largest = np.abs(flat).max(axis=1)
+    for order in (flat, np.moveaxis(weight, 1, -1).reshape(flat.shape)) if products else ():
+        largest = np.maximum(largest, np.abs(order[:, :-1] + order[:, 1:]).max(axis=1, initial=0))
+    scale = np.where(largest > SMALLEST, largest / LARGEST, 1.0).astype(np.float32)
+    units = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
+    return np.rint(weight / units).clip(-LARGEST, LARGEST).astype(np.int8), scale
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

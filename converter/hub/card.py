@@ -9,8 +9,8 @@ from typing import Any
 
 from converter.errors import Unavailable
 from converter.hub.expectations import PLACEHOLDER, unlike_timm
-from converter.hub.precision import BUDGETS, Judgement
 from converter.model import Model
+from converter.parity.budget import BUDGETS, Judgement
 from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
 

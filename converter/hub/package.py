@@ -39,11 +39,12 @@ from converter.hub.expectations import (
     timm_config,
     timm_model,
 )
-from converter.hub.precision import Judgement, calibration_inputs, check_range, images_of, judge, judges
+from converter.hub.precision import calibration_inputs, check_range, images_of, judged, judges, rounded
 from converter.hub.proof import FloatProof, parity_html, prove_float
 from converter.hub.provenance import PROVENANCE, changed, provenance, public_name, read_provenance, to_text
 from converter.layouts import layout_named
 from converter.model import Model
+from converter.parity.budget import Judgement
 from converter.parity.engines import onnx_engine
 from converter.predict import usual_preprocess
 from densenet.preprocess import Preprocess
@@ -223,7 +224,7 @@ class _Builder:
         parity = {
             "source": {"name": model.source.name, "sha256": model.source.sha256},
             "float32": proof.to_dict(),
-            "reduced": {name: judgement.to_dict() for name, judgement in judgements.items()},
+            "reduced": {name: rounded(judgement.to_dict()) for name, judgement in judgements.items()},
             "left_out": self.left_out,
         }
         self.put(PARITY, to_text(parity))
@@ -304,7 +305,7 @@ class _Builder:
                 else:
                     proto = to_int8(self.proto, calibration_inputs(self.model, images[::2]))
                 path = self.put(name, proto.SerializeToString())
-                verdict = judge(precision, onnx_engine(path), batches, truths)
+                verdict = judged(precision, onnx_engine(path), batches, truths)
             except CannotWrite:
                 raise
             except ConverterError as error:
@@ -313,7 +314,7 @@ class _Builder:
                 if verdict.passed:
                     self.files[name] = OnnxFile(name, precision, path.stat().st_size, verdict.error, verdict)
                     continue
-                self.left_out[name] = verdict.problem
+                self.left_out[name] = "; ".join(verdict.problems)
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
 

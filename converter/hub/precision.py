@@ -1,19 +1,8 @@
-"""Reduced precision, made and judged: is the smaller file still the same model for its users?
-
-fp16 and 8 bits do change the logits, so they have a budget of their own, which says
-what may change and is printed with every verdict:
-
-* the root mean square error of the logits, relative to how far they spread over the
-  classes (their standard deviation), and
-* top-1 agreement on the inputs that float32 decides: those where its best class leads by
-  more than twice the permitted error.  Where it leads by less, two classes are as good
-  as equal and either answer is right; how often the answers differ is reported too.
-"""
+"""Inputs that calibrate reduced precision, and others that judge it by its budget (``parity/budget.py``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +11,7 @@ import numpy as np
 from converter.errors import CannotExpress, ConverterError
 from converter.exporters.half import LARGEST
 from converter.model import Model
+from converter.parity.budget import Judgement, judge
 from converter.parity.engines import Run, session
 from converter.parity.inputs import Batch, find_images, synthetic
 from converter.predict import usual_preprocess as preprocess_for
@@ -41,97 +31,9 @@ SYNTHETIC_JUDGES = 24
 MAX_CALIBRATION = 64
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a precision may change.
-
-    Attributes:
-        error: of the logits, relative to their standard deviation over the classes.
-        agreement: fraction of the decided inputs whose best class must stay the same.
-    """
-
-    error: float
-    agreement: float
-
-
-BUDGETS: Mapping[str, Budget] = {"fp16": Budget(0.01, 0.99), "int8": Budget(0.10, 0.95)}
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A reduced precision against float32.
-
-    Attributes:
-        precision: ``fp16`` or ``int8``.
-        inputs: images compared; ``decided`` those that float32 decides.
-        error: root mean square, relative to the standard deviation of the logits over the classes.
-        top1: fraction of all inputs whose best class is the same; ``top1_decided`` of the decided ones.
-        top5: fraction of all inputs whose five best classes are the same set.
-        budget: what was allowed.
-        problem: why it fails, empty if it passes.
-        kinds: what the inputs were, with their numbers.
-    """
-
-    precision: str
-    inputs: int
-    decided: int
-    error: float
-    top1: float
-    top1_decided: float | None
-    top5: float
-    budget: Budget
-    problem: str = ""
-    kinds: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether it stays within its budget."""
-        return not self.problem
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values; figures have 3 significant digits, what is infinite is null."""
-        values: dict[str, Any] = rounded(asdict(self))
-        return values | {"passed": self.passed}
-
-
-def judge(precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array]) -> Judgement:
-    """Compare an engine of that precision with float32's logits (N, classes) for the same batches."""
-    budget = BUDGETS[precision]
-    truth = np.concatenate(truths).astype(np.float64)
-    got = np.concatenate([run(batch.array) for batch in batches]).astype(np.float64)
-    kinds: dict[str, int] = {}
-    for batch in batches:
-        kinds[batch.kind] = kinds.get(batch.kind, 0) + len(batch.array)
-    if not np.isfinite(got).all():
-        problem = f"{int((~np.isfinite(got)).sum())} of {got.size} logits are NaN or infinite"
-        return Judgement(precision, len(truth), 0, float("inf"), 0.0, None, 0.0, budget, problem, kinds)
-    scale = float(truth.std(axis=1).mean()) if truth.shape[1] > 1 else float(np.abs(truth).mean())
-    difference = float(np.sqrt(((got - truth) ** 2).mean()))
-    error = difference / scale if scale else float("inf") if difference else 0.0
-    ordered = np.sort(truth, axis=1)
-    lead = ordered[:, -1] - ordered[:, -2] if truth.shape[1] > 1 else np.abs(ordered[:, 0])
-    same = got.argmax(1) == truth.argmax(1)
-    decided = lead > 2 * budget.error * scale
-    k = min(5, truth.shape[1])
-    best = [np.sort(np.argsort(-values, axis=1, kind="stable")[:, :k], axis=1) for values in (got, truth)]
-    agreed = float(same[decided].mean()) if decided.any() else None
-    problems = []
-    if error > budget.error:
-        problems.append(f"logit error {error:.1%} exceeds {budget.error:.0%}")
-    if agreed is not None and agreed < budget.agreement:
-        problems.append(f"only {agreed:.1%} of {int(decided.sum())} decided inputs keep their class")
-    return Judgement(
-        precision,
-        len(truth),
-        int(decided.sum()),
-        error,
-        float(same.mean()),
-        agreed,
-        float((best[0] == best[1]).all(1).mean()),
-        budget,
-        "; ".join(problems),
-        kinds,
-    )
+def judged(precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array]) -> Judgement:
+    """Hold an engine of that precision against float32's logits (N, classes) for the same batches."""
+    return judge([run(batch.array) for batch in batches], truths, precision, kinds=[batch.kind for batch in batches])
 
 
 def check_range(proto: onnx.ModelProto, batches: Sequence[Batch]) -> None:

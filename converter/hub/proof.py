@@ -12,8 +12,9 @@ import numpy as np
 from converter.convert import load
 from converter.evidence import SETTINGS
 from converter.exporters.onnx import to_onnx
-from converter.hub.precision import Judgement, judges, rounded
+from converter.hub.precision import judges, rounded
 from converter.model import Model
+from converter.parity.budget import Judgement
 from converter.parity.engines import Run, has_torch, onnx_engine
 
 LIMIT_WITHOUT_ORACLE = 1e-4

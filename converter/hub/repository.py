@@ -11,7 +11,7 @@ from converter.convert import load
 from converter.errors import ConverterError, UnreadableFile
 from converter.hub.client import REPO, api, speaking
 from converter.hub.expectations import ONNX_FILES, WEIGHTS
-from converter.hub.precision import images_of, judge, judges
+from converter.hub.precision import images_of, judged, judges
 from converter.hub.proof import prove_float
 from converter.hub.provenance import PROVENANCE, changed, read_provenance
 from converter.hub.source import parse
@@ -115,12 +115,12 @@ def _reduced(model: Model, present: dict[str, Path], images: str | Path | None, 
         name = f"{ONNX_FILES[precision]} stays within its budget"
         try:
             run: Run = onnx_engine(path)
-            verdict = judge(precision, run, batches, truths)
+            verdict = judged(precision, run, batches, truths)
         except ConverterError as error:
             checks.append(Checked(name, False, str(error)))
             continue
         said = f"error {verdict.error:.2%}, allowed {verdict.budget.error:.0%}; same top-1 on {verdict.top1:.1%}"
-        checks.append(Checked(name, verdict.passed, verdict.problem or said))
+        checks.append(Checked(name, verdict.passed, "; ".join(verdict.problems) or said))
     return checks
 
 

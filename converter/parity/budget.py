@@ -7,16 +7,13 @@ good as equal and either answer is right; agreement is asked of the other inputs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from converter.errors import ConverterError
 from converter.parity.compare import agreement, divergences
-from converter.parity.engines import onnx_engine
-from converter.parity.inputs import synthetic
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +51,7 @@ class Judgement:
         top1_decided: of the decided ones; None if there are none.
         kl: mean Kullback-Leibler divergence of the probabilities, in nats.
         problems: thresholds missed; empty if it passes.
+        kinds: what the images were, with their numbers.
     """
 
     precision: str
@@ -66,6 +64,7 @@ class Judgement:
     top1_decided: float | None = None
     kl: float = float("inf")
     problems: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -87,7 +86,12 @@ class Judgement:
 
 
 def judge(
-    logits: Sequence[Array], expected: Sequence[Array], precision: str, *, budget: Budget | None = None
+    logits: Sequence[Array],
+    expected: Sequence[Array],
+    precision: str,
+    *,
+    budget: Budget | None = None,
+    kinds: Sequence[str] = (),
 ) -> Judgement:
     """Judge a variant's logits against the full model's, all batches together.
 
@@ -96,6 +100,7 @@ def judge(
         expected: of the oracle or the float32 model, on the same inputs.
         precision: ``fp16``, ``bf16`` or ``int8``.
         budget: other thresholds than the usual ones.
+        kinds: what each batch is, for the record.
 
     Raises:
         ConverterError: there is no such precision, or there are no images.
@@ -106,12 +111,15 @@ def judge(
     images = sum(len(batch) for batch in expected)
     if not images:
         raise ConverterError("no images to judge a precision by")
+    counts: dict[str, int] = {}
+    for kind, batch in zip(kinds, expected):
+        counts[kind] = counts.get(kind, 0) + len(batch)
     if [batch.shape for batch in logits] != [batch.shape for batch in expected]:
-        return Judgement(precision, allowed, images, problems=("logits of another shape",))
+        return Judgement(precision, allowed, images, problems=("logits of another shape",), kinds=counts)
     got, want = (np.concatenate([b.astype(np.float64) for b in batches]) for batches in (logits, expected))
     if not np.isfinite(got).all():
         lost = f"{int((~np.isfinite(got)).sum())} of {got.size} logits are NaN or infinite"
-        return Judgement(precision, allowed, images, problems=(lost,))
+        return Judgement(precision, allowed, images, problems=(lost,), kinds=counts)
     unit = float(want.std(axis=1).mean()) or 1.0
     error = float(np.sqrt(((got - want) ** 2).mean())) / unit
     ordered = np.sort(want, axis=1)
@@ -136,35 +144,5 @@ def judge(
         agreed,
         float(divergences(got, want).mean()),
         tuple(problems),
+        counts,
     )
-
-
-def judge_files(
-    reference: str | Path | bytes,
-    variant: str | Path | bytes,
-    precision: str,
-    *,
-    shape: tuple[int, ...],
-    inputs: Sequence[Array] = (),
-    count: int = 96,
-    seed: int = 0,
-    budget: Budget | None = None,
-) -> Judgement:
-    """Judge a reduced-precision ONNX file against its float32 one, in ONNX Runtime.
-
-    Args:
-        reference, variant: ONNX files, or their bytes.
-        precision: ``fp16``, ``bf16`` or ``int8``.
-        shape: of one image, (C, H, W).
-        inputs: batches of your own, float32 (N, C, H, W): real images, preprocessed.
-        count: how many synthetic images, with the spectrum of photographs, to use beside them.
-        seed: of the first of them.
-        budget: other thresholds than the usual ones.
-
-    Raises:
-        ConverterError: a file cannot be read or run.
-    """
-    sizes = [min(8, count - i) for i in range(0, count, 8)]
-    batches = [*inputs, *(synthetic("natural", (n, *shape), seed + i).array for i, n in enumerate(sizes))]
-    expected, got = onnx_engine(reference), onnx_engine(variant)
-    return judge([got(x) for x in batches], [expected(x) for x in batches], precision, budget=budget)

@@ -147,8 +147,10 @@ class Trial:
         pairs = [(b, o, by_name[b.name]) for b, o in zip(batches, outputs) if o is not None]
         if len(pairs) < len(batches):
             return
-        judged = [(o, t) for b, o, t in pairs if b.kind not in NOT_JUDGED]
-        judgement = judge([o for o, _ in judged], [t for _, t in judged], precision)
+        judged = [(b, o, t) for b, o, t in pairs if b.kind not in NOT_JUDGED]
+        judgement = judge(
+            [o for _, o, _ in judged], [t for _, _, t in judged], precision, kinds=[b.kind for b, _, _ in judged]
+        )
         self.budgets[engine] = judgement
         if all(o.shape == t.shape and np.isfinite(o).all() for _, o, t in pairs):
             self.results[engine] = [measured(b.name, o, t, judgement.budget.error) for b, o, t in pairs]
