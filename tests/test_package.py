@@ -73,7 +73,9 @@ def test_every_file_others_look_for_is_there(digits: Path) -> None:
     assert config["architecture"] == "densenet121"
     assert config["model_args"] == {"block_config": [3, 3, 3], "growth_rate": 12}
     assert config["label_names"] == [f"digit {i}" for i in range(10)]
+    assert config["id2label"]["3"] == "digit 3"  # optimum's and transformers.js'
     assert "model_type" not in config
+    assert read(digits / "preprocessor_config.json")["image_processor_type"] == "TimmWrapperImageProcessor"
     assert from_timm(config["pretrained_cfg"]) == Preprocess.from_dict(record()["preprocessing"])
 
 

@@ -1,16 +1,18 @@
 """An ONNX graph that computes in 8 bits, about a quarter of the size.
 
-Quantise/dequantise pairs (QDQ, which every runtime understands) around every operator of the
-blocks and transitions, so that the feature maps, which DenseNet copies and normalises again in
-every layer, stay 8-bit numbers all the way.  What makes that exact enough:
+Quantise/dequantise pairs (QDQ, which every runtime understands) around every operator, so that
+the feature maps, which DenseNet copies and normalises again in every layer, stay 8-bit numbers
+all the way.  What makes that exact enough:
 
 * A scale per channel costs nothing here.  What a convolution makes goes through a norm or into
   another convolution, so a channel's range is taken out of the weights that make it and put into
   those that take it.  All values then lie in [0, 1] and share one scale, and concatenation copies.
 * A norm is a 1x1 depthwise convolution, whose single weight per channel its scale holds exactly;
   average pooling by 2x2 is another.  The ReLU behind is the lower end of the range.
-* The stem, the last norm, the pooling and the classifier's arithmetic stay float32: they take no
-  time.  The classifier's weights are 8 bits.
+* Images are padded before they become bytes, since black is not zero once they are normalised.
+  CIFAR's stem, which no ReLU follows, stays float32.
+* The last norm, the global pooling and the classifier's arithmetic stay float32: they take no time.
+  The classifier's weights are 8 bits.
 * Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do: the
   same file computes the same everywhere.
 * Ranges are the minimum and maximum seen in calibration, and a margin.
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from converter.errors import CannotExpress, ConverterError
 from converter.exporters.graph import INPUT
@@ -49,7 +51,7 @@ SCALE, ZERO = "u8.scale", "u8.zero"
 
 
 def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelProto:
-    """The same network with 8-bit blocks and transitions, and 8-bit weights in the classifier.
+    """The same network in 8 bits up to the last norm, and with 8-bit weights in the classifier.
 
     Args:
         proto: a float32 graph of :func:`converter.exporters.onnx.to_onnx`.
@@ -76,7 +78,7 @@ def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelP
 
 
 def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
-    """Smallest and largest number of each channel of some values, float64 (C,) each.
+    """Smallest and largest number of each channel of the input and some values, float64 (C,) each.
 
     Args:
         proto: a float32 graph.
@@ -93,14 +95,14 @@ def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) ->
     running = session(shown.SerializeToString())
     found: dict[str, tuple[Array, Array]] = {}
     for image in (batch[i : i + 1] for batch in inputs for i in range(len(batch))):
-        for name, value in zip(names, running.run(None, {INPUT: image}) if names else ()):
+        for name, value in zip([INPUT, *names], [image, *running.run(None, {INPUT: image})]):
             axes = (0, *range(2, value.ndim))
             low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 raise ConverterError(f"{name} is NaN or infinite on a calibration input")
             before = found.get(name, (low, high))
             found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
-    if names and not found:
+    if not found:
         raise ConverterError("8 bits need at least one input to calibrate with")
     return found
 
@@ -131,30 +133,36 @@ class _Quantiser:
     # -- what is quantised -------------------------------------------------------------
 
     def choose(self) -> set[str]:
-        """Values made in 8 bits: from the first norm behind the stem to the last concatenation.
+        """Values made in 8 bits: from the stem's first convolution to the last concatenation.
 
-        A norm is where what it makes goes to convolutions and simple pooling; anything else is
-        where what it takes is 8-bit already.
+        A norm is where what it makes goes to convolutions and pooling; anything else is where
+        what it takes is 8-bit already, or the image.
         """
         chosen: set[str] = set()
         for node in self.source:
             name, known = node.output[0], [x in chosen for x in node.input]
             if node.op_type == "BatchNormalization":
                 after = self.consumers.get(self.rectified(name), [])
-                wanted = bool(after) and all(n.op_type == "Conv" or self.halves(n) for n in after)
+                wanted = bool(after) and all(n.op_type in ("Conv", "MaxPool") or self.halves(n) for n in after)
             elif node.op_type == "Conv":
-                wanted = known[0] and self.dense(node)
+                wanted = (known[0] or node.input[0] == INPUT) and self.dense(node)
             else:
-                wanted = any(known) and (node.op_type in ("Relu", "Concat") or self.halves(node))
+                wanted = any(known) and (node.op_type in ("Relu", "Concat", "MaxPool") or self.halves(node))
             if wanted:
                 chosen.add(name)
         return chosen
 
     def dense(self, conv: onnx.NodeProto) -> bool:
-        """Whether 8 bits can express a convolution: padding is with zeros, and zero must be a number."""
-        attributes = _attributes(conv)
-        padded = any(attributes.get("pads", ())) or "auto_pad" in attributes
-        return attributes.get("group", 1) == 1 and (self.makers[conv.input[0]].op_type == "Relu" or not padded)
+        """Whether 8 bits can express a convolution: what pads is zero, so zero must be a number.
+
+        Images may be padded before; CIFAR's stem, small and with no ReLU behind, loses more than it gains.
+        """
+        attributes, x = _attributes(conv), conv.input[0]
+        if x == INPUT:
+            wanted = "auto_pad" not in attributes and self.is_rectified(self.rectified(conv.output[0]))
+        else:
+            wanted = self.makers[x].op_type in ("Relu", "MaxPool") or not any(attributes.get("pads", [1]))
+        return wanted and attributes.get("group", 1) == 1
 
     def halves(self, node: onnx.NodeProto) -> bool:
         """Whether a node is average pooling that no border disturbs, which a convolution can do."""
@@ -169,13 +177,20 @@ class _Quantiser:
         after = self.consumers.get(name, [])
         return after[0].output[0] if len(after) == 1 and after[0].op_type == "Relu" else name
 
+    def is_rectified(self, name: str) -> bool:
+        """Whether a ReLU makes a value, or will alone take it, perhaps from max pooling, which does not mind."""
+        if self.makers[name].op_type == "Relu":
+            return True
+        after = self.consumers[name]
+        return len(after) == 1 and after[0].op_type == "MaxPool" and self.rectified(x := after[0].output[0]) != x
+
     def scaled_values(self) -> list[str]:
         """Values whose ranges are needed: what 8-bit operators make, and what they take of float32."""
         names = []
         for node in self.source:
             if node.output[0] in self.eight_bit:
                 taken = node.input if node.op_type == "Concat" else node.input[:1]
-                names += [x for x in taken if x not in self.eight_bit]
+                names += [x for x in taken if x not in self.eight_bit and x != INPUT]
                 if node.op_type in ("Conv", "BatchNormalization"):
                     names.append(self.rectified(node.output[0]))
         return list(dict.fromkeys(names))
@@ -192,6 +207,8 @@ class _Quantiser:
                 self.float32(node)
             elif node.op_type == "Concat":
                 self.concat(node)
+            elif node.op_type == "MaxPool":
+                self.max_pool(node)
             elif node.op_type != "Relu":  # which is written with what it rectifies
                 self.linear(node)
         used = {name for node in self.nodes for name in node.input}
@@ -209,11 +226,20 @@ class _Quantiser:
             known[name] = np.concatenate([known[x] for x in node.input])
         self.add("Concat", [f"{x}.u8" for x in node.input], f"{name}.u8", axis=1)
 
+    def max_pool(self, node: onnx.NodeProto) -> None:
+        """The largest value is that of the largest byte; a ReLU behind has gone before."""
+        x, result = node.input[0], self.rectified(node.output[0])
+        self.encode(x)
+        self.offset[result], self.width[result] = self.offset[x], self.width[x]
+        self.add("MaxPool", [f"{x}.u8"], f"{result}.u8", **_attributes(node))
+
     def linear(self, node: onnx.NodeProto) -> None:
         """A convolution, or what is written as one (a norm, average pooling), and the ReLU behind it."""
         x, name = node.input[0], node.output[0]
         self.encode(x)
         weight, bias, attributes = self.as_convolution(node)
+        if x == INPUT:
+            attributes.pop("pads", None)  # which encoding has done
         result = self.rectified(name)
         if node.op_type == "AveragePool":
             self.offset[result], self.width[result] = self.offset[x], self.width[x]
@@ -227,8 +253,8 @@ class _Quantiser:
         weight = weight * by_input[0].reshape(*by_input[0].shape, *rest) / self.width[result].reshape(-1, 1, *rest)
         last = self.add("Conv", [self.decode(x), *self.parameters(name, weight, bias / self.width[result])],
                         f"{name}.unrounded", **attributes)  # fmt: skip
-        if result != name:
-            last = self.add("Relu", [last], f"{result}.unrounded")
+        if self.is_rectified(result):
+            last = self.add("Relu", [last], f"{name}.rectified")
         self.add("QuantizeLinear", [last, SCALE, ZERO], f"{result}.u8")
 
     def as_convolution(self, node: onnx.NodeProto) -> tuple[Array, Array, dict[str, Any]]:
@@ -254,8 +280,8 @@ class _Quantiser:
                 return
             if x in self.eight_bit and x not in self.written:
                 self.norm(self.decode(x), x, self.width[x], self.offset[x])
-            if node.op_type == "Gemm" and i == 1:  # the classifier's weights
-                node.input[i] = self.stored(x, *quantised(self.real(x), products=False))
+            if node.op_type == "Gemm" and i == 1:
+                node.input[i] = self.classifier(x)
         self.nodes.append(node)
 
     def norm(self, x: str, name: str, scale: Array, shift: Array) -> None:
@@ -268,7 +294,12 @@ class _Quantiser:
         """A float32 value as 8 bits, if it is not already."""
         if name not in self.width:
             self.measure(name)
-            self.norm(name, f"{name}.unrounded", 1 / self.width[name], -self.offset[name] / self.width[name])
+            start = name
+            if name == INPUT:
+                border = _attributes(self.consumers[name][0]).get("pads", [0, 0] * self.rank)
+                pads = np.array([0, 0, *border[: self.rank], 0, 0, *border[self.rank :]], np.int64)
+                start = self.add("Pad", [name, self.constant(f"{name}.border", pads)], f"{name}.padded")
+            self.norm(start, f"{name}.unrounded", 1 / self.width[name], -self.offset[name] / self.width[name])
             self.add("QuantizeLinear", [f"{name}.unrounded", SCALE, ZERO], f"{name}.u8")
 
     def decode(self, name: str) -> str:
@@ -285,11 +316,12 @@ class _Quantiser:
         there widths meet halfway between one for each channel, best for the value, and one for all, best for those.
         """
         low, high = self.ranges[name]
-        low = np.minimum(low, 0) if (low < 0).any() else 0 * low
+        rectified = name != INPUT and self.is_rectified(name)
+        low, high = np.minimum(low, 0) * (not rectified), np.maximum(high, 0)
         width = (high - low) * (1 + (2 if low.any() else 1) * MARGIN)
         width = np.maximum(width, NARROWEST * (width.max(initial=0) or 1 / NARROWEST))
         self.offset[name] = low - MARGIN * (high - low) if low.any() else low
-        mixed = all(node.op_type in ("Conv", "AveragePool") for node in self.consumers[name])
+        mixed = name != INPUT and all(n.op_type in ("Conv", "AveragePool") for n in self.consumers[name])
         self.width[name] = np.sqrt(width * width.max()) if mixed else width
 
     # -- constants ---------------------------------------------------------------------
@@ -309,6 +341,12 @@ class _Quantiser:
             for what, array in (("integer", values), ("scale", scale), ("zero", np.zeros(len(scale), values.dtype)))
         ]
         return self.add("DequantizeLinear", constants, f"{name}.decoded", axis=0)
+
+    def classifier(self, name: str) -> str:
+        """The classifier's weights in 8 bits; decoded by operators that runtimes compute once, on loading."""
+        values, scale = quantised(self.real(name), products=False)
+        whole = self.add("Cast", [self.constant(f"{name}.integer", values)], f"{name}.whole", to=TensorProto.FLOAT)
+        return self.add("Mul", [whole, self.constant(f"{name}.scale", scale[:, None])], f"{name}.decoded")
 
     def affine(self, norm: onnx.NodeProto) -> tuple[Array, Array]:
         """What a norm multiplies by and adds, float64 (C,) each."""

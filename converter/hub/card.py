@@ -11,6 +11,7 @@ from converter.errors import Unavailable
 from converter.hub.expectations import PLACEHOLDER, unlike_timm
 from converter.model import Model
 from converter.parity.budget import BUDGETS, Judgement
+from densenet.config import COUNTER
 from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
 
@@ -21,6 +22,9 @@ PUBLISHED_AT = {
     "timm": "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv",
 }
 """Where the figures of the zoo can be read, by the first word of their source."""
+
+JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
+"""transformers.js' names of the files of :data:`ONNX_FILES`."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "fp32_rule": facts.rule,
         "judged": _kinds(reduced[0]) if reduced else "",
         "budgets": ", ".join(f"{name} {BUDGETS[name].error:.0%}" for name in sorted({j.precision for j in reduced})),
+        "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",
         "left_out": facts.left_out,
         "limitations": _limitations(facts),
     }
@@ -216,6 +221,11 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("Whether and on what these weights were trained is not recorded here.")
     if not facts.recorded:
         lines.append("The preprocessing is assumed, and a wrong one costs accuracy without any error message.")
+    if not facts.why_not_timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
+        lines.append(
+            f"transformers reports `{COUNTER}` as missing: these counters, which the source does not have, "
+            "matter in training only, not to the logits."
+        )
     if any(file.precision == "int8" for file in facts.files):
         lines.append("8-bit files are right for inputs like those that calibrated them; measure on your own images.")
     if any(file.precision == "fp16" for file in facts.files):

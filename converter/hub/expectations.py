@@ -138,7 +138,7 @@ def timm_config(
     if license_id:
         pretrained["license"] = license_id
     result["pretrained_cfg"] = pretrained
-    return result | _label_fields(labels)
+    return result | _label_fields(config.num_classes, labels)
 
 
 def library_config(config: DenseNetConfig, labels: Sequence[str]) -> dict[str, Any]:
@@ -147,14 +147,20 @@ def library_config(config: DenseNetConfig, labels: Sequence[str]) -> dict[str, A
         "library_name": "densenet-converter",
         "densenet": config.to_dict(),
         "num_classes": config.num_classes,
-        **_label_fields(labels),
+        **_label_fields(config.num_classes, labels),
     }
 
 
-def _label_fields(labels: Sequence[str]) -> dict[str, Any]:
+def _label_fields(num_classes: int, labels: Sequence[str]) -> dict[str, Any]:
+    """Class names for timm and transformers, and once more for optimum and transformers.js."""
     if not labels:
-        return {}
-    return {"label_names": list(labels), "label_descriptions": {name: name for name in labels}}
+        return {"num_labels": num_classes} if num_classes else {}
+    return {
+        "label_names": list(labels),
+        "label_descriptions": {name: name for name in labels},
+        "id2label": {str(i): name for i, name in enumerate(labels)},
+        "label2id": {name: i for i, name in enumerate(labels)},
+    }
 
 
 def _reduction(config: DenseNetConfig) -> int:
@@ -184,10 +190,17 @@ def unlike_timm(preprocess: Preprocess) -> list[str]:
     return [what for what, differs in said.items() if differs]
 
 
-def preprocessor_config(preprocess: Preprocess) -> dict[str, Any]:
-    """preprocessor_config.json, as transformers.js and optimum read it."""
+def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]:
+    """preprocessor_config.json, as transformers, transformers.js and optimum read it.
+
+    Args:
+        preprocess: what images go through.
+        timm: config.json is timm's.  transformers then prepares images as that says; transformers.js, which knows
+            no such class, takes its base class and reads the fields.
+    """
     height, width = preprocess.crop
     return {
+        "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",
         "do_resize": preprocess.resize is not None,
         "size": {"shortest_edge": preprocess.resize or min(height, width)},
         "resample": RESAMPLE[preprocess.interpolation],

@@ -270,7 +270,7 @@ class _Builder:
         write(self.folder / WEIGHTS, tensors, written, target)
         self.put(CONFIG, to_text(described))
         if self.preprocess:
-            self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess)))
+            self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
         return why
 
     def float32(self, keep: bool) -> FloatProof:
