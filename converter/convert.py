@@ -13,7 +13,7 @@ import numpy as np
 from converter.arrange import arrange
 from converter.checkpoint import Checkpoint, Tensor
 from converter.errors import CannotExpress, ConverterError, NotADenseNet
-from converter.evidence import labels_of, preprocess_of, settle, sidecar
+from converter.evidence import labels_of, preprocess_of, settle, sidecar, stated_of
 from converter.exporters.safetensors import write_safetensors
 from converter.folds import fold_conv_biases
 from converter.formats import open_checkpoint
@@ -174,6 +174,7 @@ def model_of(
         tuple(notes),
         preprocess_of(checkpoint) or preprocess or {},
         tuple(labels_of(checkpoint, config.num_classes)),
+        stated_of(checkpoint),
     )
 
 

@@ -46,7 +46,7 @@ def settle(candidate: Candidate, checkpoint: Checkpoint, settings: dict[str, Any
     assert config is not None
     own = _own(checkpoint)
     said = {**_metadata(candidate), **_sidecar(checkpoint, config), **_attributes(candidate, config)}
-    stated = _json(checkpoint.metadata.get(SETTINGS_KEY, ""))
+    stated = json_or_none(checkpoint.metadata.get(SETTINGS_KEY, ""))
     for values in (stated if isinstance(stated, dict) else {}, own):
         said |= {name: values[name] for name in SETTINGS if name in values}
     said |= settings
@@ -248,7 +248,7 @@ def labels_of(checkpoint: Checkpoint, classes: int) -> list[str]:
     """Class names the file or its ``config.json`` gives, if there are as many as classes."""
     found: Any = None
     if LABELS_KEY in checkpoint.metadata:
-        found = _json(checkpoint.metadata[LABELS_KEY])
+        found = json_or_none(checkpoint.metadata[LABELS_KEY])
     if found is None:
         found = sidecar(checkpoint).get("label_names")
     if found is None and isinstance(checkpoint.tree, dict):
@@ -261,9 +261,14 @@ def labels_of(checkpoint: Checkpoint, classes: int) -> list[str]:
     return [str(name) for name in found]
 
 
+def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a file of this tool's says of itself, as it stands there."""
+    return {k: json_or_none(checkpoint.metadata[k]) for k in (CONFIG_KEY, LABELS_KEY) if k in checkpoint.metadata}
+
+
 def preprocess_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Preprocessing this tool recorded in the file or timm beside it, as a dict, or nothing."""
-    found = _json(checkpoint.metadata.get(PREPROCESS_KEY, "null"))
+    found = json_or_none(checkpoint.metadata.get(PREPROCESS_KEY, "null"))
     if isinstance(found, dict):
         return found
     values = sidecar(checkpoint).get("pretrained_cfg")
@@ -275,7 +280,8 @@ def preprocess_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return {}
 
 
-def _json(text: str) -> Any:
+def json_or_none(text: str) -> Any:
+    """The value of a JSON text; None if it is damaged."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

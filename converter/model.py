@@ -50,6 +50,7 @@ class Model:
         notes: what had to be assumed or was changed, for people.
         preprocess: what images go through, where the source says so.
         labels: class names, where the source says so.
+        stated: what a file of this tool's says of itself, JSON values by key, to be held against its tensors.
     """
 
     config: DenseNetConfig
@@ -59,6 +60,7 @@ class Model:
     notes: tuple[str, ...] = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Everything about this model as text, for the artifact's own metadata."""

@@ -13,6 +13,7 @@ import numpy as np
 from converter.convert import load
 from converter.errors import ConverterError
 from converter.evidence import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.formats.onnx_file import is_onnx
 from converter.parity.engines import Run, onnx_engine, onnx_metadata, session, torch_engine, torch_module
 from densenet.config import DenseNetConfig
 from densenet.labels import imagenet_classes
@@ -95,7 +96,7 @@ def predictor(
 def _predictor(source: str, engine: str, _stamp: int, settings: tuple[tuple[str, Any], ...]) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
-    if engine == "onnxruntime" and source.endswith(".onnx") and Path(source).is_file():
+    if engine == "onnxruntime" and is_onnx(Path(source)):
         return _from_onnx(source)
     model = load(source, settings=dict(settings))
     if not model.config.num_classes:

@@ -405,7 +405,9 @@ def test_a_foreign_file_of_one_batch_and_size_is_compared_on_such_inputs(referen
     path.write_bytes(proto.SerializeToString())
     verdict = verify(reference, path, engines=["onnxruntime@1"])
     assert verdict.passed
-    assert {tuple(spec["shape"][2:]) for spec in verdict.inputs} == {(96, 80)}
+    (compared,) = (cs for name, cs in verdict.results.items() if name.endswith("foreign.onnx"))
+    assert len(compared) > 8
+    assert all(c.batch.endswith("x96x80") for c in compared)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -58,7 +58,7 @@ def matches(path: Path, head: bytes) -> bool:
     CoreML models and TensorFlow's saved_model.pb begin with the same byte, but have a
     message where ONNX has the producer's name.
     """
-    named = path.suffix == ".onnx"
+    named = path.suffix.lower() == ".onnx"
     if not (head.startswith(b"\x08") or named):
         return False
     texts = 0
@@ -75,6 +75,14 @@ def matches(path: Path, head: bytes) -> bool:
     except (UnreadableFile, UnicodeDecodeError):
         return named or texts > 0
     return False
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path is a file that holds an ONNX model."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return matches(path, file.read(512))
 
 
 def open_onnx(path: Path) -> Checkpoint:

@@ -49,7 +49,6 @@ PLAIN: Mapping[str, Kind] = {
     "Relu": "relu",
     "Concat": "concat",
     "Identity": "skip",
-    "Dropout": "skip",
     "GlobalAveragePool": "global_avg",
     "GlobalMaxPool": "global_max",
     "Flatten": "flatten",
@@ -333,6 +332,13 @@ def _concat(graph: _Graph, node: Node, data: tuple[str, ...]) -> Op | None:
     return _op("concat", node, data) if whole and node["attributes"].get("axis") in (1, -3) else None
 
 
+def _dropout(graph: _Graph, node: Node, data: tuple[str, ...]) -> Op:
+    training = graph.constants.get("".join(node["inputs"][2:3]))
+    if training is not None and training.tensor.read().any():
+        raise NotADenseNet(f"{_name(node)}: drops features; call model.eval() before exporting")
+    return _op("skip", node, data[:1])
+
+
 def _cast(graph: _Graph, node: Node, data: tuple[str, ...]) -> Op | None:
     return _op("skip", node, data) if node["op"] == "CastLike" or node["attributes"].get("to") in FLOATS else None
 
@@ -484,6 +490,7 @@ def _turn(graph: _Graph, node: Node, data: tuple[str, ...]) -> Op | None:
 READERS: Mapping[str, Reader] = {
     **dict.fromkeys(PLAIN, _plain),
     "Concat": _concat,
+    "Dropout": _dropout,
     "Cast": _cast,
     "CastLike": _cast,
     "Conv": _conv,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import onnx
 
 from converter.convert import load
+from converter.formats.onnx_file import is_onnx
 from converter.model import Model
-from converter.parity.engines import Run
-from converter.parity.onnx_checks import precision_of, read_proto
+from converter.parity.engines import Run, main_output
+from converter.parity.onnx_checks import fixed_size, is_own, precision_of, read_proto
 from converter.parity.specs import Spec
 from converter.sources import resolve
 
@@ -34,7 +35,7 @@ class Artifact:
             ConverterError: it cannot be read, or is no DenseNet.
         """
         place = resolve(source)
-        if place.path.suffix == ".onnx":
+        if is_onnx(place.path):
             return cls(place.path.name, place.path, read_proto(place.path))
         return cls(place.path.name, place.path, None, load(source))
 
@@ -44,6 +45,18 @@ class Artifact:
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415
 
         return cls("its own export", None, to_onnx(model))
+
+    @classmethod
+    def open_all(cls, sources: Sequence[str | Path]) -> list[Artifact]:
+        """Several, each once, under names that tell them apart.
+
+        Raises:
+            ConverterError: one cannot be read, or is no DenseNet.
+        """
+        places = list(dict.fromkeys(map(str, sources)))
+        files = [cls.open(place) for place in places]
+        names = [file.name for file in files]
+        return [replace(f, name=place) if names.count(f.name) > 1 else f for f, place in zip(files, places)]
 
     def source(self) -> Path | bytes:
         """The ONNX file, or its bytes, for an engine."""
@@ -55,25 +68,46 @@ class Artifact:
         if self.proto is not None:
             return precision_of(self.proto)
         assert self.model is not None
-        kinds = {str(t.dtype) for t in self.model.tensors.values() if len(t.shape) > 1}
-        return {"float16": "fp16", "bfloat16": "bf16"}.get(kinds.pop(), "fp32") if len(kinds) == 1 else "fp32"
+        return precision_of_model(self.model)
 
     def named_graph(self) -> onnx.ModelProto:
-        """A graph with library names: the file's own, or that of the network it was read as.
+        """A graph with library names: the file's own, or one of the network it was read as.
+
+        That has norms folded: a foreign file may have them folded, and then nobody can tell them apart.
 
         Raises:
             ConverterError: it is no DenseNet we can read.
         """
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415
 
-        if self.proto is not None and any(p.key == "densenet.config" for p in self.proto.metadata_props):
+        if self.proto is not None and self.is_own():
             return self.proto
-        return to_onnx(self.model or load(self.path or ""), graph="exact")
+        return to_onnx(self.model or load(self.path or ""), graph="exact" if self.model else "fused")
 
-    def runs(self, specs: Sequence[Spec]) -> Iterator[tuple[str, Callable[[], Run]]]:
-        """For each engine that can run it, its name and how to start it."""
+    def is_own(self) -> bool:
+        """Whether it is no ONNX file of others: its values have library names."""
+        return self.proto is None or is_own(self.proto)
+
+    def further_outputs(self) -> list[str]:
+        """What an ONNX file gives beside its logits."""
+        names = [value.name for value in self.proto.graph.output] if self.proto is not None else []
+        return [name for name in names if name != main_output(names)]
+
+    def fixed(self) -> tuple[int, ...]:
+        """The height and width it is fixed to; empty if it takes any."""
+        return fixed_size(self.proto) if self.proto is not None else ()
+
+    def runs(self, specs: Sequence[Spec], output: str = "") -> Iterator[tuple[str, Callable[[], Run]]]:
+        """For each engine that can run it, its name and how to start it; for another output than the logits."""
         kinds = ("onnxruntime", "openvino") if self.proto is not None else ("torch",)
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:
-            yield f"{spec.label}, {self.name}", partial(spec.start, self.source() if self.proto else None, self.model)
+            start = partial(spec.start, self.source() if self.proto else None, self.model, output)
+            yield f"{spec.label}, {self.name}", start
+
+
+def precision_of_model(model: Model) -> str:
+    """``fp16`` or ``bf16`` if all weights of a checkpoint are stored so, else ``fp32``."""
+    kinds = {str(t.dtype) for t in model.tensors.values() if len(t.shape) > 1}
+    return {"float16": "fp16", "bfloat16": "bf16"}.get(kinds.pop(), "fp32") if len(kinds) == 1 else "fp32"

@@ -34,8 +34,8 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = {"fp16": Budget(0.01, 0.99), "bf16": Budget(0.08, 0.95), "int8": Budget(0.10, 0.95)}
 
-NOT_JUDGED = frozenset({"large"})
-"""Kinds of input no image is like; float16 ends at 65504."""
+NOT_JUDGED = frozenset({"large", "loud", "bytes"})
+"""Kinds of input no prepared image is like; float16 ends at 65504, 8 bits at what calibration saw."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from converter.errors import ConverterError
+from converter.evidence import CONFIG_KEY, LABELS_KEY
 from converter.model import Model
 from converter.parity.compare import ULP
 from densenet.config import NORM_TENSORS, DenseNetConfig, Module
@@ -56,16 +57,38 @@ def model_checks(reference: Model, candidate: Model, *, weights: bool = True) ->
     """Settings, metadata and, where they should be the same, weights of two readable models."""
     result = [*config_checks(reference.config, candidate.config)]
     same_shapes = result[0].ok
-    result += metadata_checks(reference.preprocess, reference.labels, candidate)
+    result += metadata_checks(reference.preprocess, reference.labels, candidate.preprocess, candidate.labels)
+    result += own_metadata(candidate.stated, candidate.config)
     if weights and same_shapes:
         result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
     return result
 
 
-def metadata_checks(preprocess: Mapping[str, Any], labels: Sequence[str], candidate: Model) -> list[Check]:
+def metadata_checks(
+    preprocess: Mapping[str, Any], labels: Sequence[str], found_preprocess: Any, found_labels: Any
+) -> list[Check]:
     """What the candidate says about images and classes, against what the reference says."""
-    found = (candidate.preprocess, candidate.labels)
-    return [_metadata("preprocessing", preprocess, found[0]), _metadata("labels", labels, found[1])]
+    return [_metadata("preprocessing", preprocess, found_preprocess), _metadata("labels", labels, found_labels)]
+
+
+def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Check]:
+    """Whether a file of this tool's says of itself what it is; nothing for another file.
+
+    Args:
+        stated: its metadata, JSON values by key.
+        config: the network it holds.
+    """
+    if CONFIG_KEY not in stated:
+        return []
+    try:
+        said = DenseNetConfig.from_dict(stated[CONFIG_KEY])
+    except (ValueError, TypeError, AttributeError) as error:
+        return [Check("metadata", False, f"{CONFIG_KEY} is damaged ({error})")]
+    wrong = [check.detail for check in config_checks(config, said) if not check.ok]
+    labels = stated.get(LABELS_KEY)
+    if labels is not None and (not isinstance(labels, list) or len(labels) != config.num_classes):
+        wrong.append(f"{LABELS_KEY} does not name {config.num_classes} classes")
+    return [Check("metadata", not wrong, "; ".join(wrong))]
 
 
 def config_checks(expected: DenseNetConfig, found: DenseNetConfig) -> Iterator[Check]:
@@ -89,7 +112,7 @@ def with_folded_eps(checks: Sequence[Check], reference: Model, candidate: Model)
 
 
 def _variances_make_up(reference: Model, candidate: Model) -> bool:
-    """Whether variance plus eps is the same in every norm that cannot be folded into a convolution, but not variance.
+    """Whether every norm that cannot be folded into a convolution does the same, though variances differ.
 
     An eps that is wrong by less than variances can show is wrong: they are the same then.
     """
@@ -98,11 +121,12 @@ def _variances_make_up(reference: Model, candidate: Model) -> bool:
     for before, norm in pairwise(modules):
         if norm.kind != "norm" or follows(before, norm):
             continue
-        a, b = (m.tensors[f"{norm.name}.running_var"].read().astype(np.float64) for m in (reference, candidate))
-        sums = a + reference.config.eps, b + candidate.config.eps
-        if not (np.abs(sums[0] - sums[1]) <= 4 * ULP * np.abs(sums[0])).all():
-            return False
+        a, b = (m.tensors[f"{norm.name}.running_var"].read() for m in (reference, candidate))
         moved |= not np.array_equal(a, b)
+        ours, theirs = _affine(reference, norm.name), _affine(candidate, norm.name)
+        for leaf, (expected, magnitude) in ours.items():
+            if not (np.abs(theirs[leaf][0] - expected) <= WEIGHT_ULPS * ULP * magnitude).all():
+                return False
     return moved
 
 
@@ -196,7 +220,9 @@ def _metadata(name: str, expected: Any, found: Any) -> Check:
     if not expected or not found:
         missing = "the reference" if not expected else "the candidate"
         return Check(name, None, f"{missing} records none")
-    if isinstance(expected, Mapping):
+    if isinstance(expected, Mapping) != isinstance(found, Mapping) or not isinstance(found, Mapping | Sequence):
+        return Check(name, False, "damaged")
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
         differ = [k for k in {**expected, **found} if _plain(expected.get(k)) != _plain(found.get(k))]
         detail = ", ".join(f"{k} {found.get(k)}, {expected.get(k)} expected" for k in differ)
         return Check(name, not differ, detail)

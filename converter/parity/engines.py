@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,8 +119,13 @@ def session(source: str | Path | bytes, *, threads: int = 0, level: str = "all")
         raise UnreadableFile(f"{_short(source)}: ONNX Runtime cannot load it ({_first_line(error)})") from error
 
 
-def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "all") -> Run:
-    """ONNX Runtime as an engine; arguments as for :func:`session`.
+def main_output(names: Sequence[str]) -> str:
+    """The output that is compared first: ``logits``, or what there is."""
+    return "logits" if "logits" in names else names[0]
+
+
+def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "all", output: str = "") -> Run:
+    """ONNX Runtime as an engine; arguments as for :func:`session`, and which output, default the logits.
 
     A file whose batch is fixed is run in as many pieces as needed.
 
@@ -134,11 +139,11 @@ def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "a
     if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
         raise ConverterError(f"{_short(source)}: needs one input of images, has {[i.type for i in inputs]}")
     dtype, name, batch = INPUT_TYPES[inputs[0].type], inputs[0].name, inputs[0].shape[0]
-    output = "logits" if "logits" in outputs else outputs[0]
+    wanted = output or main_output(outputs)
 
     def once(x: Array) -> Array:
         try:
-            logits: Array = loaded.run([output], {name: x.astype(dtype, copy=False)})[0]
+            logits: Array = loaded.run([wanted], {name: x.astype(dtype, copy=False)})[0]
         except Exception as error:
             raise ConverterError(
                 f"{_short(source)}: ONNX Runtime failed on input {list(x.shape)} ({_first_line(error)})"
@@ -158,7 +163,7 @@ def in_pieces(run: Run, size: int) -> Run:
     return pieces
 
 
-def openvino_engine(source: str | Path | bytes, *, threads: int = 0) -> Run:
+def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str = "") -> Run:
     """OpenVINO on the CPU, computing in float32.
 
     Raises:
@@ -180,12 +185,12 @@ def openvino_engine(source: str | Path | bytes, *, threads: int = 0) -> Run:
     except Exception as error:
         raise UnreadableFile(f"{_short(source)}: OpenVINO cannot load it ({_first_line(error)})") from error
     names = [name for output in compiled.outputs for name in output.get_names()]
-    output = compiled.output("logits") if "logits" in names else compiled.output(0)
+    port = compiled.output(output or main_output(names)) if names else compiled.output(0)
     shape = compiled.input(0).get_partial_shape()
 
     def once(x: Array) -> Array:
         try:
-            result: Array = compiled([np.ascontiguousarray(x)])[output]
+            result: Array = compiled([np.ascontiguousarray(x)])[port]
         except Exception as error:
             raise ConverterError(
                 f"{_short(source)}: OpenVINO failed on input {list(x.shape)} ({_first_line(error)})"

@@ -53,17 +53,22 @@ def standard(
         seed: of the first synthetic batch; the others follow.
         size: the only height and width to use, where a file is fixed to one.
     """
-    base = size or (volume_size(config) if config.spatial_dims == 3 else base_size(config, preprocess))
+    volumes = config.spatial_dims == 3
+    base = size or (volume_size(config) if volumes else base_size(config, preprocess))
     odd = size or awkward_size(config, base)
-    many = 3 if config.spatial_dims == 3 else 7
+    wide = size or (base if volumes else (base[0] * 4 // 3, base[1] * 5 // 3))
+    many = 3 if volumes else 7
     plan: list[tuple[str, int, tuple[int, ...]]] = [
         ("noise", 1, base),
         ("noise", 2, odd),
         ("natural", many, base),
         ("large", 1, base),
+        ("loud", 1, base),
         ("tiny", 1, base),
         ("zeros", 1, base),
         ("constant", 1, base),
+        ("unit", 1, wide),
+        ("bytes", 1, base),
     ]
     if config.in_channels > 1:
         plan.append(("permuted", 2, base))
@@ -106,15 +111,17 @@ def awkward_size(config: DenseNetConfig, base: Sequence[int]) -> tuple[int, ...]
     return tuple(result)
 
 
-KINDS = ("noise", "natural", "large", "tiny", "zeros", "constant", "permuted")
+KINDS = ("noise", "natural", "large", "loud", "tiny", "zeros", "constant", "unit", "bytes", "permuted")
 
 
 def synthetic(kind: str, shape: tuple[int, ...], seed: int) -> Batch:
     """A reproducible batch.
 
-    ``noise`` is white, ``large`` and ``tiny`` the same times 1000 or a thousandth; ``natural``
-    has the 1/f spectrum of photographs, and ``permuted`` is one such image and the same with its
-    channels reversed; ``constant`` is one value per channel, ``zeros`` no signal at all.
+    ``noise`` is white, ``loud``, ``large`` and ``tiny`` the same times 20, 1000 or a thousandth;
+    ``natural`` has the 1/f spectrum of photographs, ``permuted`` is one such image and the same
+    with its channels reversed, ``unit`` and ``bytes`` are such images from 0 to 1 and to 255, as
+    somebody has them who forgets to normalise; ``constant`` is one value per channel, ``zeros``
+    no signal at all.
 
     Raises:
         ConverterError: there is no such kind.
@@ -131,6 +138,9 @@ def synthetic(kind: str, shape: tuple[int, ...], seed: int) -> Batch:
         array = pink(random.standard_normal((count, *shape[1:]), np.float32))
         if kind == "permuted":
             array = np.concatenate([array, array[: shape[0] - count, ::-1]])
+    elif kind in ("unit", "bytes"):
+        array = pink(random.standard_normal(shape, np.float32))
+        array = (array - array.min()) / (array.max() - array.min()) * np.float32(255 if kind == "bytes" else 1)
     elif kind in SCALES:
         array = random.standard_normal(shape, np.float32) * np.float32(SCALES[kind])
     else:
@@ -138,7 +148,7 @@ def synthetic(kind: str, shape: tuple[int, ...], seed: int) -> Batch:
     return Batch(name, array, kind, seed)
 
 
-SCALES = {"noise": 1.0, "large": 1e3, "tiny": 1e-3}
+SCALES = {"noise": 1.0, "loud": 20.0, "large": 1e3, "tiny": 1e-3}
 
 
 def pink(noise: Array) -> Array:

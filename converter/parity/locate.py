@@ -203,13 +203,21 @@ class _Pieces:
         if at is None:
             at = int(np.argmax(ratios)) if ratios else 0
             if not ratios or ratios[at] <= 1:
-                return Break("", "", 0.0, steps)
+                return self.unlike(steps)
         name = self.steps[at].name
         before = max((step.error for step in self.steps[:at] if step.error < np.inf), default=0.0) / ULP
         culprit, problem = self.explain(name)
         if not problem:
             problem = self.problems.get(name, f"error {self.steps[at].own:.1e}, {self.steps[at].limit:.1e} allowed")
         return Break(module_of(culprit), problem, before, steps)
+
+    def unlike(self, steps: tuple[Step, ...]) -> Break:
+        """The first node that no number shows to be wrong, and that is not the exporter's all the same."""
+        for value in self.expected:
+            module, problem = self.difference(value) if value in self.nodes else (value, "is missing")
+            if problem:
+                return Break(module_of(module), problem, 0.0, steps)
+        return Break("", "", 0.0, steps)
 
     def explain(self, name: str) -> tuple[str, str]:
         """What in a piece is not as the exporter writes it: node by node, constant by constant."""
@@ -229,7 +237,8 @@ class _Pieces:
         weights = [x for x in expected.input if x in self.expected_weights]
         module = weights[0].rpartition(".")[0] if weights else value
         if node.op_type != expected.op_type:
-            return module, f"is {node.op_type}, {expected.op_type} expected"
+            # Something else makes the value: what follows the module, where it is not the module itself.
+            return module if "+" in module else value, f"is {node.op_type}, {expected.op_type} expected"
         ours, theirs = _attributes(expected), _attributes(node)
         for name in {**ours, **theirs}:
             if ours.get(name) != theirs.get(name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,21 @@ import onnx
 
 from converter.convert import model_of, read
 from converter.errors import ConverterError, UnreadableFile
-from converter.evidence import CONFIG_KEY
+from converter.evidence import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.exporters.graph import FEATURES, IMAGE, INPUT, LOGITS
 from converter.exporters.onnx import LOWEST_OPSET
 from converter.formats import open_checkpoint
 from converter.model import Model
-from converter.parity.checks import Check, config_checks, metadata_checks, weight_check, with_folded_eps
+from converter.parity.checks import Check, config_checks, metadata_checks, own_metadata, weight_check, with_folded_eps
+from converter.parity.image_checks import prepares_images
 from densenet.config import DenseNetConfig
 
-QUANTISED = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger".split()
-)
-HALVES = {onnx.TensorProto.FLOAT16: "fp16", onnx.TensorProto.BFLOAT16: "bf16"}
+PRECISIONS = {
+    onnx.TensorProto.FLOAT16: "fp16",
+    onnx.TensorProto.BFLOAT16: "bf16",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "int8",
+}
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -42,15 +46,17 @@ def read_proto(path: Path) -> onnx.ModelProto:
 
 
 def precision_of(proto: onnx.ModelProto) -> str:
-    """``fp32``, or what most of the weights or the operators show: ``fp16``, ``bf16``, ``int8``.
+    """``fp32``, or what most of the weights (by their number) are stored in: ``fp16``, ``bf16``, ``int8``.
 
     One tensor in half precision is a fault, not a variant.
     """
-    if any(node.op_type in QUANTISED for node in proto.graph.node):
-        return "int8"
-    weights = [w.data_type for w in proto.graph.initializer if len(w.dims) > 1]
-    half = [HALVES[kind] for kind in weights if kind in HALVES]
-    return half[0] if 2 * len(half) > len(weights) else "fp32"
+    counts: dict[str, int] = {}
+    for weight in proto.graph.initializer:
+        if len(weight.dims) > 1:
+            precision = PRECISIONS.get(weight.data_type, "fp32")
+            counts[precision] = counts.get(precision, 0) + math.prod(weight.dims)
+    most = max(counts, key=counts.__getitem__, default="fp32")
+    return most if 2 * counts.get(most, 0) > sum(counts.values()) else "fp32"
 
 
 def takes_pixels(proto: onnx.ModelProto) -> bool:
@@ -61,7 +67,7 @@ def takes_pixels(proto: onnx.ModelProto) -> bool:
 def fixed_size(proto: onnx.ModelProto) -> tuple[int, ...]:
     """The height and width a foreign file is fixed to; empty if it takes any, or says it does."""
     values = _inputs(proto)
-    space = _dims(values[0])[2:] if len(values) == 1 and not _is_own(proto) else []
+    space = _dims(values[0])[2:] if len(values) == 1 and not is_own(proto) else []
     return tuple(int(n) for n in space) if space and all(isinstance(n, int) for n in space) else ()
 
 
@@ -86,10 +92,16 @@ def onnx_checks(
         reference: the reference with its weights, where they are at hand.
         preprocess, labels: what the reference records.
     """
-    own = _is_own(proto)
+    own = is_own(proto)
     result = [_valid(proto), _opset(proto, own), _input(proto, config, own), _output(proto, config, own)]
-    if path is None or precision_of(proto) != "fp32":
+    if takes_pixels(proto) and own:
+        result.append(prepares_images(proto, preprocess or {}))
+    if path is None:
         return result
+    if precision_of(proto) != "fp32":
+        said = {prop.key: json_or_none(prop.value) for prop in proto.metadata_props}
+        result += own_metadata(said, config) if own else []
+        return result + metadata_checks(preprocess or {}, labels, said.get(PREPROCESS_KEY), said.get(LABELS_KEY))
     try:
         checkpoint = open_checkpoint(path)
         candidate, _ = read(checkpoint)
@@ -103,10 +115,8 @@ def onnx_checks(
     graph = replace(stated, config=candidate.config)
     compared = list(config_checks(config, graph.config))
     result += compared
-    if own:
-        wrong = [check for check in config_checks(graph.config, stated.config) if not check.ok]
-        result.append(Check("metadata", not wrong, "; ".join(check.detail for check in wrong)))
-    result += metadata_checks(preprocess or {}, labels, stated)
+    result += own_metadata(stated.stated, graph.config) if own else []
+    result += metadata_checks(preprocess or {}, labels, stated.preprocess, stated.labels)
     if reference is not None and compared[0].ok:
         result = [*with_folded_eps(result, reference, graph), weight_check(reference, graph)]
     return result
@@ -122,7 +132,9 @@ def _valid(proto: onnx.ModelProto) -> Check:
 
 
 def _opset(proto: onnx.ModelProto, own: bool) -> Check:
+    used = {node.domain or "ai.onnx" for node in proto.graph.node}
     versions = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
+    versions = {domain: version for domain, version in versions.items() if domain in used}
     said = ", ".join(f"{domain} {version}" for domain, version in versions.items())
     if own and (set(versions) != {"ai.onnx"} or versions["ai.onnx"] < LOWEST_OPSET):
         return Check("opset", False, f"{said}; this tool writes ai.onnx {LOWEST_OPSET} and newer")
@@ -160,8 +172,10 @@ def _output(proto: onnx.ModelProto, config: DenseNetConfig, own: bool) -> Check:
     return Check("output", True, said)
 
 
-def _is_own(proto: onnx.ModelProto) -> bool:
-    return any(prop.key == CONFIG_KEY for prop in proto.metadata_props)
+def is_own(proto: onnx.ModelProto) -> bool:
+    """Whether this tool wrote it, and no optimiser has put operators of its own into it since."""
+    standard = all(node.domain in ("", "ai.onnx") for node in proto.graph.node)
+    return standard and any(prop.key == CONFIG_KEY for prop in proto.metadata_props)
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -53,8 +53,8 @@ class Spec:
         """Whether it is a framework that loads the original file itself."""
         return self.kind in SOURCES
 
-    def start(self, onnx: Path | bytes | None, model: Model | None) -> Run:
-        """The engine on an ONNX file or, for PyTorch, on a model.
+    def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
+        """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
 
         Raises:
             ConverterError: it does not take the file, or is not installed.
@@ -64,8 +64,8 @@ class Spec:
             return torch_engine(torch_module(model), form=FORMS[self.option])
         assert onnx is not None
         if self.kind == "openvino":
-            return openvino_engine(onnx, threads=self.threads)
-        return onnx_engine(onnx, threads=self.threads, level=self.option or "all")
+            return openvino_engine(onnx, threads=self.threads, output=output)
+        return onnx_engine(onnx, threads=self.threads, level=self.option or "all", output=output)
 
 
 def parse_specs(texts: Iterable[str]) -> list[Spec]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import numpy as np
 
 from converter.convert import load
 from converter.errors import ConverterError, Unavailable
-from converter.exporters.graph import IMAGE
+from converter.exporters.graph import FEATURES, IMAGE, PROBABILITIES
 from converter.model import Model
-from converter.parity.artifact import Artifact
-from converter.parity.budget import NOT_JUDGED, Judgement, judge
+from converter.parity.artifact import Artifact, precision_of_model
+from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
 from converter.parity.checks import Check, different_weights, model_checks
-from converter.parity.compare import DISCRIMINATION, Comparison, compare, failed, measured, spread
+from converter.parity.compare import DISCRIMINATION, FACTOR, Comparison, compare, failed, measured, spread
 from converter.parity.engines import Run
 from converter.parity.inputs import Batch
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks, takes_pixels
+from converter.parity.outputs import compare_probabilities
 from converter.parity.source import FRAMEWORK_OF, source_engine
 from converter.parity.specs import Spec
 from converter.parity.steps import Progress
@@ -103,11 +104,18 @@ class Trial:
 
     def artifact(self, file: Artifact, specs: Sequence[Spec]) -> None:
         """One candidate: what it says, what it computes, and where it breaks."""
-        truth, name, precision = self.truth, file.name, file.precision()
+        truth, name, precision = self.truth, file.name, self.precision(file)
         self.progress(f"{name}, static checks")
         self.checks[name] = self.static(file)
         eight_bit = file.proto is not None and takes_pixels(file.proto)
-        batches = [batch for batch in truth.batches if (batch.pixels is not None) == eight_bit]
+        size = file.fixed()
+        batches = [
+            batch
+            for batch in truth.batches
+            if (batch.pixels is not None) == eight_bit and (not size or batch.array.shape[2:] == size)
+        ]
+        if not batches:
+            raise ConverterError(f"{name}: takes images of {listed({size})} only, and no input of the record is so")
         for engine, start in file.runs(specs):
             try:
                 run = start()
@@ -120,12 +128,43 @@ class Trial:
             if file.proto is not None:
                 found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
+            for output in file.further_outputs():
+                if output == PROBABILITIES or (output == FEATURES and truth.features):
+                    other = dict(file.runs(specs, output))[engine]()
+                    run = partial(_pixels if eight_bit else _floats, other)
+                    self.further(f"{engine}, {output}", run, precision, zip(batches, outputs))
+                else:
+                    why = "the reference records none" if output == FEATURES else "nothing is known of it"
+                    self.checks[name].append(Check(f"output {output}", None, why))
             if precision != "fp32":
                 self.budget(engine, precision, batches, outputs)
             elif not self.agrees(engine, name):
                 culprit = self.where(file, engine)
                 if culprit is not None:
                     self.breaks[engine] = culprit
+
+    def further(
+        self, name: str, run: Callable[[Batch], Array], precision: str, logits: Iterable[tuple[Batch, Array | None]]
+    ) -> None:
+        """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
+        comparisons = self.results.setdefault(name, [])
+        for batch, own in logits:
+            if own is None or (precision != "fp32" and batch.kind in NOT_JUDGED):
+                continue
+            self.progress(f"{name}, {batch.name}")
+            try:
+                found = run(batch)
+            except ConverterError as error:
+                comparisons.append(failed(batch.name, 0.0, str(error)))
+                continue
+            if name.endswith(PROBABILITIES):
+                half = precision in ("fp16", "bf16")
+                comparisons.append(compare_probabilities(batch.name, found, own, half=half))
+                continue
+            features, limit = self.truth.features[batch.name]
+            if precision != "fp32":
+                limit = FACTOR * BUDGETS[precision].error
+            comparisons.append(compare(batch.name, found, features, limit))
 
     def agrees(self, engine: str, name: str) -> bool:
         """Whether nothing about a file has failed in this engine."""
@@ -139,7 +178,14 @@ class Trial:
                 file.proto, file.path, truth.config, truth.model, preprocess=truth.preprocess, labels=truth.labels
             )
         assert file.model is not None and truth.model is not None
-        return model_checks(truth.model, file.model, weights=file.precision() == "fp32")
+        return model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
+
+    def precision(self, file: Artifact) -> str:
+        """What a file's weights were reduced to; ``fp32`` if they are no coarser than the reference's."""
+        model = self.truth.model
+        if file.model is not None and model is not None and file.precision() == precision_of_model(model):
+            return "fp32"
+        return file.precision()
 
     def budget(self, engine: str, precision: str, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> None:
         """Replace float32's verdict by the budget of a reduced precision."""
@@ -148,14 +194,19 @@ class Trial:
         if len(pairs) < len(batches):
             return
         judged = [(b, o, t) for b, o, t in pairs if b.kind not in NOT_JUDGED]
+        if not judged:
+            return
         judgement = judge(
             [o for _, o, _ in judged], [t for _, _, t in judged], precision, kinds=[b.kind for b, _, _ in judged]
         )
         self.budgets[engine] = judgement
-        if all(o.shape == t.shape and np.isfinite(o).all() for _, o, t in pairs):
-            self.results[engine] = [measured(b.name, o, t, judgement.budget.error) for b, o, t in pairs]
-        else:
-            self.results[engine] = [c for c in self.results[engine] if not c.batch.startswith(tuple(NOT_JUDGED))]
+        whole = {b.name: o.shape == t.shape and bool(np.isfinite(o).all()) for b, o, t in pairs}
+        by_float32 = {c.batch: c for c in self.results[engine]}
+        self.results[engine] = [
+            measured(b.name, o, t, judgement.budget.error) if whole[b.name] else by_float32[b.name]
+            for b, o, t in pairs
+            if whole[b.name] or b.kind not in NOT_JUDGED
+        ]
 
     def where(self, file: Artifact, engine: str) -> Break | None:
         """The module to blame, by intermediate results; by its weights where those show nothing."""
@@ -165,18 +216,20 @@ class Trial:
         self.progress(f"{engine}, where it breaks")
         failing = {c.batch: c.error / c.limit if c.limit else 0.0 for c in self.results[engine] if c.problem}
         batches = [b for b in self.truth.batches if b.name in failing] or self.truth.batches[:1]
-        batch = max(batches, key=lambda b: (failing.get(b.name, 0.0) != float("inf"), failing.get(b.name, 0.0)))
+        # One image is enough, unless the fault is between images.
+        alone = [b for b in batches if len(b.array) == 1] or sorted(batches, key=lambda b: len(b.array))[:1]
+        batch = max(alone, key=lambda b: (failing.get(b.name, 0.0) != float("inf"), failing.get(b.name, 0.0)))
         found: Break | None = None
         try:
             graph = file.named_graph()
-            found = locate(model, graph, batch.array[:1])
+            found = locate(model, graph, batch.array)
             if not found.module and failing and graph.graph.input[0].name == IMAGE:
                 found = Break("preprocess", "the image is not prepared as the reference's are", 0.0, found.steps)
         except ConverterError as error:
             self.notes.append(f"{file.name}: where it breaks cannot be said: {error}")
-        if found is None or not found.module:
+        if found is None or not found.module or not file.is_own():
             found = self.by_weights(model, file, found) or found
-        return found
+        return found if found is None or found.module or failing else None
 
     def by_weights(self, model: Model, file: Artifact, found: Break | None) -> Break | None:
         """The first module whose weights differ, where both are readable and alike."""
@@ -224,20 +277,22 @@ class Trial:
 
 def frozen_axes(batches: Sequence[Batch], outputs: Sequence[Array | None]) -> list[Check]:
     """Whether an axis that is declared dynamic is not: some inputs can be computed, others of its lengths cannot."""
-    done = [b.array.shape for b, o in zip(batches, outputs) if o is not None and len(o) == len(b.array)]
-    lost = [b.array.shape for b, o in zip(batches, outputs) if o is None or len(o) != len(b.array)]
+    whole = [o is not None and o.shape[:1] == b.array.shape[:1] for b, o in zip(batches, outputs)]
+    done = [b.array.shape for b, good in zip(batches, whole) if good]
+    lost = [b.array.shape for b, good in zip(batches, whole) if not good]
     if not (done and lost):
         return []
     for axis, what in ((0, "batch"), (slice(2, None), "size")):
         works = {shape[axis] for shape in done}
         fails = {shape[axis] for shape in lost} - works
         if fails and (axis != 0 or all(shape[0] not in works for shape in lost)):
-            said = f"{what} is declared dynamic, but only {_listed(works)} can be computed, not {_listed(fails)}"
+            said = f"{what} is declared dynamic, but only {listed(works)} can be computed, not {listed(fails)}"
             return [Check("dynamic axes", False, said)]
     return []
 
 
-def _listed(lengths: set[Any]) -> str:
+def listed(lengths: set[Any]) -> str:
+    """Lengths or sizes, for a message."""
     return ", ".join("x".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in sorted(lengths))
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.errors import ConverterError, UnreadableFile
+from converter.exporters.graph import FEATURES
 from converter.model import Model
 from converter.parity.artifact import Artifact
 from converter.parity.compare import FACTOR, limits_for, relative_error
 from converter.parity.engines import torch_engine, torch_module
 from converter.parity.inputs import Batch, arrays, find_images, pixels, shipped_images, standard, usual_preprocess
-from converter.parity.onnx_checks import fixed_size, takes_pixels
+from converter.parity.onnx_checks import takes_pixels
 from converter.parity.record import read_record
 from converter.parity.steps import Progress, Steps
 from densenet.config import DenseNetConfig
@@ -39,6 +40,7 @@ class Truth:
         rounded: PyTorch's float32 logits by input; none where they were not recorded.
         own: their error on each input.
         limits: the error permitted on each input.
+        features: what goes into the classifier, by input: the oracle's, and the error permitted; none unless needed.
     """
 
     model: Model | None
@@ -51,6 +53,7 @@ class Truth:
     rounded: Mapping[str, Array]
     own: list[float]
     limits: list[float]
+    features: Mapping[str, tuple[Array, float]] = field(default_factory=dict)
 
     @classmethod
     def compute(
@@ -78,16 +81,22 @@ class Truth:
         if isinstance(progress, Steps):
             progress.batches = len(batches)
         outputs: list[list[Array]] = []
+        taken: list[Array] = []
+        if any(FEATURES in file.further_outputs() for file in files):
+            module.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
         for double in (False, True):
             run = torch_engine(module, double=double)
             outputs.append([])
             for batch in batches:
                 progress(f"{ORACLE if double else YARDSTICK}, {batch.name}")
                 outputs[-1].append(run(batch.array))
+        single, exact = taken[: len(batches)], taken[len(batches) :]
+        limits = limits_for([relative_error(a, b) for a, b in zip(single, exact)])
+        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, exact, limits)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
         rounded = {batch.name: logits for batch, logits in zip(batches, outputs[0])}
         metadata = (model.preprocess, model.labels)
-        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits_for(own))
+        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits_for(own), features)
 
     @classmethod
     def recorded(cls, path: Path) -> Truth:
@@ -118,17 +127,14 @@ def batches_for(model: Model, images: str | Path | None, seed: int, files: Seque
         preprocess = Preprocess.from_dict(model.preprocess) if model.preprocess else None
     except ValueError as error:
         raise ConverterError(f"{model.source.name}: its preprocessing is damaged ({error})") from error
-    sizes = [fixed for file in files if file.proto is not None and (fixed := fixed_size(file.proto))]
-    if len(set(sizes)) > 1:
-        raise ConverterError(
-            f"the files are fixed to different image sizes {sorted(set(sizes))}; verify them one by one"
-        )
-    size = sizes[0] if sizes else None
-    if images is not None and Path(images).suffix == ".npy":
-        result = standard(config, preprocess, (), seed, size=size) + arrays(Path(images), config)
-    else:
-        found = find_images(Path(images)) if images else shipped_images()
-        result = standard(config, preprocess, found, seed, size=size)
+    given = images is not None and Path(images).suffix == ".npy"
+    found = () if given else find_images(Path(images)) if images else shipped_images()
+    result = standard(config, preprocess, found, seed)
+    for size in {file.fixed(): None for file in files if file.fixed()}:
+        names = {batch.name for batch in result}
+        result += [b for b in standard(config, preprocess, (), seed, size=size) if b.name not in names]
+    if given:
+        result += arrays(Path(str(images)), config)
     if any(file.proto is not None and takes_pixels(file.proto) for file in files):
         result += pixels(preprocess or usual_preprocess(config), seed)
     return result

@@ -67,7 +67,7 @@ def verify(
     specs = parse_specs(engines)
     progress(f"reading {reference}")
     model = load(reference, settings=settings)
-    files = [Artifact.open(path) for path in candidates] or [Artifact.export(model)]
+    files = Artifact.open_all(candidates) or [Artifact.export(model)]
     progress("starting PyTorch")
     steps = Steps(progress)
     steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files)
@@ -104,10 +104,9 @@ def verify_against(
     """
     start = time.perf_counter()
     truth = Truth.recorded(Path(record))
-    if Path(candidate).suffix != ".onnx":
-        raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")
     file = Artifact.open(candidate)
-    assert file.proto is not None
+    if file.proto is None:
+        raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")
     if takes_pixels(file.proto):
         raise ConverterError(f"{candidate}: takes 8-bit images; verify it against its checkpoint")
     trial = Trial(truth, progress)

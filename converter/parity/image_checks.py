@@ -1,0 +1,77 @@
+"""Whether a graph that takes 8-bit images prepares them as the network's images are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+
+from converter.errors import ConverterError
+from converter.exporters.graph import IMAGE, INPUT
+from converter.parity.checks import Check
+from converter.parity.engines import session
+from densenet.preprocess import Preprocess, load
+
+LEVELS = 3.0
+"""Permitted root mean square difference on white noise, in steps of an 8-bit number.
+
+ONNX Runtime's antialiasing is not quite Pillow's, and shows up to 1.5; another filter or size shows 5 and more.
+"""
+SCALES = (0.9, 2.2)
+"""Short edges of test images, in units of what they are resized to: images are made larger, and smaller."""
+
+
+def prepares_images(proto: onnx.ModelProto, preprocess: Mapping[str, Any]) -> Check:
+    """Compare what the graph makes of images of several shapes with what Pillow makes of them.
+
+    Args:
+        proto: a graph of this tool's with an image input; what it hands to the network is ``pixel_values``.
+        preprocess: what images go through, as the reference says; empty for the usual.
+    """
+    name = "image preparation"
+    steps = Preprocess.from_dict(preprocess) if preprocess else Preprocess()
+    front = onnx.ModelProto()
+    front.CopyFrom(proto)
+    nodes = list(front.graph.node)
+    last = next((i for i, node in enumerate(nodes) if INPUT in node.output), None)
+    if last is None or front.graph.input[0].name != IMAGE:
+        return Check(name, False, f"no {INPUT} is made of {IMAGE}")
+    del front.graph.node[last + 1 :], front.graph.output[:]
+    front.graph.output.append(onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, None))
+    step = (255 * np.array(steps.std)).reshape(-1, 1, 1)
+    random = np.random.Generator(np.random.PCG64(0))
+    try:
+        run = session(front.SerializeToString(), threads=1)
+        for size in sizes(steps):
+            image = random.integers(0, 256, (*size, steps.channels), np.uint8)
+            expected = load(image[..., 0] if steps.channels == 1 else image, steps)[0]
+            found = run.run(None, {IMAGE: image[None]})[0][0]
+            if found.shape != expected.shape:
+                return Check(name, False, f"{list(found.shape)} made of {size}, {list(expected.shape)} expected")
+            off = float(np.sqrt((((found - expected) * step) ** 2).mean()))
+            if not off <= LEVELS:
+                return Check(name, False, f"an image of {size[0]}x{size[1]} is off by {off:.1f} of 255 levels")
+    except Exception as error:  # ONNX Runtime's errors share no class
+        first = error if isinstance(error, ConverterError) else (str(error).strip().splitlines() or ["no reason"])[0]
+        return Check(name, False, f"cannot be computed ({first})")
+    return Check(name, True)
+
+
+def sizes(steps: Preprocess) -> Iterator[tuple[int, int]]:
+    """Heights and widths of images, upright and wide, of which every way to round leaves another crop.
+
+    The long edge is no whole number after resizing, and what is cropped off is 1 or 3 more than a multiple of 4:
+    half of it rounds down in one, up in the other.
+    """
+    target = steps.resize or max(steps.crop)
+    for scale, upright, rest in product(SCALES, (False, True), (1, 3)):
+        short = max(2, round(scale * target)) if steps.resize else target
+        crop = steps.crop[0 if upright else 1]
+        for long in range(short + 1, 3 * short + 8):
+            resized, fraction = divmod(target * long, short)
+            if (resized - crop) % 4 == rest and resized > target and (fraction or not steps.resize):
+                yield (long, short) if upright else (short, long)
+                break
