@@ -197,6 +197,8 @@ class Probe:
         self.inputs = [
             synthetic(kind, (n, channels, *space), 50_000 + 10 * seed + i) for i, (kind, n, space) in enumerate(shapes)
         ]
+        bright = self.inputs[0].array - self.inputs[0].array.min()
+        self.inputs.insert(0, Batch("bright", bright, "array"))
         self.images = pixels(Preprocess.from_dict(model.preprocess), 60_000 + seed)
         module = torch_module(model)
         run = torch_engine(module)

@@ -424,6 +424,33 @@ def _(p, m, c):
     insert_after(p, "logits" if m == "classifier" else m, "Relu")
 
 
+@graph_fault("images of a batch exchanged", "relu1", "relu")
+def _(p, m, c):
+    for name, value in (("starts", [-1]), ("ends", [-(2**31)]), ("axes", [0]), ("steps", [-1])):
+        p.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), f"{m}.{name}"))
+    node = node_of(p, m)
+    turned = helper.make_node(
+        "Slice", [node.input[0], *(f"{m}.{n}" for n in ("starts", "ends", "axes", "steps"))], [f"{m}.turned"]
+    )
+    p.graph.node.insert(list(p.graph.node).index(node), turned)
+    node.input[0] = f"{m}.turned"
+
+
+@graph_fault("images without negative values doubled", "*")
+def _(p, m, c):
+    first = p.graph.input[0].name
+    if first != "pixel_values":
+        raise NotApplicable
+    for node in p.graph.node:
+        node.input[:] = ["maybe" if x == first else x for x in node.input]
+    zero = numpy_helper.from_array(np.float32(0), "maybe.zero")
+    p.graph.initializer.extend([zero, numpy_helper.from_array(np.float32(2), "maybe.two")])
+    p.graph.node.insert(0, helper.make_node("ReduceMin", [first], ["maybe.least"], keepdims=0))
+    p.graph.node.insert(1, helper.make_node("Less", ["maybe.least", "maybe.zero"], ["maybe.fine"]))
+    p.graph.node.insert(2, helper.make_node("Mul", [first, "maybe.two"], ["maybe.doubled"]))
+    p.graph.node.insert(3, helper.make_node("Where", ["maybe.fine", first, "maybe.doubled"], ["maybe"]))
+
+
 @graph_fault("concatenation order reversed", "concat")
 def _(p, m, c):
     node = node_of(p, m.removesuffix(".concat"))

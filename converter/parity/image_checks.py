@@ -15,7 +15,7 @@ from converter.parity.checks import Check
 from converter.parity.engines import session
 from densenet.preprocess import Preprocess, load
 
-LEVELS = 3.0
+LEVELS = 2.5
 """Permitted root mean square difference on white noise, in steps of an 8-bit number.
 
 ONNX Runtime's antialiasing is not quite Pillow's, and shows up to 1.5; another filter or size shows 5 and more.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from converter.errors import ConverterError
 from converter.exporters.atomic import write_bytes
-from converter.parity.compare import RULE, ULP
+from converter.parity.compare import RULE, ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
 from converter.version import __version__
@@ -52,8 +52,9 @@ def write_report(path: Path, verdict: Verification) -> None:
 def verdict_line(verdict: Verification) -> str:
     """The verdict in one line."""
     if verdict.passed:
-        worst = max((c.ulps for cs in verdict.results.values() for c in cs), default=0.0)
-        return f"pass: largest error {worst:.1f} ulps of the largest logit, in {verdict.seconds:.1f} s. {RULE}"
+        judged = [cs for engine, cs in verdict.results.items() if engine not in verdict.budgets]
+        worst = max((c.ulps for cs in judged for c in cs), default=0.0)
+        return f"pass: largest float32 error {worst:.1f} ulps of the largest logit, in {verdict.seconds:.1f} s. {RULE}"
     return f"FAIL: {reason(verdict)}. {RULE}"
 
 
@@ -105,26 +106,17 @@ def cases(verdict: Verification) -> list[Case]:
     return result
 
 
-def tables(verdict: Verification) -> list[Table]:
-    """What the terminal and the Markdown show."""
-    rows = [
-        [
-            "ok" if c.passed else "FAIL",
-            engine,
-            c.batch,
-            _figure(c.ulps, ".1f"),
-            f"{c.limit / ULP:.1f}",
-            _figure(c.kl, ".0e"),
-            f"{c.top1:.0%}",
-            f"{c.top5:.0%}",
-            c.problem,
-        ]
-        for engine, comparisons in verdict.results.items()
-        for c in comparisons
-    ]
-    columns = ("", "engine", "input", "ulps", "limit", "KL", "top-1", "top-5", "why")
+FIGURES = ("ulps", "limit", "absolute", "cosine", "KL", "top-1", "top-5")
+
+
+def tables(verdict: Verification, *, every_input: bool = False) -> list[Table]:
+    """What the terminal and the Markdown show; the page shows every input, too."""
     title = f"{verdict.reference} in {verdict.oracle}"
-    result = [Table(title, columns, rows, ("ulps", "limit", "KL", "top-1", "top-5"))]
+    overall = [
+        ["FAIL" if any(c.problem for c in cs) else "ok", engine, str(len(cs)), *_overall(verdict, engine), _worst(cs)]
+        for engine, cs in verdict.results.items()
+    ]
+    result = [Table(title, ("", "engine", "inputs", *FIGURES, "why"), overall, ("inputs", *FIGURES))]
     telling = [
         ["FAIL" if c.problem else "", c.group, c.name, c.problem or f"not compared: {c.skipped}"]
         for c in _static(verdict)
@@ -139,7 +131,50 @@ def tables(verdict: Verification) -> list[Table]:
         result.append(Table("Reduced precision", ("", "engine", "figures"), lines))
     if verdict.breaks:
         result.append(Table("Where it breaks", ("engine", "module"), [[e, str(b)] for e, b in verdict.breaks.items()]))
+    for engine, comparisons in verdict.results.items():
+        shown = [c for c in comparisons if every_input or c.problem]
+        if shown:
+            rows = [["FAIL" if c.problem else "ok", c.batch, *_row(c), c.problem] for c in shown]
+            title = f"{engine}: every input" if every_input else f"{engine}: inputs that fail"
+            result.append(Table(title, ("", "input", *FIGURES, "why"), rows, FIGURES))
     return result
+
+
+def _row(c: Comparison) -> list[str]:
+    return [
+        _figure(c.ulps, ".1f"),
+        f"{c.limit / ULP:.1f}",
+        _figure(c.absolute, ".1e"),
+        _figure(c.cosine, ".9f") if c.cosine < 1 - 1e-9 else "1",
+        _figure(c.kl, ".0e"),
+        f"{c.top1:.0%}",
+        f"{c.top5:.0%}",
+    ]
+
+
+def _overall(verdict: Verification, engine: str) -> list[str]:
+    """The worst of every figure over all inputs; of ulps and their limit those that are closest to each other."""
+    comparisons = verdict.results[engine]
+    if not comparisons:
+        return [""] * len(FIGURES)
+    closest = max(comparisons, key=lambda c: c.ulps / c.limit if c.limit else inf)
+    worst = replace(
+        closest,
+        absolute=max(c.absolute for c in comparisons),
+        cosine=min(c.cosine for c in comparisons),
+        kl=max(c.kl for c in comparisons),
+        top1=min(c.top1 for c in comparisons),
+        top5=min(c.top5 for c in comparisons),
+    )
+    figures = _row(worst)
+    return ["", "", *figures[2:]] if engine in verdict.budgets else figures  # judged in another way
+
+
+def _worst(comparisons: Sequence[Comparison]) -> str:
+    failed = [c for c in comparisons if c.problem]
+    if not failed:
+        return ""
+    return f"{failed[0].batch}: {failed[0].problem}" + (f" (and {len(failed) - 1} more)" if failed[1:] else "")
 
 
 def _figure(value: float, form: str) -> str:
@@ -218,7 +253,9 @@ def to_html(verdict: Verification) -> str:
     for engine, found_break in verdict.breaks.items():
         if engine not in drawn and found_break.steps:
             plots.append({"engine": engine, "plots": [depth_plot(f"Error against depth, {engine}", found_break)]})
-    return _render("report.html.j2", verdict, tables=tables(verdict), plots=plots, cases=cases(verdict))
+    return _render(
+        "report.html.j2", verdict, tables=tables(verdict, every_input=True), plots=plots, cases=cases(verdict)
+    )
 
 
 def _render(template: str, verdict: Verification, **values: Any) -> str:

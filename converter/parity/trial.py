@@ -205,7 +205,7 @@ class Trial:
         self.results[engine] = [
             measured(b.name, o, t, judgement.budget.error) if whole[b.name] else by_float32[b.name]
             for b, o, t in pairs
-            if whole[b.name] or b.kind not in NOT_JUDGED
+            if b.kind not in NOT_JUDGED
         ]
 
     def where(self, file: Artifact, engine: str) -> Break | None:
