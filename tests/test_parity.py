@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,16 @@ def test_the_limit_follows_pytorch_and_has_a_floor() -> None:
     assert yardstick.limits_for([0.0, 0.0]) == [8 * yardstick.ULP] * 2
     assert yardstick.limits_for([1e-6, 1e-6, 4e-6]) == pytest.approx([5e-6, 5e-6, 2e-5])
     assert yardstick.limits_for([1e-6, 1e-6, float("inf")])[2] == pytest.approx(5e-6)
+    assert yardstick.limits_for([0.0, 0.0], [49, 4096]) == [(8 + 49 / 8) * yardstick.ULP, (8 + 512) * yardstick.ULP]
+
+
+def test_errors_of_features_explain_an_error_of_logits_that_luck_hid() -> None:
+    double = np.array([[3.0, 4.0]])
+    single = (double + [[3e-6, 0.0]]).astype(np.float32)
+    weight, logits = np.array([[2.0, 1.0]]), np.array([[10.0]])
+    found = yardstick.explained_error(single, double, weight, logits)
+    assert found == pytest.approx(6e-7, rel=0.1)
+    assert yardstick.explained_error(single * np.float32(np.nan), double, weight, logits) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -447,15 +458,18 @@ def test_a_recorded_reference_replaces_pytorch(reference: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_the_original_framework_agrees() -> None:
-    pytest.importorskip("torchvision")
+@pytest.mark.parametrize("case", ["tv-legacy-old", "timm-hf-small", "timm-blur121d", "keras3-zip"])
+def test_the_original_framework_agrees(case: str) -> None:
     from cases import CASES
 
     from converter.parity.verify import verify
 
-    verdict = verify(CASES / "tv-legacy-old/densenet-legacy-old.pth", engines=["torchvision"])
+    framework = {"tv": "torchvision"}.get(case.partition("-")[0], case.rstrip("3-zip").partition("-")[0])
+    pytest.importorskip(framework)
+    file = json.loads((CASES / case / "case.json").read_text())["file"]
+    verdict = verify(CASES / case / file, engines=[framework])
     assert verdict.passed
-    assert "torchvision, its own model" in verdict.results
+    assert f"{framework}, its own model" in verdict.results
 
 
 @pytest.mark.usefixtures("one_thread")

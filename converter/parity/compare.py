@@ -3,8 +3,11 @@
 Two engines never agree bit for bit.  The float64 oracle gives each engine's own error;
 an artifact passes when its error is within ``FACTOR`` times what PyTorch's float32
 shows on the same inputs, or below a floor of a few units in the last place.  PyTorch
-may by luck be almost exact on one input, so the yardstick of an input is at least the
-median over all of them.
+may by luck be almost exact on one input, or in the few numbers that a classifier of two
+classes gives, so the yardstick of an input is at least the median over all of them, and
+what the errors of the features come to if they add up as noise does.  And PyTorch adds
+pairwise where others add one number after the other: the floor rises with the number of
+positions that are averaged.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ Array = np.ndarray[Any, Any]
 
 FACTOR = 5.0
 FLOOR_ULPS = 8.0
+POSITIONS_PER_ULP = 8.0
+"""Positions averaged by the global pooling for each ulp more: eight sums side by side, as vector units make them."""
 DISCRIMINATION = 100.0
 """Logits must differ between inputs by this many times the permitted error, else agreement proves nothing."""
 
@@ -72,19 +77,35 @@ def relative_error(logits: Array, oracle: Array) -> float:
     return difference / scale if scale else (0.0 if not difference else float("inf"))
 
 
-def limit_for(own: float, median: float = 0.0) -> float:
-    """The error an artifact may show on an input where PyTorch's float32 shows ``own``."""
-    return max(FACTOR * max(own, median), FLOOR_ULPS * ULP)
-
-
-def limits_for(own: Sequence[float]) -> list[float]:
-    """The error an artifact may show on each input, from PyTorch's own float32 errors on them.
+def limits_for(own: Sequence[float], positions: Sequence[int] = ()) -> list[float]:
+    """The error an artifact may show on each input.
 
     An input on which PyTorch itself overflows gets the limit of a typical one, so that it fails.
+
+    Args:
+        own: what PyTorch's float32 shows, or should show, on each.
+        positions: how many the global pooling averages on each; none where that is past.
     """
     finite = [error for error in own if np.isfinite(error)]
     median = float(np.median(finite)) if finite else 0.0
-    return [limit_for(error if np.isfinite(error) else 0.0, median) for error in own]
+    floors = [FLOOR_ULPS + count / POSITIONS_PER_ULP for count in positions] or [FLOOR_ULPS] * len(own)
+    errors = [max(error, median) if np.isfinite(error) else median for error in own]
+    return [max(FACTOR * error, floor * ULP) for error, floor in zip(errors, floors)]
+
+
+def explained_error(single: Array, double: Array, weight: Array, oracle: Array) -> float:
+    """The error of logits that the errors of features come to if they add up as noise does; relative to the largest.
+
+    Args:
+        single, double: features (N, F) in float32, and the oracle's.
+        weight: of the classifier, (classes, F).
+        oracle: its logits (N, classes).
+    """
+    scale = float(np.abs(oracle).max(initial=0))
+    if not (np.isfinite(single).all() and np.isfinite(oracle).all() and scale):
+        return float("inf") if scale else 0.0
+    squares = (single.astype(np.float64) - double) ** 2 @ (weight.astype(np.float64) ** 2).T
+    return float(np.sqrt(squares).max(initial=0)) / scale
 
 
 def compare(batch: str, logits: Array, oracle: Array, limit: float) -> Comparison:
@@ -144,5 +165,6 @@ def spread(oracles: Sequence[Array]) -> float:
 
 RULE = (
     f"An engine passes when its error is at most {FACTOR:g} times that of PyTorch's float32 on the same input "
-    f"(or on the median one), or {FLOOR_ULPS:g} ulps; errors are relative to the largest logit."
+    f"(or on the median one), or {FLOOR_ULPS:g} ulps and one more for every {POSITIONS_PER_ULP:g} positions averaged; "
+    "errors are relative to the largest logit."
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from converter.errors import ConverterError
 from converter.exporters.graph import FEATURES, INPUT, LOGITS
 from converter.exporters.onnx import to_onnx
 from converter.model import Model
-from converter.parity.compare import FACTOR, FLOOR_ULPS, ULP
+from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP
 from converter.parity.engines import session
 from converter.parity.trace import inputs_of_modules, trace
 
@@ -127,6 +128,7 @@ class _Pieces:
         self.own: dict[str, Array] = {}
         self.steps: list[Step] = []
         self.problems: dict[str, str] = {}
+        self.positions = 0  # of the maps shown last
 
     def piece(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
         """The nodes that make a value from the nearest known ones, in order, and those."""
@@ -156,7 +158,9 @@ class _Pieces:
             self.exact[name] = self.own[name] = exact
             return
         nodes, taken = self.pieces[name]
-        limit = max(FACTOR * rounding, FLOOR_ULPS * ULP)
+        averaged = self.positions if value.ndim == 2 and name != LOGITS else 0
+        self.positions = prod(value.shape[2:]) if value.ndim > 2 else 0
+        limit = max(FACTOR * rounding, (FLOOR_ULPS + averaged / POSITIONS_PER_ULP) * ULP)
         late = [x for x in taken if x not in self.exact]
         own = error = float("inf")
         result: Array = exact

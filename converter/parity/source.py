@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converter.errors import ConverterError, Unavailable
+from converter.hub.expectations import timm_model
 from converter.model import Model
 from converter.parity.engines import Run, torch_engine
 from converter.sources import resolve
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FRAMEWORK_OF: Mapping[str, str] = {
     "torchvision": "torchvision",
     "torchvision-legacy": "torchvision",
@@ -59,15 +61,17 @@ def source_engine(model: Model, file: str | Path, framework: str = "") -> tuple[
     except ConverterError:
         raise
     except Exception as error:  # whatever the framework raises
-        first = (str(error).strip().splitlines() or ["no reason given"])[0]
+        first = COLOUR.sub("", (str(error).strip().splitlines() or ["no reason given"])[0])
         raise ConverterError(f"{path}: {name} cannot load it ({first})") from error
 
 
 def _torchvision(model: Model, path: Path) -> Run:
+    import torch  # noqa: PLC0415
     from torchvision.models import DenseNet  # noqa: PLC0415
 
     config = model.config
-    _plain(config, "torchvision", ("growth_rate", "block_config", "init_features", "bn_size", "num_classes"))
+    known = ("growth_rate", "block_config", "init_features", "bn_size", "num_classes", "in_channels")
+    _plain(config, "torchvision", known)
     network = DenseNet(
         config.growth_rate,
         config.block_config,
@@ -75,24 +79,20 @@ def _torchvision(model: Model, path: Path) -> Run:
         config.bn_size,
         num_classes=config.num_classes,
     )
+    if config.in_channels != 3:  # as those do who train it on grey images
+        network.features.conv0 = torch.nn.Conv2d(config.in_channels, config.init_features, 7, 2, 3, bias=False)
     network.load_state_dict(_state(model, path))
     return torch_engine(network.eval())
 
 
 def _timm(model: Model, path: Path) -> Run:
-    from timm.models.densenet import DenseNet  # noqa: PLC0415
+    import timm  # noqa: PLC0415
 
     config = model.config
-    known = ("growth_rate", "block_config", "bn_size", "num_classes", "in_channels", "global_pool")
-    _plain(config, "timm", known)
-    network = DenseNet(
-        growth_rate=config.growth_rate,
-        block_config=config.block_config,
-        bn_size=config.bn_size,
-        num_classes=config.num_classes,
-        in_chans=config.in_channels,
-        global_pool=config.global_pool,
-    )
+    if config.eps != DenseNetConfig.eps:
+        raise Unavailable(f"timm has no DenseNet with eps {config.eps:g}")
+    wanted = timm_model(config)
+    network = timm.create_model(wanted.architecture, num_classes=config.num_classes, **wanted.arguments)
     network.load_state_dict(_state(model, path))
     return torch_engine(network.eval())
 

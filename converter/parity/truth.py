@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.errors import ConverterError, UnreadableFile
-from converter.exporters.graph import FEATURES
 from converter.model import Model
 from converter.parity.artifact import Artifact
-from converter.parity.compare import FACTOR, limits_for, relative_error
+from converter.parity.compare import FACTOR, explained_error, limits_for, relative_error
 from converter.parity.engines import torch_engine, torch_module
 from converter.parity.inputs import Batch, arrays, find_images, pixels, shipped_images, standard, usual_preprocess
 from converter.parity.onnx_checks import takes_pixels
@@ -82,21 +82,31 @@ class Truth:
             progress.batches = len(batches)
         outputs: list[list[Array]] = []
         taken: list[Array] = []
-        if any(FEATURES in file.further_outputs() for file in files):
-            module.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
+        positions: list[int] = []
+        module.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
+        module.norm.register_forward_hook(lambda _, inputs, maps: positions.append(prod(maps.shape[2:])))
         for double in (False, True):
             run = torch_engine(module, double=double)
             outputs.append([])
             for batch in batches:
                 progress(f"{ORACLE if double else YARDSTICK}, {batch.name}")
                 outputs[-1].append(run(batch.array))
-        single, exact = taken[: len(batches)], taken[len(batches) :]
-        limits = limits_for([relative_error(a, b) for a, b in zip(single, exact)])
-        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, exact, limits)}
+        count = len(batches)
+        single, exact = taken[:count], taken[count:]
+        positions = positions[:count]
+        allowed = limits_for([relative_error(a, b) for a, b in zip(single, exact)], positions)
+        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, exact, allowed)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
+        explained = own
+        if model.config.num_classes:
+            weight = model.tensors["classifier.weight"].read()
+            explained = [
+                explained_error(rough, fine, weight, logits) for rough, fine, logits in zip(single, exact, outputs[1])
+            ]
+        limits = limits_for([max(pair) for pair in zip(own, explained)], positions)
         rounded = {batch.name: logits for batch, logits in zip(batches, outputs[0])}
         metadata = (model.preprocess, model.labels)
-        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits_for(own), features)
+        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits, features)
 
     @classmethod
     def recorded(cls, path: Path) -> Truth:
