@@ -13,8 +13,10 @@ all the way.  What makes that exact enough:
   CIFAR's stem, which no ReLU follows, stays float32.
 * The last norm, the global pooling and the classifier's arithmetic stay float32: they take no time.
   The classifier's weights are 8 bits.
-* Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do: the
-  same file computes the same everywhere.
+* Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do.
+
+Not handled: a norm channel whose weight is nearly but not quite zero (1e-5 of the others') has a
+scale too fine for its bias, which is clipped.
 * Ranges are the minimum and maximum seen in calibration, and a margin.
 
 Each choice was measured (README, "Smaller files").
