@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -315,6 +316,20 @@ def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> N
         "config.json": "its SHA-256 is not the recorded one",
         "onnx/model_fp16.onnx": "missing",
     }
+
+
+@pytest.mark.parametrize("unlisted", [None, "model.safetensors", "config.json"])
+def test_a_provenance_that_vouches_for_nothing_proves_nothing(
+    unlisted: str | None, digits: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    values = read(copy / "provenance.json")
+    values["files"] = {} if unlisted is None else {k: v for k, v in values["files"].items() if k != unlisted}
+    (copy / "provenance.json").write_text(json.dumps(values))
+    proof = verify_repository(copy)
+    assert not proof.passed
+    assert any(c.name == (unlisted or "config.json") and not c.passed for c in proof.checks)
 
 
 def test_an_onnx_file_of_other_weights_fails_the_proof_although_its_hash_is_right(tmp_path: Path) -> None:

@@ -211,6 +211,26 @@ def test_tags_and_privacy_are_not_changed_behind_anyones_back(hub: Hub, small: P
     assert len(hub.repos[REPO].messages) == 3
 
 
+def test_a_tag_does_not_stay_behind_unnoticed(hub: Hub, small: Path, tmp_path: Path) -> None:
+    assert densenet(hub, tmp_path, "push", small, REPO, "--tag", "v1").status == 0
+    assert densenet(hub, tmp_path, "push", small, REPO, "--tag", "v1").status == 0  # the same content: nothing moves
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", small, copy], check=True)
+    (copy / "README.md").write_text((copy / "README.md").read_text() + "\nMore.\n")
+    done = densenet(hub, tmp_path, "push", copy, REPO, "--tag", "v1")
+    assert (done.status, "has a tag v1 already" in done.line) == (2, True)
+    assert len(hub.repos[REPO].messages) == 1
+
+
+def test_a_first_push_does_not_overwrite_a_commit_in_between(hub: Hub, small: Path, tmp_path: Path) -> None:
+    hub.add(REPO, {})
+    del hub.repos[REPO]
+    hub.faults = [Fault(r"POST .*/preupload/", then=lambda: hub.add(REPO, {"README.md": b"theirs"}) and None)]
+    done = densenet(hub, tmp_path, "push", small, REPO)
+    assert (done.status, "somebody else committed meanwhile" in done.line) == (2, True), done.err
+    assert hub.repos[REPO].files == {"README.md": b"theirs"}
+
+
 # -- faults ------------------------------------------------------------------------------
 
 

@@ -127,7 +127,11 @@ def push(
             planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
             if dry_run:
                 return planned
-            _prepare(client, repo, remote, private, branch, tag)
+            _prepare(client, repo, remote, private, branch, tag, changes)
+            if not remote.exists:
+                # Planned once more on what is there now: the commit is then refused if somebody comes between.
+                remote = _look(client, repo, branch)
+                planned = replace(planned, changes=_plan(client, repo, remote, contents))
             done = _commit(client, planned, remote, contents, create_pr, message, progress)
             break
         except Transient:
@@ -222,7 +226,15 @@ def _outdated(repo: str, remote: _Remote, contents: Mapping[str, Content]) -> li
     return result
 
 
-def _prepare(client: HfApi, repo: str, remote: _Remote, private: bool, branch: str | None, tag: str | None) -> None:
+def _prepare(
+    client: HfApi,
+    repo: str,
+    remote: _Remote,
+    private: bool,
+    branch: str | None,
+    tag: str | None,
+    changes: Sequence[Change],
+) -> None:
     """Create the repository and the branch where they are missing; refuse a tag that is taken."""
     if not remote.exists:
         with speaking(repo, "creating it"):
@@ -237,7 +249,8 @@ def _prepare(client: HfApi, repo: str, remote: _Remote, private: bool, branch: s
     if tag and remote.exists:
         with speaking(repo, "reading its tags"):
             taken = {ref.name: ref.target_commit for ref in client.list_repo_refs(repo).tags}
-        if tag in taken and taken[tag] != remote.commit:
+        moves = any(change.action != "same" for change in changes)
+        if tag in taken and (moves or taken[tag] != remote.commit):
             raise ConverterError(f"{repo}: has a tag {tag} already, on another commit; choose another name")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from converter.convert import load
 from converter.errors import ConverterError, UnreadableFile
 from converter.hub.client import REPO, api, speaking
-from converter.hub.expectations import ONNX_FILES, WEIGHTS
+from converter.hub.expectations import CARD, CONFIG, ONNX_FILES, WEIGHTS
 from converter.hub.precision import images_of, judged, judges
 from converter.hub.proof import prove_float
 from converter.hub.provenance import PROVENANCE, changed, read_provenance
@@ -19,6 +19,8 @@ from converter.model import Model
 from converter.parity.engines import Run, onnx_engine
 
 Progress = Callable[[str], None]
+REQUIRED = (WEIGHTS, CONFIG, CARD)
+"""What every package has; a proof that does not cover these proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class RepositoryProof:
 
     @property
     def passed(self) -> bool:
-        """Whether every check holds."""
-        return all(check.passed for check in self.checks)
+        """Whether there are checks, and every one holds."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -85,7 +87,9 @@ def verify_repository(
     checks = [
         Checked(name, name not in wrong, wrong.get(name, "SHA-256 as in provenance.json")) for name in sorted(files)
     ]
-    if WEIGHTS not in files or WEIGHTS in wrong:
+    unlisted = [name for name in REQUIRED if name not in files]
+    checks += [Checked(name, False, f"not in {PROVENANCE}: nothing vouches for it") for name in unlisted]
+    if WEIGHTS in unlisted or WEIGHTS in wrong:
         return RepositoryProof(str(target), checks)
     weights = folder / WEIGHTS
     model = load(weights)
