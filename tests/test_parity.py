@@ -502,6 +502,14 @@ def test_the_budget_passes_rounding_and_fails_more() -> None:
         judge(noisy, expected, "fp8")
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e3])
+def test_the_budget_of_a_single_class_knows_no_scale(scale: float) -> None:
+    expected = [scale * np.random.default_rng(0).standard_normal((40, 1))]
+    assert judge([batch * 1.001 for batch in expected], expected, "fp16").passed
+    assert not judge([batch * 1.05 for batch in expected], expected, "fp16").passed
+    assert judge(expected, expected, "fp16").decided > 20
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_half_precision_is_judged_by_its_budget(reference: Path, tmp_path: Path) -> None:
     from converter.parity.verify import verify

@@ -181,6 +181,20 @@ def test_every_architecture_can_be_eight_bit(changes: dict[str, object], graph: 
     assert judged("int8", plain, batches, [run(b.array) for b in batches]).error < 0.1
 
 
+@pytest.mark.parametrize("gamma", [1e-3, 1e-5, 1e-6, 1e-12, 1e-38, 0.0])
+def test_a_bias_outlives_a_weight_that_is_almost_zero(gamma: float) -> None:
+    tensors = random_tensors(SMALL)
+    for name in [name for name in tensors if name.endswith(("norm1.weight", "norm2.weight", "norm.weight"))]:
+        tensors[name][::2] = gamma
+    model = small(**tensors)
+    whole, batches = to_onnx(model), judges(model)[:2]
+    proto = to_int8(whole, calibration_inputs(model)[:8]).SerializeToString()
+    run = onnx_engine(whole.SerializeToString())
+    truths = [run(batch.array) for batch in batches]
+    for level in ("disabled", "all"):  # in floats, and in integers
+        assert judged("int8", onnx_engine(proto, level=level), batches, truths).error < 0.01
+
+
 def test_the_same_input_gives_the_same_bytes(digits: Model, images: list[np.ndarray]) -> None:
     made = [to_int8(to_onnx(digits), calibration_inputs(digits, images[:4])).SerializeToString() for _ in range(2)]
     assert made[0] == made[1]

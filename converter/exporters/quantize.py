@@ -13,10 +13,8 @@ all the way.  What makes that exact enough:
   CIFAR's stem, which no ReLU follows, stays float32.
 * The last norm, the global pooling and the classifier's arithmetic stay float32: they take no time.
   The classifier's weights are 8 bits.
-* Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do.
-
-Not handled: a norm channel whose weight is nearly but not quite zero (1e-5 of the others') has a
-scale too fine for its bias, which is clipped.
+* Scales leave room for adding two products in 16 bits, as processors with AVX2 and no VNNI do, and
+  for the bias in 32: of a channel with a bias and next to no weight, the bias is what counts.
 * Ranges are the minimum and maximum seen in calibration, and a margin.
 
 Each choice was measured (README, "Smaller files").
@@ -47,8 +45,10 @@ MARGIN = 0.1
 """By how much ranges exceed what calibration saw, as a part of them."""
 NARROWEST = 0.01
 """No channel's range is a smaller part of the widest: a channel that calibration hardly moved may move later."""
+LARGEST_BIAS = 2.0**30
+"""In units of a product: half of what 32 bits hold is left for the products."""
 SMALLEST = 1e-30
-"""Weights below are zero: their scale would not be a normal float32."""
+"""A scale below is none: it would not be a normal float32."""
 SCALE, ZERO = "u8.scale", "u8.zero"
 
 
@@ -330,10 +330,9 @@ class _Quantiser:
 
     def parameters(self, name: str, weight: Array, bias: Array) -> list[str]:
         """Weight and bias of a convolution as integers; returns them decoded."""
-        values, scale = quantised(weight)
+        values, scale = quantised(weight, least=np.abs(bias) * LEVELS / LARGEST_BIAS)
         unit = (scale.astype(np.float64) / LEVELS).astype(np.float32)  # that of a product
-        limit = 2**31 - 1
-        whole = np.rint(bias / unit.astype(np.float64)).clip(-limit, limit).astype(np.int32)
+        whole = np.rint(bias / unit.astype(np.float64)).astype(np.int32)
         return [self.stored(f"{name}.weight", values, scale), self.stored(f"{name}.bias", whole, unit)]
 
     def stored(self, name: str, values: Array, scale: Array) -> str:
@@ -375,19 +374,21 @@ class _Quantiser:
         return name
 
 
-def quantised(weight: Array, *, products: bool = True) -> tuple[Array, Array]:
+def quantised(weight: Array, *, products: bool = True, least: Array | float = 0.0) -> tuple[Array, Array]:
     """8-bit weights, int8 (M, ...), and their scale, float32 (M,).
 
     Args:
         weight: float64 (M, ...).
         products: they are multiplied in 8 bits: two neighbours times two values of at most 255 must add up within
             16 bits, whichever axis a runtime lets run fastest, channels or space.
+        least: the finest scale that will do, for each of the first axis.
     """
     flat = weight.reshape(len(weight), -1)
     largest = np.abs(flat).max(axis=1)
     for order in (flat, np.moveaxis(weight, 1, -1).reshape(flat.shape)) if products else ():
         largest = np.maximum(largest, np.abs(order[:, :-1] + order[:, 1:]).max(axis=1, initial=0))
-    scale = np.where(largest > SMALLEST, largest / LARGEST, 1.0).astype(np.float32)
+    finest = np.maximum(largest / LARGEST, least)
+    scale = np.where(finest > SMALLEST, finest, 1.0).astype(np.float32)
     units = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
     return np.rint(weight / units).clip(-LARGEST, LARGEST).astype(np.int8), scale
 

@@ -24,7 +24,7 @@ class Budget:
 
     Attributes:
         error: largest root mean square error of the logits, relative to their standard
-            deviation over the classes.
+            deviation over the classes; of a single class, to its mean size.
         agreement: least fraction of the decided inputs whose best class stays the same.
     """
 
@@ -120,10 +120,13 @@ def judge(
     if not np.isfinite(got).all():
         lost = f"{int((~np.isfinite(got)).sum())} of {got.size} logits are NaN or infinite"
         return Judgement(precision, allowed, images, problems=(lost,), kinds=counts)
-    unit = float(want.std(axis=1).mean()) or 1.0
-    error = float(np.sqrt(((got - want) ** 2).mean())) / unit
+    several = want.shape[1] > 1
+    # A single class has nothing to spread over, and leads zero.
+    unit = float(want.std(axis=1).mean() if several else np.abs(want).mean())
+    difference = float(np.sqrt(((got - want) ** 2).mean()))
+    error = difference / unit if unit else float("inf") if difference else 0.0
     ordered = np.sort(want, axis=1)
-    lead = ordered[:, -1] - ordered[:, -2] if want.shape[1] > 1 else np.zeros(len(want))
+    lead = ordered[:, -1] - ordered[:, -2] if several else np.abs(ordered[:, 0])
     decided = lead > 2 * allowed.error * unit
     agreed = agreement(got[decided], want[decided], 1) if decided.any() else None
     problems = []
