@@ -436,13 +436,19 @@ def _(p, m, c):
     node.input[0] = f"{m}.turned"
 
 
-@graph_fault("images without negative values doubled", "*")
-def _(p, m, c):
-    first = p.graph.input[0].name
+def instead_of_images(proto: onnx.ModelProto, name: str) -> str:
+    """Who takes the images takes another value; the name of the images.  Graphs that take bytes are left alone."""
+    first: str = proto.graph.input[0].name
     if first != "pixel_values":
         raise NotApplicable
-    for node in p.graph.node:
-        node.input[:] = ["maybe" if x == first else x for x in node.input]
+    for node in proto.graph.node:
+        node.input[:] = [name if x == first else x for x in node.input]
+    return first
+
+
+@graph_fault("images without negative values doubled", "*")
+def _(p, m, c):
+    first = instead_of_images(p, "maybe")
     zero = numpy_helper.from_array(np.float32(0), "maybe.zero")
     p.graph.initializer.extend([zero, numpy_helper.from_array(np.float32(2), "maybe.two")])
     p.graph.node.insert(0, helper.make_node("ReduceMin", [first], ["maybe.least"], keepdims=0))
@@ -591,13 +597,7 @@ def _(p, m, c):
 
 @graph_fault("images normalised twice", "*")
 def _(p, m, c):
-    first = p.graph.input[0].name
-    if first != "pixel_values":
-        raise NotApplicable
-    for node in p.graph.node:
-        for i, x in enumerate(node.input):
-            if x == first:
-                node.input[i] = "twice"
+    first = instead_of_images(p, "twice")
     mean = np.full((1, c.in_channels, 1, 1), 0.45, np.float32)
     p.graph.initializer.append(numpy_helper.from_array(mean, "twice.mean"))
     p.graph.node.insert(0, helper.make_node("Sub", [first, "twice.mean"], ["twice"], name="twice"))

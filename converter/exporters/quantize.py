@@ -69,10 +69,10 @@ def to_int8(proto: onnx.ModelProto, calibration: Iterable[Array]) -> onnx.ModelP
         raise CannotExpress(f"8 bits with a scale per channel need opset {LOWEST_OPSET} or newer, not {opset}")
     if proto.graph.input[0].name != INPUT:
         raise CannotExpress("8 bits are for graphs that take normalised images, not bytes")
+    quantiser = _Quantiser(proto)
+    quantiser.ranges = ranges(proto, quantiser.scaled_values(), calibration)
     result = onnx.ModelProto()
     result.CopyFrom(proto)
-    quantiser = _Quantiser(result)
-    quantiser.ranges = ranges(proto, quantiser.scaled_values(), calibration)
     quantiser.write(result.graph)
     result.producer_name, result.producer_version = "densenet-converter", __version__
     helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, "densenet.precision": "int8"})
@@ -117,8 +117,8 @@ class _Quantiser:
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
-        self.source = [onnx.NodeProto.FromString(node.SerializeToString()) for node in proto.graph.node]
-        self.weights = {t.name: onnx.TensorProto.FromString(t.SerializeToString()) for t in proto.graph.initializer}
+        self.source = list(proto.graph.node)
+        self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.makers = {node.output[0]: node for node in self.source}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.source:
@@ -275,16 +275,18 @@ class _Quantiser:
 
     def float32(self, node: onnx.NodeProto) -> None:
         """A node as it is; where it takes 8-bit values, those become what they were."""
-        for i, x in enumerate(node.input):
+        for x in node.input:
             if x in self.width and node.op_type == "BatchNormalization":
                 scale, shift = self.affine(node)
                 self.norm(self.decode(x), node.output[0], scale * self.width[x], shift + scale * self.offset[x])
                 return
             if x in self.eight_bit and x not in self.written:
                 self.norm(self.decode(x), x, self.width[x], self.offset[x])
-            if node.op_type == "Gemm" and i == 1:
-                node.input[i] = self.classifier(x)
-        self.nodes.append(node)
+        if node.op_type == "Gemm":
+            x, weight, *bias = node.input
+            self.add("Gemm", [x, self.classifier(weight), *bias], node.output[0], **_attributes(node))
+        else:
+            self.nodes.append(node)
 
     def norm(self, x: str, name: str, scale: Array, shift: Array) -> None:
         """``scale * x + shift`` in float32."""

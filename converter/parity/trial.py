@@ -132,7 +132,7 @@ class Trial:
                 if output == PROBABILITIES or (output == FEATURES and truth.features):
                     other = dict(file.runs(specs, output))[engine]()
                     run = partial(_pixels if eight_bit else _floats, other)
-                    self.further(f"{engine}, {output}", run, precision, zip(batches, outputs))
+                    self.further(engine, output, run, precision, zip(batches, outputs))
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
@@ -144,9 +144,15 @@ class Trial:
                     self.breaks[engine] = culprit
 
     def further(
-        self, name: str, run: Callable[[Batch], Array], precision: str, logits: Iterable[tuple[Batch, Array | None]]
+        self,
+        engine: str,
+        output: str,
+        run: Callable[[Batch], Array],
+        precision: str,
+        logits: Iterable[tuple[Batch, Array | None]],
     ) -> None:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
+        name = f"{engine}, {output}"
         comparisons = self.results.setdefault(name, [])
         for batch, own in logits:
             if own is None or (precision != "fp32" and batch.kind in NOT_JUDGED):
@@ -157,7 +163,7 @@ class Trial:
             except ConverterError as error:
                 comparisons.append(failed(batch.name, 0.0, str(error)))
                 continue
-            if name.endswith(PROBABILITIES):
+            if output == PROBABILITIES:
                 half = precision in ("fp16", "bf16")
                 comparisons.append(compare_probabilities(batch.name, found, own, half=half))
                 continue
