@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
+from converter.address import shown
 from converter.errors import CannotWrite, Unavailable, UnreadableFile
 
 if sys.platform != "win32":
@@ -85,8 +86,12 @@ def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None
         allowed = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         allowed = False
+    if allowed and "@" in parts.netloc:
+        raise Unavailable(
+            f"{shown(url)}: user names and passwords in addresses are not sent; download the file elsewhere"
+        )
     if not allowed:
-        raise Unavailable(f"{url}: only http and https addresses are downloaded; for a local file give its path")
+        raise Unavailable(f"{shown(url)}: only http and https addresses are downloaded; for a local file give its path")
     sha256_prefix = sha256_prefix.lower() if sha256_prefix else None
     target = cached_path(url)
     name = name or target.name.partition("-")[2]
@@ -109,8 +114,8 @@ def fetch(url: str, *, sha256_prefix: str | None = None, name: str | None = None
             if sha256_prefix and not found.startswith(sha256_prefix):
                 _forget(part)
                 raise UnreadableFile(
-                    f"{url}: SHA-256 starts with {found[: len(sha256_prefix)]}, expected {sha256_prefix}; the file is "
-                    "removed, run again, and if that does not help the file at that address has changed"
+                    f"{shown(url)}: SHA-256 starts with {found[: len(sha256_prefix)]}, expected {sha256_prefix}; "
+                    "the file is removed, run again, and if that does not help the file at that address has changed"
                 )
             tag.unlink(missing_ok=True)
             if sys.platform == "win32":
@@ -204,7 +209,7 @@ def _download(url: str, file: BinaryIO, tag: Path, *, name: str, hash_known: boo
             if attempt == TRIES:
                 keeps = size and (validator or hash_known)
                 advice = f"{size} bytes are kept, run again to go on from there" if keeps else "run again"
-                raise Unavailable(f"{url}: the download broke off {TRIES} times ({error}); {advice}") from error
+                raise Unavailable(f"{shown(url)}: the download broke off {TRIES} times ({error}); {advice}") from error
             time.sleep(PAUSE)
 
 
@@ -225,16 +230,16 @@ def _open(url: str, size: int, validator: str) -> http.client.HTTPResponse:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and size:
             # The kept bytes are as many as the file has, or more, so they are not the start of it.
             return _open(url, 0, "")
-        raise Unavailable(f"{url}: {_advice(error)}") from error
+        raise Unavailable(f"{shown(url)}: {_advice(error)}") from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError | ConnectionResetError):
             raise _BrokenOffError(_reason(error.reason)) from error
         raise Unavailable(
-            f"{url}: cannot reach {host} ({_reason(error.reason)}); check the network, "
+            f"{shown(url)}: cannot reach {host} ({_reason(error.reason)}); check the network, "
             "or download the file elsewhere and give its path"
         ) from error
-    except http.client.InvalidURL as error:
-        raise Unavailable(f"{url}: not a valid address ({error})") from error
+    except http.client.InvalidURL:
+        raise Unavailable(f"{shown(url)}: not a valid address") from None  # the original quotes all of it
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(_reason(error)) from error
 
@@ -253,7 +258,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and not (scheme == "http" and req.type == "http"):
-            raise Unavailable(f"{req.full_url}: redirects to {newurl}, which is not followed")
+            raise Unavailable(f"{shown(req.full_url)}: redirects to {shown(newurl)}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -284,7 +289,9 @@ def _place(response: http.client.HTTPResponse, size: int) -> tuple[int, int | No
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         match = re.fullmatch(r"bytes (\d+)-\d+/(?:\d+|\*)", response.headers.get("Content-Range", "").strip())
         if not match or int(match[1]) != size:
-            raise Unavailable(f"{response.url}: the server answers with another part than asked for; try again later")
+            raise Unavailable(
+                f"{shown(response.url)}: the server answers with another part than asked for; try again later"
+            )
         start = size
     else:
         start = 0
@@ -323,7 +330,7 @@ def _bar(name: str, total: int | None) -> Iterator[Any]:
     from rich.console import Console  # noqa: PLC0415 (slow to import, and most runs show no bar)
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=total)
         yield lambda done: bar.update(task, completed=done)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from converter.address import is_url, shown
 from converter.errors import UnreadableFile
 from converter.formats import complete
 
@@ -17,7 +18,8 @@ class Place:
 
     Attributes:
         path: the file.
-        name: the source as people know it: file name, URL, ``hf://`` address, zoo name.
+        name: the source as people know it: file name, URL (without what may be secret in it), ``hf://``
+            address, zoo name.
         preprocess: what images go through, where the origin says so.
         settings: config fields the origin states and no tensor shows.
     """
@@ -36,10 +38,10 @@ def resolve(source: str | Path) -> Place:
         Unavailable: it cannot be downloaded.
     """
     text = str(source)
-    if text.startswith(("http://", "https://")):
+    if is_url(text):
         from converter.download import fetch  # noqa: PLC0415 (urllib and ssl, for few)
 
-        return Place(fetch(text), text)
+        return Place(fetch(text), shown(text))
     if text.startswith("hf://"):
         from converter.hub.source import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
 
@@ -58,7 +60,7 @@ def _from_zoo(name: str) -> Place:
         model = zoo_model(name)
     except ValueError as error:
         looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
-        raise UnreadableFile(f"{name}: no such file" + ("" if looks_like_path else f", and {error}")) from error
+        raise UnreadableFile(f"{shown(name)}: no such file" + ("" if looks_like_path else f", and {error}")) from error
     from converter.download import fetch  # noqa: PLC0415
 
     path = fetch(model.url, sha256_prefix=model.sha256_prefix, name=model.name)

@@ -487,3 +487,57 @@ def test_an_address_as_the_source(server, tmp_path):
 
     server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
     assert load(server.url).source.name == server.url
+
+
+# -- secrets in addresses ---------------------------------------------------------------
+
+SECRET = "s3cret"
+
+
+def test_a_query_is_sent_and_never_shown(server, tmp_path):
+    from cases import CASES
+
+    from converter import load
+    from converter.convert import convert
+
+    server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
+    signed = f"{server.url}?token={SECRET}#{SECRET}"
+    assert load(signed).source.name == server.url
+    convert(signed, tmp_path / "a.safetensors")
+    assert SECRET.encode() not in (tmp_path / "a.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["status", "hash", "drops", "elsewhere", "closed", "garbage", "space", "bracket", "scheme"])
+def test_no_error_shows_a_secret(server, fault, tmp_path):
+    from converter.convert import convert
+    from converter.errors import ConverterError
+
+    url = f"{server.url}?token={SECRET}"
+    if fault == "status":
+        server.status = 403
+    elif fault == "drops":
+        server.drops = [10] * 3
+    elif fault == "elsewhere":
+        server.redirect = f"ftp://example.org/?token={SECRET}"
+    elif fault == "closed":
+        url = f"http://127.0.0.1:9/a.pth?token={SECRET}"
+    elif fault == "garbage":
+        server.data = b"no checkpoint"
+    elif fault == "space":
+        url = f"http://127.0.0.1:9/a.pth?token={SECRET} \x01{SECRET}"
+    elif fault == "bracket":
+        url = f"http://[::1/{SECRET}"
+    elif fault == "scheme":
+        url = f"ftp://me:{SECRET}@example.org/a.pth?{SECRET}"
+    with pytest.raises(ConverterError) as caught:
+        if fault == "hash":
+            fetch(url, sha256_prefix="00000000")
+        else:
+            convert(url, tmp_path / "a.safetensors")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_password_is_neither_sent_nor_shown(server):
+    url = server.url.replace("http://", f"http://me:{SECRET}@")
+    assert SECRET not in check_error(Unavailable, url, "user names and passwords", server.url)
+    assert not server.requests
