@@ -49,11 +49,10 @@ def main() -> NoReturn:
     """Run the command line; errors become one line on stderr and an exit status."""
     # A short process: collecting garbage would cost more than the garbage.
     gc.disable()
-    # Like an interrupt, a termination unwinds, so that no temporary file stays behind.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in files are anything
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app(prog_name="densenet")
     except ConverterError as error:
@@ -64,11 +63,18 @@ def main() -> NoReturn:
         print("densenet: not enough memory", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        print("densenet: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(0)
+
+
+def _terminated(*_: object) -> NoReturn:
+    """Like an interrupt, a termination unwinds, so that no temporary file stays behind."""
+    print("densenet: terminated", file=sys.stderr)
+    sys.exit(143)
 
 
 def _version(value: bool) -> None:
@@ -316,6 +322,9 @@ def verify_command(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
     ] = None,
+    layout: FromLayout = None,
+    weights: Weights = None,
+    drop: Drop = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -331,10 +340,17 @@ def verify_command(
     from converter.parity.verify import verify, verify_against
 
     check_targets(report or ())
-    if len(files) == 1 and against is None and record is None:
-        _verify_repository(files[0], images, as_json)
+    reading: dict[str, Any] = {"layout": layout, "weights": weights, "drop": drop or ()}
+    reading["settings"] = parse_settings(settings or ())
+    whole = len(files) == 1 and against is None and record is None and _is_repository(files[0])
+    if (whole or against is not None) and any(reading.values()):
+        raise ConverterError("--layout, --weights, --drop and --set say how to read a checkpoint, and there is none")
     with show.progress("verifying") as say:
-        if against is not None:
+        if whole:
+            from converter.hub.repository import verify_repository
+
+            verdict = verify_repository(files[0], images=images, seed=seed, engines=engine or (), progress=say)
+        elif against is not None:
             if len(files) != 1 or record is not None or images is not None:
                 raise ConverterError("--against takes one ONNX file, and no --record or --images")
             verdict = verify_against(against, files[0], engines=engine or (), progress=say)
@@ -345,7 +361,7 @@ def verify_command(
                 images=images,
                 seed=seed,
                 record=record,
-                settings=parse_settings(settings or ()),
+                **reading,
                 engines=engine or (),
                 progress=say,
             )
@@ -361,22 +377,10 @@ def verify_command(
     raise typer.Exit(0 if verdict.passed else 1)
 
 
-def _verify_repository(source: str, images: Path | None, as_json: bool) -> None:
-    """Prove a published repository and exit, if that is what ``source`` names."""
-    from converter import show
-    from converter.hub.repository import is_repository, verify_repository
+def _is_repository(source: str) -> bool:
+    from converter.hub.repository import is_repository
 
-    if not is_repository(source):
-        return
-    with show.progress("verifying") as say:
-        proof = verify_repository(source, images=images, progress=say)
-    if as_json:
-        show.print_json(proof.to_dict())
-    else:
-        rows = [[check.name, "ok" if check.passed else "FAIL", check.detail] for check in proof.checks]
-        show.table(source, ["check", "", "what was found"], rows)
-        print("pass" if proof.passed else "FAIL")
-    raise typer.Exit(0 if proof.passed else 1)
+    return is_repository(source)
 
 
 @app.command()
@@ -537,6 +541,9 @@ def push_command(
     license_id: License = None,
     preprocess: PreprocessFile = None,
     labels: LabelsFile = None,
+    layout: FromLayout = None,
+    weights: Weights = None,
+    drop: Drop = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -570,6 +577,9 @@ def push_command(
                 license_id=license_id,
                 preprocess=_preprocess(preprocess),
                 labels=_lines(labels),
+                layout=layout,
+                weights=weights,
+                drop=drop or (),
                 settings=parse_settings(settings or ()),
                 progress=say,
             )
@@ -589,7 +599,8 @@ def push_command(
         return
     for change in done.changes:
         if dry_run or change.action != "same":
-            print(f"{change.action:<8}{change.size:>12,}  {change.path}")
+            said = "  (not as densenet push left it; the repository's history keeps it)" if change.foreign else ""
+            print(f"{change.action:<8}{change.size:>12,}  {change.path}{said}")
     if dry_run:
         print(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
     elif done.committed:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.address import shown
 from converter.convert import load
 from converter.errors import ConverterError
 from converter.evidence import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
@@ -100,7 +101,7 @@ def _predictor(source: str, engine: str, _stamp: int, settings: tuple[tuple[str,
         return _from_onnx(source)
     model = load(source, settings=dict(settings))
     if not model.config.num_classes:
-        raise ConverterError(f"{source}: has no classifier, so there are no classes to predict")
+        raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
     if engine == "torch":
         run = torch_engine(torch_module(model))
     else:
@@ -130,8 +131,9 @@ def usual_preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Pre
             return Preprocess.from_dict(recorded)
     except ValueError as error:
         raise ConverterError(f"the recorded preprocessing is damaged ({error})") from error
-    if config.in_channels not in (1, 3):
-        raise ConverterError(f"a network of {config.in_channels} channels takes no ordinary images")
+    if config.in_channels not in (1, 3) or config.spatial_dims != 2:
+        what = f"{config.in_channels} channels" if config.spatial_dims == 2 else f"{config.spatial_dims} dimensions"
+        raise ConverterError(f"a network of {what} takes no ordinary images")
     usual: dict[str, Any] = {}
     if config.in_channels == 1:
         usual |= {"channels": 1, "mean": (0.449,), "std": (0.226,)}

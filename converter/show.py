@@ -59,9 +59,10 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     with Console(stderr=True).status(what) as status:
-        yield status.update
+        yield lambda line: status.update(Text(clean(line)))  # names of files are no markup
 
 
 @contextmanager

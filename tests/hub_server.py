@@ -66,6 +66,8 @@ class Fault:
     delay: float = 0.0
     times: int = 1
     then: Callable[[], None] | None = None
+    body: bytes | None = None
+    """Answer this, instead of an error that tells the token."""
 
 
 class Hub:
@@ -182,6 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not fault.after:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if fault.body is not None:
+            self.send(fault.status, body=fault.body)
+            return
         self.send(fault.status, {"error": f"fault {fault.status}, and your token is {TOKEN}"})
 
     def chunks(self) -> bytes:

@@ -15,22 +15,27 @@ import numpy as np
 import pytest
 from networks import CIFAR, SMALL, random_tensors
 from packages import TIMM, save
+from safetensors.numpy import load_file
 
 from converter import load
 from converter.checkpoint import Tensor
 from converter.convert import convert
 from converter.demo import CHECKPOINT, IMAGES, record
-from converter.errors import CannotExpress, ConverterError
+from converter.errors import CannotExpress, CannotWrite, ConverterError
 from converter.exporters.onnx import to_onnx
+from converter.exporters.torch_zip import write_torch
 from converter.hub import package as home
 from converter.hub.expectations import crop_fraction, timm_model
 from converter.hub.package import package
-from converter.hub.provenance import parse_provenance, public_name, sha256
+from converter.hub.provenance import parse_provenance, sha256
 from converter.hub.repository import is_repository, verify_repository
 from converter.model import Model, Source
 from converter.parity import budget
 from converter.parity.engines import onnx_engine
+from converter.parity.verdict import Verification
+from converter.predict import predictor
 from densenet.config import NAMED, DenseNetConfig
+from densenet.labels import imagenet_classes
 from densenet.preprocess import PRESETS, Preprocess, from_timm
 from densenet.zoo import zoo_model
 
@@ -218,12 +223,38 @@ def test_a_card_states_the_recorded_run(digits: Path) -> None:
 
 
 def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home, "zoo_entry", lambda *_: zoo_model("torchvision/densenet121"))
-    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    entry = replace(zoo_model("torchvision/densenet121"), config=replace(TIMM, num_classes=1000))
+    monkeypatch.setattr(home, "zoo_entry", lambda *_: entry)
+    source = save(entry.config, tmp_path / "a.safetensors")
+    package(source, tmp_path / "out", onnx=["fp32"])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "74.43 % | 91.97 % | published: torchvision, torchvision/models/densenet.py" in card
     assert "url: https://github.com/pytorch/vision/blob/main/torchvision/models/densenet.py" in card
     assert "license: bsd-3-clause" in card
+    assert read(tmp_path / "out" / "config.json")["label_names"][0] == "tench"
+    with pytest.raises(ConverterError, match="published under bsd-3-clause"):
+        package(source, tmp_path / "other", license_id="mit")
+    for said in ({"labels": map(str, range(1000))}, {"preprocess": PRESETS["timm"].to_dict()}):
+        package(source, tmp_path / "changed", onnx=[], **said)
+        card = (tmp_path / "changed" / "README.md").read_text()
+        assert "published:" not in card, said
+        assert "model-index" not in card
+    changed = save(replace(entry.config, eps=1e-3), tmp_path / "b.safetensors")
+    package(changed, tmp_path / "changed", onnx=[])
+    assert "published:" not in (tmp_path / "changed" / "README.md").read_text()
+
+
+def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: Path) -> None:
+    source = save(replace(TIMM, num_classes=1000), tmp_path / "a.safetensors")
+    package(source, tmp_path / "out", onnx=["fp32"])
+    assert read(tmp_path / "out" / "config.json")["label_names"][7] == "LABEL_7"
+    assert "1000 classes whose names the source does not give" in (tmp_path / "out" / "README.md").read_text()
+    image = next(iter(IMAGES.glob("*/*.png")))
+    for file in ("model.safetensors", "onnx/model.onnx"):
+        found = predictor(tmp_path / "out" / file).results([image])[0]
+        assert found["pred_class"] == f"LABEL_{found['pred_label']}"
+    package(source, tmp_path / "known", onnx=[], labels=imagenet_classes())
+    assert "whose names" not in (tmp_path / "known" / "README.md").read_text()
 
 
 def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
@@ -241,9 +272,54 @@ def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:
     assert "<b>" not in card
 
 
-def test_secrets_in_a_url_are_not_published() -> None:
-    assert public_name("https://user:word@host/a/b.pth?token=x#y") == "https://host/a/b.pth"
-    assert public_name("model.pth") == "model.pth"
+def test_an_evaluation_folders_name_cannot_write_into_the_card(tmp_path: Path) -> None:
+    folder = tmp_path / "ev | <img src=x onerror=alert(1)> `"
+    for name in "abcde":
+        shutil.copytree(IMAGES / "3", folder / name)
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], evaluation=folder)
+    text = (tmp_path / "out" / "README.md").read_text().partition("# DenseNet")[2]
+    assert "ev \\| \\<img src=x onerror=alert(1)> \\`" in text
+    assert "top-5" not in text.partition("## Accuracy")[2].partition("## Files")[0]  # of five classes it says nothing
+
+
+@pytest.mark.parametrize("option", ["weights", "drop", "layout"])
+def test_how_a_checkpoint_is_read_holds_for_its_proof(option: str, tmp_path: Path) -> None:
+    first: dict[str, Any] = load_file(save(TIMM, tmp_path / "a.safetensors"))
+    source = tmp_path / "a.npz"
+    if option == "weights":
+        source = tmp_path / "a.pth"
+        sets = {"state_dict": 1.0, "state_dict_ema": 1.01}
+        tree = {
+            place: {name: Tensor.of(array * np.float32(factor)) for name, array in first.items()}
+            for place, factor in sets.items()
+        }
+        write_torch(source, tree)
+        assert load(source).source.inside == "state_dict_ema"
+        said: dict[str, Any] = {"weights": "state_dict"}
+    elif option == "drop":
+        np.savez(source, **first, extra=np.zeros(3, np.float32))
+        said = {"drop": ["ext*"]}
+    else:
+        np.savez(source, **first)
+        said = {"layout": "library"}
+    package(source, tmp_path / "out", onnx=["fp32"], **said)
+    expected = load(source, **said).tensors["classifier.weight"].read()
+    assert (load(tmp_path / "out" / "model.safetensors").tensors["classifier.weight"].read() == expected).all()
+
+
+def test_what_no_package_wrote_is_not_overwritten(tmp_path: Path) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("my project")
+    with pytest.raises(CannotWrite, match=r"README.md: is not of an earlier package"):
+        package(source, out, onnx=[])
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("README.md", "my project")]
+    (out / "README.md").unlink()
+    package(source, out, onnx=[])
+    (out / "README.md").write_text((out / "README.md").read_text() + "A word of mine.")
+    with pytest.raises(CannotWrite, match=r"README.md: was changed since it was packaged"):
+        package(source, out, onnx=["fp32"])
+    assert (out / "README.md").read_text().endswith("A word of mine.")
 
 
 def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,12 +367,19 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
         ({"onnx": ["fp8"]}, "no precision is called fp8"),
         ({"labels": ["one"]}, "1 labels for 5 classes"),
         ({"calibration": "nowhere"}, "nowhere: no images there"),
+        ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConverterError, match=message):
         package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("config", [replace(SMALL, spatial_dims=3), replace(TIMM, in_channels=5)])
+def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match="takes no ordinary images"):
+        package(save(config, tmp_path / "a.safetensors"), tmp_path / "out", calibration=IMAGES)
 
 
 def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> None:
@@ -306,14 +389,24 @@ def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> N
     assert not is_repository("hf://owner/name/model.safetensors")
     proof = verify_repository(digits, images=IMAGES)
     assert proof.passed
-    assert len(proof.checks) == 9 + 3
+    assert {check.name for check in proof.checks["provenance.json"]} == set(
+        parse_provenance((digits / "provenance.json").read_bytes())
+    )
+    assert {check.name for check in proof.checks["config.json"]} > {
+        "architecture",
+        "label_names",
+        "pretrained_cfg.mean",
+    }
+    assert set(proof.budgets) == {"onnx/model_fp16.onnx", "onnx/model_quantized.onnx"}
+    assert "ONNX Runtime, model.onnx" in proof.results
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", digits, copy], check=True)
     (copy / "config.json").write_bytes(b"{}")
     (copy / "onnx" / "model_fp16.onnx").unlink()
     proof = verify_repository(copy)
-    assert {check.name: check.detail for check in proof.checks if not check.passed} == {
-        "config.json": "its SHA-256 is not the recorded one",
+    size = (digits / "config.json").stat().st_size
+    assert failing(proof) == {
+        "config.json": f"has 2 bytes, {size} are recorded",
         "onnx/model_fp16.onnx": "missing",
     }
 
@@ -328,31 +421,86 @@ def test_a_provenance_that_vouches_for_nothing_proves_nothing(
     values["files"] = {} if unlisted is None else {k: v for k, v in values["files"].items() if k != unlisted}
     (copy / "provenance.json").write_text(json.dumps(values))
     proof = verify_repository(copy)
-    assert not proof.passed
-    assert any(c.name == (unlisted or "config.json") and not c.passed for c in proof.checks)
+    assert failing(proof)[unlisted or "config.json"] == "not in provenance.json: nothing vouches for it"
 
 
 def test_an_onnx_file_of_other_weights_fails_the_proof_although_its_hash_is_right(tmp_path: Path) -> None:
     package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
     other = {name: Tensor.of(array) for name, array in random_tensors(TIMM, seed=1).items()}
     wrong = to_onnx(Model(TIMM, other, Source("b", "1" * 64, "none", "library"))).SerializeToString()
-    (tmp_path / "out" / "onnx" / "model.onnx").write_bytes(wrong)
-    values = read(tmp_path / "out" / "provenance.json")
-    values["files"]["onnx/model.onnx"] = {
-        "sha256": sha256(tmp_path / "out" / "onnx" / "model.onnx"),
-        "size": len(wrong),
-    }
-    (tmp_path / "out" / "provenance.json").write_text(json.dumps(values))
+    forge(tmp_path / "out", "onnx/model.onnx", wrong)
     proof = verify_repository(tmp_path / "out")
-    assert [check.name for check in proof.checks if not check.passed] == [
-        "onnx/model.onnx computes what model.safetensors does"
+    assert not proof.passed
+    assert all(check.ok for check in proof.checks["provenance.json"])
+    assert all(comparison.problem for comparison in proof.results["ONNX Runtime, model.onnx"])
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model_quantized.onnx", "model.safetensors", "config.json"])
+@pytest.mark.parametrize("torch", [True, False])
+def test_a_file_that_is_none_fails_the_proof_although_its_hash_is_right(
+    name: str, torch: bool, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    forge(copy, name, b"{garbage")
+    if not torch:
+        monkeypatch.setattr("converter.hub.repository.has_torch", lambda: False)
+    proof = verify_repository(copy)
+    assert not proof.passed
+    assert all(check.ok for check in proof.checks["provenance.json"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architecture", "densenet169"),
+        ("num_classes", 11),
+        ("label_names", [f"digit {i}" for i in reversed(range(10))]),
+        ("pretrained_cfg", {"mean": [0.5, 0.5, 0.5]}),
+        ("model_args", {"growth_rate": 12}),
+    ],
+)
+def test_a_config_of_another_network_fails_the_proof(key: str, value: Any, digits: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    config = read(copy / "config.json")
+    config[key] = {**config[key], **value} if key == "pretrained_cfg" else value
+    forge(copy, "config.json", json.dumps(config).encode())
+    assert set(failing(verify_repository(copy))) == {f"{key}.mean" if key == "pretrained_cfg" else key}
+
+
+def test_files_nobody_vouches_for_are_named(digits: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    (copy / "notes.txt").write_text("mine")
+    proof = verify_repository(copy)
+    assert proof.passed
+    assert [(c.name, c.detail) for c in proof.checks["provenance.json"] if c.ok is None] == [
+        ("notes.txt", "not in provenance.json")
     ]
+    values = read(copy / "provenance.json")
+    del values["files"]["onnx/model_fp16.onnx"]
+    (copy / "provenance.json").write_text(json.dumps(values))
+    assert failing(verify_repository(copy)) == {"onnx/model_fp16.onnx": "not in provenance.json"}
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a//b", "a\\b", "C:x", ""])
+def failing(proof: Verification) -> dict[str, str]:
+    """What does not hold, and why."""
+    return {check.name: check.detail for checks in proof.checks.values() for check in checks if check.ok is False}
+
+
+def forge(folder: Path, name: str, data: bytes) -> None:
+    """Another file, and its hash where provenance.json has the right one's."""
+    (folder / name).write_bytes(data)
+    values = read(folder / "provenance.json")
+    values["files"][name] = {"sha256": sha256(folder / name), "size": len(data)}
+    (folder / "provenance.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/passwd", "a//b", "a\\b", "C:x", "", "a" * 300])
 def test_provenance_cannot_name_files_outside(name: str) -> None:
     text = json.dumps({"kind": "densenet-converter provenance", "files": {name: {"sha256": "0", "size": 1}}})
-    with pytest.raises(ValueError, match="outside the repository"):
+    with pytest.raises(ValueError, match="no path in a repository"):
         parse_provenance(text.encode())
 
 

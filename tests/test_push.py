@@ -177,6 +177,9 @@ def test_a_branch_and_a_pull_request(hub: Hub, small: Path, tmp_path: Path) -> N
         ((REPO, "--create-pr", "--tag", "v1"), "a pull request goes to main and has no tag"),
         (("no-owner",), "write OWNER/NAME"),
         (("a/../b",), "write OWNER/NAME"),
+        ((REPO, "--tag", ""), "--tag '': not a name"),
+        ((REPO, "--branch", "a..b"), "--branch 'a..b': not a name"),
+        ((REPO, "--create-pr", "--tag", ""), "a pull request goes to main and has no tag"),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -196,7 +199,7 @@ def test_a_package_that_was_tampered_with_is_not_published(hub: Hub, small: Path
     (copy / "onnx" / "model.onnx").write_bytes(b"something else")
     done = densenet(hub, tmp_path / "home", "push", copy, REPO)
     assert done.status == 1
-    assert "onnx/model.onnx (its SHA-256 is not the recorded one); package it again" in done.line
+    assert re.search(r"onnx/model.onnx \(has 14 bytes, \d+ are recorded\); package it again", done.line)
     assert len(hub.repos[REPO].messages) == 1
 
 
@@ -231,6 +234,40 @@ def test_a_first_push_does_not_overwrite_a_commit_in_between(hub: Hub, small: Pa
     assert hub.repos[REPO].files == {"README.md": b"theirs"}
 
 
+def test_what_others_changed_is_replaced_in_sight(hub: Hub, small: Path, tmp_path: Path) -> None:
+    hub.add(REPO, {"README.md": b"theirs"})
+    said = "README.md  (not as densenet push left it; the repository's history keeps it)\n"
+    for arguments in (["--dry-run"], []):
+        done = densenet(hub, tmp_path, "push", small, REPO, *arguments)
+        assert (done.status, done.out.count("not as densenet push left it")) == (0, 1)
+        assert said in done.out
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", small, copy], check=True)
+    (copy / "README.md").write_text((copy / "README.md").read_text() + "\nMore.\n")
+    assert "not as" not in densenet(hub, tmp_path, "push", copy, REPO).out
+    hub.add(REPO, {"README.md": b"edited on its page"})
+    assert said in densenet(hub, tmp_path, "push", small, REPO).out
+
+
+def test_a_card_of_another_repository_is_not_published(hub: Hub, tmp_path: Path) -> None:
+    source = save(SMALL, tmp_path / "small.safetensors")
+    package(source, tmp_path / "package", onnx=[], repo="a/b")
+    done = densenet(hub, tmp_path / "home", "push", tmp_path / "package", REPO)
+    assert (done.status, "its card speaks of a/b" in done.line) == (2, True)
+    assert densenet(hub, tmp_path / "home", "push", tmp_path / "package", "a/b").status == 0
+
+
+@pytest.mark.parametrize("missing", ["README.md", "model.safetensors", "config.json"])
+def test_a_provenance_that_leaves_out_what_it_must_list(hub: Hub, small: Path, tmp_path: Path, missing: str) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", small, copy], check=True)
+    values = json.loads((copy / "provenance.json").read_text())
+    del values["files"][missing]
+    (copy / "provenance.json").write_text(json.dumps(values))
+    done = densenet(hub, tmp_path / "home", "push", copy, REPO)
+    assert (done.status, f"does not list {missing}; package it again" in done.line) == (1, True)
+
+
 # -- faults ------------------------------------------------------------------------------
 
 
@@ -246,7 +283,12 @@ PERMANENT = {
     "412": (Fault(r"POST .*/commit/", status=412, times=-1), "somebody else committed"),
     "500": (Fault(r"POST .*/commit/", status=500, times=-1), "the Hub is in trouble (HTTP 500)"),
     "dropped": (Fault(r"POST .*/commit/", drop=True, times=-1), "the connection failed"),
-    "yaml": (Fault(r"POST /api/validate-yaml", status=400, times=-1), "refuse"),
+    "yaml": (Fault(r"POST /api/validate-yaml", status=400, times=-1), "does not accept the card's metadata"),
+    "no Hub": (Fault(r"GET /api/models/", status=200, times=-1, body=b"{}"), "is HF_ENDPOINT right?"),
+    "a list": (Fault(r"GET /api/models/", status=200, times=-1, body=b"[]"), "is HF_ENDPOINT right?"),
+    "null": (Fault(r"GET /api/models/", status=200, times=-1, body=b"null"), "is HF_ENDPOINT right?"),
+    "no JSON": (Fault(r"GET /api/models/", status=200, times=-1, body=b"<html>"), "is HF_ENDPOINT right?"),
+    "an odd commit": (Fault(r"POST .*/commit/", status=200, times=-1, body=b"{}"), "is HF_ENDPOINT right?"),
 }
 
 
@@ -260,6 +302,8 @@ def test_a_fault_is_one_line_and_a_rerun_completes(
     assert message in done.line
     assert done.line.startswith(f"densenet: {REPO}: ")
     assert not published(hub)
+    if "yaml" in fault.pattern:
+        assert not hub.repos
     hub.faults = []
     assert densenet(hub, tmp_path, "push", small, REPO).status == 0
     assert set(hub.repos[REPO].files) == names(small)
@@ -312,6 +356,8 @@ def test_a_hub_that_returns_something_else_is_noticed(hub: Hub, small: Path, tmp
 def test_no_token_and_a_token_without_rights(hub: Hub, small: Path, tmp_path: Path) -> None:
     done = densenet(hub, tmp_path, "push", small, REPO, token=None)
     assert (done.status, "no Hugging Face token: log in with hf auth login, or set HF_TOKEN" in done.line) == (2, True)
+    done = densenet(hub, tmp_path, "push", small, REPO, token="hf_ключ")
+    assert (done.status, "the Hugging Face token has characters no token has" in done.line) == (2, True)
     hub.may_write = False
     done = densenet(hub, tmp_path, "push", small, REPO)
     assert (done.status, "your token lacks the right to do it" in done.line) == (2, True)
@@ -503,7 +549,7 @@ VERIFY = """
 import sys
 from converter.hub.repository import verify_repository
 proof = verify_repository(sys.argv[1])
-print(proof.passed, len(proof.checks))
+print(proof.passed, len(proof.checks["provenance.json"]))
 """
 
 
@@ -514,4 +560,15 @@ def test_a_published_repository_is_proved_from_its_own_files(hub: Hub, digits: P
         done = subprocess.run(
             [sys.executable, "-c", VERIFY, target], env=environment, capture_output=True, text=True, check=True
         )
-        assert done.stdout == "True 12\n"
+        assert done.stdout == "True 9\n"
+    reports = [tmp_path / f"report.{kind}" for kind in ("json", "md", "xml", "html")]
+    wanted = [part for report in reports for part in ("--report", report)]
+    done = densenet(hub, tmp_path / "b", "verify", REPO, *wanted, token=None, HF_HUB_OFFLINE="1")
+    assert done.status == 0, done.err
+    for report in reports:
+        assert "provenance.json" in report.read_text()
+    cached = next((tmp_path / "b").rglob("snapshots/*/config.json")).resolve()
+    cached.write_bytes(b"x" * cached.stat().st_size)
+    done = densenet(hub, tmp_path / "b", "verify", REPO, token=None, HF_HUB_OFFLINE="1")
+    assert (done.status, "its SHA-256 is not the recorded one" in done.out) == (1, True)
+    assert densenet(hub, tmp_path / "b", "verify", REPO, token=None).status == 0  # the fault was the cache's

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import Unavailable
-from converter.hub.expectations import PLACEHOLDER, unlike_timm
+from converter.hub.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.model import Model
 from converter.parity.budget import BUDGETS, Judgement
 from densenet.config import COUNTER
@@ -23,6 +23,8 @@ PUBLISHED_AT = {
 }
 """Where the figures of the zoo can be read, by the first word of their source."""
 
+FEW = 5
+"""Classes of which any five are all."""
 JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 """transformers.js' names of the files of :data:`ONNX_FILES`."""
 
@@ -121,6 +123,7 @@ def _metadata(facts: CardFacts) -> Any:
 
     config = facts.model.config
     task = "image-classification" if config.num_classes else "image-feature-extraction"
+    measures = {"Top-1 accuracy": "top1"} | ({"Top-5 accuracy": "top5"} if config.num_classes > FEW else {})
     evaluations = [
         EvalResult(
             task_type=task,
@@ -129,12 +132,12 @@ def _metadata(facts: CardFacts) -> Any:
             dataset_split=result.split,
             metric_type="accuracy",
             metric_name=name,
-            metric_value=value,
+            metric_value=getattr(result, figure),
             source_name=result.who.removeprefix("published: ") if result.url else None,
             source_url=result.url,
         )
         for result in facts.results
-        for name, value in (("Top-1 accuracy", result.top1), ("Top-5 accuracy", result.top5))
+        for name, figure in measures.items()
     ]
     datasets = [*(["imagenet-1k"] if facts.zoo else []), *facts.datasets]
     return ModelCardData(
@@ -160,20 +163,20 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     return {
         "title": _title(facts),
         "config": config,
-        "source": replace(model.source, name=_inline(model.source.name)),
+        "source": replace(model.source, name=_inline(model.source.name), layout=_inline(model.source.layout)),
         "repo": facts.repo,
-        "labels": model.labels,
-        "imagenet": facts.zoo is not None,
+        "named": bool(model.labels) and model.labels != unknown_labels(config.num_classes),
         "parameters": config.parameters(),
         "gflops": config.flops(size) / 1e9,
         "gmacs": config.macs(size) / 1e9,
         "size": size,
         "license_text": facts.license_id or "not stated by the source; ask its authors before you use it",
-        "paper": True,
         "about": facts.about,
         "timm": not facts.why_not_timm,
         "why_not_timm": facts.why_not_timm,
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
+        "axes": ["depth", "height", "width"][-config.spatial_dims :],
+        "top5": config.num_classes > FEW,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,
         "preprocess_recorded": facts.recorded,
@@ -181,7 +184,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "mean": list(facts.preprocess.mean) if facts.preprocess else [],
         "std": list(facts.preprocess.std) if facts.preprocess else [],
         "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
-        "results": facts.results,
+        "results": [replace(result, dataset=escaped(result.dataset)) for result in facts.results],
         "files": [_row(file) for file in facts.files],
         "fp32_rule": facts.rule,
         "judged": _kinds(reduced[0]) if reduced else "",
@@ -195,6 +198,11 @@ def _values(facts: CardFacts) -> dict[str, Any]:
 def _inline(text: str) -> str:
     """A name given by others, which may not become Markdown of its own."""
     return "".join(c for c in " ".join(text.split()) if c not in "`|<>[]")
+
+
+def escaped(text: str) -> str:
+    """Text of others in one line of Markdown, where it stays text."""
+    return "".join(f"\\{c}" if c in "\\|`*_<[" else c for c in " ".join(text.split()))
 
 
 def _row(file: OnnxFile) -> dict[str, str]:
@@ -230,5 +238,5 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("8-bit files are right for inputs like those that calibrated them; measure on your own images.")
     if any(file.precision == "fp16" for file in facts.files):
         lines.append("fp16 halves the file; it is faster only where the runtime has float16 kernels (GPUs; not x86).")
-    lines += [f"On conversion: {note}." for note in facts.model.notes]
+    lines += [f"On conversion: {escaped(note)}." for note in facts.model.notes]
     return lines

@@ -7,6 +7,7 @@ of the repository, not from what the client or the server says.
 from __future__ import annotations
 
 import errno
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,8 @@ def _explained(error: Exception, repo: str, doing: str) -> ConverterError | None
         return CannotWrite(f"{where}: {error.strerror or type(error).__name__} ({error.filename or 'temporary files'})")
     if isinstance(error, errors.HFValidationError):
         return ConverterError(f"{where}: not a valid name")
+    if isinstance(error, (LookupError, TypeError, AttributeError, json.JSONDecodeError)):
+        return Unavailable(f"{where}: the answer is not a Hub's; is HF_ENDPOINT right?")
     if isinstance(error, (ValueError, RuntimeError)):  # the client's wrappers around a failed upload
         if error.__cause__ is not None and isinstance(error.__cause__, Exception):
             return _explained(error.__cause__, repo, doing)

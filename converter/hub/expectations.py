@@ -26,6 +26,10 @@ ONNX_FILES: Mapping[str, str] = {
     "int8": "onnx/model_quantized.onnx",
 }
 """The names transformers.js and optimum look for."""
+REQUIRED = (WEIGHTS, CONFIG, CARD)
+"""What every package has; a proof that does not cover these proves nothing."""
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values()})
+"""Every file of a package, beside provenance.json."""
 
 TIMM_NAMES = ("densenet121", "densenet169", "densenet201", "densenet161", "densenet264d", "densenetblur121d")
 RESAMPLE = {"bilinear": 2, "bicubic": 3}
@@ -161,6 +165,11 @@ def _label_fields(num_classes: int, labels: Sequence[str]) -> dict[str, Any]:
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
     }
+
+
+def unknown_labels(classes: int) -> tuple[str, ...]:
+    """Names of classes that nobody has named, as transformers makes them."""
+    return tuple(f"LABEL_{i}" for i in range(classes))
 
 
 def _reduction(config: DenseNetConfig) -> int:

@@ -7,6 +7,7 @@ moved into place, ``provenance.json`` last.  So the target is whole, or as it wa
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.address import shown
 from converter.convert import in_layout, load, write
 from converter.errors import CannotExpress, CannotWrite, ConverterError, UnreadableFile, VerificationFailed
 from converter.evaluate import evaluate
@@ -38,15 +40,17 @@ from converter.hub.expectations import (
     preprocessor_config,
     timm_config,
     timm_model,
+    unknown_labels,
 )
 from converter.hub.precision import calibration_inputs, check_range, images_of, judged, judges, rounded
 from converter.hub.proof import FloatProof, parity_html, prove_float
-from converter.hub.provenance import PROVENANCE, changed, provenance, public_name, read_provenance, to_text
+from converter.hub.provenance import PROVENANCE, changed, provenance, read_provenance, sha256, to_text
 from converter.layouts import layout_named
 from converter.model import Model
 from converter.parity.budget import Judgement
 from converter.parity.engines import onnx_engine
 from converter.predict import usual_preprocess
+from densenet.labels import imagenet_classes
 from densenet.preprocess import Preprocess
 from densenet.zoo import MODELS, ZooModel, zoo_model
 
@@ -138,14 +142,18 @@ def package(
     """
     folder = Path(folder)
     wanted = _wanted(onnx)
-    progress(f"reading {source}")
-    model = _described(load(source, layout=layout, weights=weights, drop=drop, settings=settings), preprocess, labels)
     if folder.exists() and not folder.is_dir():
         raise CannotWrite(f"{folder}: is a file; name a folder")
+    progress(f"reading {shown(source)}")
+    reading: dict[str, Any] = {"layout": layout, "weights": weights, "drop": tuple(drop)}
+    model = load(source, **reading, settings=settings)
+    zoo = zoo_entry(source, model)
+    license_id = _license(license_id, zoo)
+    model = _described(model, zoo, preprocess, labels)
     make_folder(folder.absolute().parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as temporary:
-            builder = _Builder(source, model, Path(temporary), progress)
+            builder = _Builder(source, reading, model, zoo, Path(temporary), progress)
             done = builder.build(wanted, calibration, evaluation, repo, license_id, datasets, about)
             _move(Path(temporary), folder)
     except OSError as error:
@@ -168,12 +176,21 @@ def zoo_entry(source: str | Path, model: Model) -> ZooModel | None:
 class _Builder:
     """Writes the files of one package, in the order in which they need each other."""
 
-    def __init__(self, source: str | Path, model: Model, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        reading: Mapping[str, Any],
+        model: Model,
+        zoo: ZooModel | None,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
         self.source = source
+        self.reading = reading
         self.model = model
         self.folder = folder
         self.progress = progress
-        self.zoo = zoo_entry(source, model)
+        self.zoo = zoo
         self.preprocess: Preprocess | None = None
         if model.config.spatial_dims == 2 and model.config.in_channels in (1, 3):
             self.preprocess = usual_preprocess(model.preprocess, model.config)
@@ -191,7 +208,6 @@ class _Builder:
         about: Sequence[str],
     ) -> Package:
         model = self.model
-        license_id = (license_id or (self.zoo.license if self.zoo else "")).lower() or None
         images = images_of(model, calibration) if calibration else []
         why_not_timm = self.weights_and_config(license_id)
         proof = self.float32("fp32" in wanted)
@@ -201,7 +217,7 @@ class _Builder:
             self.path.unlink()
         with suppress(OSError):
             (self.folder / "onnx").rmdir()  # nothing is in it
-        results = published(self.zoo) if self.zoo else []
+        results = published(self.zoo) if self.zoo and _is_as_published(model, self.zoo) else []
         if evaluation is not None:
             results = [*results, self.measured(Path(evaluation))]
         facts = CardFacts(
@@ -230,7 +246,7 @@ class _Builder:
         self.put(PARITY, to_text(parity))
         self.put(PARITY_HTML, parity_html(model, proof, judgements, self.left_out))
         paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        self.put(PROVENANCE, to_text(provenance(model, paths, used_torch=proof.used_torch)))
+        self.put(PROVENANCE, to_text(provenance(model, paths, repo=repo, used_torch=proof.used_torch)))
         paths[PROVENANCE] = self.folder / PROVENANCE
         return Package(
             self.folder,
@@ -281,9 +297,12 @@ class _Builder:
         self.progress("writing the ONNX file")
         self.proto = to_onnx(self.model)
         self.path = self.put(ONNX_FILES["fp32"], self.proto.SerializeToString())
-        proof = prove_float(self.source, self.model, self.folder / WEIGHTS, self.path, self.progress)
+        weights = self.folder / WEIGHTS
+        proof = prove_float(self.source, self.model, weights, self.path, self.reading, self.progress)
         if not proof.passed:
-            raise VerificationFailed(f"{self.source}: what was written does not compute the same ({proof.problem})")
+            raise VerificationFailed(
+                f"{shown(self.source)}: what was written does not compute the same ({proof.problem})"
+            )
         if keep:
             size = self.path.stat().st_size
             self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, proof.error)
@@ -334,28 +353,59 @@ def _wanted(onnx: Iterable[str]) -> list[str]:
     return [precision for precision in ONNX_FILES if precision in asked]
 
 
-def _described(model: Model, preprocess: Mapping[str, Any] | None, labels: Iterable[str]) -> Model:
-    """The model with what its packager says of it, and nothing secret in its source's name."""
-    names = tuple(labels)
-    if names and len(names) != model.config.num_classes:
-        raise ConverterError(f"{len(names)} labels for {model.config.num_classes} classes")
-    return replace(
-        model,
-        preprocess=preprocess or model.preprocess,
-        labels=names or model.labels,
-        source=replace(model.source, name=public_name(model.source.name)),
-    )
+def _described(
+    model: Model, zoo: ZooModel | None, preprocess: Mapping[str, Any] | None, labels: Iterable[str]
+) -> Model:
+    """The model with what its packager says of it, and what its publisher does."""
+    names, classes = tuple(labels) or model.labels, model.config.num_classes
+    if names and len(names) != classes:
+        raise ConverterError(f"{len(names)} labels for {classes} classes")
+    if not names and classes == len(imagenet_classes()):
+        # Where nothing is said of 1000 classes, timm and transformers take them for ImageNet's.
+        names = imagenet_classes() if zoo else unknown_labels(classes)
+    usual = zoo.preprocess.to_dict() if zoo else {}
+    return replace(model, preprocess=preprocess or model.preprocess or usual, labels=names)
+
+
+def _is_as_published(model: Model, zoo: ZooModel) -> bool:
+    """Whether nothing was said that makes it another model than the one whose accuracy is published."""
+    same = model.config == zoo.config and model.preprocess == zoo.preprocess.to_dict()
+    return same and model.labels == imagenet_classes()[: model.config.num_classes]
+
+
+def _license(asked: str | None, zoo: ZooModel | None) -> str | None:
+    """The licence's identifier as the Hub spells it.
+
+    Raises:
+        ConverterError: it is none, or not the publisher's.
+    """
+    if asked is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", asked):
+        raise ConverterError(f"--license {asked}: not an identifier of a licence; apache-2.0 and mit are some")
+    known = zoo.license.lower() if zoo else None
+    if zoo and asked and known and asked.lower() != known:
+        raise ConverterError(f"--license {asked}: {zoo.name} is published under {known}, and so are copies of it")
+    return known or (asked.lower() if asked else None)
 
 
 def _move(staged: Path, folder: Path) -> None:
-    """Put staged files in place, provenance.json last; drop what an earlier package left unchanged."""
+    """Put staged files in place, provenance.json last; drop what an earlier package left unchanged.
+
+    Raises:
+        CannotWrite: that would overwrite what no package put there, or somebody has edited since.
+    """
     files = sorted(path.relative_to(staged) for path in staged.rglob("*") if path.is_file())
-    make_folder(folder)
     try:
         former = read_provenance(folder)
     except UnreadableFile:
         former = {}
     altered = changed(folder, former)
+    for name in (file.as_posix() for file in files if file.name != PROVENANCE):
+        there = folder / name
+        # What this very package wrote before it was killed is the same, byte for byte.
+        if there.is_file() and (name not in former or name in altered) and sha256(there) != sha256(staged / name):
+            why = "was changed since it was packaged" if name in former else "is not of an earlier package"
+            raise CannotWrite(f"{there}: {why}, and would be overwritten; move it, or name another folder")
+    make_folder(folder)
     stale = [name for name in former if name not in altered and Path(name) not in files]
     for file in sorted(files, key=lambda file: file.name == PROVENANCE):
         make_folder((folder / file).parent)

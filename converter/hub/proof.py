@@ -62,7 +62,12 @@ class FloatProof:
 
 
 def prove_float(
-    source: str | Path, model: Model, weights: Path, onnx_file: Path, progress: Callable[[str], None]
+    source: str | Path,
+    model: Model,
+    weights: Path,
+    onnx_file: Path,
+    reading: Mapping[str, Any],
+    progress: Callable[[str], None],
 ) -> FloatProof:
     """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
 
@@ -70,21 +75,27 @@ def prove_float(
         source: the checkpoint, as :func:`converter.load` takes it; what reports call it is ``model.source.name``.
         model: the same, loaded, with the settings it was loaded with.
         weights, onnx_file: the published files.
+        reading: how it was loaded: :func:`converter.load`'s ``layout``, ``weights`` and ``drop``.
         progress: called with a line before each step.
     """
     if has_torch():
-        return _against_oracle(source, model, weights, onnx_file, progress)
-    return _against_exact(model, weights, onnx_file, progress)
+        return _against_oracle(source, model, weights, onnx_file, reading, progress)
+    return against_exact(model, weights, onnx_file, progress=progress)
 
 
 def _against_oracle(
-    source: str | Path, model: Model, weights: Path, onnx_file: Path, progress: Callable[[str], None]
+    source: str | Path,
+    model: Model,
+    weights: Path,
+    onnx_file: Path,
+    reading: Mapping[str, Any],
+    progress: Callable[[str], None],
 ) -> FloatProof:
     from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
 
     own = model.config.to_dict()
     settings = {name: own[name] for name in SETTINGS}
-    verdict = verify(source, weights, onnx_file, settings=settings, progress=progress)
+    verdict = verify(source, weights, onnx_file, **reading, settings=settings, progress=progress)
     values = verdict.to_dict()
     values["reference"] = model.source.name
     results = values["results"]
@@ -107,8 +118,10 @@ def _against_oracle(
     return FloatProof(verdict.oracle, error, limit, rule, "; ".join(problems[:3]), values, True)
 
 
-def _against_exact(model: Model, weights: Path, onnx_file: Path, progress: Callable[[str], None]) -> FloatProof:
-    """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graph."""
+def against_exact(
+    model: Model, weights: Path, *onnx_files: Path, progress: Callable[[str], None] = lambda _: None
+) -> FloatProof:
+    """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graphs."""
     progress("comparing in ONNX Runtime (PyTorch is not installed)")
     batches = judges(model)[-3:]
     exact = onnx_engine(to_onnx(model, graph="exact").SerializeToString())
@@ -116,12 +129,10 @@ def _against_exact(model: Model, weights: Path, onnx_file: Path, progress: Calla
     scale = max(float(np.abs(truth).max()) for truth in truths) or 1.0
     engines: dict[str, Run] = {
         f"ONNX Runtime, {weights.name}": onnx_engine(to_onnx(load(weights), graph="exact").SerializeToString()),
-        f"ONNX Runtime, {onnx_file.name}": onnx_engine(onnx_file),
-    }
+    } | {f"ONNX Runtime, {file.name}": onnx_engine(file) for file in onnx_files}
     errors, problems = {}, []
     for name, run in engines.items():
-        differences = [np.abs(run(batch.array).astype(np.float64) - t).max() for batch, t in zip(batches, truths)]
-        errors[name] = float(np.nan_to_num(max(differences), nan=np.inf)) / scale
+        errors[name] = max(_difference(run(batch.array), t) for batch, t in zip(batches, truths)) / scale
         if not errors[name] <= LIMIT_WITHOUT_ORACLE:
             problems.append(f"{name}: differs by {errors[name]:.1e} of the largest logit")
     oracle = "none: PyTorch was not installed; the exact graph in ONNX Runtime, float32"
@@ -130,8 +141,14 @@ def _against_exact(model: Model, weights: Path, onnx_file: Path, progress: Calla
         f"allowed is {LIMIT_WITHOUT_ORACLE:.0e}. PyTorch was not installed, so nothing was measured against float64."
     )
     details = {"oracle": oracle, "inputs": [batch.spec() for batch in batches], "errors": errors}
-    error = errors[f"ONNX Runtime, {onnx_file.name}"]
-    return FloatProof(oracle, error, LIMIT_WITHOUT_ORACLE, rule, "; ".join(problems), details, False)
+    return FloatProof(oracle, max(errors.values()), LIMIT_WITHOUT_ORACLE, rule, "; ".join(problems), details, False)
+
+
+def _difference(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """The largest absolute difference; infinite where there is none to take."""
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.nan_to_num(np.abs(found.astype(np.float64) - expected).max(initial=0), nan=np.inf))
 
 
 def parity_html(

@@ -10,14 +10,16 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from converter.errors import UnreadableFile
+from converter.hub.expectations import PLACEHOLDER
 from converter.model import Model
 from converter.version import __version__
 
 PROVENANCE = "provenance.json"
 KIND = "densenet-converter provenance"
+NAME_MAX = 255
+"""Bytes of a file's name that file systems allow."""
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "torch")
 
 
@@ -40,11 +42,12 @@ def record(path: Path) -> Recorded:
     return Recorded(sha256(path), path.stat().st_size)
 
 
-def provenance(model: Model, files: Mapping[str, Path], used_torch: bool) -> dict[str, Any]:
-    """The content of provenance.json for these files (by their path in the repository)."""
+def provenance(model: Model, files: Mapping[str, Path], *, repo: str, used_torch: bool) -> dict[str, Any]:
+    """The content of provenance.json for these files (by their path in the repository) and the card's repository."""
     libraries = [name for name in LIBRARIES if used_torch or name != "torch"]
     return {
         "kind": KIND,
+        **({"repository": repo} if repo != PLACEHOLDER else {}),
         "source": asdict(model.source),
         "config": model.config.to_dict(),
         "tool": f"densenet-converter {__version__}",
@@ -75,7 +78,7 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
     """The files a provenance.json lists.
 
     Raises:
-        ValueError: it is damaged, of another kind, or names a file outside its folder.
+        ValueError: it is damaged, of another kind, or names what is no file of a repository.
     """
     try:
         values = json.loads(text)
@@ -86,7 +89,7 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         raise ValueError(f"not as this tool writes it: {error}") from error
     for name in files:
         if not _inside(name):
-            raise ValueError(f"it names {name!r}, outside the repository")
+            raise ValueError(f"it names {name[:80]!r}, which is no path in a repository")
     return files
 
 
@@ -97,17 +100,11 @@ def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
         path = folder / name
         if not path.is_file():
             result[name] = "missing"
+        elif path.stat().st_size != recorded.size:
+            result[name] = f"has {path.stat().st_size} bytes, {recorded.size} are recorded"
         elif sha256(path) != recorded.sha256:
             result[name] = "its SHA-256 is not the recorded one"
     return result
-
-
-def public_name(name: str) -> str:
-    """A source's name without what may be secret: user, password and query of a URL."""
-    if not name.startswith(("http://", "https://")):
-        return name
-    parts = urlsplit(name)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def to_text(value: Any) -> bytes:
@@ -123,7 +120,8 @@ def names_of(files: Iterable[str]) -> str:
 
 def _inside(name: str) -> bool:
     parts = name.split("/")
-    return bool(name) and "\\" not in name and ":" not in name and all(part not in ("", ".", "..") for part in parts)
+    plain = "\\" not in name and ":" not in name and name.isprintable()
+    return plain and all(part not in ("", ".", "..") and len(part.encode()) <= NAME_MAX for part in parts)
 
 
 def _version(name: str) -> str | None:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from converter.errors import ConverterError, Unavailable, VerificationFailed
 from converter.hub.client import Transient, api, check_name, speaking
-from converter.hub.expectations import CARD, PLACEHOLDER
+from converter.hub.expectations import CARD, PLACEHOLDER, REQUIRED
 from converter.hub.provenance import PROVENANCE, Recorded, changed, parse_provenance, read_provenance, to_text
 
 if TYPE_CHECKING:
@@ -29,18 +29,28 @@ TRIES = 3
 PAUSE = 2.0
 """Seconds before another try."""
 MAIN = "main"
+REFERENCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+"""Names of branches and tags."""
 
 Progress = Callable[[str], None]
 Content = Path | bytes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one file.  ``size`` in bytes is the new one, 0 for a deletion."""
+    """What happens to one file.
+
+    Attributes:
+        path, action: which, and what.
+        size: the new one in bytes, 0 for a deletion.
+        foreign: what it replaces is by somebody else, or was edited since it was pushed.
+    """
 
     path: str
     action: Literal["add", "replace", "delete", "same"]
     size: int
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,11 @@ def push(
         ConverterError: one of the other kinds.  Nothing is half published.
     """
     check_name(repo)
-    if create_pr and (branch or tag):
+    if create_pr and (branch is not None or tag is not None):
         raise ConverterError("a pull request goes to main and has no tag; leave out --branch and --tag")
+    for option, name in (("--branch", branch), ("--tag", tag)):
+        if name is not None and (not REFERENCE.fullmatch(name) or ".." in name or name.endswith((".lock", "."))):
+            raise ConverterError(f"{option} {name!r}: not a name; use letters, digits and - _ . /")
     contents = _contents(Path(folder), repo)
     client = api()
     _check_token(needed=not dry_run)
@@ -127,7 +140,7 @@ def push(
             planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
             if dry_run:
                 return planned
-            _prepare(client, repo, remote, private, branch, tag, changes)
+            _prepare(client, repo, remote, private, branch, tag, changes, contents[CARD])
             if not remote.exists:
                 # Planned once more on what is there now: the commit is then refused if somebody comes between.
                 remote = _look(client, repo, branch)
@@ -141,11 +154,20 @@ def push(
             time.sleep(PAUSE * attempt)
     if done.committed:
         progress("reading back")
-        _read_back(repo, done, contents)
+        try:
+            _read_back(repo, done, contents)
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error} (the commit is made: {done.url}; run again to compare it by its hashes)"
+            ) from error
     if tag is not None:
-        with speaking(repo, f"tagging it {tag}"):
-            client.create_tag(repo, tag=tag, revision=done.commit, exist_ok=True)
+        _patiently(lambda: _tag(client, repo, tag, done.commit))
     return done
+
+
+def _tag(client: HfApi, repo: str, tag: str, commit: str | None) -> None:
+    with speaking(repo, f"tagging it {tag}"):
+        client.create_tag(repo, tag=tag, revision=commit, exist_ok=True)
 
 
 def _contents(folder: Path, repo: str) -> dict[str, Content]:
@@ -155,9 +177,15 @@ def _contents(folder: Path, repo: str) -> dict[str, Content]:
     if wrong:
         first = ", ".join(f"{name} ({why})" for name, why in list(wrong.items())[:3])
         raise VerificationFailed(f"{folder}: not as packaged: {first}; package it again")
+    if missing := [name for name in REQUIRED if name not in recorded]:
+        raise VerificationFailed(f"{folder}: its {PROVENANCE} does not list {missing[0]}; package it again")
     contents: dict[str, Content] = {name: folder / name for name in recorded}
-    card = (folder / CARD).read_bytes().replace(PLACEHOLDER.encode(), repo.encode())
     values = json.loads((folder / PROVENANCE).read_bytes())
+    if values.get("repository", repo) != repo:
+        raise ConverterError(
+            f"{folder}: its card speaks of {values['repository']}; package it with --repo {repo}, or without --repo"
+        )
+    card = (folder / CARD).read_bytes().replace(PLACEHOLDER.encode(), repo.encode())
     values["files"][CARD] = asdict(Recorded(hashlib.sha256(card).hexdigest(), len(card)))
     return contents | {CARD: card, PROVENANCE: to_text(values)}
 
@@ -165,8 +193,11 @@ def _contents(folder: Path, repo: str) -> dict[str, Content]:
 def _check_token(needed: bool) -> None:
     from huggingface_hub import get_token  # noqa: PLC0415
 
-    if needed and not get_token():
+    token = get_token()
+    if needed and not token:
         raise Unavailable("no Hugging Face token: log in with hf auth login, or set HF_TOKEN")
+    if token and not (token.isascii() and token.isprintable()):
+        raise Unavailable("the Hugging Face token has characters no token has; copy it again, or hf auth login")
 
 
 def _look(client: HfApi, repo: str, branch: str | None) -> _Remote:
@@ -188,6 +219,8 @@ def _look(client: HfApi, repo: str, branch: str | None) -> _Remote:
             raise
         except RepositoryNotFoundError:
             return _Remote(None, {}, False, False)
+        if not info.sha:
+            raise Unavailable(f"{repo}: the answer is not a Hub's; is HF_ENDPOINT right?")
         files = {}
         for item in client.list_repo_tree(repo, recursive=True, revision=info.sha):
             if isinstance(item, RepoFile):
@@ -196,34 +229,41 @@ def _look(client: HfApi, repo: str, branch: str | None) -> _Remote:
 
 
 def _plan(client: HfApi, repo: str, remote: _Remote, contents: Mapping[str, Content]) -> list[Change]:
+    """What happens to each file of the package, and to files an earlier package put there and this one lacks."""
     changes = []
-    for path, content in sorted(contents.items()):
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
-        stored = remote.files.get(path)
-        if stored is None:
-            changes.append(Change(path, "add", size))
-        else:
-            changes.append(Change(path, "same" if _hash(content, stored[0]) == stored[1] else "replace", size))
-    return changes + [Change(path, "delete", 0) for path in _outdated(repo, remote, contents)]
-
-
-def _outdated(repo: str, remote: _Remote, contents: Mapping[str, Content]) -> list[str]:
-    """Files an earlier package put there, this one lacks, and nobody has changed since."""
-    if PROVENANCE not in remote.files:
-        return []
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            former = parse_provenance(_download(repo, PROVENANCE, remote.commit, folder).read_bytes())
-        except ValueError:
-            return []  # not ours
-        result = []
-        for path in sorted(set(former) & set(remote.files) - set(contents)):
+        former = _former(repo, remote, folder)
+
+        def untouched(path: str) -> bool:
+            """Whether a file is as an earlier package put it there."""
             kind, stored = remote.files[path]
-            if kind != "sha256":
+            if path in former and kind != "sha256":
                 stored = _hash(_download(repo, path, remote.commit, folder), "sha256")
-            if stored == former[path].sha256:
-                result.append(path)
-    return result
+            return path in former and stored == former[path].sha256
+
+        for path, content in sorted(contents.items()):
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            stored = remote.files.get(path)
+            if stored is None:
+                changes.append(Change(path, "add", size))
+            elif _hash(content, stored[0]) == stored[1]:
+                changes.append(Change(path, "same", size))
+            else:
+                ours = untouched(path) if path != PROVENANCE else bool(former)
+                changes.append(Change(path, "replace", size, foreign=not ours))
+        outdated = sorted(set(former) & set(remote.files) - set(contents))
+        changes += [Change(path, "delete", 0) for path in outdated if untouched(path)]
+    return changes
+
+
+def _former(repo: str, remote: _Remote, folder: str) -> dict[str, Recorded]:
+    """What an earlier package says it put there; nothing if there was none."""
+    if PROVENANCE not in remote.files:
+        return {}
+    try:
+        return parse_provenance(_download(repo, PROVENANCE, remote.commit, folder).read_bytes())
+    except ValueError:
+        return {}
 
 
 def _prepare(
@@ -234,9 +274,11 @@ def _prepare(
     branch: str | None,
     tag: str | None,
     changes: Sequence[Change],
+    card: Content,
 ) -> None:
     """Create the repository and the branch where they are missing; refuse a tag that is taken."""
     if not remote.exists:
+        _validate(repo, card)
         with speaking(repo, "creating it"):
             client.create_repo(repo, private=private, exist_ok=True)
     elif private:
@@ -252,6 +294,20 @@ def _prepare(
         moves = any(change.action != "same" for change in changes)
         if tag in taken and (moves or taken[tag] != remote.commit):
             raise ConverterError(f"{repo}: has a tag {tag} already, on another commit; choose another name")
+
+
+def _validate(repo: str, card: Content) -> None:
+    """Ask the Hub whether it accepts the card, as the commit will, before there is a repository that stays empty."""
+    from huggingface_hub import RepoCard  # noqa: PLC0415
+
+    text = card if isinstance(card, bytes) else card.read_bytes()
+    with speaking(repo, "validating the card"):
+        try:
+            RepoCard(text.decode("utf-8", "replace"), ignore_metadata_errors=True).validate(repo_type="model")
+        except ValueError as error:
+            raise ConverterError(
+                f"{repo}: the Hub does not accept the card's metadata; look at the top of {CARD}, and at the licence"
+            ) from error
 
 
 def _commit(
@@ -307,8 +363,8 @@ def _read_back(repo: str, done: Push, contents: Mapping[str, Content]) -> None:
                 raise VerificationFailed(f"{repo}: the Hub returns another {path} than was published; push again")
 
 
-def _patiently(work: Callable[[], Path]) -> Path:
-    """Reading may be tried again without harm."""
+def _patiently(work: Callable[[], T]) -> T:
+    """What may be tried again without harm is."""
     for attempt in range(1, TRIES):
         try:
             return work()

@@ -76,8 +76,7 @@ def fetch_hub(address: str) -> HubFile:
         ConverterError: the address is malformed, or does not say which of several files.
     """
     wanted = parse(address)
-    offline = is_offline()
-    folder = _Cache(wanted, offline)
+    folder = Cached(wanted)
     listed = folder.files()
     file = wanted.file or choose(wanted.repo, listed)
     path = folder.get(file)
@@ -111,13 +110,13 @@ def choose(repo: str, files: Sequence[str]) -> str:
     raise ConverterError(f"{repo}: has no file of weights; name one: hf://{repo}/FILE")
 
 
-class _Cache:
-    """One revision of a repository, in huggingface_hub's cache."""
+class Cached:
+    """One revision of a repository, in huggingface_hub's cache; asks the Hub unless offline mode is on."""
 
-    def __init__(self, wanted: HubAddress, offline: bool) -> None:
+    def __init__(self, wanted: HubAddress) -> None:
         self.repo = wanted.repo
         self.revision = wanted.revision
-        self.offline = offline
+        self.offline = is_offline()
 
     def files(self) -> list[str]:
         """Paths in the repository; offline those in the cache."""
@@ -128,12 +127,16 @@ class _Cache:
             info = api().model_info(self.repo, revision=self.revision)
         return [sibling.rfilename for sibling in info.siblings or ()]
 
-    def get(self, file: str) -> Path:
-        """One file, downloaded if need be."""
+    def get(self, file: str, *, again: bool = False) -> Path:
+        """One file, downloaded if need be; or ``again``, though it is there."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415
 
         with speaking(self.repo, f"downloading {file}"):
-            path = Path(hf_hub_download(self.repo, file, revision=self.revision, local_files_only=self.offline))
+            path = Path(
+                hf_hub_download(
+                    self.repo, file, revision=self.revision, local_files_only=self.offline, force_download=again
+                )
+            )
         # From here on one commit, whatever is pushed meanwhile.  The first download was by name, for the
         # cache to remember what the name meant when it is asked offline.
         self.revision = path.parents[len(PurePosixPath(file).parents) - 1].name

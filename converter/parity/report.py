@@ -53,6 +53,8 @@ def verdict_line(verdict: Verification) -> str:
     """The verdict in one line."""
     if verdict.passed:
         judged = [cs for engine, cs in verdict.results.items() if engine not in verdict.budgets]
+        if not judged:
+            return f"pass: everything holds, in {verdict.seconds:.1f} s."
         worst = max((c.ulps for cs in judged for c in cs), default=0.0)
         return f"pass: largest float32 error {worst:.1f} ulps of the largest logit, in {verdict.seconds:.1f} s. {RULE}"
     return f"FAIL: {reason(verdict)}. {RULE}"
@@ -124,8 +126,8 @@ def tables(verdict: Verification, *, every_input: bool = False) -> list[Table]:
     if telling:
         result.append(Table("Without computing", ("", "file", "what", "why"), telling))
     else:
-        agreed = ", ".join(dict.fromkeys(check.name for checks in verdict.checks.values() for check in checks))
-        result.append(Table("Without computing", ("what agrees",), [[agreed or "nothing to compare"]]))
+        agreed = [[name, ", ".join(check.name for check in checks)] for name, checks in verdict.checks.items()]
+        result.append(Table("Without computing", ("file", "what agrees"), agreed))
     if verdict.budgets:
         lines = [["ok" if j.passed else "FAIL", engine, str(j)] for engine, j in verdict.budgets.items()]
         result.append(Table("Reduced precision", ("", "engine", "figures"), lines))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.address import shown
 from converter.convert import load
 from converter.errors import ConverterError, Unavailable
 from converter.parity.artifact import Artifact
@@ -30,6 +31,9 @@ def verify(
     images: str | Path | None = None,
     seed: int = 0,
     record: str | Path | None = None,
+    layout: str | None = None,
+    weights: str | None = None,
+    drop: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
     engines: Sequence[str] = (),
     progress: Progress = lambda _: None,
@@ -48,7 +52,7 @@ def verify(
             synthetic inputs; default: the digits that ship with the package.
         seed: of the synthetic inputs.
         record: write inputs, logits and limits to this ``.npz`` for :func:`verify_against`.
-        settings: config fields no tensor of the reference shows.
+        layout, weights, drop, settings: how to read the reference, as for :func:`converter.load`.
         engines: what computes (see ``specs.py``), e.g. ``onnxruntime-basic@1``, ``openvino``,
             ``torch-compiled``, ``torchvision``; default: ONNX Runtime, PyTorch, and the
             framework the reference comes from where it is installed.
@@ -65,8 +69,8 @@ def verify(
             "or verify against a recorded reference (--against FILE)"
         )
     specs = parse_specs(engines)
-    progress(f"reading {reference}")
-    model = load(reference, settings=settings)
+    progress(f"reading {shown(reference)}")
+    model = load(reference, layout=layout, weights=weights, drop=drop, settings=settings)
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
     progress("starting PyTorch")
     steps = Steps(progress)
@@ -81,7 +85,7 @@ def verify(
         trial.artifact(file, specs)
     if record is not None:
         write_record(Path(record), model, truth.batches, truth.truths, truth.limits)
-    return trial.verification(str(reference), start, seed)
+    return trial.verification(shown(reference), start, seed)
 
 
 def verify_against(
