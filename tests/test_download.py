@@ -507,7 +507,9 @@ def test_a_query_is_sent_and_never_shown(server, tmp_path):
     assert SECRET.encode() not in (tmp_path / "a.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("fault", ["status", "hash", "drops", "elsewhere", "closed", "garbage", "space", "bracket", "scheme"])
+@pytest.mark.parametrize(
+    "fault", ["status", "hash", "drops", "elsewhere", "closed", "garbage", "space", "bracket", "scheme"]
+)
 def test_no_error_shows_a_secret(server, fault, tmp_path):
     from converter.convert import convert
     from converter.errors import ConverterError
