@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,10 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names in files are anything
-    signal.signal(signal.SIGTERM, _terminated)
+    # onnxruntime would leave a database of its own use in people's cache folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stopped)
     try:
         app(prog_name="densenet")
     except ConverterError as error:
@@ -62,19 +66,16 @@ def main() -> NoReturn:
     except MemoryError:
         print("densenet: not enough memory", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("densenet: interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(0)
 
 
-def _terminated(*_: object) -> NoReturn:
-    """Like an interrupt, a termination unwinds, so that no temporary file stays behind."""
-    print("densenet: terminated", file=sys.stderr)
-    sys.exit(143)
+def _stopped(number: int, _: object) -> NoReturn:
+    """An interrupt or a termination unwinds, so that no temporary file stays behind."""
+    print(f"densenet: {'interrupted' if number == signal.SIGINT else 'terminated'}", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _version(value: bool) -> None:
@@ -567,6 +568,7 @@ def push_command(
             from converter.hub.package import package
 
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "package"
+            tempfile.tempdir = str(folder.parent)  # what libraries leave in the temporary folder goes with it
             package(
                 source,
                 folder,

@@ -216,8 +216,11 @@ def test_demo(code: str | None, tmp_path: Path) -> None:
     assert text.count("  densenet ") >= 3
 
 
-def test_termination_leaves_the_old_file(tmp_path: Path) -> None:
-    """Killed while it writes: the target is as before, and no temporary file stays."""
+@pytest.mark.parametrize(
+    ("stop", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, status: int, word: str) -> None:
+    """Stopped while it writes: the target is as before, and no temporary file stays."""
     (tmp_path / "m.safetensors").write_text("old")
     code = (
         "import converter.exporters.atomic as a, time, os\n"
@@ -227,12 +230,15 @@ def test_termination_leaves_the_old_file(tmp_path: Path) -> None:
         "from converter.cli import main; main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "convert", str(SOURCE), str(tmp_path / "m.safetensors")], stdout=subprocess.PIPE
+        [sys.executable, "-c", code, "convert", str(SOURCE), str(tmp_path / "m.safetensors")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
+    process.send_signal(stop)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.decode()) == (status, f"densenet: {word}\n")
     assert os.listdir(tmp_path) == ["m.safetensors"]
     assert (tmp_path / "m.safetensors").read_text() == "old"
 

@@ -154,6 +154,14 @@ def test_a_dry_run_writes_nothing_anywhere(hub: Hub, small: Path, tmp_path: Path
     assert before == {path: path.stat().st_mtime_ns for path in small.rglob("*")}
 
 
+def test_a_dry_run_of_a_checkpoint_leaves_nothing_either(hub: Hub, tmp_path: Path) -> None:
+    homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "TMPDIR"), str(tmp_path))
+    done = densenet(hub, tmp_path / "hf", "push", CHECKPOINT, REPO, "--dry-run", **homes)
+    assert done.status == 0, done.err
+    assert "onnx/model_quantized.onnx" in done.out
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_a_dry_run_needs_no_token(hub: Hub, small: Path, tmp_path: Path) -> None:
     hub.add(REPO, {})
     assert densenet(hub, tmp_path, "push", small, REPO, "--dry-run", token=None).status == 0
