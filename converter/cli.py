@@ -172,7 +172,7 @@ def convert_command(
         Path | None, typer.Option(metavar="FILE.json", help="Record this preprocessing in DST.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Record these class names in DST, one a line.")
+        Path | None, typer.Option(metavar="FILE", help="Record these class names in DST, one a line; or imagenet-1k.")
     ] = None,
     layout: FromLayout = None,
     weights: Weights = None,
@@ -440,6 +440,8 @@ def evaluate(
         print(f"{result['images']} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")
 
 
+IMAGENET = "imagenet-1k"
+"""What --labels takes instead of a file."""
 Onnx = Annotated[
     str,
     typer.Option("--onnx", metavar="LIST", help="Which ONNX files, comma-separated: fp32, fp16, int8; none for none."),
@@ -463,7 +465,8 @@ PreprocessFile = Annotated[
     typer.Option("--preprocess", metavar="FILE.json", help="What images go through, where SRC does not say."),
 ]
 LabelsFile = Annotated[
-    Path | None, typer.Option("--labels", metavar="FILE", help="Class names, one a line, where SRC does not say.")
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Class names, one a line; or imagenet-1k. Where SRC does not say."),
 ]
 
 
@@ -720,8 +723,13 @@ def _preprocess(path: Path | None) -> dict[str, Any] | None:
 
 
 def _lines(path: Path | None) -> Sequence[str]:
+    """Class names."""
     if path is None:
         return ()
+    if str(path) == IMAGENET and not path.exists():
+        from densenet.labels import imagenet_classes
+
+        return imagenet_classes()
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:

@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES
+from packages import TIMM, save
 
+from converter import load
 from converter.demo import CHECKPOINT, IMAGES
 
 SOURCE = CASES / "tv-legacy-old/densenet-legacy-old.pth"
@@ -241,6 +244,12 @@ def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, s
     assert (process.returncode, said.decode()) == (status, f"densenet: {word}\n")
     assert os.listdir(tmp_path) == ["m.safetensors"]
     assert (tmp_path / "m.safetensors").read_text() == "old"
+
+
+def test_imagenets_class_names_need_no_file(tmp_path: Path) -> None:
+    source = save(replace(TIMM, num_classes=1000), tmp_path / "a.safetensors")
+    ok("convert", source, tmp_path / "b.safetensors", "--labels", "imagenet-1k")
+    assert load(tmp_path / "b.safetensors").labels[:2] == ("tench", "goldfish")
 
 
 def test_zoo_names_download_through_the_cache(tmp_path: Path) -> None:

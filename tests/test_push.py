@@ -234,12 +234,12 @@ def test_a_tag_does_not_stay_behind_unnoticed(hub: Hub, small: Path, tmp_path: P
 
 
 def test_a_first_push_does_not_overwrite_a_commit_in_between(hub: Hub, small: Path, tmp_path: Path) -> None:
-    hub.add(REPO, {})
-    del hub.repos[REPO]
-    hub.faults = [Fault(r"POST .*/preupload/", then=lambda: hub.add(REPO, {"README.md": b"theirs"}) and None)]
-    done = densenet(hub, tmp_path, "push", small, REPO)
-    assert (done.status, "somebody else committed meanwhile" in done.line) == (2, True), done.err
-    assert hub.repos[REPO].files == {"README.md": b"theirs"}
+    for request in (r"POST .*/preupload/", r"POST .*/repos/create"):
+        hub.repos.pop(REPO, None)
+        hub.faults = [Fault(request, then=lambda: hub.add(REPO, {"README.md": b"theirs"}) and None)]
+        done = densenet(hub, tmp_path, "push", small, REPO)
+        assert (done.status, "somebody else committed meanwhile" in done.line) == (2, True), done.err
+        assert hub.repos[REPO].files == {"README.md": b"theirs"}
 
 
 def test_what_others_changed_is_replaced_in_sight(hub: Hub, small: Path, tmp_path: Path) -> None:

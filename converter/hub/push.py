@@ -145,6 +145,8 @@ def push(
                 # Planned once more on what is there now: the commit is then refused if somebody comes between.
                 remote = _look(client, repo, branch)
                 planned = replace(planned, changes=_plan(client, repo, remote, contents))
+                if any(change.foreign for change in planned.changes):
+                    raise Unavailable(f"{repo}: somebody else committed meanwhile; nothing was changed, run again")
             done = _commit(client, planned, remote, contents, create_pr, message, progress)
             break
         except Transient:
