@@ -78,19 +78,8 @@ def prove_float(
         reading: how it was loaded: :func:`converter.load`'s ``layout``, ``weights`` and ``drop``.
         progress: called with a line before each step.
     """
-    if has_torch():
-        return _against_oracle(source, model, weights, onnx_file, reading, progress)
-    return against_exact(model, weights, onnx_file, progress=progress)
-
-
-def _against_oracle(
-    source: str | Path,
-    model: Model,
-    weights: Path,
-    onnx_file: Path,
-    reading: Mapping[str, Any],
-    progress: Callable[[str], None],
-) -> FloatProof:
+    if not has_torch():
+        return against_exact(model, weights, onnx_file, progress=progress)
     from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
 
     own = model.config.to_dict()
