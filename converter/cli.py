@@ -518,7 +518,8 @@ def package_command(
     if as_json:
         show.print_json(done.to_dict())
         return
-    print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, error {done.proof.error:.1e}")
+    error = max(c.error for comparisons in done.proof.results.values() for c in comparisons)
+    print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, float32 error {error:.1e}")
     show.table("", ["file", "bytes", "compared with float32"], _package_rows(done), right=("bytes",))
     if done.why_not_timm:
         show.notes([f"not for timm and transformers: {done.why_not_timm}"])

@@ -11,6 +11,7 @@ from converter.errors import Unavailable
 from converter.hub.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.model import Model
 from converter.parity.budget import BUDGETS, Judgement
+from converter.parity.verdict import Verification
 from densenet.config import COUNTER
 from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
@@ -83,7 +84,7 @@ class CardFacts:
         zoo: the published model this file is, if it is one.
         license_id: SPDX identifier in lower case, None if the source does not say.
         why_not_timm: empty if timm can build the network.
-        rule: how float32 was proved, in words.
+        proof: that float32 equals the source.
         about: paragraphs only the packager knows.
     """
 
@@ -97,7 +98,7 @@ class CardFacts:
     files: Sequence[OnnxFile]
     left_out: Mapping[str, str]
     results: Sequence[Result]
-    rule: str
+    proof: Verification
     datasets: Sequence[str] = ()
     about: Sequence[str] = field(default_factory=tuple)
 
@@ -186,7 +187,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
         "results": [replace(result, dataset=escaped(result.dataset)) for result in facts.results],
         "files": [_row(file) for file in facts.files],
-        "fp32_rule": facts.rule,
+        "proof": facts.proof,
         "judged": _kinds(reduced[0]) if reduced else "",
         "budgets": ", ".join(f"{name} {BUDGETS[name].error:.0%}" for name in sorted({j.precision for j in reduced})),
         "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",

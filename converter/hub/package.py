@@ -43,12 +43,14 @@ from converter.hub.expectations import (
     unknown_labels,
 )
 from converter.hub.precision import calibration_inputs, check_range, images_of, judged, judges, rounded
-from converter.hub.proof import FloatProof, parity_html, prove_float
+from converter.hub.proof import prove_float
 from converter.hub.provenance import PROVENANCE, changed, provenance, read_provenance, sha256, to_text
 from converter.layouts import layout_named
 from converter.model import Model
 from converter.parity.budget import Judgement
-from converter.parity.engines import onnx_engine
+from converter.parity.engines import has_torch, onnx_engine
+from converter.parity.report import reason, to_html
+from converter.parity.verdict import Verification
 from converter.predict import usual_preprocess
 from densenet.labels import imagenet_classes
 from densenet.preprocess import Preprocess
@@ -77,7 +79,7 @@ class Package:
     layout: str
     why_not_timm: str
     files: Mapping[str, int]
-    proof: FloatProof
+    proof: Verification
     judgements: Mapping[str, Judgement]
     left_out: Mapping[str, str]
     results: Sequence[Result]
@@ -231,22 +233,18 @@ class _Builder:
             list(self.files.values()),
             self.left_out,
             results,
-            proof.rule,
+            proof,
             datasets,
             about,
         )
         self.put(CARD, model_card(facts).encode())
         judgements = {name: file.judgement for name, file in self.files.items() if file.judgement}
-        parity = {
-            "source": {"name": model.source.name, "sha256": model.source.sha256},
-            "float32": proof.to_dict(),
-            "reduced": {name: rounded(judgement.to_dict()) for name, judgement in judgements.items()},
-            "left_out": self.left_out,
-        }
-        self.put(PARITY, to_text(parity))
-        self.put(PARITY_HTML, parity_html(model, proof, judgements, self.left_out))
+        notes = (*proof.notes, *(f"{name} is left out: {why}" for name, why in self.left_out.items()))
+        proof = replace(proof, budgets=judgements, notes=notes)
+        self.put(PARITY, to_text(rounded(proof.to_dict())))
+        self.put(PARITY_HTML, to_html(proof).encode())
         paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        self.put(PROVENANCE, to_text(provenance(model, paths, repo=repo, used_torch=proof.used_torch)))
+        self.put(PROVENANCE, to_text(provenance(model, paths, repo=repo, used_torch=has_torch())))
         paths[PROVENANCE] = self.folder / PROVENANCE
         return Package(
             self.folder,
@@ -289,7 +287,7 @@ class _Builder:
             self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
         return why
 
-    def float32(self, keep: bool) -> FloatProof:
+    def float32(self, keep: bool) -> Verification:
         """The float32 graph, and the proof that it and the weights equal the source.
 
         It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
@@ -301,11 +299,12 @@ class _Builder:
         proof = prove_float(self.source, self.model, weights, self.path, self.reading, self.progress)
         if not proof.passed:
             raise VerificationFailed(
-                f"{shown(self.source)}: what was written does not compute the same ({proof.problem})"
+                f"{shown(self.source)}: what was written does not compute the same ({reason(proof)})"
             )
         if keep:
             size = self.path.stat().st_size
-            self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, proof.error)
+            error = max(c.error for c in proof.results[f"ONNX Runtime, {self.path.name}"])
+            self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, error)
         return proof
 
     def reduced(self, wanted: Sequence[str], images: Sequence[np.ndarray[Any, Any]]) -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from converter.errors import ConverterError
 from converter.exporters.atomic import write_bytes
-from converter.parity.compare import RULE, ULP, Comparison
+from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
 from converter.version import __version__
@@ -54,10 +54,15 @@ def verdict_line(verdict: Verification) -> str:
     if verdict.passed:
         judged = [cs for engine, cs in verdict.results.items() if engine not in verdict.budgets]
         if not judged:
-            return f"pass: everything holds, in {verdict.seconds:.1f} s."
+            return f"pass: everything holds{took(verdict)}."
         worst = max((c.ulps for cs in judged for c in cs), default=0.0)
-        return f"pass: largest float32 error {worst:.1f} ulps of the largest logit, in {verdict.seconds:.1f} s. {RULE}"
-    return f"FAIL: {reason(verdict)}. {RULE}"
+        return f"pass: largest float32 error {worst:.1f} ulps of the largest logit{took(verdict)}. {verdict.rule}"
+    return f"FAIL: {reason(verdict)}. {verdict.rule}"
+
+
+def took(verdict: Verification) -> str:
+    """How long it took, as the end of a sentence; nothing if it is not said."""
+    return "" if verdict.seconds is None else f", in {verdict.seconds:.1f} s"
 
 
 def reason(verdict: Verification) -> str:
@@ -218,7 +223,8 @@ def to_junit(verdict: Verification) -> str:
             elif case.figures:
                 ElementTree.SubElement(element, "system-out").text = _printable(case.figures)
     _count(root, everything)
-    root.set("time", f"{verdict.seconds:.3f}")
+    if verdict.seconds is not None:
+        root.set("time", f"{verdict.seconds:.3f}")
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
@@ -275,7 +281,8 @@ def _render(template: str, verdict: Verification, **values: Any) -> str:
     page: str = environment.get_template(template).render(
         verdict=verdict,
         reason="" if verdict.passed else reason(verdict),
-        rule=RULE,
+        rule=verdict.rule,
+        took=took(verdict),
         version=__version__,
         **values,
     )

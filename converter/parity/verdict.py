@@ -32,7 +32,7 @@ class Verification:
         reference_error: the largest that PyTorch's float32 shows.
         spread: how much the logits differ between inputs, relative to the largest.
         problems: failures that belong to no single batch.
-        seconds: how long it took.
+        seconds: how long it took; None where reports must not depend on it.
         inputs: what they were computed on, with seeds.
         checks: for each candidate what was compared without computing.
         breaks: for each engine that failed, the module that is to blame, where one is.
@@ -40,6 +40,7 @@ class Verification:
         notes: what was left out, and why.
         logits: (oracle, engine) logits by engine, flattened, for plots; not part of ``to_dict``.
         seed: of the synthetic inputs.
+        rule: when an engine passes, in words.
     """
 
     reference: str
@@ -49,7 +50,7 @@ class Verification:
     reference_error: float
     spread: float
     problems: tuple[str, ...] = ()
-    seconds: float = 0.0
+    seconds: float | None = None
     inputs: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     checks: Mapping[str, Sequence[Check]] = field(default_factory=dict)
     breaks: Mapping[str, Break] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Verification:
     notes: tuple[str, ...] = ()
     logits: Mapping[str, tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
     seed: int | None = None
+    rule: str = RULE
 
     @property
     def passed(self) -> bool:
@@ -75,7 +77,7 @@ class Verification:
             "passed": self.passed,
             "reference": self.reference,
             "oracle": self.oracle,
-            "rule": RULE,
+            "rule": self.rule,
             "limit": self.limit,
             "reference_error": _finite(self.reference_error),
             "spread": _finite(self.spread),
@@ -87,7 +89,7 @@ class Verification:
             "breaks": {name: found.to_dict() for name, found in self.breaks.items()},
             "budgets": {name: judgement.to_dict() for name, judgement in self.budgets.items()},
             "inputs": [dict(spec) for spec in self.inputs],
-            "seconds": round(self.seconds, 3),
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
             "tool": f"densenet-converter {__version__}",
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def verify(
     weights: str | None = None,
     drop: Iterable[str] = (),
     settings: Mapping[str, Any] | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
     engines: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> Verification:
@@ -53,6 +56,7 @@ def verify(
         seed: of the synthetic inputs.
         record: write inputs, logits and limits to this ``.npz`` for :func:`verify_against`.
         layout, weights, drop, settings: how to read the reference, as for :func:`converter.load`.
+        preprocess, labels: what the reference itself does not say of its images and classes.
         engines: what computes (see ``specs.py``), e.g. ``onnxruntime-basic@1``, ``openvino``,
             ``torch-compiled``, ``torchvision``; default: ONNX Runtime, PyTorch, and the
             framework the reference comes from where it is installed.
@@ -71,6 +75,7 @@ def verify(
     specs = parse_specs(engines)
     progress(f"reading {shown(reference)}")
     model = load(reference, layout=layout, weights=weights, drop=drop, settings=settings)
+    model = replace(model, preprocess=preprocess or model.preprocess, labels=tuple(labels) or model.labels)
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
     progress("starting PyTorch")
     steps = Steps(progress)
