@@ -605,8 +605,10 @@ def push_command(
         return
     for change in done.changes:
         if dry_run or change.action != "same":
-            said = "  (not as densenet push left it; the repository's history keeps it)" if change.foreign else ""
-            print(f"{change.action:<8}{change.size:>12,}  {change.path}{said}")
+            why = {"keep": "somebody edited it; nothing proves it now"}.get(
+                change.action, "not as densenet push left it; the repository's history keeps it"
+            )
+            print(f"{change.action:<8}{change.size:>12,}  {change.path}{f'  ({why})' if change.foreign else ''}")
     if dry_run:
         print(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
     elif done.committed:

@@ -212,13 +212,7 @@ def convert(
         to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
     wanted = layout_named(to)
     model = load(source, layout=layout, weights=weights, drop=drop, settings=settings)
-    if preprocess:
-        model = replace(model, preprocess=preprocess)
-    names = tuple(labels)
-    if names:
-        if len(names) != model.config.num_classes:
-            raise ConverterError(f"{len(names)} labels for {model.config.num_classes} classes")
-        model = replace(model, labels=names)
+    model = described(model, preprocess, labels)
     if target.suffix != ".safetensors" and wanted.expresses == LIBRARY.expresses:
         # Names that do not say whose code they belong to, in a file that cannot hold the config either.
         wanted = replace(wanted, expresses={name: LIBRARY.expresses[name] for name in SHAPED})
@@ -228,6 +222,24 @@ def convert(
         tensors = {name: _cast(tensor, name, dtype) for name, tensor in tensors.items()}
     write(target, tensors, model, wanted)
     return Conversion(model, target, wanted.name, len(tensors), (*model.notes, *notes))
+
+
+def described(model: Model, preprocess: Mapping[str, Any] | None = None, labels: Iterable[str] = ()) -> Model:
+    """A model with what is said of its images and classes.
+
+    Raises:
+        ConverterError: it is said of another network.
+    """
+    config, names = model.config, tuple(labels)
+    if preprocess and (config.spatial_dims != 2 or preprocess.get("channels", 3) != config.in_channels):
+        axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != 2 else ""
+        said = f"{preprocess.get('channels', 3)} channels"
+        raise ConverterError(
+            f"a preprocessing of images of {said} for a network of {config.in_channels} channels{axes}"
+        )
+    if names and len(names) != config.num_classes:
+        raise ConverterError(f"{len(names)} labels for {config.num_classes} classes")
+    return replace(model, preprocess=preprocess or model.preprocess, labels=names or model.labels)
 
 
 def in_layout(model: Model, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:

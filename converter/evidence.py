@@ -263,7 +263,8 @@ def labels_of(checkpoint: Checkpoint, classes: int) -> list[str]:
 
 def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file of this tool's says of itself, as it stands there."""
-    return {k: json_or_none(checkpoint.metadata[k]) for k in (CONFIG_KEY, LABELS_KEY) if k in checkpoint.metadata}
+    keys = (CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY)
+    return {k: json_or_none(checkpoint.metadata[k]) for k in keys if k in checkpoint.metadata}
 
 
 def preprocess_of(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,15 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from networks import CIFAR, SMALL, random_tensors
 from packages import TIMM, save
+from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.numpy import save as save_tensors
 
 from converter import load
 from converter.checkpoint import Tensor
@@ -368,6 +372,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
         ({"labels": ["one"]}, "1 labels for 5 classes"),
         ({"calibration": "nowhere"}, "nowhere: no images there"),
         ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
+        ({"preprocess": {**PRESETS["timm"].to_dict(), "channels": 1, "mean": [0.5], "std": [0.5]}}, "of 3 channels"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -389,9 +394,9 @@ def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> N
     assert not is_repository("hf://owner/name/model.safetensors")
     proof = verify_repository(digits, images=IMAGES)
     assert proof.passed
-    assert {check.name for check in proof.checks["provenance.json"]} == set(
-        parse_provenance((digits / "provenance.json").read_bytes())
-    )
+    listed = set(parse_provenance((digits / "provenance.json").read_bytes()))
+    assert {check.name for check in proof.checks["provenance.json"]} == listed | {"config"}
+    assert proof.checks["onnx/model_fp16.onnx"]
     assert {check.name for check in proof.checks["config.json"]} > {
         "architecture",
         "label_names",
@@ -450,23 +455,164 @@ def test_a_file_that_is_none_fails_the_proof_although_its_hash_is_right(
     assert all(check.ok for check in proof.checks["provenance.json"])
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("architecture", "densenet169"),
-        ("num_classes", 11),
-        ("label_names", [f"digit {i}" for i in reversed(range(10))]),
-        ("pretrained_cfg", {"mean": [0.5, 0.5, 0.5]}),
-        ("model_args", {"growth_rate": 12}),
-    ],
-)
-def test_a_config_of_another_network_fails_the_proof(key: str, value: Any, digits: Path, tmp_path: Path) -> None:
+CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "architecture": lambda c: c | {"architecture": "densenet169"},
+    "num_classes": lambda c: c | {"num_classes": 11},
+    "label_names": lambda c: c | {"label_names": c["label_names"][::-1]},
+    "pretrained_cfg.mean": lambda c: c | {"pretrained_cfg": c["pretrained_cfg"] | {"mean": [0.5, 0.5, 0.5]}},
+    "pretrained_cfg.label_offset": lambda c: c | {"pretrained_cfg": c["pretrained_cfg"] | {"label_offset": 1}},
+    "model_args": lambda c: c | {"model_args": c["model_args"] | {"global_pool": "max"}},
+    "model_type": lambda c: c | {"model_type": "vit"},
+    "auto_map": lambda c: c | {"auto_map": {"AutoModel": "me/code--model.Model"}},
+    "pretrained_cfg": lambda c: {k: v for k, v in c.items() if k != "pretrained_cfg"} | {"pretrained_cfg.mean": 1},
+}
+
+
+@pytest.mark.parametrize("key", CONFIGS)
+def test_a_config_of_another_network_fails_the_proof(key: str, digits: Path, tmp_path: Path, quick: None) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(digits, copy)
-    config = read(copy / "config.json")
-    config[key] = {**config[key], **value} if key == "pretrained_cfg" else value
-    forge(copy, "config.json", json.dumps(config).encode())
-    assert set(failing(verify_repository(copy))) == {f"{key}.mean" if key == "pretrained_cfg" else key}
+    forge(copy, "config.json", json.dumps(CONFIGS[key](read(copy / "config.json"))).encode())
+    assert any(name.startswith(key) for name in failing(verify_repository(copy)))
+
+
+@pytest.mark.parametrize("change", [{"do_flip_channel_order": True}, {"image_mean": [9, 9, 9]}, None])
+def test_images_prepared_otherwise_fail_the_proof(
+    change: dict[str, Any] | None, digits: Path, tmp_path: Path, quick: None
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    name = "preprocessor_config.json"
+    if change is None:
+        (copy / name).unlink()
+        values = read(copy / "provenance.json")
+        del values["files"][name]
+        (copy / "provenance.json").write_text(json.dumps(values))
+    else:
+        forge(copy, name, json.dumps(read(copy / name) | change).encode())
+    assert set(failing(verify_repository(copy))) == set(change or ["file"])
+
+
+def relabelled(proto: onnx.ModelProto) -> None:
+    (found,) = [prop for prop in proto.metadata_props if prop.key == "densenet.labels"]
+    found.value = json.dumps(json.loads(found.value)[::-1])
+
+
+def renamed(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        node.input[:] = ["x" if name == "pixel_values" else name for name in node.input]
+    proto.graph.input[0].name = "x"
+
+
+def fixed(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def shared(proto: onnx.ModelProto) -> None:
+    for axis in (2, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "side"
+
+
+def unnamed(proto: onnx.ModelProto) -> None:
+    del proto.metadata_props[:]
+
+
+def further(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["probabilities"]))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("probabilities", 1, ["batch", 10]))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_fp16.onnx", "model_quantized.onnx"])
+@pytest.mark.parametrize("change", [relabelled, renamed, fixed, shared, unnamed, further])
+def test_a_graph_that_breaks_its_contract_fails_the_proof(
+    name: str, change: Callable[[onnx.ModelProto], None], digits: Path, tmp_path: Path, quick: None
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    proto = onnx.load(copy / "onnx" / name)
+    change(proto)
+    forge(copy, f"onnx/{name}", proto.SerializeToString())
+    checks = verify_repository(copy).checks[f"onnx/{name}"]
+    assert any(check.ok is False for check in checks)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model_fp16.onnx", "model_quantized.onnx"])
+def test_a_graph_of_another_precision_fails_the_proof(name: str, digits: Path, tmp_path: Path, quick: None) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    other = "model_fp16.onnx" if name != "model_fp16.onnx" else "model.onnx"
+    forge(copy, f"onnx/{name}", (digits / "onnx" / other).read_bytes())
+    assert "precision" in failing(verify_repository(copy))
+
+
+@pytest.mark.parametrize("kind", ["library names", "prefixed", "pickled", "other eps", "no metadata"])
+def test_weights_that_others_cannot_load_fail_the_proof(kind: str, digits: Path, tmp_path: Path, quick: None) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    weights = copy / "model.safetensors"
+    with safe_open(weights, "numpy") as file:
+        said = file.metadata()
+    tensors = load_file(weights)
+    if kind == "library names":
+        convert(weights, copy / "b.safetensors")
+        data = (copy / "b.safetensors").read_bytes()
+        (copy / "b.safetensors").unlink()
+    elif kind == "pickled":
+        convert(weights, copy / "b.pth", to="timm")
+        data = (copy / "b.pth").read_bytes()
+        (copy / "b.pth").unlink()
+    elif kind == "prefixed":
+        data = serialized({f"module.{name}": array for name, array in tensors.items()}, said)
+    elif kind == "other eps":
+        config = json.loads(said["densenet.config"]) | {"eps": 1e-3}
+        data = serialized(tensors, said | {"densenet.config": json.dumps(config)})
+    else:
+        data = serialized(tensors, {})
+    forge(copy, "model.safetensors", data)
+    proof = verify_repository(copy)
+    assert any(check.ok is False for check in proof.checks["model.safetensors"]), proof.checks
+
+
+@pytest.mark.parametrize("option", [{"engines": ["nonsense"]}, {"images": "nowhere"}])
+def test_wrong_usage_is_no_verdict(option: dict[str, Any], digits: Path) -> None:
+    with pytest.raises(ConverterError):
+        verify_repository(digits, **option)
+
+
+def test_weights_nothing_proves_fail_where_they_are_listed(digits: Path, tmp_path: Path, quick: None) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    forge(copy, "onnx/model_q4.onnx", b"other weights")
+    assert "onnx/model_q4.onnx" in failing(verify_repository(copy))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said is tested, not what is computed; PyTorch's part is in other tests."""
+    monkeypatch.setattr("converter.hub.repository.has_torch", lambda: False)
+
+
+def test_a_package_killed_while_it_moves_is_mended_by_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out, onnx=["fp32"])
+    real, moved = shutil.move, list[Path]()
+
+    def killed(file: Path, target: Path) -> None:
+        moved.append(target)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        real(file, target)
+
+    monkeypatch.setattr(home.shutil, "move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        package(source, out, onnx=["fp32"], labels=LABELS)
+    assert not verify_repository(out).passed
+    monkeypatch.undo()
+    package(source, out, onnx=[])
+    assert verify_repository(out).passed
+    assert not list(out.glob(".*"))
 
 
 def test_files_nobody_vouches_for_are_named(digits: Path, tmp_path: Path) -> None:
@@ -482,6 +628,11 @@ def test_files_nobody_vouches_for_are_named(digits: Path, tmp_path: Path) -> Non
     del values["files"]["onnx/model_fp16.onnx"]
     (copy / "provenance.json").write_text(json.dumps(values))
     assert failing(verify_repository(copy)) == {"onnx/model_fp16.onnx": "not in provenance.json"}
+
+
+def serialized(tensors: dict[str, Any], metadata: dict[str, str]) -> bytes:
+    data: bytes = save_tensors(tensors, metadata)
+    return data
 
 
 def failing(proof: Verification) -> dict[str, str]:

@@ -159,7 +159,9 @@ def _title(facts: CardFacts) -> str:
 
 def _values(facts: CardFacts) -> dict[str, Any]:
     model, config = facts.model, facts.model.config
-    size = facts.preprocess.crop[0] if facts.preprocess else 224
+    size = (
+        facts.preprocess.crop if facts.preprocess else (32 if config.spatial_dims == 3 else 224,) * config.spatial_dims
+    )
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
         "title": _title(facts),
@@ -170,7 +172,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "parameters": config.parameters(),
         "gflops": config.flops(size) / 1e9,
         "gmacs": config.macs(size) / 1e9,
-        "size": size,
+        "size": " × ".join(map(str, size)),
         "license_text": facts.license_id or "not stated by the source; ask its authors before you use it",
         "about": facts.about,
         "timm": not facts.why_not_timm,
@@ -228,7 +230,7 @@ def _limitations(facts: CardFacts) -> list[str]:
     lines = ["What the source has learned, and from what, is the source's; converting adds and removes nothing."]
     if not facts.zoo and not facts.results:
         lines.append("Whether and on what these weights were trained is not recorded here.")
-    if not facts.recorded:
+    if facts.preprocess and not facts.recorded:
         lines.append("The preprocessing is assumed, and a wrong one costs accuracy without any error message.")
     if not facts.why_not_timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
         lines.append(

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from converter.address import shown
-from converter.convert import in_layout, load, write
+from converter.convert import described, in_layout, load, write
 from converter.errors import CannotExpress, CannotWrite, ConverterError, UnreadableFile, VerificationFailed
-from converter.evaluate import evaluate
+from converter.evaluate import evaluate, labelled_images
 from converter.exporters.atomic import make_folder
 from converter.exporters.half import to_half
 from converter.exporters.onnx import to_onnx
@@ -44,7 +44,7 @@ from converter.hub.expectations import (
 )
 from converter.hub.precision import calibration_inputs, check_range, images_of, judged, judges, rounded
 from converter.hub.proof import prove_float
-from converter.hub.provenance import PROVENANCE, changed, provenance, read_provenance, sha256, to_text
+from converter.hub.provenance import PROVENANCE, changed, parse_provenance, provenance, read_provenance, sha256, to_text
 from converter.layouts import layout_named
 from converter.model import Model
 from converter.parity.budget import Judgement
@@ -57,6 +57,8 @@ from densenet.preprocess import Preprocess
 from densenet.zoo import MODELS, ZooModel, zoo_model
 
 Progress = Callable[[str], None]
+NEXT = f".{PROVENANCE}.next"
+"""What will be there, while files are moved into place: should that be killed, they are known as ours."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,10 @@ def package(
     model = load(source, **reading, settings=settings)
     zoo = zoo_entry(source, model)
     license_id = _license(license_id, zoo)
+    if evaluation is not None:
+        labelled_images(Path(evaluation))
+        if not model.config.num_classes:
+            raise ConverterError(f"{shown(source)}: has no classifier, so there is no accuracy to evaluate")
     model = _described(model, zoo, preprocess, labels)
     make_folder(folder.absolute().parent)
     try:
@@ -193,9 +199,12 @@ class _Builder:
         self.folder = folder
         self.progress = progress
         self.zoo = zoo
+        self.recorded = bool(model.preprocess)
         self.preprocess: Preprocess | None = None
         if model.config.spatial_dims == 2 and model.config.in_channels in (1, 3):
             self.preprocess = usual_preprocess(model.preprocess, model.config)
+            # Every file of the package says the same of its images; the card says that it is assumed.
+            self.model = replace(model, preprocess=self.preprocess.to_dict())
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 
@@ -226,7 +235,7 @@ class _Builder:
             model,
             repo,
             self.preprocess,
-            bool(model.preprocess),
+            self.recorded,
             self.zoo,
             license_id,
             why_not_timm,
@@ -356,14 +365,13 @@ def _described(
     model: Model, zoo: ZooModel | None, preprocess: Mapping[str, Any] | None, labels: Iterable[str]
 ) -> Model:
     """The model with what its packager says of it, and what its publisher does."""
-    names, classes = tuple(labels) or model.labels, model.config.num_classes
-    if names and len(names) != classes:
-        raise ConverterError(f"{len(names)} labels for {classes} classes")
+    model, classes = described(model, preprocess, labels), model.config.num_classes
+    names = model.labels
     if not names and classes == len(imagenet_classes()):
         # Where nothing is said of 1000 classes, timm and transformers take them for ImageNet's.
         names = imagenet_classes() if zoo else unknown_labels(classes)
     usual = zoo.preprocess.to_dict() if zoo else {}
-    return replace(model, preprocess=preprocess or model.preprocess or usual, labels=names)
+    return replace(model, preprocess=model.preprocess or usual, labels=names)
 
 
 def _is_as_published(model: Model, zoo: ZooModel) -> bool:
@@ -398,13 +406,15 @@ def _move(staged: Path, folder: Path) -> None:
     except UnreadableFile:
         former = {}
     altered = changed(folder, former)
+    interrupted = _interrupted(folder)
     for name in (file.as_posix() for file in files if file.name != PROVENANCE):
         there = folder / name
-        # What this very package wrote before it was killed is the same, byte for byte.
-        if there.is_file() and (name not in former or name in altered) and sha256(there) != sha256(staged / name):
+        strange = there.is_file() and (name not in former or name in altered)
+        if strange and sha256(there) not in (sha256(staged / name), interrupted.get(name)):
             why = "was changed since it was packaged" if name in former else "is not of an earlier package"
             raise CannotWrite(f"{there}: {why}, and would be overwritten; move it, or name another folder")
     make_folder(folder)
+    shutil.copyfile(staged / PROVENANCE, folder / NEXT)
     stale = [name for name in former if name not in altered and Path(name) not in files]
     for file in sorted(files, key=lambda file: file.name == PROVENANCE):
         make_folder((folder / file).parent)
@@ -413,3 +423,11 @@ def _move(staged: Path, folder: Path) -> None:
         (folder / name).unlink()
         with suppress(OSError):
             (folder / name).parent.rmdir()
+    (folder / NEXT).unlink()
+
+
+def _interrupted(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a package that was killed while moving was about to put here."""
+    with suppress(OSError, ValueError):
+        return {name: recorded.sha256 for name, recorded in parse_provenance((folder / NEXT).read_bytes()).items()}
+    return {}

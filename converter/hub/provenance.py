@@ -18,8 +18,8 @@ from converter.version import __version__
 
 PROVENANCE = "provenance.json"
 KIND = "densenet-converter provenance"
-NAME_MAX = 255
-"""Bytes of a file's name that file systems allow."""
+NAME_MAX, PATH_MAX = 255, 1024
+"""Bytes of a file's name, and of a path in a repository, that every file system allows."""
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "torch")
 
 
@@ -85,7 +85,7 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         if values["kind"] != KIND:
             raise ValueError("another kind of file")
         files = {name: Recorded(str(v["sha256"]), int(v["size"])) for name, v in values["files"].items()}
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not as this tool writes it: {error}") from error
     for name in files:
         if not _inside(name):
@@ -120,7 +120,7 @@ def names_of(files: Iterable[str]) -> str:
 
 def _inside(name: str) -> bool:
     parts = name.split("/")
-    plain = "\\" not in name and ":" not in name and name.isprintable()
+    plain = "\\" not in name and ":" not in name and name.isprintable() and len(name.encode()) <= PATH_MAX
     return plain and all(part not in ("", ".", "..") and len(part.encode()) <= NAME_MAX for part in parts)
 
 

@@ -44,11 +44,11 @@ class Change:
     Attributes:
         path, action: which, and what.
         size: the new one in bytes, 0 for a deletion.
-        foreign: what it replaces is by somebody else, or was edited since it was pushed.
+        foreign: what is there is by somebody else, or was edited since it was pushed.
     """
 
     path: str
-    action: Literal["add", "replace", "delete", "same"]
+    action: Literal["add", "replace", "delete", "keep", "same"]
     size: int
     foreign: bool = False
 
@@ -187,7 +187,10 @@ def _contents(folder: Path, repo: str) -> dict[str, Content]:
         raise ConverterError(
             f"{folder}: its card speaks of {values['repository']}; package it with --repo {repo}, or without --repo"
         )
-    card = (folder / CARD).read_bytes().replace(PLACEHOLDER.encode(), repo.encode())
+    try:
+        card = (folder / CARD).read_text("utf-8").replace(PLACEHOLDER, repo).encode()
+    except UnicodeDecodeError as error:
+        raise ConverterError(f"{folder / CARD}: not UTF-8, as cards are") from error
     values["files"][CARD] = asdict(Recorded(hashlib.sha256(card).hexdigest(), len(card)))
     return contents | {CARD: card, PROVENANCE: to_text(values)}
 
@@ -254,7 +257,9 @@ def _plan(client: HfApi, repo: str, remote: _Remote, contents: Mapping[str, Cont
                 ours = untouched(path) if path != PROVENANCE else bool(former)
                 changes.append(Change(path, "replace", size, foreign=not ours))
         outdated = sorted(set(former) & set(remote.files) - set(contents))
-        changes += [Change(path, "delete", 0) for path in outdated if untouched(path)]
+        for path in outdated:
+            ours = untouched(path)
+            changes.append(Change(path, "delete" if ours else "keep", 0, foreign=not ours))
     return changes
 
 
@@ -293,7 +298,7 @@ def _prepare(
     if tag and remote.exists:
         with speaking(repo, "reading its tags"):
             taken = {ref.name: ref.target_commit for ref in client.list_repo_refs(repo).tags}
-        moves = any(change.action != "same" for change in changes)
+        moves = any(change.action not in ("same", "keep") for change in changes)
         if tag in taken and (moves or taken[tag] != remote.commit):
             raise ConverterError(f"{repo}: has a tag {tag} already, on another commit; choose another name")
 
@@ -301,12 +306,13 @@ def _prepare(
 def _validate(repo: str, card: Content) -> None:
     """Ask the Hub whether it accepts the card, as the commit will, before there is a repository that stays empty."""
     from huggingface_hub import RepoCard  # noqa: PLC0415
+    from yaml import YAMLError  # noqa: PLC0415 (huggingface_hub's own)
 
-    text = card if isinstance(card, bytes) else card.read_bytes()
+    assert isinstance(card, bytes)
     with speaking(repo, "validating the card"):
         try:
-            RepoCard(text.decode("utf-8", "replace"), ignore_metadata_errors=True).validate(repo_type="model")
-        except ValueError as error:
+            RepoCard(card.decode(), ignore_metadata_errors=True).validate(repo_type="model")
+        except (ValueError, YAMLError) as error:
             raise ConverterError(
                 f"{repo}: the Hub does not accept the card's metadata; look at the top of {CARD}, and at the licence"
             ) from error

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from converter.convert import load
-from converter.errors import CannotExpress, ConverterError, UnreadableFile
+from converter.errors import ConverterError, Unavailable, UnreadableFile
+from converter.hub.claims import UNREADABLE, graph_checks, json_checks, listed, published_model, weights_checks
 from converter.hub.client import REPO
-from converter.hub.expectations import (
-    CONFIG,
-    ONNX_FILES,
-    OURS,
-    PREPROCESSOR,
-    REQUIRED,
-    WEIGHTS,
-    library_config,
-    preprocessor_config,
-    timm_config,
-)
+from converter.hub.expectations import ONNX_FILES, WEIGHTS
 from converter.hub.precision import images_of, judged, judges
 from converter.hub.proof import against_exact
-from converter.hub.provenance import PROVENANCE, Recorded, changed, read_provenance
+from converter.hub.provenance import PROVENANCE, changed, read_provenance
 from converter.hub.source import SUFFIXES, Cached, parse
 from converter.model import Model
 from converter.parity.budget import Judgement
 from converter.parity.checks import Check
 from converter.parity.engines import has_torch, onnx_engine
 from converter.parity.verdict import Verification
-from densenet.preprocess import Preprocess
 
 Progress = Callable[[str], None]
-GIT = (".gitattributes", ".gitignore")
-FREE = ("license", "fixed_input_size", "pool_size", "first_conv", "classifier", "custom_load")
-"""Fields of config.json that no weight shows, or that say nothing about what is computed."""
+NOTHING = Verification("", "none", {}, 0.0, float("nan"), float("nan"))
+"""The verdict where nothing can be computed."""
 
 
 def is_repository(target: str) -> bool:
@@ -75,35 +61,34 @@ def verify_repository(
         Unavailable: there is no such repository, or no network.
     """
     start = time.perf_counter()
+    if not has_torch() and (engines or seed):
+        raise Unavailable("--engine and --seed need PyTorch: pip install 'densenet-converter[torch]'")
     folder, present = _local(Path(target)) if Path(target).exists() else _fetch(str(target), progress)
     files = read_provenance(folder)
     progress("comparing hashes")
     wrong = changed(folder, files)
-    checks = {PROVENANCE: _listed(files, wrong, present)}
     good = set(files) - set(wrong)
-    verdict = Verification(str(target), "none", {}, 0.0, float("nan"), float("nan"))
+    checks = {PROVENANCE: listed(files, wrong, present)}
+    verdict = NOTHING
     if WEIGHTS in good:
         try:
-            model = load(folder / WEIGHTS)
+            model = published_model(folder / WEIGHTS)
         except ConverterError as error:
-            checks[WEIGHTS] = [Check("a DenseNet", False, str(error))]
+            checks[WEIGHTS] = [Check("weights", False, str(error))]
         else:
-            onnx_files = {precision: folder / name for precision, name in ONNX_FILES.items() if name in good}
-            verdict = _computed(model, folder, onnx_files, images, seed, engines, progress)
-            checks |= {name: found for name in (CONFIG, PREPROCESSOR) if (found := _stated(folder, name, good, model))}
-    return replace(
-        verdict, reference=str(target), checks={**checks, **verdict.checks}, seconds=time.perf_counter() - start
-    )
-
-
-def _listed(files: Mapping[str, Recorded], wrong: Mapping[str, str], present: Collection[str]) -> list[Check]:
-    """Each file against provenance.json, and provenance.json against what is there."""
-    checks = [Check(name, name not in wrong, wrong.get(name, "")) for name in sorted(files)]
-    missing = [name for name in REQUIRED if name not in files]
-    extra = sorted(set(present) - set(files) - {PROVENANCE, *missing, *GIT})
-    checks += [Check(name, False, f"not in {PROVENANCE}: nothing vouches for it") for name in missing]
-    said = f"not in {PROVENANCE}"
-    return checks + [Check(name, False if name in OURS else None, said) for name in extra]
+            checks[WEIGHTS] = weights_checks(model)
+            for name, found in json_checks(folder, good, model).items():
+                checks[name] = [*checks.get(name, []), *found]
+            progress("reading the ONNX files")
+            graphs = {precision: name for precision, name in ONNX_FILES.items() if name in good}
+            checks |= {name: graph_checks(folder / name, precision, model) for precision, name in graphs.items()}
+            runnable = {p: folder / name for p, name in graphs.items() if checks[name] != [UNREADABLE]}
+            verdict = _computed(model, folder, runnable, images, seed, engines, progress)
+    for file, more in verdict.checks.items():  # a file's own are under its path
+        path = next((path for path in ONNX_FILES.values() if path.endswith(f"/{file}")), file)
+        known = {check.name for check in checks.get(path, [])}
+        checks[path] = [*checks.get(path, []), *(check for check in more if check.name not in known)]
+    return replace(verdict, reference=str(target), checks=checks, seconds=time.perf_counter() - start)
 
 
 def _computed(
@@ -118,15 +103,12 @@ def _computed(
     """What the artifacts compute, against the published weights."""
     float32 = [path for precision, path in onnx_files.items() if precision == "fp32"]
     weights = folder / WEIGHTS
-    try:
-        if has_torch():
-            from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
+    if has_torch():
+        from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
 
-            verdict = verify(weights, *float32, images=images, seed=seed, engines=engines, progress=progress)
-        else:
-            verdict = against_exact(model, weights, *float32, progress=progress)
-    except ConverterError as error:
-        return Verification("", "none", {}, 0.0, float("nan"), float("nan"), (str(error),))
+        verdict = verify(weights, *float32, images=images, seed=seed, engines=engines, progress=progress)
+    else:
+        verdict = against_exact(model, weights, *float32, progress=progress)
     reduced = {precision: path for precision, path in onnx_files.items() if precision != "fp32"}
     budgets, problems = _reduced(model, reduced, images, progress)
     return replace(verdict, budgets={**verdict.budgets, **budgets}, problems=(*verdict.problems, *problems))
@@ -151,51 +133,6 @@ def _reduced(
         except ConverterError as error:
             problems.append(str(error))
     return budgets, problems
-
-
-def _stated(folder: Path, name: str, good: Collection[str], model: Model) -> list[Check]:
-    """Whether config.json and preprocessor_config.json say what the weights say; nothing if the file is not there."""
-    if name not in good:
-        return []
-    try:
-        values = json.loads((folder / name).read_text("utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError, RecursionError) as error:
-        return [Check("JSON", False, f"cannot be read ({error})")]
-    try:
-        prepared = Preprocess.from_dict(model.preprocess) if model.preprocess else None
-        if name == PREPROCESSOR:
-            timm = "TimmWrapper" in str(values.get("image_processor_type"))
-            wanted = preprocessor_config(prepared, timm=timm) if prepared else {}
-        elif "pretrained_cfg" in values:
-            if prepared is None:
-                raise CannotExpress("the weights record no preprocessing")
-            wanted = timm_config(model.config, prepared, model.labels, None)
-        else:
-            wanted = library_config(model.config, model.labels)
-    except (ConverterError, ValueError) as error:
-        return [Check("network", False, str(error))]
-    return [
-        Check(key, have == want, "" if have == want else f"says {_short(have)}, the weights {_short(want)}")
-        for key, want in _flat(wanted).items()
-        if key.rpartition(".")[2] not in FREE
-        for have in [_flat(values).get(key)]
-    ]
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``pretrained_cfg``'s fields beside the others, with a dot."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = key == "pretrained_cfg" and isinstance(value, dict)
-        result |= {f"{key}.{k}": v for k, v in value.items()} if nested else {key: value}
-    return result
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _local(folder: Path) -> tuple[Path, list[str]]:

@@ -34,6 +34,10 @@ class Budget:
 
 BUDGETS: Mapping[str, Budget] = {"fp16": Budget(0.01, 0.99), "bf16": Budget(0.08, 0.95), "int8": Budget(0.10, 0.95)}
 
+SINGLE_CLASS = 3.0
+"""How many times the permitted error one class alone may be off: the files of 32 honest
+networks of 5 to 1000 classes stay below half of it; a class that is lost or another's is beyond it."""
+
 NOT_JUDGED = frozenset({"large", "loud", "bytes"})
 """Kinds of input no prepared image is like; float16 ends at 65504, 8 bits at what calibration saw."""
 
@@ -46,7 +50,7 @@ class Judgement:
         precision: ``fp16``, ``bf16`` or ``int8``.
         budget: the thresholds.
         images: how many were compared; ``decided`` those whose best class leads clearly.
-        error: as in :class:`Budget`, measured.
+        error: as in :class:`Budget`, measured; ``worst`` that of the class that is off most.
         top1, top5: fraction of all images with the same best class (set of five best).
         top1_decided: of the decided ones; None if there are none.
         kl: mean Kullback-Leibler divergence of the probabilities, in nats.
@@ -59,6 +63,7 @@ class Judgement:
     images: int
     decided: int = 0
     error: float = float("inf")
+    worst: float = float("inf")
     top1: float = 0.0
     top5: float = 0.0
     top1_decided: float | None = None
@@ -129,9 +134,13 @@ def judge(
     lead = ordered[:, -1] - ordered[:, -2] if several else np.abs(ordered[:, 0])
     decided = lead > 2 * allowed.error * unit
     agreed = agreement(got[decided], want[decided], 1) if decided.any() else None
+    each = np.sqrt(((got - want) ** 2).mean(axis=0)) / (unit or 1.0)
+    worst = int(each.argmax())
     problems = []
     if not error <= allowed.error:
         problems.append(f"logit error {error:.3g} exceeds {allowed.error:g}")
+    if not each[worst] <= SINGLE_CLASS * allowed.error:
+        problems.append(f"class {worst} is off by {each[worst]:.3g}, more than {SINGLE_CLASS * allowed.error:g}")
     if agreed is not None and agreed < allowed.agreement:
         problems.append(
             f"{agreed:.1%} of {int(decided.sum())} decided images keep their class, {allowed.agreement:.0%} must"
@@ -142,6 +151,7 @@ def judge(
         images,
         int(decided.sum()),
         error,
+        float(each[worst]),
         agreement(got, want, 1),
         agreement(got, want, 5),
         agreed,

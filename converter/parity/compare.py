@@ -24,7 +24,7 @@ FACTOR = 5.0
 FLOOR_ULPS = 8.0
 POSITIONS_PER_ULP = 8.0
 """Positions averaged by the global pooling for each ulp more: eight sums side by side, as vector units make them."""
-DISCRIMINATION = 100.0
+DISCRIMINATION = 10.0
 """Logits must differ between inputs by this many times the permitted error, else agreement proves nothing."""
 
 ULP = float(np.finfo(np.float32).eps)
