@@ -265,6 +265,31 @@ def test_a_card_of_another_repository_is_not_published(hub: Hub, tmp_path: Path)
     assert densenet(hub, tmp_path / "home", "push", tmp_path / "package", "a/b").status == 0
 
 
+def test_an_edited_file_that_no_package_has_any_more_is_named(
+    hub: Hub, digits: Path, small: Path, tmp_path: Path
+) -> None:
+    densenet(hub, tmp_path, "push", digits, REPO)
+    hub.add(REPO, {"onnx/model_fp16.onnx": b"edited"})
+    done = densenet(hub, tmp_path, "push", small, REPO)
+    assert re.search(r"keep +0  onnx/model_fp16.onnx  \(somebody edited it; nothing proves it now\)", done.out)
+
+
+@pytest.mark.parametrize("card", [b"---\nlicense: [\n---\n", b"\xff\xfe", b"---\n- a\n---\n"])
+def test_a_card_nobody_can_read_creates_no_repository(hub: Hub, small: Path, tmp_path: Path, card: bytes) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", small, copy], check=True)
+    (copy / "README.md").write_bytes(card)
+    done = densenet(hub, tmp_path / "home", "push", copy, REPO)
+    assert (done.status, "README.md" in done.line) == (2, True)
+    assert not hub.repos
+
+
+def test_a_provenance_of_others_in_the_way_is_survived(hub: Hub, small: Path, tmp_path: Path) -> None:
+    bad = b'{"kind": "densenet-converter provenance", "files": {"README.md": {"sha256": "0", "size": 1e999}}}'
+    hub.add(REPO, {"provenance.json": bad})
+    assert densenet(hub, tmp_path, "push", small, REPO).status == 0
+
+
 @pytest.mark.parametrize("missing", ["README.md", "model.safetensors", "config.json"])
 def test_a_provenance_that_leaves_out_what_it_must_list(hub: Hub, small: Path, tmp_path: Path, missing: str) -> None:
     copy = tmp_path / "copy"
