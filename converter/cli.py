@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -69,6 +70,10 @@ def main() -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        print("densenet: this should not happen; please report it with the lines above", file=sys.stderr)
+        sys.exit(2)  # 1 would say that a verification failed
     sys.exit(0)
 
 
@@ -137,12 +142,14 @@ def inspect_command(
             ("network", config.name),
             ("", ", ".join(f"{k} {v}" for k, v in _telling(config.to_dict()))),
             ("parameters", f"{config.parameters():,}"),
-            ("FLOPs", f"{facts['flops']:,} at {32 if config.stem == 'cifar' else 224} px" if facts["flops"] else ""),
+            ("FLOPs", f"{facts['flops']:,} at {_size(facts, config)} px" if facts["flops"] else ""),
             (
                 "tensors",
                 f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in facts['dtypes'].items())})",
             ),
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
+            ("images", _prepared(facts["preprocess"])),
+            ("classes", ", ".join(_first(facts["labels"] or ())) + (" ..." if facts["labels"] else "")),
             ("inert", f"{inert} (named, not loaded)" if inert else ""),
         ]
     )
@@ -278,7 +285,7 @@ def export(
         "nodes": done.nodes,
         "inputs": list(done.inputs),
         "outputs": list(done.outputs),
-        "notes": list(done.model.notes),
+        "notes": list(done.notes),
     }
     if as_json:
         show.print_json(result)
@@ -287,7 +294,7 @@ def export(
         f"{done.path}: {done.model.config.name}, {graph} graph, {precision}, opset {done.opset}, {done.nodes} nodes, "
         f"{', '.join(done.inputs)} -> {', '.join(done.outputs)}"
     )
-    show.notes(done.model.notes)
+    show.notes(done.notes)
 
 
 @app.command(name="verify")
@@ -308,9 +315,13 @@ def verify_command(
         Path | None, typer.Option(metavar="FILE.npz", help="Record A's logits as a reference for --against.")
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Compare on these images too, or on a .npy of prepared ones.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Compare on 8 of these images instead of digits, or on a .npy of prepared ones.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the synthetic inputs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the synthetic inputs.")] = 0,
     engine: Annotated[
         list[str] | None,
         typer.Option(
@@ -337,10 +348,12 @@ def verify_command(
     """
     from converter import show
     from converter.evidence import parse_settings
-    from converter.parity.report import check_targets, tables, verdict_line, write_report
+    from converter.parity.report import DETAILS, check_targets, tables, verdict_line, write_report
     from converter.parity.verify import verify, verify_against
 
     check_targets(report or ())
+    if record is not None and record.suffix != ".npz":
+        raise ConverterError(f"{record}: end the name in .npz")
     reading: dict[str, Any] = {"layout": layout, "weights": weights, "drop": drop or ()}
     reading["settings"] = parse_settings(settings or ())
     whole = len(files) == 1 and against is None and record is None and _is_repository(files[0])
@@ -354,6 +367,10 @@ def verify_command(
         elif against is not None:
             if len(files) != 1 or record is not None or images is not None:
                 raise ConverterError("--against takes one ONNX file, and no --record or --images")
+            if any(
+                name.partition("@")[0].partition("-")[0] not in ("onnxruntime", "openvino") for name in engine or ()
+            ):
+                raise ConverterError("--against runs ONNX files: --engine onnxruntime... or openvino")
             verdict = verify_against(against, files[0], engines=engine or (), progress=say)
         else:
             verdict = verify(
@@ -372,7 +389,7 @@ def verify_command(
         show.print_json(verdict.to_dict())
     else:
         for table in tables(verdict):
-            show.table(table.title, table.columns, table.rows, right=table.right)
+            show.table(table.title, table.columns, table.rows, right=table.right, optional=DETAILS)
         print(verdict_line(verdict))
         show.notes(verdict.notes)
     raise typer.Exit(0 if verdict.passed else 1)
@@ -409,6 +426,7 @@ def predict(
                 "top": [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best],
             }
         )
+    show.notes(loaded.notes)
     if as_json:
         show.print_json(results)
         return
@@ -433,7 +451,9 @@ def evaluate(
 
     images, _ = home.labelled_images(folder)
     with show.bar("evaluating", len(images)) as advance:
-        result = home.evaluate(model, folder, engine=engine, progress=advance).to_dict()
+        found = home.evaluate(model, folder, engine=engine, progress=advance)
+    result = found.to_dict()
+    show.notes(found.notes)
     if as_json:
         show.print_json(result)
     else:
@@ -683,6 +703,17 @@ def demo_command(
     print(f"{done.folder / 'repository'} is ready for the Hugging Face Hub (log in first: hf auth login):\n")
     print(f"  densenet push    {done.folder / 'repository'} OWNER/NAME --dry-run\n")
     print(f"This demo's own checkpoint is {CHECKPOINT};\none of its images, {image}.")
+
+
+def _prepared(preprocess: dict[str, Any] | None) -> str:
+    """Recorded preprocessing in one line."""
+    return ", ".join(f"{name} {value}" for name, value in (preprocess or {}).items())
+
+
+def _size(facts: dict[str, Any], config: Any) -> str:
+    """The image size that FLOPs are given for."""
+    crop = (facts["preprocess"] or {}).get("crop")
+    return "x".join(map(str, crop)) if crop else "32" if config.stem == "cifar" else "224"
 
 
 def _telling(config: dict[str, Any]) -> list[tuple[str, Any]]:

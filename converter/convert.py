@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from converter.layouts.library import LIBRARY
 from converter.layouts.timm import TIMM
 from converter.layouts.torchvision import TORCHVISION
 from converter.model import Model, Sha256, Source, hashing, sha256_of
-from converter.recognise import Candidate, UnknownNames, recognise
+from converter.recognise import BY_REQUEST, Candidate, UnknownNames, recognise
 from converter.sources import resolve
 from converter.wrappers import groups
 from densenet.config import DenseNetConfig
@@ -122,6 +123,10 @@ def read(
                 f"{checkpoint.path}: no weights at {weights!r}; there are some at {have or 'no place'}"
             )
         found = named
+    drop = tuple(drop)
+    idle = [glob for glob in drop if not any(fnmatchcase(key, glob) for group in found for key in group.tensors)]
+    if idle:
+        raise ConverterError(f"{checkpoint.path}: --drop {idle[0]}: no key matches")
     try:
         candidate, tried = recognise(found, layout=chosen, drop=drop, where=str(checkpoint.path))
         if candidate.layout is TORCHVISION and sidecar(checkpoint):  # a Hub repository of timm's, with the same names
@@ -131,9 +136,16 @@ def read(
     except UnknownNames:
         from converter.infer import infer  # noqa: PLC0415 (for few)
 
-        guessed = infer(found, str(checkpoint.path)) if chosen is None else None
+        kept = [
+            replace(group, tensors={k: t for k, t in group.tensors.items() if not any(fnmatchcase(k, g) for g in drop)})
+            for group in found
+        ]
+        guessed = infer(kept, str(checkpoint.path)) if chosen is None else None
         if guessed is None:
             raise
+        left = next(group.tensors.keys() for group in found if group.path == guessed.group.path) if drop else ()
+        gone = {key: BY_REQUEST for key in left if any(fnmatchcase(key, glob) for glob in drop)}
+        guessed = replace(guessed, dropped={**guessed.dropped, **gone})
         return guessed, [guessed]
 
 

@@ -15,11 +15,12 @@ from converter.predict import predictor
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How many images were classified right."""
+    """How many images were classified right; ``notes`` say what was assumed."""
 
     images: int
     top1: int
     top5: int
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, float]:
         """Counts, and accuracies in percent."""
@@ -82,4 +83,5 @@ def evaluate(
         raise ConverterError(f"{folder}: {len(order)} subfolders for a model of {logits.shape[1]} classes")
     truth = np.array([index[name] for name in names])
     best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    return Evaluation(len(images), int((best[:, 0] == truth).sum()), int((best == truth[:, None]).any(1).sum()))
+    right = best == truth[:, None]
+    return Evaluation(len(images), int(right[:, 0].sum()), int(right.any(1).sum()), model.notes)

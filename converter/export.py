@@ -25,6 +25,7 @@ class Export:
         opset: version of its operators.
         nodes: number of its operators.
         inputs, outputs: names.
+        notes: what was assumed on the way.
     """
 
     model: Model
@@ -33,6 +34,7 @@ class Export:
     nodes: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def export_onnx(
@@ -84,6 +86,11 @@ def export_onnx(
         probabilities=probabilities,
         image_input=image_input,
     )
+    notes: tuple[str, ...] = ()
+    if image_input:
+        from converter.predict import assumed, usual_preprocess  # noqa: PLC0415
+
+        notes = assumed(model.preprocess, usual_preprocess(model.preprocess, model.config))
     if precision == "fp16":
         from converter.exporters.half import to_half  # noqa: PLC0415
 
@@ -101,4 +108,5 @@ def export_onnx(
         len(proto.graph.node),
         tuple(value.name for value in proto.graph.input),
         tuple(value.name for value in proto.graph.output),
+        (*model.notes, *notes),
     )

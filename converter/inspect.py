@@ -46,7 +46,7 @@ class Inspection:
             "architecture": config.name,
             "config": config.to_dict(),
             "parameters": config.parameters(),
-            "flops": config.flops() if config.spatial_dims == 2 else None,
+            "flops": config.flops(self.size()) if config.spatial_dims == 2 else None,
             "dtypes": self.dtypes(),
             "notes": list(model.notes),
             "dropped": dict(model.dropped),
@@ -64,6 +64,11 @@ class Inspection:
                 for name, tensor in model.tensors.items()
             },
         }
+
+    def size(self) -> tuple[int, ...] | None:
+        """Height and width the images are cropped to, where that is recorded."""
+        crop = self.model.preprocess.get("crop")
+        return tuple(crop) if crop else None
 
     def dtypes(self) -> dict[str, int]:
         """Number of values of each element type."""

@@ -54,7 +54,7 @@ class Model:
     """
 
     config: DenseNetConfig
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor] = field(repr=False)
     source: Source
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from converter.parity.engines import Run, onnx_engine, onnx_metadata, session, t
 from densenet.config import DenseNetConfig
 from densenet.labels import imagenet_classes
 from densenet.preprocess import Preprocess, Source, load_many
+from densenet.zoo import is_published
 
 Array = np.ndarray[Any, Any]
 BATCH = 16
@@ -32,11 +33,13 @@ class Predictor:
         run: float32 (N, C, H, W) to logits.
         preprocess: what images go through before.
         labels: class names, empty if unknown.
+        notes: what had to be assumed.
     """
 
     run: Run
     preprocess: Preprocess
     labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def logits(self, images: Sequence[Source], progress: Callable[[int], None] = lambda _: None) -> Array:
         """Logits (N, classes) of images given as paths, Pillow images or uint8 arrays.
@@ -109,7 +112,9 @@ def _predictor(source: str, engine: str, _stamp: int, settings: tuple[tuple[str,
 
         run = onnx_engine(to_onnx(model).SerializeToString())
     preprocess = usual_preprocess(model.preprocess, model.config)
-    return Predictor(run, preprocess, _labels(model.labels, model.config.num_classes))
+    labels = _labels(model.labels, model.config.num_classes)
+    stated = model.labels or (labels if is_published(source) else ())
+    return Predictor(run, preprocess, labels, assumed(model.preprocess, preprocess, stated, labels))
 
 
 def _from_onnx(source: str) -> Predictor:
@@ -120,8 +125,10 @@ def _from_onnx(source: str) -> Predictor:
         raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
     preprocess = usual_preprocess(metadata.get(PREPROCESS_KEY, {}), config)
     classes = session(source).get_outputs()[0].shape[-1]
-    labels = _labels(metadata.get(LABELS_KEY, ()), classes if isinstance(classes, int) else 0)
-    return Predictor(onnx_engine(source), preprocess, labels)
+    stated = metadata.get(LABELS_KEY, ())
+    labels = _labels(stated, classes if isinstance(classes, int) else 0)
+    notes = assumed(metadata.get(PREPROCESS_KEY, {}), preprocess, stated, labels)
+    return Predictor(onnx_engine(source), preprocess, labels, notes)
 
 
 def usual_preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Preprocess:
@@ -140,6 +147,23 @@ def usual_preprocess(recorded: Mapping[str, Any], config: DenseNetConfig) -> Pre
     if config.stem == "cifar":
         usual |= {"resize": 32, "crop": (32, 32)}
     return Preprocess(**usual)
+
+
+def assumed(
+    recorded: Mapping[str, Any], preprocess: Preprocess, stated: Sequence[str] = (), labels: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """What a file does not say of its images and classes, and what is taken for it."""
+    notes = []
+    if not recorded:
+        short = f"short edge {preprocess.resize}, " if preprocess.resize else ""
+        size = " x ".join(map(str, preprocess.crop))
+        notes.append(
+            f"how images are prepared is not recorded: {short}centre {size}, mean {list(preprocess.mean)} and std "
+            f"{list(preprocess.std)} are assumed; densenet convert --preprocess FILE.json records it"
+        )
+    if labels and not stated:
+        notes.append("the classes have no names here: ImageNet's are shown, as there are 1000 of them")
+    return tuple(notes)
 
 
 def _labels(recorded: Sequence[str], classes: int) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ MAX_BLOCKS = 8
 LISTED = 6
 
 
+BY_REQUEST = "left out by request"
+"""Why a key that --drop matches is not used."""
+
+
 class UnknownNames(NotADenseNet):
     """No layout knows any of the names."""
 
@@ -92,7 +96,7 @@ def recognise(
         tried += [candidate for known in layouts for candidate in _try(known, group, tuple(drop))]
     fitting = [candidate for candidate in tried if candidate.fits]
     if not fitting:
-        raise _refusal(groups, tried, where)
+        raise _refusal(groups, tried, where, layout)
     first = next(group for group in groups if any(c.group is group for c in fitting))
     of_first = [candidate for candidate in fitting if candidate.group is first]
     most = max(len(c.used) for c in of_first)
@@ -136,7 +140,7 @@ def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, dro
     dropped: dict[str, str] = {}
     for key, tensor in group.tensors.items():
         if any(fnmatchcase(key, pattern) for pattern in drop):
-            dropped[key] = "left out by request"
+            dropped[key] = BY_REQUEST
             continue
         found = layout.match(key[len(prefix) :], blocks, deep) if key.startswith(prefix) else None
         if found:
@@ -345,7 +349,7 @@ def _compression(shapes: Mapping[str, tuple[int, ...]], start: int, growth: int,
     raise NotADenseNet(f"transitions of widths {pairs}, which no one compression gives")
 
 
-def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str) -> NotADenseNet:
+def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str, layout: Layout | None) -> NotADenseNet:
     """The error for a checkpoint that no layout fits: what it nearly is, or that it is something else."""
     at = f"{where}: " if where else ""
     if not groups:
@@ -354,10 +358,12 @@ def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str) ->
         tried, key=lambda c: (c.config is not None, c.accounted - len(c.missing), -len(c.unexpected)), default=None
     )
     if near is None or not near.used:
-        names = _some([key for key in groups[0].tensors if not key.endswith(COUNTER)])
+        keys = [key for key in groups[0].tensors if not key.endswith(COUNTER)]
+        said = f"({len(keys)} tensors: {_some(keys)})"
+        if layout is not None:
+            return NotADenseNet(f"{at}not a DenseNet in the {layout.name} layout {said}; leave out --layout to try all")
         return UnknownNames(
-            f"{at}not a DenseNet in any known layout ({len(groups[0].tensors)} tensors: {names}); "
-            "if it is one, give its names with --layout FILE.toml"
+            f"{at}not a DenseNet in any known layout {said}; if it is one, give its names with --layout FILE.toml"
         )
     what = near.config.name if near.config else "a DenseNet"
     return NotADenseNet(f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +21,33 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """A table on stdout; the columns named in ``right`` are numbers."""
+NARROW = 110
+"""Columns of a terminal below which a table goes without what is not needed; a pipe is as wide as need be."""
+WIDE = 200
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> None:
+    """A table on stdout; the columns named in ``right`` are numbers, those in ``optional`` for wide terminals."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415 (rich is for terminals, not for --json)
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    kept = [i for i, column in enumerate(columns) if width >= NARROW or column not in optional]
+    columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
     out = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
         out.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         out.add_row(*(Text(clean(cell), style=STYLES.get(cell, "")) for cell in row))
-    Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120, highlight=False).print(out)
+    Console(soft_wrap=False, width=width, highlight=False).print(out)
 
 
 STYLES = {"ok": "green", "pass": "bold green", "FAIL": "bold red"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,12 @@ def resolve(source: str | Path) -> Place:
 
         found = fetch_hub(text)
         return Place(found.path, found.name, found.preprocess)
-    path = complete(Path(source))
-    if path.exists():
-        return Place(path, path.name)
+    try:
+        path = complete(Path(source))
+        if path.exists():
+            return Place(path, path.name)
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise UnreadableFile(f"{shown(source)[:100]}: not a name of a file") from error
     return _from_zoo(text)
 
 
@@ -60,7 +64,9 @@ def _from_zoo(name: str) -> Place:
         model = zoo_model(name)
     except ValueError as error:
         looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
-        raise UnreadableFile(f"{shown(name)}: no such file" + ("" if looks_like_path else f", and {error}")) from error
+        hint = f"; for the Hugging Face Hub write hf://{name}" if re.fullmatch(r"[\w-]+/[\w.-]+", name) else ""
+        why = hint if looks_like_path else f", and {error}"
+        raise UnreadableFile(f"{shown(name)}: no such file{why}") from error
     from converter.download import fetch  # noqa: PLC0415
 
     path = fetch(model.url, sha256_prefix=model.sha256_prefix, name=model.name)

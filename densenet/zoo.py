@@ -126,6 +126,11 @@ MODELS: tuple[ZooModel, ...] = (
 _BY_NAME = {name: model for model in MODELS for name in (model.name, *model.aliases)}
 
 
+def is_published(name: str) -> bool:
+    """Whether a published model has that name or alias."""
+    return name in _BY_NAME
+
+
 def zoo_model(name: str) -> ZooModel:
     """The published model of that name or alias.
 

@@ -12,7 +12,7 @@ from converter.layouts import layout_named
 from converter.model import Model, Source
 from densenet.config import DenseNetConfig
 
-TIMM = DenseNetConfig(growth_rate=4, block_config=(2, 1, 2), init_features=8, num_classes=5)
+TIMM = DenseNetConfig(growth_rate=8, block_config=(2, 1, 2), init_features=16, num_classes=5)
 """A network timm can build."""
 
 

@@ -16,7 +16,7 @@ from cases import CASES
 from packages import TIMM, save
 
 from converter import load
-from converter.demo import CHECKPOINT, IMAGES
+from converter.demo import CHECKPOINT, IMAGES, RECORD
 
 SOURCE = CASES / "tv-legacy-old/densenet-legacy-old.pth"
 COMMANDS = ("inspect", "convert", "export", "verify", "predict", "evaluate", "list", "demo")
@@ -244,6 +244,43 @@ def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, s
     assert (process.returncode, said.decode()) == (status, f"densenet: {word}\n")
     assert os.listdir(tmp_path) == ["m.safetensors"]
     assert (tmp_path / "m.safetensors").read_text() == "old"
+
+
+def test_what_is_assumed_of_images_is_said(tmp_path: Path) -> None:
+    image = next(IMAGES.glob("0/*.png"))
+    done = densenet("predict", CHECKPOINT, image)
+    assert "how images are prepared is not recorded: short edge 256, centre 224 x 224" in done.stderr
+    done = densenet("export", CHECKPOINT, tmp_path / "a.onnx", "--image-input")
+    assert (done.returncode, "are assumed" in done.stderr) == (0, True)
+    ok("demo", tmp_path / "demo")
+    done = densenet("predict", tmp_path / "demo" / "model.onnx", image)
+    assert (done.returncode, done.stderr) == (0, "")
+    source = save(replace(TIMM, num_classes=1000), tmp_path / "k.safetensors")
+    assert "ImageNet's are shown" in densenet("predict", source, image).stderr
+
+
+def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
+    model = tmp_path / "a.onnx"
+    ok("export", CHECKPOINT, model)
+    assert "--seed" in densenet("verify", CHECKPOINT, model, "--seed", "-1").stderr
+    assert "its folder does not exist" in refused(2, "verify", CHECKPOINT, "--report", tmp_path / "no/report.json")
+    assert "end the name in .npz" in refused(2, "verify", CHECKPOINT, "--record", tmp_path / "a.foo")
+    assert "runs ONNX files" in refused(2, "verify", model, "--against", RECORD, "--engine", "torch")
+    assert "no key matches" in refused(2, "inspect", CHECKPOINT, "--drop", "zzz*")
+    assert "not a DenseNet in the keras layout" in refused(2, "inspect", CHECKPOINT, "--layout", "keras")
+    assert "not a name of a file" in refused(2, "inspect", "x" * 300)
+    assert "write hf://owner/name" in refused(2, "inspect", "owner/name")
+    (tmp_path / "bad.toml").write_text("modules = 3")
+    assert "are tables" in refused(2, "inspect", CHECKPOINT, "--layout", tmp_path / "bad.toml")
+
+
+def test_an_error_of_ours_is_no_verdict(tmp_path: Path) -> None:
+    code = (
+        "import sys, converter.convert\nsys.modules['converter.convert'].load = lambda *a, **k: 1 / 0\n"
+        "from converter.cli import main; main()"
+    )
+    done = densenet("convert", CHECKPOINT, tmp_path / "a.safetensors", code=code)
+    assert (done.returncode, "please report it" in done.stderr) == (2, True)
 
 
 def test_imagenets_class_names_need_no_file(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ VARIANTS = {
     "plain": {},
     "wider bottleneck": {"bn_size": 2},
     "deep": {"stem": "deep"},
-    "tiered": {"stem": "deep", "stem_widths": (3, 6)},
+    "tiered": {"stem": "deep", "stem_widths": (6, 12)},
     "blur": {"stem": "deep", "stem_pool": "blur"},
     "blur everywhere": {"stem": "deep", "stem_pool": "blur", "transition_pool": "blur"},
     "shallow blur": {"stem_pool": "blur"},

@@ -177,7 +177,7 @@ def test_html_in_a_browser(verdict: Verification, width: int, tmp_path: Path) ->
 
 
 def test_the_line_names_the_module() -> None:
-    assert verdict_line(good()).startswith("pass: largest float32 error")
+    assert verdict_line(good()).startswith("pass: the float32 error closest to its limit is ")
     assert verdict_line(bad()).startswith("FAIL: stage.5: running_var differs in 1 of 8 values; everything before")
     assert "eps: eps 0.001" in verdict_line(replace(good(), checks=bad().checks))
 

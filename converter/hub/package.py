@@ -338,10 +338,12 @@ class _Builder:
             except ConverterError as error:
                 self.left_out[name] = str(error)
             else:
-                if verdict.passed:
-                    self.files[name] = OnnxFile(name, precision, path.stat().st_size, verdict.error, verdict)
+                size, float32 = path.stat().st_size, self.path.stat().st_size
+                problems = verdict.problems if size < float32 else ["it is no smaller than the float32 file"]
+                if not problems:
+                    self.files[name] = OnnxFile(name, precision, size, verdict.error, verdict)
                     continue
-                self.left_out[name] = "; ".join(verdict.problems)
+                self.left_out[name] = "; ".join(problems)
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
 

@@ -62,6 +62,8 @@ def read_layout(path: Path) -> Layout:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UnreadableFile(f"{path}: cannot be read as a layout ({error})") from error
     modules, leaves, network = (table.get(name, {}) for name in ("modules", "leaves", "network"))
+    if not all(isinstance(section, dict) for section in (modules, leaves, network)):
+        raise ConverterError(f"{path}: modules, leaves and network are tables: [modules] and lines of name = value")
     known = {**LIBRARY_MODULES, **{name.replace("{b}", "{n-1}"): name for name in LIBRARY_MODULES if "{b}" in name}}
     settings = {field.name for field in fields(DenseNetConfig)}
     for section, entries, allowed in (

@@ -37,6 +37,8 @@ def check_targets(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.suffix not in WRITERS:
             raise ConverterError(f"{path}: no such report; end the name in {', '.join(WRITERS)}")
+        if not path.absolute().parent.is_dir():
+            raise ConverterError(f"{path}: its folder does not exist; make it first")
 
 
 def write_report(path: Path, verdict: Verification) -> None:
@@ -52,11 +54,12 @@ def write_report(path: Path, verdict: Verification) -> None:
 def verdict_line(verdict: Verification) -> str:
     """The verdict in one line."""
     if verdict.passed:
-        judged = [cs for engine, cs in verdict.results.items() if engine not in verdict.budgets]
+        judged = [c for engine, cs in verdict.results.items() if engine not in verdict.budgets for c in cs]
         if not judged:
             return f"pass: everything holds{took(verdict)}."
-        worst = max((c.ulps for cs in judged for c in cs), default=0.0)
-        return f"pass: largest float32 error {worst:.1f} ulps of the largest logit{took(verdict)}. {verdict.rule}"
+        closest = max(judged, key=lambda c: c.ulps / c.limit if c.limit else 0.0)
+        said = f"the float32 error closest to its limit is {closest.ulps:.1f} of {closest.limit / ULP:.1f} ulps"
+        return f"pass: {said}{took(verdict)}. {verdict.rule}"
     return f"FAIL: {reason(verdict)}. {verdict.rule}"
 
 
@@ -113,6 +116,8 @@ def cases(verdict: Verification) -> list[Case]:
     return result
 
 
+DETAILS = ("absolute", "cosine", "KL", "top-5")
+"""What a narrow terminal goes without."""
 FIGURES = ("ulps", "limit", "absolute", "cosine", "KL", "top-1", "top-5")
 
 

@@ -62,6 +62,8 @@ def source_engine(model: Model, file: str | Path, framework: str = "") -> tuple[
         raise
     except Exception as error:  # whatever the framework raises
         first = COLOUR.sub("", (str(error).strip().splitlines() or ["no reason given"])[0])
+        if "Weights only load failed" in first:
+            first = "it holds more than tensors, and nothing in it is run; convert it first"
         raise ConverterError(f"{path}: {name} cannot load it ({first})") from error
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from converter.errors import ConverterError
+from converter.errors import ConverterError, Unavailable
 from converter.model import Model
 from converter.parity.engines import LEVELS, Run, TorchForm, onnx_engine, openvino_engine, torch_engine, torch_module
 
@@ -73,6 +74,7 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
 
     Raises:
         ConverterError: no engine has that name.
+        Unavailable: it is not installed.
     """
     result = []
     for text in texts:
@@ -83,5 +85,7 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
             known = ", ".join(k + (f"[-{'|'.join(v)}]" if v else "") for k, v in OPTIONS.items())
             raise ConverterError(f"no engine is called {text!r}; there are {known}, and @N for N threads")
         assert found is not None
+        if kind in (*SOURCES, "openvino") and find_spec(kind) is None:
+            raise Unavailable(f"{kind} is not installed: pip install {kind}")
         result.append(Spec(kind, option, int(found["threads"] or 0)))
     return result
