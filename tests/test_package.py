@@ -615,6 +615,17 @@ def test_a_package_killed_while_it_moves_is_mended_by_any_other(
     assert not list(out.glob(".*"))
 
 
+def test_the_card_is_for_people_to_edit(digits: Path, tmp_path: Path, quick: None) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    (copy / "README.md").write_text((copy / "README.md").read_text() + "A word of mine.")
+    proof = verify_repository(copy)
+    assert proof.passed
+    assert [c.name for c in proof.checks["provenance.json"] if c.ok is None] == ["README.md"]
+    (copy / "README.md").unlink()
+    assert failing(verify_repository(copy)) == {"README.md": "missing"}
+
+
 def test_files_nobody_vouches_for_are_named(digits: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(digits, copy)

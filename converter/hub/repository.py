@@ -63,12 +63,13 @@ def verify_repository(
     start = time.perf_counter()
     if not has_torch() and (engines or seed):
         raise Unavailable("--engine and --seed need PyTorch: pip install 'densenet-converter[torch]'")
-    folder, present = _local(Path(target)) if Path(target).exists() else _fetch(str(target), progress)
+    local = Path(target).exists()
+    folder, present = _local(Path(target)) if local else _fetch(str(target), progress)
     files = read_provenance(folder)
     progress("comparing hashes")
     wrong = changed(folder, files)
     good = set(files) - set(wrong)
-    checks = {PROVENANCE: listed(files, wrong, present)}
+    checks = {PROVENANCE: listed(files, wrong, present, published=not local)}
     verdict = NOTHING
     if WEIGHTS in good:
         try:
