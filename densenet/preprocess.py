@@ -102,9 +102,10 @@ class Preprocess:
         Raises:
             ValueError: an unknown field, or a bad value.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
+        known = [f.name for f in fields(cls)]
+        unknown = set(values) - set(known)
         if unknown:
-            raise ValueError(f"unknown field {', '.join(sorted(map(str, unknown)))}")
+            raise ValueError(f"unknown field {', '.join(sorted(map(str, unknown)))}; there are {', '.join(known)}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
