@@ -545,7 +545,9 @@ def test_a_graph_of_another_precision_fails_the_proof(name: str, digits: Path, t
     assert "precision" in failing(verify_repository(copy))
 
 
-@pytest.mark.parametrize("kind", ["library names", "prefixed", "pickled", "other eps", "no metadata"])
+@pytest.mark.parametrize(
+    "kind", ["library names", "prefixed", "pickled", "other eps", "no metadata", "labels", "preprocess"]
+)
 def test_weights_that_others_cannot_load_fail_the_proof(kind: str, digits: Path, tmp_path: Path, quick: None) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(digits, copy)
@@ -566,6 +568,8 @@ def test_weights_that_others_cannot_load_fail_the_proof(kind: str, digits: Path,
     elif kind == "other eps":
         config = json.loads(said["densenet.config"]) | {"eps": 1e-3}
         data = serialized(tensors, said | {"densenet.config": json.dumps(config)})
+    elif kind in ("labels", "preprocess"):
+        data = serialized(tensors, said | {f"densenet.{kind}": "[[1], {}]"})
     else:
         data = serialized(tensors, {})
     forge(copy, "model.safetensors", data)

@@ -75,7 +75,14 @@ def published_model(weights: Path) -> Model:
     model = load(weights)
     if model.source.format != "safetensors" or CONFIG_KEY not in model.stated:
         raise UnreadableFile(f"{weights.name}: not a safetensors file that densenet package wrote")
-    preprocess, labels = model.stated.get(PREPROCESS_KEY), model.stated.get(LABELS_KEY)
+    preprocess, labels = model.stated.get(PREPROCESS_KEY, {}), model.stated.get(LABELS_KEY, [])
+    try:
+        if preprocess:
+            Preprocess.from_dict(preprocess)
+        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+            raise ValueError("class names that are none")
+    except (ValueError, TypeError) as error:
+        raise UnreadableFile(f"{weights.name}: its metadata is damaged ({error})") from error
     layout = "timm" if preprocess and _is_timms(model.config) else "library"
     try:
         model = load(weights, layout=layout)
@@ -83,7 +90,7 @@ def published_model(weights: Path) -> Model:
         raise UnreadableFile(f"{weights.name}: its tensors have other names than the {layout} layout's") from error
     if model.source.prefix or model.source.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.source.prefix or model.source.inside} before them")
-    return replace(model, preprocess=preprocess or {}, labels=tuple(labels) if isinstance(labels, list) else ())
+    return replace(model, preprocess=preprocess, labels=tuple(labels))
 
 
 def _is_timms(config: DenseNetConfig) -> bool:
@@ -119,7 +126,7 @@ def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, 
         wanted: dict[str, Mapping[str, Any]] = {CONFIG: config}
         if prepared is not None:
             wanted[PREPROCESSOR] = preprocessor_config(prepared, timm=model.source.layout == "timm")
-    except (ConverterError, ValueError) as error:
+    except ConverterError as error:
         return {CONFIG: [Check("network", False, str(error))]}
     result = {}
     for name, values in wanted.items():
