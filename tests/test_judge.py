@@ -435,3 +435,32 @@ def test_dropout_that_drops_is_no_densenet(reference: Path, tmp_path: Path) -> N
 
     verdict = verify(reference, export(reference, tmp_path / "training.onnx", drop))
     assert "graph" in failing(verdict, "training.onnx")
+
+
+@pytest.mark.parametrize("images", [5, 20])
+def test_what_becomes_of_an_image_does_not_depend_on_how_many_come_at_once(
+    images: int, reference: Path, tmp_path: Path
+) -> None:
+    """A foreign graph that is right on batches of 1, 2, 7 and 8 only."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        strip(proto)
+        image = proto.graph.input[0].name
+        count, zero = constant(proto, "count", np.int64(images)), constant(proto, "zero", np.int64(0))
+        negative, one = constant(proto, "negative", np.float32(-1)), constant(proto, "one", np.float32(1))
+        is_so = "Equal" if images == 5 else "GreaterOrEqual"
+        insert_before(
+            proto,
+            image,
+            helper.make_node("Shape", [image], ["shape"]),
+            helper.make_node("Gather", ["shape", zero], ["batch"]),
+            helper.make_node(is_so, ["batch", count], ["so"]),
+            helper.make_node("Where", ["so", negative, one], ["sign"]),
+            helper.make_node("Mul", [image, "sign"], ["signed"]),
+            result="signed",
+        )
+        for taker in proto.graph.node[:5]:
+            taker.input[:] = [image if x == "signed" else x for x in taker.input]
+
+    verdict = verify(reference, export(reference, tmp_path / "broken.onnx", change))
+    assert any(name.endswith("images together") for name in failing(verdict, "broken.onnx"))

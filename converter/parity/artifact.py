@@ -13,7 +13,7 @@ from converter.convert import load
 from converter.formats.onnx_file import is_onnx
 from converter.model import Model
 from converter.parity.engines import Run, main_output
-from converter.parity.onnx_checks import fixed_size, is_own, precision_of, read_proto
+from converter.parity.onnx_checks import fixed_size, has_free_batch, is_own, precision_of, read_proto
 from converter.parity.specs import Spec
 from converter.sources import resolve
 
@@ -96,6 +96,10 @@ class Artifact:
     def fixed(self) -> tuple[int, ...]:
         """The height and width it is fixed to; empty if it takes any."""
         return fixed_size(self.proto) if self.proto is not None else ()
+
+    def takes_any_batch(self) -> bool:
+        """Whether it is an ONNX file that does not fix how many images come at once."""
+        return self.proto is not None and has_free_batch(self.proto)
 
     def runs(self, specs: Sequence[Spec], output: str = "") -> Iterator[tuple[str, Callable[[], Run]]]:
         """For each engine that can run it, its name and how to start it; for another output than the logits."""

@@ -71,6 +71,12 @@ def fixed_size(proto: onnx.ModelProto) -> tuple[int, ...]:
     return tuple(int(n) for n in space) if space and all(isinstance(n, int) for n in space) else ()
 
 
+def has_free_batch(proto: onnx.ModelProto) -> bool:
+    """Whether it declares a batch of any length."""
+    values = _inputs(proto)
+    return len(values) == 1 and not isinstance(next(iter(_dims(values[0])), 0), int)
+
+
 def onnx_checks(
     proto: onnx.ModelProto,
     path: Path | None,

@@ -30,6 +30,8 @@ from converter.parity.truth import Truth
 from converter.parity.verdict import Verification
 
 Array = np.ndarray[Any, Any]
+FEW = 5
+"""Images at once, which is none of the inputs' numbers; the other is all there are of one size."""
 
 
 class Trial:
@@ -136,12 +138,40 @@ class Trial:
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
+            if precision == "fp32" and not eight_bit and file.takes_any_batch():
+                self.results[engine] += self.together(run, batches)
             if precision != "fp32":
                 self.budget(engine, precision, batches, outputs)
             elif not self.agrees(engine, name):
                 culprit = self.where(file, engine)
                 if culprit is not None:
                     self.breaks[engine] = culprit
+
+    def together(self, run: Run, batches: Sequence[Batch]) -> list[Comparison]:
+        """The same images in other company: what comes of one must not depend on how many come at once."""
+        known = {
+            batch.name: (t, limit) for batch, t, limit in zip(self.truth.batches, self.truth.truths, self.truth.limits)
+        }
+        sizes = [batch.array.shape[1:] for batch in batches]
+        alike = [batch for batch, size in zip(batches, sizes) if size == max(sizes, key=sizes.count)]
+        images = np.concatenate([batch.array for batch in alike])
+        result = []
+        for count in sorted({min(FEW, len(images)), len(images)}):
+            name = f"{count} images together"
+            try:
+                rows = run(images[:count])
+            except ConverterError as error:
+                result.append(failed(name, 0.0, str(error)))
+                continue
+            found, start = [], 0
+            for batch in alike:
+                expected, limit = known[batch.name]
+                part = expected[: max(0, min(len(expected), count - start))]
+                if len(part):
+                    found.append(compare(name, rows[start : start + len(part)], part, limit))
+                start += len(expected)
+            result.append(max(found, key=lambda c: c.error / c.limit if c.limit else 0.0))
+        return result
 
     def further(
         self,
