@@ -593,7 +593,7 @@ def test_a_published_repository_is_proved_from_its_own_files(hub: Hub, digits: P
         done = subprocess.run(
             [sys.executable, "-c", VERIFY, target], env=environment, capture_output=True, text=True, check=True
         )
-        assert done.stdout == "True 9\n"
+        assert done.stdout == "True 10\n"
     reports = [tmp_path / f"report.{kind}" for kind in ("json", "md", "xml", "html")]
     wanted = [part for report in reports for part in ("--report", report)]
     done = densenet(hub, tmp_path / "b", "verify", REPO, *wanted, token=None, HF_HUB_OFFLINE="1")

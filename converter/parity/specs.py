@@ -74,7 +74,6 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
 
     Raises:
         ConverterError: no engine has that name.
-        Unavailable: it is not installed.
     """
     result = []
     for text in texts:
@@ -85,7 +84,16 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
             known = ", ".join(k + (f"[-{'|'.join(v)}]" if v else "") for k, v in OPTIONS.items())
             raise ConverterError(f"no engine is called {text!r}; there are {known}, and @N for N threads")
         assert found is not None
-        if kind in (*SOURCES, "openvino") and find_spec(kind) is None:
-            raise Unavailable(f"{kind} is not installed: pip install {kind}")
         result.append(Spec(kind, option, int(found["threads"] or 0)))
     return result
+
+
+def check_installed(specs: Iterable[Spec]) -> None:
+    """Notice before the work that an engine is missing.
+
+    Raises:
+        Unavailable: it is not installed.
+    """
+    for spec in specs:
+        if spec.kind in (*SOURCES, "openvino") and find_spec(spec.kind) is None:
+            raise Unavailable(f"{spec.kind} is not installed: pip install {spec.kind}")

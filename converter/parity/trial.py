@@ -120,13 +120,13 @@ class Trial:
             raise ConverterError(f"{name}: takes images of {listed({size})} only, and no input of the record is so")
         for engine, start in file.runs(specs):
             try:
-                run = start()
+                whole = start()
             except Unavailable:
                 raise
             except ConverterError as error:
                 self.results[engine] = [failed("loading", 0.0, str(error))]
                 continue
-            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, run), batches)
+            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, whole), batches)
             if file.proto is not None:
                 found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
@@ -139,7 +139,7 @@ class Trial:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
             if precision == "fp32" and not eight_bit and file.takes_any_batch():
-                self.results[engine] += self.together(run, batches)
+                self.results[engine] += self.together(whole, batches)
             if precision != "fp32":
                 self.budget(engine, precision, batches, outputs)
             elif not self.agrees(engine, name):

@@ -17,7 +17,7 @@ from converter.parity.engines import has_torch
 from converter.parity.onnx_checks import takes_pixels
 from converter.parity.record import write_record
 from converter.parity.source import FRAMEWORK_OF
-from converter.parity.specs import parse_specs
+from converter.parity.specs import check_installed, parse_specs
 from converter.parity.steps import Progress, Steps
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
@@ -73,6 +73,7 @@ def verify(
             "or verify against a recorded reference (--against FILE)"
         )
     specs = parse_specs(engines)
+    check_installed(specs)
     progress(f"reading {shown(reference)}")
     model = load(reference, layout=layout, weights=weights, drop=drop, settings=settings)
     model = replace(model, preprocess=preprocess or model.preprocess, labels=tuple(labels) or model.labels)
