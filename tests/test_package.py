@@ -392,6 +392,8 @@ def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> N
     assert not is_repository(str(CHECKPOINT))
     assert is_repository("owner/name")
     assert not is_repository("hf://owner/name/model.safetensors")
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32))
+    assert verify_repository(digits, images=tmp_path / "mine.npy").budgets["onnx/model_fp16.onnx"].kinds["images"] == 3
     proof = verify_repository(digits, images=IMAGES)
     assert proof.passed
     listed = set(parse_provenance((digits / "provenance.json").read_bytes()))

@@ -13,7 +13,7 @@ from converter.exporters.half import LARGEST
 from converter.model import Model
 from converter.parity.budget import Judgement, judge
 from converter.parity.engines import Run, session
-from converter.parity.inputs import Batch, find_images, synthetic
+from converter.parity.inputs import Batch, arrays, find_images, synthetic
 from converter.predict import usual_preprocess as preprocess_for
 from densenet.preprocess import load
 
@@ -85,11 +85,13 @@ def judges(model: Model, images: Sequence[Array] = ()) -> list[Batch]:
 
 
 def images_of(model: Model, folder: str | Path) -> list[Array]:
-    """Every image below a folder, preprocessed for the model: float32 (1, C, H, W) each.
+    """Every image below a folder, preprocessed for the model, or those of a ``.npy``: float32 (1, C, H, W) each.
 
     Raises:
         ConverterError: there are none, or one cannot be read.
     """
+    if Path(folder).suffix == ".npy":
+        return [image[None] for batch in arrays(Path(folder), model.config) for image in batch.array]
     preprocess = preprocess_for(model.preprocess, model.config)
     try:
         return [load(path, preprocess) for path in find_images(Path(folder))]
