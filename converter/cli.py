@@ -142,7 +142,10 @@ def inspect_command(
             ("network", config.name),
             ("", ", ".join(f"{k} {v}" for k, v in _telling(config.to_dict()))),
             ("parameters", f"{config.parameters():,}"),
-            ("FLOPs", f"{facts['flops']:,} at {_size(facts, config)} px" if facts["flops"] else ""),
+            (
+                "FLOPs",
+                f"{facts['flops']:,} at {'x'.join(dict.fromkeys(map(str, found.size())))} px" if facts["flops"] else "",
+            ),
             (
                 "tensors",
                 f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in facts['dtypes'].items())})",
@@ -367,10 +370,6 @@ def verify_command(
         elif against is not None:
             if len(files) != 1 or record is not None or images is not None:
                 raise ConverterError("--against takes one ONNX file, and no --record or --images")
-            if any(
-                name.partition("@")[0].partition("-")[0] not in ("onnxruntime", "openvino") for name in engine or ()
-            ):
-                raise ConverterError("--against runs ONNX files: --engine onnxruntime... or openvino")
             verdict = verify_against(against, files[0], engines=engine or (), progress=say)
         else:
             verdict = verify(
@@ -548,6 +547,13 @@ def package_command(
     print(f"Publish it:  densenet push {done.folder} {repo or PLACEHOLDER}")
 
 
+FOREIGN = {
+    "replace": "not as densenet push left it; the repository's history keeps it",
+    "keep": "somebody edited it; nothing proves it now",
+}
+"""What is said of files that others have changed, by what happens to them."""
+
+
 @app.command(name="push")
 def push_command(
     source: Annotated[
@@ -625,10 +631,8 @@ def push_command(
         return
     for change in done.changes:
         if dry_run or change.action != "same":
-            why = {"keep": "somebody edited it; nothing proves it now"}.get(
-                change.action, "not as densenet push left it; the repository's history keeps it"
-            )
-            print(f"{change.action:<8}{change.size:>12,}  {change.path}{f'  ({why})' if change.foreign else ''}")
+            why = f"  ({FOREIGN[change.action]})" if change.foreign else ""
+            print(f"{change.action:<8}{change.size:>12,}  {change.path}{why}")
     if dry_run:
         print(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
     elif done.committed:
@@ -708,12 +712,6 @@ def demo_command(
 def _prepared(preprocess: dict[str, Any] | None) -> str:
     """Recorded preprocessing in one line."""
     return ", ".join(f"{name} {value}" for name, value in (preprocess or {}).items())
-
-
-def _size(facts: dict[str, Any], config: Any) -> str:
-    """The image size that FLOPs are given for."""
-    crop = (facts["preprocess"] or {}).get("crop")
-    return "x".join(map(str, crop)) if crop else "32" if config.stem == "cifar" else "224"
 
 
 def _telling(config: dict[str, Any]) -> list[tuple[str, Any]]:

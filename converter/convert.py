@@ -24,7 +24,7 @@ from converter.layouts.library import LIBRARY
 from converter.layouts.timm import TIMM
 from converter.layouts.torchvision import TORCHVISION
 from converter.model import Model, Sha256, Source, hashing, sha256_of
-from converter.recognise import BY_REQUEST, Candidate, UnknownNames, recognise
+from converter.recognise import Candidate, UnknownNames, recognise
 from converter.sources import resolve
 from converter.wrappers import groups
 from densenet.config import DenseNetConfig
@@ -136,16 +136,9 @@ def read(
     except UnknownNames:
         from converter.infer import infer  # noqa: PLC0415 (for few)
 
-        kept = [
-            replace(group, tensors={k: t for k, t in group.tensors.items() if not any(fnmatchcase(k, g) for g in drop)})
-            for group in found
-        ]
-        guessed = infer(kept, str(checkpoint.path)) if chosen is None else None
+        guessed = infer(found, str(checkpoint.path), drop)
         if guessed is None:
             raise
-        left = next(group.tensors.keys() for group in found if group.path == guessed.group.path) if drop else ()
-        gone = {key: BY_REQUEST for key in left if any(fnmatchcase(key, glob) for glob in drop)}
-        guessed = replace(guessed, dropped={**guessed.dropped, **gone})
         return guessed, [guessed]
 
 

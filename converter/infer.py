@@ -7,7 +7,9 @@ shows in their number and shapes.  What comes out is a guess and is reported as 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import groupby
 
 from converter.arrange import arrange
@@ -15,7 +17,7 @@ from converter.checkpoint import Tensor
 from converter.errors import NotADenseNet
 from converter.layouts.custom import guess
 from converter.layouts.parts import Part, Structure
-from converter.recognise import Candidate
+from converter.recognise import BY_REQUEST, Candidate
 from converter.wrappers import Group
 from densenet.config import COUNTER
 
@@ -36,17 +38,23 @@ NOTE = (
 )
 
 
-def infer(groups: list[Group], where: str) -> Candidate | None:
-    """The first group whose tensors, in the file's order or by number, are a DenseNet's; or None."""
+def infer(groups: list[Group], where: str, drop: Sequence[str] = ()) -> Candidate | None:
+    """The first group whose tensors, in the file's order or by number, are a DenseNet's; or None.
+
+    Args:
+        groups, drop: as for :func:`converter.recognise.recognise`.
+        where: names the file in errors.
+    """
     for group in groups:
-        for keys in (list(group.tensors), sorted(group.tensors, key=_natural)):
+        dropped = {key: BY_REQUEST for key in group.tensors if any(fnmatchcase(key, glob) for glob in drop)}
+        kept = [key for key in group.tensors if key not in dropped]
+        for keys in (kept, sorted(kept, key=_natural)):
             try:
                 parts = list(_parts({key: group.tensors[key] for key in keys}))
                 found = arrange(Structure(INFERRED, parts, notes=(NOTE,)), where)
             except NotADenseNet:
                 continue
-            layout = guess(found)
-            return found if layout is None else Candidate(**{**vars(found), "layout": layout})
+            return replace(found, layout=guess(found) or found.layout, dropped={**found.dropped, **dropped})
     return None
 
 

@@ -65,10 +65,10 @@ class Inspection:
             },
         }
 
-    def size(self) -> tuple[int, ...] | None:
-        """Height and width the images are cropped to, where that is recorded."""
-        crop = self.model.preprocess.get("crop")
-        return tuple(crop) if crop else None
+    def size(self) -> tuple[int, ...]:
+        """Height and width FLOPs are given for: what images are cropped to, where that is recorded."""
+        usual = 32 if self.model.config.stem == "cifar" else 224
+        return tuple(self.model.preprocess.get("crop", (usual, usual)))
 
     def dtypes(self) -> dict[str, int]:
         """Number of values of each element type."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +62,10 @@ def _from_zoo(name: str) -> Place:
     try:
         model = zoo_model(name)
     except ValueError as error:
+        from converter.hub.client import REPO  # noqa: PLC0415 (for this message)
+
         looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
-        hint = f"; for the Hugging Face Hub write hf://{name}" if re.fullmatch(r"[\w-]+/[\w.-]+", name) else ""
+        hint = f"; for the Hugging Face Hub write hf://{name}" if REPO.fullmatch(name) else ""
         why = hint if looks_like_path else f", and {error}"
         raise UnreadableFile(f"{shown(name)}: no such file{why}") from error
     from converter.download import fetch  # noqa: PLC0415

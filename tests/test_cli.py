@@ -265,7 +265,9 @@ def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
     assert "--seed" in densenet("verify", CHECKPOINT, model, "--seed", "-1").stderr
     assert "its folder does not exist" in refused(2, "verify", CHECKPOINT, "--report", tmp_path / "no/report.json")
     assert "end the name in .npz" in refused(2, "verify", CHECKPOINT, "--record", tmp_path / "a.foo")
-    assert "runs ONNX files" in refused(2, "verify", model, "--against", RECORD, "--engine", "torch")
+    assert "a recorded reference is for ONNX files" in refused(
+        2, "verify", model, "--against", RECORD, "--engine", "torch"
+    )
     assert "no key matches" in refused(2, "inspect", CHECKPOINT, "--drop", "zzz*")
     assert "not a DenseNet in the keras layout" in refused(2, "inspect", CHECKPOINT, "--layout", "keras")
     assert "not a name of a file" in refused(2, "inspect", "x" * 300)

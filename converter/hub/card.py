@@ -11,6 +11,7 @@ from converter.errors import Unavailable
 from converter.hub.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.model import Model
 from converter.parity.budget import BUDGETS, Judgement
+from converter.parity.report import cell
 from converter.parity.verdict import Verification
 from densenet.config import COUNTER
 from densenet.preprocess import Preprocess
@@ -187,7 +188,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "mean": list(facts.preprocess.mean) if facts.preprocess else [],
         "std": list(facts.preprocess.std) if facts.preprocess else [],
         "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
-        "results": [replace(result, dataset=escaped(result.dataset)) for result in facts.results],
+        "results": [replace(result, dataset=cell(result.dataset)) for result in facts.results],
         "files": [_row(file) for file in facts.files],
         "proof": facts.proof,
         "judged": _kinds(reduced[0]) if reduced else "",
@@ -201,11 +202,6 @@ def _values(facts: CardFacts) -> dict[str, Any]:
 def _inline(text: str) -> str:
     """A name given by others, which may not become Markdown of its own."""
     return "".join(c for c in " ".join(text.split()) if c not in "`|<>[]")
-
-
-def escaped(text: str) -> str:
-    """Text of others in one line of Markdown, where it stays text."""
-    return "".join(f"\\{c}" if c in "\\|`*_<[" else c for c in " ".join(text.split()))
 
 
 def _row(file: OnnxFile) -> dict[str, str]:
@@ -241,5 +237,5 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("8-bit files are right for inputs like those that calibrated them; measure on your own images.")
     if any(file.precision == "fp16" for file in facts.files):
         lines.append("fp16 halves the file; it is faster only where the runtime has float16 kernels (GPUs; not x86).")
-    lines += [f"On conversion: {escaped(note)}." for note in facts.model.notes]
+    lines += [f"On conversion: {cell(note)}." for note in facts.model.notes]
     return lines

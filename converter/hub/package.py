@@ -282,16 +282,16 @@ class _Builder:
             timm_model(config)
             if self.preprocess is None:
                 raise CannotExpress("timm prepares images of 1 or 3 channels only")
-            described = timm_config(config, self.preprocess, model.labels, license_id)
+            values = timm_config(config, self.preprocess, model.labels, license_id)
             tensors, _ = in_layout(model, target)
             # in_layout has folded another eps into the norms, and the file must not state it again.
             written = replace(model, config=replace(config, eps=type(config).eps))
         except CannotExpress as error:
             why, target, written = str(error), layout_named("library"), model
-            described = library_config(config, model.labels)
+            values = library_config(config, model.labels)
             tensors, _ = in_layout(model, target)
         write(self.folder / WEIGHTS, tensors, written, target)
-        self.put(CONFIG, to_text(described))
+        self.put(CONFIG, to_text(values))
         if self.preprocess:
             self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
         return why
@@ -379,7 +379,7 @@ def _described(
 def _is_as_published(model: Model, zoo: ZooModel) -> bool:
     """Whether nothing was said that makes it another model than the one whose accuracy is published."""
     same = model.config == zoo.config and model.preprocess == zoo.preprocess.to_dict()
-    return same and model.labels == imagenet_classes()[: model.config.num_classes]
+    return same and model.labels == imagenet_classes()
 
 
 def _license(asked: str | None, zoo: ZooModel | None) -> str | None:

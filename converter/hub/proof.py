@@ -83,18 +83,14 @@ def against_exact(
     batches = judges(model)[-3:]
     exact = onnx_engine(to_onnx(model, graph="exact").SerializeToString())
     truths = [exact(batch.array) for batch in batches]
-    engines: Mapping[str, Callable[[], Any]] = {
-        weights.name: lambda: onnx_engine(to_onnx(load(weights), graph="exact").SerializeToString()),
-        **{file.name: lambda file=file: onnx_engine(file) for file in onnx_files},  # type: ignore[misc]
-    }
     results: dict[str, list[Comparison]] = {}
-    for name, start in engines.items():
+    for file in (weights, *onnx_files):
         try:
-            run = start()
+            run = onnx_engine(to_onnx(load(file), graph="exact").SerializeToString() if file is weights else file)
             found = [compare(b.name, run(b.array), truth, LIMIT_WITHOUT_ORACLE) for b, truth in zip(batches, truths)]
         except ConverterError as error:
             found = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
-        results[f"ONNX Runtime, {name}"] = found
+        results[f"ONNX Runtime, {file.name}"] = found
     return Verification(
         shown(model.source.name),
         "the exact graph in ONNX Runtime, float32",

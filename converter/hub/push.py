@@ -140,7 +140,9 @@ def push(
             planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
             if dry_run:
                 return planned
-            _prepare(client, repo, remote, private, branch, tag, changes, contents[CARD])
+            if not remote.exists:
+                _validate(repo, contents[CARD])
+            _prepare(client, repo, remote, private, branch, tag, changes)
             if not remote.exists:
                 # Planned once more on what is there now: the commit is then refused if somebody comes between.
                 remote = _look(client, repo, branch)
@@ -281,11 +283,9 @@ def _prepare(
     branch: str | None,
     tag: str | None,
     changes: Sequence[Change],
-    card: Content,
 ) -> None:
     """Create the repository and the branch where they are missing; refuse a tag that is taken."""
     if not remote.exists:
-        _validate(repo, card)
         with speaking(repo, "creating it"):
             client.create_repo(repo, private=private, exist_ok=True)
     elif private:

@@ -14,7 +14,7 @@ from converter.formats.onnx_file import is_onnx
 from converter.model import Model
 from converter.parity.engines import Run, main_output
 from converter.parity.onnx_checks import fixed_size, has_free_batch, is_own, precision_of, read_proto
-from converter.parity.specs import Spec
+from converter.parity.specs import THREADED, Spec
 from converter.sources import resolve
 
 
@@ -103,7 +103,7 @@ class Artifact:
 
     def runs(self, specs: Sequence[Spec], output: str = "") -> Iterator[tuple[str, Callable[[], Run]]]:
         """For each engine that can run it, its name and how to start it; for another output than the logits."""
-        kinds = ("onnxruntime", "openvino") if self.proto is not None else ("torch",)
+        kinds = THREADED if self.proto is not None else ("torch",)
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:

@@ -282,7 +282,7 @@ def _render(template: str, verdict: Verification, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     page: str = environment.get_template(template).render(
         verdict=verdict,
         reason="" if verdict.passed else reason(verdict),
@@ -294,8 +294,8 @@ def _render(template: str, verdict: Verification, **values: Any) -> str:
     return page
 
 
-def _cell(text: str) -> str:
-    """Text in a cell of a Markdown table."""
+def cell(text: str) -> str:
+    """Text of others in Markdown, in one line: what fits into a cell of a table, and stays text."""
     escaped = "".join(f"\\{c}" if c in "\\|`*_<[" else c for c in text)
     return " ".join(escaped.split())
 

@@ -25,6 +25,7 @@ SOURCES = ("torchvision", "timm", "keras")
 NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FORMS: Mapping[str, TorchForm] = {"": "eager", "compiled": "compiled", "channels-last": "channels_last"}
 THREADED = ("onnxruntime", "openvino")
+"""Engines that run ONNX files, on a number of threads."""
 PATTERN = re.compile(r"(?P<kind>[a-z]+)(?:-(?P<option>[a-z-]+))?(?:@(?P<threads>[1-9][0-9]?))?")
 
 

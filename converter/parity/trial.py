@@ -61,11 +61,9 @@ class Trial:
         self, name: str, batches: Sequence[Batch], outputs: Sequence[Array | ConverterError]
     ) -> list[Array | None]:
         """Judge one engine's logits, or why there are none, on some of the inputs."""
-        truth = self.truth
-        known = {batch.name: (t, limit) for batch, t, limit in zip(truth.batches, truth.truths, truth.limits)}
         comparisons = self.results.setdefault(name, [])
         for batch, output in zip(batches, outputs):
-            expected, limit = known[batch.name]
+            expected, limit = self.truth.of(batch)
             if isinstance(output, ConverterError):
                 comparisons.append(failed(batch.name, limit, str(output)))
             else:
@@ -76,8 +74,7 @@ class Trial:
 
     def keep(self, name: str, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> None:
         """Logits for the plots, each batch in units of its largest."""
-        known = {batch.name: t for batch, t in zip(self.truth.batches, self.truth.truths)}
-        expected = [known[batch.name] for batch in batches]
+        expected = [self.truth.of(batch)[0] for batch in batches]
         pairs = [(t, o) for t, o in zip(expected, outputs) if o is not None and o.shape == t.shape and t.any()]
         if pairs:
             scales = [np.abs(t).max() for t, _ in pairs]
@@ -120,26 +117,26 @@ class Trial:
             raise ConverterError(f"{name}: takes images of {listed({size})} only, and no input of the record is so")
         for engine, start in file.runs(specs):
             try:
-                whole = start()
+                run = start()
             except Unavailable:
                 raise
             except ConverterError as error:
                 self.results[engine] = [failed("loading", 0.0, str(error))]
                 continue
-            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, whole), batches)
+            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, run), batches)
             if file.proto is not None:
                 found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
             for output in file.further_outputs():
                 if output == PROBABILITIES or (output == FEATURES and truth.features):
                     other = dict(file.runs(specs, output))[engine]()
-                    run = partial(_pixels if eight_bit else _floats, other)
-                    self.further(engine, output, run, precision, zip(batches, outputs))
+                    compute = partial(_pixels if eight_bit else _floats, other)
+                    self.further(engine, output, compute, precision, zip(batches, outputs))
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
             if precision == "fp32" and not eight_bit and file.takes_any_batch():
-                self.results[engine] += self.together(whole, batches)
+                self.results[engine] += self.together(run, batches)
             if precision != "fp32":
                 self.budget(engine, precision, batches, outputs)
             elif not self.agrees(engine, name):
@@ -149,9 +146,6 @@ class Trial:
 
     def together(self, run: Run, batches: Sequence[Batch]) -> list[Comparison]:
         """The same images in other company: what comes of one must not depend on how many come at once."""
-        known = {
-            batch.name: (t, limit) for batch, t, limit in zip(self.truth.batches, self.truth.truths, self.truth.limits)
-        }
         sizes = [batch.array.shape[1:] for batch in batches]
         alike = [batch for batch, size in zip(batches, sizes) if size == max(sizes, key=sizes.count)]
         images = np.concatenate([batch.array for batch in alike])
@@ -165,7 +159,7 @@ class Trial:
                 continue
             found, start = [], 0
             for batch in alike:
-                expected, limit = known[batch.name]
+                expected, limit = self.truth.of(batch)
                 part = expected[: max(0, min(len(expected), count - start))]
                 if len(part):
                     found.append(compare(name, rows[start : start + len(part)], part, limit))
@@ -225,8 +219,7 @@ class Trial:
 
     def budget(self, engine: str, precision: str, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> None:
         """Replace float32's verdict by the budget of a reduced precision."""
-        by_name = {batch.name: t for batch, t in zip(self.truth.batches, self.truth.truths)}
-        pairs = [(b, o, by_name[b.name]) for b, o in zip(batches, outputs) if o is not None]
+        pairs = [(b, o, self.truth.of(b)[0]) for b, o in zip(batches, outputs) if o is not None]
         if len(pairs) < len(batches):
             return
         judged = [(b, o, t) for b, o, t in pairs if b.kind not in NOT_JUDGED]

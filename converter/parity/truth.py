@@ -108,6 +108,11 @@ class Truth:
         metadata = (model.preprocess, model.labels)
         return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits, features)
 
+    def of(self, batch: Batch) -> tuple[Array, float]:
+        """The oracle's logits on one of the inputs, and the error permitted there."""
+        at = [known.name for known in self.batches].index(batch.name)
+        return self.truths[at], self.limits[at]
+
     @classmethod
     def recorded(cls, path: Path) -> Truth:
         """The truth from a file instead.

@@ -17,7 +17,7 @@ from converter.parity.engines import has_torch
 from converter.parity.onnx_checks import takes_pixels
 from converter.parity.record import write_record
 from converter.parity.source import FRAMEWORK_OF
-from converter.parity.specs import check_installed, parse_specs
+from converter.parity.specs import THREADED, check_installed, parse_specs
 from converter.parity.steps import Progress, Steps
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
@@ -113,6 +113,10 @@ def verify_against(
         ConverterError: the record or the file cannot be read.
     """
     start = time.perf_counter()
+    specs = parse_specs(engines)
+    if any(spec.kind not in THREADED for spec in specs):
+        raise ConverterError(f"a recorded reference is for ONNX files: engines are {' and '.join(THREADED)}")
+    check_installed(specs)
     truth = Truth.recorded(Path(record))
     file = Artifact.open(candidate)
     if file.proto is None:
@@ -120,5 +124,5 @@ def verify_against(
     if takes_pixels(file.proto):
         raise ConverterError(f"{candidate}: takes 8-bit images; verify it against its checkpoint")
     trial = Trial(truth, progress)
-    trial.artifact(file, parse_specs(engines))
+    trial.artifact(file, specs)
     return trial.verification(str(record), start, None)
