@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 from densenet.config import DenseNetConfig
 
 if TYPE_CHECKING:
-    from densenet.inference import get_model, inference_model, list_models
     from densenet.model import DenseNet
 
-__all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_models"]
-
-_HOMES = {"DenseNet": "model", "get_model": "inference", "inference_model": "inference", "list_models": "inference"}
+__all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_models"]  # noqa: F822 (see below)
 
 
 def __getattr__(name: str) -> Any:
     # PyTorch and Pillow are loaded only for those who ask for them.
-    if name in _HOMES:
-        return getattr(import_module(f"densenet.{_HOMES[name]}"), name)
+    if name == "DenseNet":
+        from densenet.model import DenseNet  # noqa: PLC0415
+
+        return DenseNet
+    if name in __all__:
+        return getattr(import_module("densenet.inference"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

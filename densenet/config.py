@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import ceil, prod
 from typing import Any, Literal, NamedTuple
 
+from densenet.names import Kind, Name, parse
+
 Stem = Literal["imagenet", "cifar", "deep"]
 StemPool = Literal["max", "blur"]
 TransitionPool = Literal["avg", "blur"]
@@ -26,12 +28,21 @@ COUNTER = "num_batches_tracked"
 
 
 class Module(NamedTuple):
-    """One module that owns tensors: its library name, kind, and the shape of its weight."""
+    """One module that owns tensors: its library name, the shape of its weight, and its stride."""
 
     name: str
-    kind: Literal["conv", "norm", "linear"]
     shape: tuple[int, ...]
     stride: int = 1
+
+    @property
+    def place(self) -> Name:
+        """Where it is: its block, its layer, its part in them."""
+        return parse(self.name)
+
+    @property
+    def kind(self) -> Kind:
+        """What it does."""
+        return self.place.kind
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Full tensor names and their shapes."""
@@ -180,6 +191,12 @@ class DenseNetConfig:
         """All fields as plain JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def telling(self) -> dict[str, Any]:
+        """The fields that say what is not usual, and those everybody wants to see, as plain JSON values."""
+        plain = DenseNetConfig().to_dict()
+        always = ("growth_rate", "block_config", "init_features", "num_classes")
+        return {name: value for name, value in self.to_dict().items() if name in always or value != plain[name]}
+
     # -- what follows from it ------------------------------------------------------
 
     @property
@@ -194,6 +211,11 @@ class DenseNetConfig:
             kind += ("B" if self.bottleneck else "") + ("C" if self.compression < 1 else "")
             return f"{kind} (L={self.depth}, k={self.growth_rate})"
         return f"DenseNet (blocks {blocks}, k={self.growth_rate})"
+
+    @property
+    def usual_size(self) -> int:
+        """Height and width in pixels of the images such a network is usually given."""
+        return 32 if self.stem == "cifar" else 224
 
     @property
     def depth(self) -> int:
@@ -226,10 +248,10 @@ class DenseNetConfig:
         """Every module that owns tensors, in the order the network applies them."""
 
         def conv(name: str, cin: int, cout: int, size: int, stride: int = 1) -> Module:
-            return Module(name, "conv", (cout, cin, *[size] * self.spatial_dims), stride)
+            return Module(name, (cout, cin, *[size] * self.spatial_dims), stride)
 
         def norm(name: str, width: int) -> Module:
-            return Module(name, "norm", (width,))
+            return Module(name, (width,))
 
         if self.stem == "deep":
             widths = (self.in_channels, *self.stem_widths, self.init_features)
@@ -259,7 +281,7 @@ class DenseNetConfig:
                 yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
         yield norm("norm", self.num_features)
         if self.num_classes:
-            yield Module("classifier", "linear", (self.num_classes, self.classifier_features))
+            yield Module("classifier", (self.num_classes, self.classifier_features))
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""
@@ -286,34 +308,31 @@ class DenseNetConfig:
 
     def _costs(self, size: int | tuple[int, ...] | None) -> tuple[int, int]:
         """Multiply-adds of the convolutions; operations of norms, ReLUs and pools."""
-        if size is None:
-            size = 32 if self.stem == "cifar" else 224
+        size = self.usual_size if size is None else size
         space = (size,) * self.spatial_dims if isinstance(size, int) else tuple(size)
         macs = other = 0
 
         def halve(space: tuple[int, ...], up: bool) -> tuple[int, ...]:
             return tuple(ceil(n / 2) if up else n // 2 for n in space)
 
+        last_of_stem = "stem.norm2" if self.stem == "deep" else "stem.norm"
         for module in self.modules():
-            owner, _, leaf = module.name.rpartition(".")
+            part = module.place.part
             if module.kind == "conv":
                 if module.stride == 2:
                     space = halve(space, up=True)
                 macs += prod(module.shape) * prod(space)
-                if owner.startswith("transitions."):
+                if part == "transition":
                     other += module.shape[0] * prod(space)  # average pooling
                     space = halve(space, up=self.transition_ceil)
             elif module.kind == "norm":
                 elements = module.shape[0] * prod(space)
-                silent = (owner.startswith("transitions.") and not self.transition_relu) or (
-                    module.name == "norm" and not self.final_relu
-                )
+                silent = (part == "transition" and not self.transition_relu) or (part == "head" and not self.final_relu)
                 other += elements * (2 if silent else 3)
-                last_of_stem = "norm2" if self.stem == "deep" else "norm"
-                if owner == "stem" and leaf == last_of_stem:
+                if module.name == last_of_stem:
                     other += elements  # max pooling
                     space = tuple(n // 2 + 1 for n in space) if self.stem_ceil else halve(space, up=True)
-                if module.name == "norm":
+                if part == "head":
                     other += elements  # global pooling
         return macs, other
 
@@ -340,3 +359,10 @@ NAMED: Mapping[str, DenseNetConfig] = {
     "densenet264d": DenseNetConfig(growth_rate=48, block_config=(6, 12, 64, 48), init_features=96, stem="deep"),
 }
 """121 to 264: table 1 of the paper; the ``d`` networks: timm/models/densenet.py."""
+
+
+SETTINGS = (
+    *("stem_pool", "transition_pool", "stem_ceil", "transition_ceil", "padding"),
+    *("transition_relu", "final_relu", "global_pool", "eps"),
+)
+"""Config fields that tensors do not show."""

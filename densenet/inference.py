@@ -1,78 +1,19 @@
-"""The seed's three functions: predict with a published or converted model, get it, list what there is."""
+"""The functions mmpretrain's users know, handed out by this package and provided by whoever reads checkpoints.
+
+This package knows what a DenseNet is, not how files are read.  A distribution that does
+registers the functions as entry points of the group ``densenet.inference``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import entry_points
+from typing import Any
 
-from densenet.config import NAMED, DenseNetConfig
-from densenet.zoo import MODELS
-
-if TYPE_CHECKING:
-    from densenet.model import DenseNet
-    from densenet.preprocess import Source
+FUNCTIONS = ("get_model", "inference_model", "list_models")
 
 
-def inference_model(
-    model: str | Path, image: Source | Sequence[Source], *, engine: str = "onnxruntime"
-) -> dict[str, Any] | list[dict[str, Any]]:
-    """Classify images, as mmpretrain's function of this name does (mmpretrain/apis/model.py).
-
-    Args:
-        model: a zoo name, a checkpoint of any known kind, an ONNX file or a URL.
-        image: a path, a Pillow image or uint8 pixels (H, W, 3) RGB; or a list of these.
-        engine: ``onnxruntime``, or ``torch`` for PyTorch.
-
-    Returns:
-        For one image a dict, for a list a list of dicts: ``pred_scores`` float32
-        (num_classes,) probabilities, ``pred_label`` the best class' index, ``pred_score``
-        its probability, and ``pred_class`` its name where the classes have names.
-
-    Raises:
-        converter.ConverterError: the model or an image cannot be read.
-    """
-    from converter.predict import predictor  # noqa: PLC0415 (the one place that looks at converter)
-
-    many = isinstance(image, (list, tuple))
-    results = predictor(model, engine=engine).results(list(image) if many else [image])  # type: ignore[list-item,arg-type]
-    return results if many else results[0]
-
-
-def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) -> DenseNet:
-    """A DenseNet as a PyTorch module, in evaluation mode.
-
-    Args:
-        source: what :func:`inference_model` takes; with ``pretrained=False`` the name of
-            an architecture (``densenet121``), freshly initialised.
-        changes: config fields to change, with ``pretrained=False`` only.
-
-    Raises:
-        converter.ConverterError: the checkpoint cannot be read, or PyTorch is not installed.
-        ValueError: no architecture has that name.
-    """
-    if pretrained:
-        if changes:
-            raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
-        from converter.convert import load  # noqa: PLC0415
-        from converter.parity.engines import torch_module  # noqa: PLC0415
-
-        return torch_module(load(source))
-    from densenet.model import DenseNet  # noqa: PLC0415
-
-    published = {model.name: model.config for model in MODELS}
-    if str(source) in published:
-        return DenseNet(replace(published[str(source)], **changes)).eval()
-    return DenseNet(DenseNetConfig.named(str(source), **changes)).eval()
-
-
-def list_models(pattern: str | None = None, *, pretrained: bool = True) -> list[str]:
-    """Names of published models (or, with ``pretrained=False``, of architectures), sorted.
-
-    Args:
-        pattern: a glob such as ``*121*``.
-    """
-    names = [model.name for model in MODELS] if pretrained else list(NAMED)
-    return sorted(name for name in names if pattern is None or fnmatchcase(name, pattern))
+def __getattr__(name: str) -> Any:
+    if name in FUNCTIONS:
+        for found in entry_points(group="densenet.inference", name=name):
+            return found.load()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

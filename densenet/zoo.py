@@ -8,7 +8,8 @@ file names: the first 8 hexadecimal digits of the file's SHA-256.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
 
 from densenet.config import DenseNetConfig
 from densenet.preprocess import MMPRETRAIN, TIMM, TORCHVISION, Preprocess
@@ -44,6 +45,24 @@ class ZooModel:
     sha256_prefix: str | None = None
     hub_id: str | None = None
     aliases: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "name": self.name,
+            "parameters": self.config.parameters(),
+            "flops": self.config.flops(),
+            "top1": self.top1,
+            "top5": self.top5,
+            "accuracy_source": self.accuracy_source,
+            "url": self.url,
+            "sha256_prefix": self.sha256_prefix,
+            "layout": self.layout,
+            "license": self.license,
+            "hub_id": self.hub_id,
+            "config": self.config.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+        }
 
 
 def _mmpretrain(arch: str, prefix: str, top1: float, top5: float) -> ZooModel:
@@ -126,6 +145,11 @@ MODELS: tuple[ZooModel, ...] = (
 _BY_NAME = {name: model for model in MODELS for name in (model.name, *model.aliases)}
 
 
+def names(pattern: str | None = None) -> list[str]:
+    """Names of published models, sorted; those that match a glob such as ``*121*``."""
+    return sorted(model.name for model in MODELS if pattern is None or fnmatchcase(model.name, pattern))
+
+
 def is_published(name: str) -> bool:
     """Whether a published model has that name or alias."""
     return name in _BY_NAME
@@ -139,8 +163,11 @@ def zoo_model(name: str) -> ZooModel:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    names = [model.name for model in MODELS]
+    known = [model.name for model in MODELS]
     # "densenet121" alone says no publisher: offer every one of them, not only similar spellings.
-    near = [n for n in names if name and name.lower() in n.lower()]
-    near = near or get_close_matches(name, names, n=4) or names
+    near = [n for n in known if name and name.lower() in n.lower()]
+    if not near:
+        from difflib import get_close_matches  # noqa: PLC0415 (for errors only)
+
+        near = get_close_matches(name, known, n=4) or known
     raise ValueError(f"no published model is named {name!r}; there are {', '.join(near)}")

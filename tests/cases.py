@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from networks import export_model
 
-from converter.convert import load
-from converter.exporters.onnx import export_model
+from converter.reading.load import load
 
 CASES = Path(__file__).parent / "data"
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from networks import random_tensors
 
-from converter.checkpoint import Tensor
-from converter.convert import in_layout, write
+from converter.core.checkpoint import Tensor
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.layouts import layout_named
-from converter.model import Model, Source
+from converter.writing.convert import write
+from converter.writing.in_layout import in_layout
 from densenet.config import DenseNetConfig
 
 TIMM = DenseNetConfig(growth_rate=8, block_config=(2, 1, 2), init_features=16, num_classes=5)

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from packages import TIMM, save
 
-from converter.demo import CHECKPOINT, RECORD
-from converter.export import export_onnx
+from converter.demo.demo import CHECKPOINT, RECORD
+from converter.use.export import export_onnx
 
 ACTION = yaml.safe_load((Path(__file__).parent.parent / "action.yml").read_text("utf-8"))
 

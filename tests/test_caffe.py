@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from networks import CIFAR, SMALL, imagenet_configs, random_tensors
 from wire import data, fixed32, number, varint
 
-from converter.convert import load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.formats import open_checkpoint
 from converter.formats.protobuf import fields, signed, varints
 from converter.formats.prototxt import parse
+from converter.reading.load import load
 from densenet.config import DenseNetConfig
 
 FACTOR = 8.0

@@ -16,7 +16,7 @@ from cases import CASES
 from packages import TIMM, save
 
 from converter import load
-from converter.demo import CHECKPOINT, IMAGES, RECORD
+from converter.demo.demo import CHECKPOINT, IMAGES, RECORD
 
 SOURCE = CASES / "tv-legacy-old/densenet-legacy-old.pth"
 COMMANDS = ("inspect", "convert", "export", "verify", "predict", "evaluate", "list", "demo")

@@ -13,8 +13,10 @@ import safetensors
 import safetensors.numpy
 from cases import CASES, logits_of
 
-from converter import convert, export_onnx, inspect, load
-from converter.errors import CannotExpress, CannotWrite, ConverterError, NotADenseNet, UnreadableFile
+from converter import export_onnx, load
+from converter.core.errors import CannotExpress, CannotWrite, ConverterError, NotADenseNet, UnreadableFile
+from converter.reading import inspect
+from converter.reading import load as convert
 from densenet import DenseNetConfig
 
 REAL = sorted(path.parent for path in CASES.glob("*/case.json"))

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from converter import download
-from converter.download import cache_folder, cached_path, fetch, is_offline
-from converter.errors import CannotWrite, Unavailable, UnreadableFile
+from converter.core.errors import CannotWrite, Unavailable, UnreadableFile
+from converter.fetch import download
+from converter.fetch.download import cache_folder, cached_path, is_offline
+from converter.fetch.download import download as fetch
 
 DATA = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -456,7 +457,7 @@ def test_a_zoo_name_is_downloaded_checked_and_converted(server, cache, tmp_path,
 
     from cases import CASES
 
-    from converter import convert
+    from converter.reading import load as convert
     from densenet import zoo
 
     server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
@@ -498,7 +499,7 @@ def test_a_query_is_sent_and_never_shown(server, tmp_path):
     from cases import CASES
 
     from converter import load
-    from converter.convert import convert
+    from converter.writing.convert import convert
 
     server.data = (CASES / "tv-legacy-old/densenet-legacy-old.pth").read_bytes()
     signed = f"{server.url}?token={SECRET}#{SECRET}"
@@ -511,8 +512,8 @@ def test_a_query_is_sent_and_never_shown(server, tmp_path):
     "fault", ["status", "hash", "drops", "elsewhere", "closed", "garbage", "space", "bracket", "scheme"]
 )
 def test_no_error_shows_a_secret(server, fault, tmp_path):
-    from converter.convert import convert
-    from converter.errors import ConverterError
+    from converter.core.errors import ConverterError
+    from converter.writing.convert import convert
 
     url = f"{server.url}?token={SECRET}"
     if fault == "status":

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter import convert, load
-from converter.convert import in_layout, write
+from converter import load
 from converter.layouts import layout_named
+from converter.reading import load as convert
+from converter.writing.convert import write
+from converter.writing.in_layout import in_layout
 from densenet import DenseNetConfig
 
 torch = pytest.importorskip("torch")
@@ -33,7 +35,7 @@ def images(channels: int = 3, space: tuple[int, ...] = (70, 65)) -> "torch.Tenso
 
 
 def ours(path: Path, x: "torch.Tensor") -> np.ndarray:
-    from converter.parity.engines import torch_engine, torch_module
+    from converter.engines.torch import torch_engine, torch_module
 
     return torch_engine(torch_module(load(path)))(x.numpy())
 

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import imagenet_configs, random_tensors
 
-from converter import convert, inspect, load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile
+from converter import load
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.layouts import LAYOUTS
 from converter.layouts.custom import layout_toml, read_layout
+from converter.reading import inspect
+from converter.reading import load as convert
 from densenet import DenseNetConfig
 
 CONFIG = DenseNetConfig(growth_rate=4, block_config=(2, 3, 1), init_features=8, num_classes=3)
@@ -102,9 +104,9 @@ def test_built_in_tables_as_files(layout: Any, tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=30)
 @given(imagenet_configs(), st.integers(0, 3))
 def test_any_network_is_inferred(config: DenseNetConfig, offset: int) -> None:
-    from converter.checkpoint import Tensor
-    from converter.infer import infer
-    from converter.wrappers import groups
+    from converter.core.checkpoint import Tensor
+    from converter.reading.infer import infer
+    from converter.reading.wrappers import groups
 
     tensors = random_tensors(config)
     foreign = {re.sub(r"\d+", lambda m: str(int(m[0]) + offset), rename(name)): t for name, t in tensors.items()}

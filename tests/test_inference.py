@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converter import convert, export_onnx
-from converter.demo import CHECKPOINT, IMAGES, record
-from converter.errors import ConverterError
-from converter.evaluate import evaluate
+from converter import export_onnx
+from converter.core.errors import ConverterError
+from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.reading import load as convert
+from converter.use.evaluate import evaluate
 from densenet import get_model, inference_model, list_models
 
 THREE = sorted((IMAGES / "3").glob("*.png"))

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from test_parity import changed, edit, network, node, written
 
 from converter import export_onnx, load
+from converter.core.model import Model
 from converter.exporters.onnx import to_onnx
-from converter.model import Model
 from converter.parity.image_checks import prepares_images, sizes
 from converter.parity.verdict import Verification
 from densenet.preprocess import PRESETS, Preprocess
@@ -174,7 +174,7 @@ def test_lies_in_metadata(lie: Callable[[onnx.ModelProto], None], precision: str
 
 
 def test_a_safetensors_file_that_lies_about_its_shapes(reference: Path, model: Model, tmp_path: Path) -> None:
-    from converter.exporters.safetensors import write_safetensors
+    from converter.formats.safetensors import write_safetensors
 
     said = json.loads(model.metadata()["densenet.config"]) | {"growth_rate": 99}
     path = tmp_path / "liar.safetensors"
@@ -183,7 +183,7 @@ def test_a_safetensors_file_that_lies_about_its_shapes(reference: Path, model: M
 
 
 def test_a_checkpoint_as_coarse_as_the_reference_has_its_very_weights(model: Model, tmp_path: Path) -> None:
-    from converter import convert
+    from converter.reading import load as convert
 
     convert(written(model, tmp_path / "whole.safetensors"), tmp_path / "half.safetensors", dtype="fp16")
     half = load(tmp_path / "half.safetensors")

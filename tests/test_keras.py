@@ -20,14 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import imagenet_configs, random_tensors
 
-from converter.checkpoint import Tensor
-from converter.convert import in_layout, load
-from converter.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
-from converter.exporters.keras_h5 import write_keras_h5
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.formats import open_checkpoint
+from converter.formats.keras.h5_writer import write_keras_h5
 from converter.layouts import layout_named
-from converter.layouts.keras_numbered import LEAF_OF
-from converter.model import Model, Source
+from converter.reading.load import load
+from converter.structures.keras_numbered import LEAF_OF
+from converter.writing.in_layout import in_layout
 from densenet.config import DenseNetConfig
 
 H5 = CASES / "keras3-h5" / "model.h5"

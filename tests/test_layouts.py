@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.convert import in_layout, model_of
-from converter.errors import CannotExpress, ConverterError, NotADenseNet
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import CannotExpress, ConverterError, NotADenseNet
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.layouts import LAYOUTS, layout_named
 from converter.layouts.layout import Layout
-from converter.model import Model, Source
-from converter.recognise import recognise
-from converter.wrappers import groups
+from converter.reading.load import model_of
+from converter.reading.recognise import recognise
+from converter.reading.wrappers import groups
+from converter.writing.in_layout import in_layout
 from densenet.config import COUNTER, DenseNetConfig
 
 WRITABLE = [layout for layout in LAYOUTS if layout.writable]

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from networks import SMALL, imagenet_configs, random_tensors
 from wire import data, number, varint
 
-from converter.convert import convert, load
-from converter.errors import ConverterError, UnreadableFile
+from converter.core.errors import ConverterError, UnreadableFile
 from converter.formats import open_checkpoint
+from converter.reading.load import load
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 
 LEAVES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}

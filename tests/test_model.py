@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 torchvision = pytest.importorskip("torchvision")
 
-from converter import convert, load  # noqa: E402
-from converter.parity.engines import torch_module  # noqa: E402
+from converter import load  # noqa: E402
+from converter.engines.torch import torch_module  # noqa: E402
+from converter.reading import load as convert  # noqa: E402
 from densenet import DenseNet, DenseNetConfig, get_model  # noqa: E402
 
 SMALL = DenseNetConfig(growth_rate=8, block_config=(2, 3), init_features=16, num_classes=5)

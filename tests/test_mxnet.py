@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import SMALL, imagenet_configs, random_tensors
 
-from converter.convert import convert, load
-from converter.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile
+from converter.core.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile
 from converter.formats import open_checkpoint
+from converter.reading.load import load
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 
 MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}

@@ -13,15 +13,16 @@ from cases import CASES
 from PIL import Image
 
 from converter import export_onnx, load
-from converter.checkpoint import Tensor
-from converter.errors import ConverterError
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.exporters.graph import build
 from converter.exporters.onnx import DEFAULT_OPSET, LOWEST_OPSET, _proto, to_onnx
 from converter.exporters.passes import PASSES
-from converter.model import Model, Source
 from densenet import DenseNetConfig
+from densenet.images import load as load_image
 from densenet.preprocess import Preprocess
-from densenet.preprocess import load as load_image
 
 SMALL = DenseNetConfig(growth_rate=8, block_config=(2, 3, 1), init_features=16, num_classes=5)
 VARIANTS = {
@@ -68,7 +69,7 @@ def run(proto: Any, x: np.ndarray) -> list[np.ndarray]:
 
 def torch_logits(model: Model, x: np.ndarray) -> np.ndarray:
     pytest.importorskip("torch")
-    from converter.parity.engines import torch_engine, torch_module
+    from converter.engines.torch import torch_engine, torch_module
 
     return torch_engine(torch_module(model), double=True)(x)
 

@@ -14,15 +14,15 @@ import pytest
 from cases import CASES, logits_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import SMALL, imagenet_configs, random_tensors
+from networks import SMALL, export_model, imagenet_configs, random_tensors
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.checkpoint import Tensor
-from converter.convert import load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
-from converter.exporters.onnx import export_model
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.formats import open_checkpoint
-from converter.model import Model, Source
+from converter.reading.load import load
 from densenet.config import NORM_TENSORS, DenseNetConfig
 
 TINY = DenseNetConfig(growth_rate=4, block_config=(2, 1, 2), init_features=6, bn_size=2, num_classes=5)

@@ -22,22 +22,24 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save as save_tensors
 
 from converter import load
-from converter.checkpoint import Tensor
-from converter.convert import convert
-from converter.demo import CHECKPOINT, IMAGES, record
-from converter.errors import CannotExpress, CannotWrite, ConverterError
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotExpress, CannotWrite, ConverterError
+from converter.core.model import Model
+from converter.core.model import Origin as Source
+from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.engines.onnxruntime import onnx_engine
+from converter.engines.timm_model import timm_model
 from converter.exporters.onnx import to_onnx
-from converter.exporters.torch_zip import write_torch
-from converter.hub import package as home
-from converter.hub.expectations import crop_fraction, timm_model
-from converter.hub.package import package
-from converter.hub.provenance import parse_provenance, sha256
-from converter.hub.repository import is_repository, verify_repository
-from converter.model import Model, Source
+from converter.formats.torch.zip_writer import write_torch
 from converter.parity import budget
-from converter.parity.engines import onnx_engine
 from converter.parity.verdict import Verification
-from converter.predict import predictor
+from converter.publish import package as home
+from converter.publish.expectations import crop_fraction
+from converter.publish.package import package
+from converter.publish.provenance import parse_provenance, sha256
+from converter.publish.repository import is_repository, verify_repository
+from converter.use.predict import predictor
+from converter.writing.convert import convert
 from densenet.config import NAMED, DenseNetConfig
 from densenet.labels import imagenet_classes
 from densenet.preprocess import PRESETS, Preprocess, from_timm

@@ -19,15 +19,17 @@ from hypothesis import strategies as st
 from networks import SMALL, imagenet_configs, random_tensors
 from wire import data, fixed32, number
 
-from converter.checkpoint import Tensor
-from converter.convert import convert, load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
-from converter.exporters.safetensors import write_safetensors
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.formats import open_checkpoint
+from converter.formats.safetensors import write_safetensors
 from converter.layouts.layout import Layout
 from converter.layouts.paddle import PADDLE, STATIC
 from converter.layouts.torchvision import TORCHVISION
-from converter.model import Model, Source
+from converter.reading.load import load
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 
 Arrays = dict[str, np.ndarray]

@@ -14,18 +14,20 @@ from networks import CIFAR, SMALL, random_tensors
 from onnx import helper, numpy_helper
 
 from converter import export_onnx, load
-from converter.checkpoint import Tensor
-from converter.convert import convert
-from converter.errors import ConverterError, UnreadableFile
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.model import Model
+from converter.core.model import Origin as Source
+from converter.engines.specs import parse_specs
 from converter.exporters.onnx import to_onnx
-from converter.exporters.safetensors import write_safetensors
-from converter.model import Model, Source
+from converter.formats.safetensors import write_safetensors
 from converter.parity import compare as yardstick
 from converter.parity.budget import Budget, judge
 from converter.parity.checks import config_checks, different_weights, model_checks
-from converter.parity.inputs import KINDS, awkward_size, pixels, standard, synthetic
-from converter.parity.onnx_checks import onnx_checks, precision_of
-from converter.parity.specs import parse_specs
+from converter.parity.onnx_checks import onnx_checks
+from converter.parity.proto import precision_of
+from converter.use.inputs import KINDS, awkward_size, pixels, standard, synthetic
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 

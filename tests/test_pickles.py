@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.checkpoint import Record
-from converter.errors import UnreadableFile, UnsafeFile
-from converter.formats.pickles import Pickle
+from converter.core.checkpoint import Record
+from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.formats.torch.pickle import Pickle
 
 plain = st.recursive(
     st.none()

@@ -15,17 +15,19 @@ from networks import CIFAR, SMALL, random_tensors
 from onnx import TensorProto, numpy_helper
 
 from converter import export_onnx, load
-from converter.checkpoint import Tensor
-from converter.demo import CHECKPOINT, IMAGES, record
-from converter.errors import CannotExpress, ConverterError
-from converter.exporters.half import to_half
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotExpress, ConverterError
+from converter.core.model import Model
+from converter.core.model import Origin as Source
+from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.engines.onnxruntime import onnx_engine
+from converter.exporters.fp16 import to_half
+from converter.exporters.int8 import quantised, to_int8
 from converter.exporters.onnx import to_onnx
-from converter.exporters.quantize import quantised, to_int8
-from converter.hub.precision import calibration_inputs, check_range, images_of, judged, judges
-from converter.model import Model, Source
 from converter.parity.budget import BUDGETS
-from converter.parity.engines import onnx_engine
-from converter.parity.inputs import Batch
+from converter.parity.judges import judged, judges
+from converter.use.calibrate import calibration_inputs, check_range, images_of
+from converter.use.inputs import Batch
 
 
 def small(**changes: np.ndarray) -> Model:

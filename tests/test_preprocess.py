@@ -11,18 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from densenet.preprocess import (
-    MMPRETRAIN,
-    PRESETS,
-    TIMM,
-    TIMM_288,
-    TORCHVISION,
-    Preprocess,
-    from_timm,
-    imagenet,
-    load,
-    load_many,
-)
+from densenet.images import load, load_many
+from densenet.preprocess import MMPRETRAIN, PRESETS, TIMM, TIMM_288, TORCHVISION, Preprocess, from_timm, imagenet
 
 SIZES = [(375, 500), (500, 375), (333, 251), (256, 256), (224, 224), (64, 40), (17, 300), (900, 61), (1, 1), (640, 257)]
 

@@ -20,11 +20,11 @@ from hub_server import TOKEN, Fault, Hub
 from networks import SMALL
 from packages import TIMM, save
 
-from converter.demo import CHECKPOINT, IMAGES, record
-from converter.errors import ConverterError
-from converter.hub.package import package
-from converter.hub.source import choose, parse
-from converter.predict import predictor
+from converter.core.errors import ConverterError
+from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.fetch.hub_files import choose, parse
+from converter.publish.package import package
+from converter.use.predict import predictor
 
 REPO = "me/densenet"
 CLI = "import sys; from converter.cli import main; sys.argv[0] = 'densenet'; main()"

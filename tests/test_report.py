@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import converter.parity
-from converter.errors import ConverterError
+from converter.core.errors import ConverterError
 from converter.parity.budget import judge
 from converter.parity.checks import Check
 from converter.parity.compare import compare, failed

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from converter.checkpoint import Tensor
-from converter.errors import CannotExpress, UnreadableFile, UnsafeFile
-from converter.exporters.npz import write_npz
-from converter.exporters.safetensors import write_safetensors
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.formats import open_checkpoint
+from converter.formats.npz import write_npz
+from converter.formats.safetensors import write_safetensors
 
 arrays = st.dictionaries(
     st.text(st.characters(codec="ascii", min_codepoint=46, max_codepoint=122), min_size=1, max_size=12),

@@ -16,9 +16,9 @@ from cases import CASES, logits_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converter.convert import load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.formats import open_checkpoint
+from converter.reading.load import load
 from densenet.config import DenseNetConfig
 
 BINARY = {np.dtype("f4"): "Float", np.dtype("f8"): "Double", np.dtype("f2"): "Half", np.dtype("i8"): "Long"}

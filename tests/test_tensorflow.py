@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from networks import SMALL, imagenet_configs, random_tensors
 from wire import data, fixed32, number, varint
 
-from converter.checkpoint import Tensor
-from converter.convert import convert, load
-from converter.errors import ConverterError, UnreadableFile
-from converter.exporters.safetensors import write_safetensors
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.model import Model
+from converter.core.model import Origin as Source
 from converter.formats import open_checkpoint
-from converter.formats.sstable import entries, unsnap
+from converter.formats.safetensors import write_safetensors
+from converter.formats.tensorflow.sstable import entries, unsnap
 from converter.layouts.keras import KERAS2
 from converter.layouts.tf_slim import TF_SLIM
-from converter.model import Model, Source
+from converter.reading.load import load
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converter.checkpoint import Tensor
-from converter.errors import UnreadableFile, UnsafeFile
-from converter.exporters.torch_zip import write_torch
+from converter.core.checkpoint import Tensor
+from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats import open_checkpoint
+from converter.formats.torch.zip_writer import write_torch
 
 torch = pytest.importorskip("torch")
 
@@ -156,7 +156,7 @@ def test_the_tar_container_of_torch_01(tmp_path: Path) -> None:
 def test_whole_modules_need_no_class(tmp_path: Path) -> None:
     import torchvision
 
-    from converter import inspect
+    from converter.reading import inspect
 
     model = torchvision.models.DenseNet(4, (1, 2), 8, num_classes=3)
     for new in (True, False):

@@ -15,9 +15,10 @@ from cases import logits_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.convert import convert, load
-from converter.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
 from converter.formats import open_checkpoint
+from converter.reading.load import load
+from converter.writing.convert import convert
 
 torch = pytest.importorskip("torch")
 densenet = pytest.importorskip("torchvision.models.densenet")

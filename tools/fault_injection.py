@@ -31,17 +31,20 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from faults import FAULTS, Fault, NotApplicable, modules_for
+from networks import export_model
 
-from converter.checkpoint import Tensor
-from converter.convert import convert
-from converter.errors import ConverterError
-from converter.exporters.onnx import export_model, to_onnx
-from converter.exporters.safetensors import write_safetensors
-from converter.model import Model, Source
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.core.model import Origin as Source
+from converter.engines.onnxruntime import onnx_engine
+from converter.engines.torch import torch_engine, torch_module
+from converter.exporters.onnx import to_onnx
+from converter.formats.safetensors import write_safetensors
 from converter.parity.compare import relative_error
-from converter.parity.engines import onnx_engine, torch_engine, torch_module
-from converter.parity.inputs import Batch, awkward_size, pixels, synthetic
 from converter.parity.verify import Verification, verify
+from converter.use.inputs import Batch, awkward_size, pixels, synthetic
+from converter.writing.convert import convert
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -234,7 +237,7 @@ class Probe:
 
 
 def _load(path: Path) -> Model:
-    from converter.convert import load
+    from converter.reading.load import load
 
     return load(path)
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from converter.convert import _channel_order
+from converter.layouts.channel_order import _channel_order
 from densenet.config import DenseNetConfig
 
 Tensors = dict[str, np.ndarray]

@@ -5,7 +5,7 @@ Run by hand, with the package and its ``test`` extra installed:
     python tools/train_demo.py --validate    5-fold cross-validation on the training images; writes nothing
     python tools/train_demo.py               train on all of them, score the held-out ones once, write
 
-It writes into ``converter/demo_data``:
+It writes into ``converter/data``:
 
     digits-densenet.pth            names and container of torchvision's published files (``norm.1``, no zip)
     images/<digit>/<index>.png     the first ten held-out images of each class, in the order of the data set
@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from densenet.config import DenseNetConfig
 from densenet.model import DenseNet
 
-OUT = Path(__file__).resolve().parent.parent / "converter" / "demo_data"
+OUT = Path(__file__).resolve().parent.parent / "converter" / "data"
 CONFIG = DenseNetConfig(growth_rate=12, block_config=(3, 3, 3), init_features=24, num_classes=10)
 SEED, EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 0, 60, 64, 0.01, 0.05, 0.05
 SIZE, MEAN, STD = 32, 0.306, 0.324  # mean and deviation of the training images at that size, rounded

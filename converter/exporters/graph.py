@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.checkpoint import Tensor
+from converter.core.checkpoint import Tensor
 from densenet.config import NORM_TENSORS, DenseNetConfig
 
 Array = np.ndarray[Any, Any]

@@ -6,12 +6,11 @@ with torchvision's arithmetic for the long one), centre crop, scale, normalise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from converter.errors import ConverterError
+from converter.core.errors import ConverterError
 from converter.exporters.graph import IMAGE, Graph
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
@@ -19,16 +18,24 @@ from densenet.preprocess import Preprocess
 MODES = {"bilinear": ("linear", {}), "bicubic": ("cubic", {"cubic_coeff_a": -0.5})}
 
 
-def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Mapping[str, Any]) -> None:
+def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess | None) -> None:
     """Put preprocessing before the network; the input becomes ``image``, uint8 (N, H, W, C).
 
+    Args:
+        graph: of the network, changed in place.
+        config: the network.
+        preprocess: what images go through; None for the usual of such a network.
+
     Raises:
-        ConverterError: the network takes no images (volumes), or the images are smaller
+        ConverterError: the network takes no ordinary images (volumes, 5 channels), or the images are smaller
             than this preprocessing can crop without padding.
     """
     if config.spatial_dims != 2:
         raise ConverterError("an image input is for networks of images, not of volumes")
-    steps = Preprocess.from_dict(preprocess) if preprocess else Preprocess()
+    try:
+        steps = preprocess or Preprocess.usual(config)
+    except ValueError as error:
+        raise ConverterError(str(error)) from error
     network, first = graph.nodes, graph.input
     graph.nodes, graph.input = [], IMAGE
     constants = graph.initializers

@@ -7,19 +7,19 @@ the config and the source with its SHA-256.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from converter.errors import ConverterError
-from converter.exporters.atomic import replacing
+from converter.core.errors import ConverterError
+from converter.core.metadata import GRAPH_KEY
+from converter.core.model import Model
+from converter.core.version import __version__
 from converter.exporters.graph import FEATURES, IMAGE, LOGITS, PROBABILITIES, SPACE, Graph, build
+from converter.exporters.image_input import add_image_input
 from converter.exporters.passes import PASSES
-from converter.model import Model
-from converter.version import __version__
 
 DEFAULT_OPSET = 21
 """The newest that ONNX Runtime runs since 1.20, the oldest we depend on."""
@@ -78,22 +78,8 @@ def to_onnx(
     if probabilities:
         built.outputs.append(built.add("Softmax", (LOGITS,), PROBABILITIES, axis=1))
     if image_input:
-        from converter.exporters.image_input import add_image_input  # noqa: PLC0415 (Pillow, for few)
-
-        add_image_input(built, config, model.preprocess)
+        add_image_input(built, config, model.images.preprocess)
     return _proto(built, model, graph, opset)
-
-
-def export_model(model: Model, target: Path, **options: Any) -> onnx.ModelProto:
-    """Build the ONNX model and write it; ``options`` as for :func:`to_onnx`.
-
-    Raises:
-        CannotWrite: the target cannot be written; it is then as it was before.
-    """
-    proto = to_onnx(model, **options)
-    with replacing(target) as file:
-        file.write(proto.SerializeToString())
-    return proto
 
 
 def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto:
@@ -127,5 +113,10 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto
         producer_name="densenet-converter",
         producer_version=__version__,
     )
-    helper.set_model_props(result, {**model.metadata(), "densenet.graph": kind})
+    helper.set_model_props(result, {**model.metadata(), GRAPH_KEY: kind})
     return result
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes as plain values."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

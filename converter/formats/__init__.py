@@ -3,60 +3,104 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from converter.checkpoint import Checkpoint
-from converter.errors import UnreadableFile
+from converter.core.checkpoint import Checkpoint
+from converter.core.errors import UnreadableFile
 from converter.formats.zips import Zip
 
-# A row names a module of this package, its test and its opener; a module is imported when
-# its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
-
-FOLDERS = (
-    "tensorflow matches_folder open_folder",
-    "paddle matches_folder open_folder",
-)
-"""Formats that are folders."""
-
-FILES = (
-    "torch_legacy matches open_legacy",
-    "torch_tar matches open_tar",
-    "safetensors matches open_safetensors",
-    "hdf5 matches keras_h5:open_h5",
-    "keras_h5 is_sharded open_sharded",
-    "tensorflow matches open_tensorflow",
-    "tf_graph matches open_graph",
-    "paddle_program is_program paddle:open_program",
-    "paddle matches_records open_records",
-    "paddle matches_params open_params",
-    "bare_pickle matches open_bare_pickle",
-    "mxnet matches open_mxnet",
-    "onnx_file matches open_onnx",
-    "caffe matches open_caffe",
-    "mindspore matches open_mindspore",
-    "t7 matches open_t7",  # has no magic number: last
-)
-"""Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
-
-ZIPS = (
-    "torch_export matches open_export",
-    "torchscript matches open_frozen",
-    "torch_zip matches open_zip",
-    "keras_zip matches open_keras",
-    "npz matches open_npz",
-)
-"""Formats that are zips, told apart by their members."""
-
-COMPLETIONS = (".index", ".pdparams", ".pdmodel", ".json", ".pdiparams")
-"""Endings of the file that a path without one, as TensorFlow and Paddle name checkpoints, stands for."""
-
+Opener = Callable[[Path], Checkpoint]
 KNOWN = (
     "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, Lua Torch, Caffe, MXNet, Paddle, "
     "MindSpore"
 )
+
+# Each reader is imported when its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
+# ruff: noqa: PLC0415
+
+
+def _folders(path: Path) -> Iterator[tuple[bool, Opener]]:
+    """Formats that are folders: whether this is one, and how to open it."""
+    from converter.formats.tensorflow import bundle
+
+    yield bundle.matches_folder(path), bundle.open_folder
+    from converter.formats.paddle import params
+
+    yield params.matches_folder(path), params.open_folder
+
+
+def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
+    """Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
+    from converter.formats.torch import legacy
+
+    yield legacy.matches(path, head), legacy.open_legacy
+    from converter.formats.torch import tar
+
+    yield tar.matches(path, head), tar.open_tar
+    from converter.formats import safetensors
+
+    yield safetensors.matches(path, head), safetensors.open_safetensors
+    from converter.formats import hdf5
+
+    if hdf5.matches(path, head):
+        from converter.formats.keras import h5
+
+        yield True, h5.open_h5
+    from converter.formats.keras import sharded as keras_sharded
+
+    yield keras_sharded.matches(path, head), keras_sharded.open_sharded
+    from converter.formats.tensorflow import bundle
+
+    yield bundle.matches(path, head), bundle.open_tensorflow
+    from converter.formats.tensorflow import graph
+
+    yield graph.matches(path, head), graph.open_graph
+    from converter.formats.paddle import params, program
+
+    yield program.is_program(path, head), params.open_program
+    yield params.matches_records(path, head), params.open_records
+    yield params.matches_params(path, head), params.open_params
+    from converter.formats.torch import bare_pickle
+
+    yield bare_pickle.matches(path, head), bare_pickle.open_bare_pickle
+    from converter.formats import mxnet
+
+    yield mxnet.matches(path, head), mxnet.open_mxnet
+    from converter.formats import onnx_file
+
+    yield onnx_file.matches(path, head), onnx_file.open_onnx
+    from converter.formats import caffe
+
+    yield caffe.matches(path, head), caffe.open_caffe
+    from converter.formats import mindspore
+
+    yield mindspore.matches(path, head), mindspore.open_mindspore
+    from converter.formats import t7  # has no magic number: last
+
+    yield t7.matches(path, head), t7.open_t7
+    from converter.formats import sharded
+
+    yield sharded.matches(path, head), lambda index: sharded.open_sharded(index, open_checkpoint)
+
+
+def _zips(archive: Zip) -> Iterator[tuple[bool, Opener]]:
+    """Formats that are zips, told apart by their members."""
+    from converter.formats.torch import export
+
+    yield export.matches(archive), export.open_export
+    from converter.formats.torch import script
+
+    yield script.matches(archive), script.open_frozen
+    from converter.formats.torch import zip as torch_zip
+
+    yield torch_zip.matches(archive), torch_zip.open_zip
+    from converter.formats.keras import zip as keras_zip
+
+    yield keras_zip.matches(archive), keras_zip.open_keras
+    from converter.formats import npz
+
+    yield npz.matches(archive), npz.open_npz
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -66,7 +110,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         UnreadableFile: missing, not a file, damaged, or of no known format.
         UnsafeFile: it asks for code to be run.
     """
-    path = complete(Path(path))
+    path = Path(path)
     try:
         return _open(path)
     except FileNotFoundError as error:
@@ -78,10 +122,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 def _open(path: Path) -> Checkpoint:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        found = _first(FOLDERS, path, path)
-        if found is None:
-            raise UnreadableFile(f"{path}: is a folder, not a checkpoint; name the file in it")
-        return found
+        return _first(_folders(path), path, "is a folder, not a checkpoint; name the file in it")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile(f"{path}: is not a regular file")
     if not status.st_size:
@@ -89,41 +130,17 @@ def _open(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
-        found = _first(ZIPS, path, Zip(path))
-        if found is None:
-            raise UnreadableFile(f"{path}: a zip without tensors; known formats: {KNOWN}")
-        return found
-    found = _first(FILES, path, path, head)
-    if found is not None:
-        return found
-    if path.suffix == ".json" and head.lstrip().startswith(b"{"):
-        from converter.formats.sharded import open_sharded  # noqa: PLC0415
-
-        return open_sharded(path, open_checkpoint)
+        return _first(_zips(Zip(path)), path, f"a zip without tensors; known formats: {KNOWN}")
     if head.startswith(b"version https://git-lfs"):
-        raise UnreadableFile(f"{path}: a Git LFS pointer, not the file itself; run git lfs pull")
-    raise UnreadableFile(f"{path}: not a checkpoint of a known format: {KNOWN}")
+        why = "a Git LFS pointer, not the file itself; run git lfs pull"
+    else:
+        why = f"not a checkpoint of a known format: {KNOWN}"
+    return _first(_files(path, head), path, why)
 
 
-def complete(path: Path) -> Path:
-    """The file a path stands for: itself, or with the ending its producer leaves out (``model.ckpt`` + ``.index``)."""
-    if path.exists():
-        return path
-    return next((p for p in (path.with_name(path.name + ending) for ending in COMPLETIONS) if p.is_file()), path)
-
-
-def _first(rows: Sequence[str], path: Path, *evidence: Any) -> Checkpoint | None:
-    """Open ``path`` with the first reader whose test accepts the evidence."""
-    for module, test, opener in _readers(rows):
-        if getattr(module, test)(*evidence):
-            home, _, name = opener.rpartition(":")
-            reader = import_module(f"converter.formats.{home}") if home else module
-            checkpoint: Checkpoint = getattr(reader, name)(path)
-            return checkpoint
-    return None
-
-
-def _readers(rows: Sequence[str]) -> Iterator[tuple[Any, str, str]]:
-    for row in rows:
-        name, test, opener = row.split()
-        yield import_module(f"converter.formats.{name}"), test, opener
+def _first(readers: Iterator[tuple[bool, Opener]], path: Path, why: str) -> Checkpoint:
+    """Open ``path`` with the first reader that takes it; ``why`` is said where none does."""
+    for matches, opener in readers:
+        if matches:
+            return opener(path)
+    raise UnreadableFile(f"{path}: {why}")

@@ -10,7 +10,6 @@ beside it, which is what Caffe itself would go by.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from math import prod
@@ -19,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import NotADenseNet, UnreadableFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.formats.protobuf import BYTES, FIXED32, VARINT, fields, mapped, varints
 from converter.formats.prototxt import Message, read_prototxt
 
@@ -91,7 +90,7 @@ def open_caffe(path: Path) -> Checkpoint:
         settings = _agreed(layer.says for layer in layers) | _prototxt(path, [x.name for x in layers if x.blobs])
     except NotADenseNet as error:
         raise NotADenseNet(f"{path}: {error}") from error
-    return Checkpoint(path, NAME, tree, {"settings": json.dumps(settings)}, (path,))
+    return Checkpoint(path, NAME, tree, {}, (path,), settings=settings)
 
 
 def _layer(data: memoryview) -> Layer:

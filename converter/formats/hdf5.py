@@ -15,8 +15,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.checkpoint import Tensor
-from converter.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
 from converter.formats.hdf5_headers import text_lengths
 
 Array = np.ndarray[Any, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from converter.errors import UnreadableFile
+from converter.core.errors import UnreadableFile
 from converter.formats.protobuf import fields, signed
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
 from converter.formats.protobuf import BYTES, fields, mapped, varints
 
 NAME = "MindSpore"

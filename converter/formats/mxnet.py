@@ -27,8 +27,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import NotADenseNet, UnreadableFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import NotADenseNet, UnreadableFile
 
 NAME = "MXNet params"
 MAGIC = (0x112).to_bytes(8, "little")
@@ -77,7 +77,7 @@ def open_mxnet(path: Path) -> Checkpoint:
     settings, fixed = _read_symbol(symbol)
     for name in fixed & tensors.keys():
         tensors[name] = _ones(tensors[name])
-    return Checkpoint(path, NAME, tensors, {"settings": json.dumps(settings)}, (path,))
+    return Checkpoint(path, NAME, tensors, {}, (path,), settings=settings)
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile, UnsafeFile
-from converter.formats.zips import Zip
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
+from converter.core.files import replacing
+from converter.formats.zips import Zip, ZipWriter
 
 NAME = "npz"
 
@@ -53,3 +55,20 @@ def _tensor(archive: Zip, name: str) -> Tensor:
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
     return Tensor(tuple(shape), dtype.newbyteorder("="), read)
+
+
+def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as the members of an npz.
+
+    Raises:
+        CannotExpress: an element type numpy alone does not know (bfloat16).
+        CannotWrite: the target cannot be written.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "V":
+            raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
+    with replacing(path) as file, ZipWriter(file) as archive:
+        for name, tensor in tensors.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)
+            archive.add(f"{name}.npy", member.getvalue())

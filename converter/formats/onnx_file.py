@@ -16,8 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile, UnsafeFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.protobuf import BYTES, VARINT, fields, signed, varints
 
 NAME = "onnx"
@@ -143,8 +143,7 @@ class _Reader:
                 self.graph(value, tree)
             elif number == 14:
                 key, text = self.pair(value)
-                if key != "settings":  # which is how our own readers hand on what they found
-                    metadata[key] = text
+                metadata[key] = text
             elif number == 25:
                 tree["functions"] += 1
         if graphs != 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.errors import UnreadableFile
+from converter.core.errors import UnreadableFile
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types.  3 and 4 are groups, which no format read here has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from converter.errors import UnreadableFile
+from converter.core.errors import UnreadableFile
 
 MAX_SIZE = 1 << 20
 """Of a file in bytes; densenet201 takes a fifth of it."""

@@ -7,6 +7,7 @@ tensors.  Read in place, mapped.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile, UnsafeFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
+from converter.core.files import replacing
 
 NAME = "safetensors"
 MAX_HEADER = 100_000_000
@@ -113,3 +115,34 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
     return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
+
+
+NAMES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors, one at a time, so that no more than one is in memory.
+
+    ``"format": "pt"`` is added to the metadata: transformers requires it.
+
+    Raises:
+        CannotExpress: an element type the format has no name for.
+        CannotWrite: the target cannot be written.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    order = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    at = 0
+    for name, tensor in order:
+        if tensor.dtype not in NAMES:
+            raise CannotExpress(f"{path}: safetensors cannot hold {name} of type {tensor.dtype}")
+        size = prod(tensor.shape) * tensor.dtype.itemsize
+        entry = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+        header[name] = entry
+        at += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for _, tensor in order:
+            file.write(np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8).data)

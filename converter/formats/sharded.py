@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from converter.checkpoint import Checkpoint, Tensor
-from converter.errors import UnreadableFile
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
 from converter.formats.safetensors import read_index
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is JSON by its name and its first character."""
+    return path.suffix == ".json" and head.lstrip().startswith(b"{")
 
 
 def open_sharded(path: Path, opener: Callable[[Path], Checkpoint]) -> Checkpoint:

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from converter.checkpoint import Checkpoint, Record, Tensor
-from converter.errors import UnreadableFile
+from converter.core.checkpoint import Checkpoint, Record, Tensor
+from converter.core.errors import UnreadableFile
 
 NAME = "t7"
 MAX_NESTING = 128

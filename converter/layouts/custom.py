@@ -22,9 +22,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from converter.errors import ConverterError, UnreadableFile
+from converter.core.errors import ConverterError, UnreadableFile
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import (
     LIBRARY_MODULES,
@@ -32,15 +32,9 @@ from converter.layouts.layout import (
     VARIABLE,
     Layout,
     Leaf,
-    fill,
-    library_template,
-    variables,
 )
-from converter.layouts.library import LIBRARY
+from converter.layouts.library import EXPRESSES, IN_METADATA
 from densenet.config import DenseNetConfig
-
-if TYPE_CHECKING:
-    from converter.recognise import Candidate
 
 STORED: Mapping[str, Leaf] = {"as_is": Leaf(("",)), "channels_last": KERNEL}
 """How a tensor can be stored: as PyTorch does, or as TensorFlow does, (height, width, in, out) and (in, out)."""
@@ -87,7 +81,8 @@ def read_layout(path: Path) -> Layout:
             modules=modules,
             leaves={**TORCH_LEAVES, **{name: _leaf(TORCH_LEAVES[name], value) for name, value in leaves.items()}},
             network=network,
-            expresses=LIBRARY.expresses,
+            expresses=EXPRESSES,
+            in_metadata=IN_METADATA,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConverterError(f"{path}: [leaves] entries are a name, or {{ name, stored }} ({error})") from error
@@ -123,57 +118,3 @@ def layout_toml(layout: Layout) -> str:
     if layout.network:
         lines += ["", "[network]", *(f"{name} = {json.dumps(value)}" for name, value in layout.network.items())]
     return "\n".join(lines) + "\n"
-
-
-def guess(candidate: Candidate) -> Layout | None:
-    """The table behind names that were matched by order, or None if their numbers follow no rule."""
-    config = candidate.config
-    assert config is not None
-    examples: dict[str, list[tuple[dict[str, int], str]]] = {}
-    leaves: dict[str, Leaf] = {}
-    kinds = {module.name: module.kind for module in config.modules()}
-    for tensor, (_, keys) in candidate.used.items():
-        module, _, leaf = tensor.rpartition(".")
-        ending = ENDING.search(keys[0])
-        if ending is None:
-            return None
-        name = f"{kinds[module]}.{leaf}"
-        if leaves.setdefault(name, Leaf((ending[0],))).names != (ending[0],):
-            return None  # two spellings of one thing
-        if leaf == "weight":
-            example = variables(module, config), keys[0][: ending.start()]
-            examples.setdefault(library_template(module), []).append(example)
-    modules = {template: _generalise(found, template) for template, found in examples.items()}
-    named = {template: name for template, name in modules.items() if name is not None}
-    if len(named) < len(modules):
-        return None
-    return Layout(candidate.layout.name, "guessed from the order of the tensors", named, {**TORCH_LEAVES, **leaves})
-
-
-def _generalise(examples: list[tuple[dict[str, int], str]], ours: str) -> str | None:
-    """One template for all of a module's names: every number in them as a shifted variable, or as itself."""
-    _, first = examples[0]
-    numbers = [[int(n) for n in NUMBER.findall(name)] for _, name in examples]
-    if any(NUMBER.sub("#", name) != NUMBER.sub("#", first) for _, name in examples):
-        return None
-    needed = [m[1] for m in VARIABLE.finditer(ours)]
-    found: list[str] = []
-    for column in zip(*numbers):
-        expression = _expression([values for values, _ in examples], column, needed)
-        if expression is None:
-            return None
-        needed = [variable for variable in needed if f"{{{variable}" not in expression]
-        found.append(expression)
-    pieces = iter(found)
-    template = NUMBER.sub(lambda _: str(next(pieces)), first)
-    return template if all(fill(template, values) == name for values, name in examples) else None
-
-
-def _expression(values: list[dict[str, int]], column: tuple[int, ...], needed: list[str]) -> str | None:
-    """A variable the name still needs and that fits, else the number itself."""
-    for variable in needed:
-        shifts = {number - v[variable] for v, number in zip(values, column)}
-        if len(shifts) == 1:
-            shift = shifts.pop()
-            return f"{{{variable}{shift:+d}}}" if shift else f"{{{variable}}}"
-    return str(column[0]) if len(set(column)) == 1 else None

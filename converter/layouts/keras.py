@@ -11,12 +11,22 @@ to be the one they were trained with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from converter.layouts.layout import Array, Layout, Leaf, Shape
 
 EPS = 1.001e-5
 WITHOUT_FINAL_RELU = ("2.1.3", "2.1.4", "2.1.5", "2.1.6")
+
+
+def _of_version(metadata: Mapping[str, str]) -> Mapping[str, tuple[Any, str]]:
+    version = metadata.get("keras_version", "")
+    if version not in WITHOUT_FINAL_RELU:
+        return {}
+    why = f"no ReLU after the last norm, as in Keras {version}'s code; --set final_relu=true changes it"
+    return {"final_relu": (False, why)}
 
 
 def _from_last(array: Array) -> Array:
@@ -63,6 +73,7 @@ KERAS = Layout(
     leaves=LEAVES,
     network={"eps": EPS},
     expresses={"compression": ()},
+    of_version=_of_version,
 )
 
 KERAS2 = replace(

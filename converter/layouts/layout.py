@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from densenet.config import COUNTER, NORM_TENSORS, DenseNetConfig
+from densenet.names import Name, parse
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -74,6 +75,13 @@ class Leaf:
     optional: bool = False
 
 
+class Stored(NamedTuple):
+    """How one of the library's tensors is stored in a file, and under which names there."""
+
+    leaf: Leaf
+    keys: tuple[str, ...]
+
+
 TORCH_LEAVES: Mapping[str, Leaf] = {
     "conv.weight": Leaf((".weight",)),
     "conv.bias": Leaf((".bias",), optional=True),
@@ -87,7 +95,7 @@ TORCH_LEAVES: Mapping[str, Leaf] = {
 VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d+)?\}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
     """One ecosystem's names.
 
@@ -107,6 +115,8 @@ class Layout:
         signature: modules without tensors that only this ecosystem's networks have.
         new_first: layers put their new feature maps before the old ones, not behind.
         wrapper: what belongs around the tensors in a ``.pth`` of this ecosystem.
+        in_metadata: fields it expresses only where the file's metadata can hold them.
+        of_version: config fields (and a note) that follow from the file's metadata, an old version's say.
     """
 
     name: str
@@ -120,38 +130,48 @@ class Layout:
     signature: tuple[str, ...] = ()
     new_first: bool = False
     wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    in_metadata: frozenset[str] = frozenset()
+    of_version: Callable[[Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda _: {}
 
-    __hash__ = object.__hash__
+    def to_dict(self) -> dict[str, Any]:
+        """What people want to know of it, as plain JSON values."""
+        return {"name": self.name, "about": self.about, "writable": self.writable}
+
+    @property
+    def eps(self) -> float:
+        """The eps of this ecosystem's norms, where its code fixes one."""
+        value: float = self.network.get("eps", DenseNetConfig.eps)
+        return value
 
     @property
     def writable(self) -> bool:
         """Whether every tensor has a way back."""
         return all(leaf.write is not None for leaf in self.leaves.values())
 
-    def expand(self, config: DenseNetConfig) -> dict[str, tuple[Leaf, tuple[str, ...]]]:
+    def expand(self, config: DenseNetConfig) -> dict[str, Stored]:
         """For every tensor of a network (optional ones too) how and under which names it is stored."""
-        result: dict[str, tuple[Leaf, tuple[str, ...]]] = {}
+        result: dict[str, Stored] = {}
         for module in config.modules():
-            template = self._template(module.name, len(config.block_config))
+            template = self._template(module.place, len(config.block_config))
             if template is None:
                 continue
-            name = fill(self.modules[template], variables(module.name, config))
+            name = fill(self.modules[template], variables(module.place, config))
             for kind_leaf, leaf in self.leaves.items():
                 kind, _, tensor = kind_leaf.partition(".")
                 if kind == module.kind:
-                    result[f"{module.name}.{tensor}"] = (leaf, tuple(name + n for n in leaf.names))
+                    result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
         return result
 
     def lacks(self, config: DenseNetConfig) -> list[str]:
         """Modules of a network for which this layout has no name."""
         blocks = len(config.block_config)
-        return [m.name for m in config.modules() if self._template(m.name, blocks) is None]
+        return [m.name for m in config.modules() if self._template(m.place, blocks) is None]
 
-    def _template(self, module: str, blocks: int) -> str | None:
+    def _template(self, module: Name, blocks: int) -> str | None:
         """The library template a module goes by here: its own, or that of the last block, or none."""
-        template = library_template(module)
+        template = module.template
         last = template.replace("{b}", "{n-1}")
-        if last != template and last in self.modules and module.startswith(f"blocks.{blocks - 1}."):
+        if last in self.modules and module.part == "layer" and module.block == blocks - 1:
             return last
         return template if template in self.modules else None
 
@@ -202,31 +222,15 @@ def fill(template: str, values: Mapping[str, int]) -> str:
     return VARIABLE.sub(lambda m: str(values[m[1]] + int(m[2] or 0)), template)
 
 
-def variables(module: str, config: DenseNetConfig) -> dict[str, int]:
+def variables(module: Name, config: DenseNetConfig) -> dict[str, int]:
     """The numbers a module's name stands for, as templates use them."""
     values = {"n": len(config.block_config), "L": config.block_config[-1]}
-    parts = module.split(".")
-    if parts[0] == "blocks":
-        values |= {"b": int(parts[1]), "l": int(parts[3]), "L": config.block_config[int(parts[1])]}
-    elif parts[0] == "transitions":
-        t = int(parts[1])
-        values |= {"t": t, "b": t, "L": config.block_config[t]}
-    elif parts[0] == "stem" and parts[1][-1].isdigit():
-        values["s"] = int(parts[1][-1])
+    if module.block is not None:
+        values |= {"b": module.block, "L": config.block_config[module.block]}
+        values |= {"t": module.block} if module.layer is None else {"l": module.layer}
+    elif module.number is not None:
+        values["s"] = module.number
     return values
-
-
-@cache
-def library_template(module: str) -> str:
-    """The template a library module's name is an instance of."""
-    parts = module.split(".")
-    if parts[0] == "blocks":
-        return f"blocks.{{b}}.layers.{{l}}.{parts[4]}"
-    if parts[0] == "transitions":
-        return f"transitions.{{t}}.{parts[2]}"
-    if parts[0] == "stem" and parts[1][-1].isdigit():
-        return f"stem.{parts[1][:-1]}{{s}}"
-    return module
 
 
 Pattern = tuple[str, re.Pattern[str], dict[str, tuple[str, int]]]
@@ -240,7 +244,7 @@ def _patterns(layout: Layout, blocks: int, deep: bool) -> tuple[Pattern, ...]:
 
 
 def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
-    kind = "linear" if template == "classifier" else "norm" if "norm" in template.rpartition(".")[2] else "conv"
+    kind = parse(VARIABLE.sub("0", template)).kind
     names = {
         name: (kind_leaf.partition(".")[2], part)
         for kind_leaf, leaf in layout.leaves.items()

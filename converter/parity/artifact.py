@@ -4,59 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import onnx
 
-from converter.convert import load
+from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.core.source import AnySource, Source
+from converter.engines.onnxruntime import main_output
+from converter.engines.run import Run
+from converter.engines.specs import THREADED, Spec
+from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
-from converter.model import Model
-from converter.parity.engines import Run, main_output
-from converter.parity.onnx_checks import fixed_size, has_free_batch, is_own, precision_of, read_proto
-from converter.parity.specs import THREADED, Spec
-from converter.sources import resolve
+from converter.parity.proto import fixed_size, has_free_batch, is_own, precision_of, read_proto
+from converter.reading.inspection import Inspection
+from converter.reading.load import inspect_place
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A candidate: an ONNX file (or one in memory), or a checkpoint."""
+    """A candidate, opened once.
+
+    Attributes:
+        name: what reports call it.
+        place: the file; None for what is in memory.
+        wanted: how to read it.
+        proto: of an ONNX file, or in memory; None for another checkpoint.
+    """
 
     name: str
-    path: Path | None
+    place: Place | None
+    wanted: Source
     proto: onnx.ModelProto | None
-    model: Model | None = None
 
     @classmethod
-    def open(cls, source: str | Path) -> Artifact:
+    def open(cls, source: AnySource) -> Artifact:
         """An ONNX file, by its name; any other checkpoint.
 
         Raises:
             ConverterError: it cannot be read, or is no DenseNet.
         """
-        place = resolve(source)
+        wanted = Source.of(source)
+        place = resolve(wanted.address)
         if is_onnx(place.path):
-            return cls(place.path.name, place.path, read_proto(place.path))
-        return cls(place.path.name, place.path, None, load(source))
+            return cls(place.path.name, place, wanted, read_proto(place.path))
+        result = cls(place.path.name, place, wanted, None)
+        assert result.inspection  # reads it, or says why it cannot
+        return result
 
     @classmethod
     def export(cls, model: Model) -> Artifact:
         """The ONNX graph of a model, in memory."""
-        from converter.exporters.onnx import to_onnx  # noqa: PLC0415
+        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (numpy's part of onnx is slow to import)
 
-        return cls("its own export", None, to_onnx(model))
+        return cls("its own export", None, Source(""), to_onnx(model))
 
     @classmethod
-    def open_all(cls, sources: Sequence[str | Path]) -> list[Artifact]:
+    def open_all(cls, sources: Sequence[AnySource]) -> list[Artifact]:
         """Several, each once, under names that tell them apart.
 
         Raises:
             ConverterError: one cannot be read, or is no DenseNet.
         """
-        places = list(dict.fromkeys(map(str, sources)))
-        files = [cls.open(place) for place in places]
+        wanted = {str(source.address if isinstance(source, Source) else source): source for source in sources}
+        files = [cls.open(source) for source in wanted.values()]
         names = [file.name for file in files]
-        return [replace(f, name=place) if names.count(f.name) > 1 else f for f, place in zip(files, places)]
+        return [replace(f, name=address) if names.count(f.name) > 1 else f for f, address in zip(files, wanted)]
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        return self.place.path if self.place else None
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """The file as we read it; of an ONNX file what its graph computes.
+
+        Raises:
+            ConverterError: it cannot be read, or is no DenseNet.
+        """
+        if self.place is None:
+            raise ConverterError(f"{self.name}: is no file")
+        return inspect_place(self.place, self.wanted, hashed=False)
+
+    @property
+    def model(self) -> Model | None:
+        """The checkpoint as a model; None for ONNX."""
+        return None if self.proto is not None else self.inspection.model
 
     def source(self) -> Path | bytes:
         """The ONNX file, or its bytes, for an engine."""
@@ -65,10 +100,7 @@ class Artifact:
 
     def precision(self) -> str:
         """``fp32``, ``fp16``, ``bf16`` or ``int8``: what most of its weights are."""
-        if self.proto is not None:
-            return precision_of(self.proto)
-        assert self.model is not None
-        return precision_of_model(self.model)
+        return precision_of(self.proto) if self.proto is not None else precision_of_model(self.inspection.model)
 
     def named_graph(self) -> onnx.ModelProto:
         """A graph with library names: the file's own, or one of the network it was read as.
@@ -82,7 +114,7 @@ class Artifact:
 
         if self.proto is not None and self.is_own():
             return self.proto
-        return to_onnx(self.model or load(self.path or ""), graph="exact" if self.model else "fused")
+        return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")
 
     def is_own(self) -> bool:
         """Whether it is no ONNX file of others: its values have library names."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.errors import ConverterError
+from converter.core.errors import ConverterError
 from converter.parity.compare import agreement, divergences
 
 Array = np.ndarray[Any, Any]

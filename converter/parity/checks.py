@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from converter.errors import ConverterError
-from converter.evidence import CONFIG_KEY, LABELS_KEY
-from converter.model import Model
+from converter.core.errors import ConverterError
+from converter.core.metadata import CONFIG_KEY, LABELS_KEY
+from converter.core.model import Images, Model
 from converter.parity.compare import ULP
 from densenet.config import NORM_TENSORS, DenseNetConfig, Module
+from densenet.preprocess import Preprocess
 
 Array = np.ndarray[Any, Any]
 
@@ -53,22 +54,37 @@ class Check:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a candidate's own words are held against.
+
+    Attributes:
+        config, images: the reference's network, and what it says of images and classes.
+        model: the same with its weights, where they are at hand.
+    """
+
+    config: DenseNetConfig
+    images: Images
+    model: Model | None = None
+
+
 def model_checks(reference: Model, candidate: Model, *, weights: bool = True) -> list[Check]:
     """Settings, metadata and, where they should be the same, weights of two readable models."""
     result = [*config_checks(reference.config, candidate.config)]
     same_shapes = result[0].ok
-    result += metadata_checks(reference.preprocess, reference.labels, candidate.preprocess, candidate.labels)
+    result += metadata_checks(reference.images, candidate.images.preprocess, candidate.images.labels)
     result += own_metadata(candidate.stated, candidate.config)
     if weights and same_shapes:
         result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
     return result
 
 
-def metadata_checks(
-    preprocess: Mapping[str, Any], labels: Sequence[str], found_preprocess: Any, found_labels: Any
-) -> list[Check]:
-    """What the candidate says about images and classes, against what the reference says."""
-    return [_metadata("preprocessing", preprocess, found_preprocess), _metadata("labels", labels, found_labels)]
+def metadata_checks(images: Images, preprocess: Any, labels: Any) -> list[Check]:
+    """What the candidate says about images and classes (JSON values will do), against what the reference says."""
+    said, found = (
+        steps.to_dict() if isinstance(steps, Preprocess) else steps for steps in (images.preprocess, preprocess)
+    )
+    return [_metadata("preprocessing", said, found), _metadata("labels", images.labels, labels)]
 
 
 def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Check]:
@@ -169,11 +185,12 @@ def different_weights(reference: Model, candidate: Model) -> Iterator[tuple[str,
 
 def follows(conv: Module, norm: Module) -> bool:
     """Whether a norm takes what a convolution makes, and nothing else does: then it may be folded into it."""
-    owner, _, leaf = conv.name.rpartition(".")
-    after = {"conv": "norm", "conv0": "norm0", "conv1": "norm2" if owner.startswith("blocks") else "norm1"}
-    after["conv2"] = "norm2"
-    alone = (owner.startswith("blocks") and leaf == "conv1") or owner == "stem"
-    return alone and conv.kind == "conv" and norm.kind == "norm" and norm.name == f"{owner}.{after[leaf]}"
+    a, b = conv.place, norm.place
+    if (a.kind, b.kind) != ("conv", "norm") or (a.part, a.block, a.layer) != (b.part, b.block, b.layer):
+        return False
+    if a.part == "stem":
+        return a.number == b.number
+    return a.part == "layer" and (a.number, b.number) == (1, 2)
 
 
 def _effective(model: Model, module: Module, norm: Module | None) -> dict[str, tuple[Array, Array]]:

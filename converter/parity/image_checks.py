@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
 import numpy as np
 import onnx
 
-from converter.errors import ConverterError
+from converter.core.errors import first_line
+from converter.engines.onnxruntime import session
 from converter.exporters.graph import IMAGE, INPUT
 from converter.parity.checks import Check
-from converter.parity.engines import session
-from densenet.preprocess import Preprocess, load
+from densenet.config import DenseNetConfig
+from densenet.images import load
+from densenet.preprocess import Preprocess
 
 LEVELS = 2.5
 """Permitted root mean square difference on white noise, in steps of an 8-bit number.
@@ -24,15 +25,19 @@ SCALES = (0.9, 2.2)
 """Short edges of test images, in units of what they are resized to: images are made larger, and smaller."""
 
 
-def prepares_images(proto: onnx.ModelProto, preprocess: Mapping[str, Any]) -> Check:
+def prepares_images(proto: onnx.ModelProto, config: DenseNetConfig, preprocess: Preprocess | None) -> Check:
     """Compare what the graph makes of images of several shapes with what Pillow makes of them.
 
     Args:
         proto: a graph of this tool's with an image input; what it hands to the network is ``pixel_values``.
-        preprocess: what images go through, as the reference says; empty for the usual.
+        config: the network.
+        preprocess: what images go through, as the reference says; None for the usual.
     """
     name = "image preparation"
-    steps = Preprocess.from_dict(preprocess) if preprocess else Preprocess()
+    try:
+        steps = preprocess or Preprocess.usual(config)
+    except ValueError as error:
+        return Check(name, False, str(error))
     front = onnx.ModelProto()
     front.CopyFrom(proto)
     nodes = list(front.graph.node)
@@ -55,8 +60,7 @@ def prepares_images(proto: onnx.ModelProto, preprocess: Mapping[str, Any]) -> Ch
             if not off <= LEVELS:
                 return Check(name, False, f"an image of {size[0]}x{size[1]} is off by {off:.1f} of 255 levels")
     except Exception as error:  # ONNX Runtime's errors share no class
-        first = error if isinstance(error, ConverterError) else (str(error).strip().splitlines() or ["no reason"])[0]
-        return Check(name, False, f"cannot be computed ({first})")
+        return Check(name, False, f"cannot be computed ({first_line(error)})")
     return Check(name, True)
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from converter.errors import ConverterError
+from converter.core.errors import ConverterError, first_line
+from converter.core.metadata import GRAPH_KEY
+from converter.core.model import Model
+from converter.engines.onnxruntime import session
+from converter.engines.trace import inputs_of_modules, trace
 from converter.exporters.graph import FEATURES, INPUT, LOGITS
-from converter.exporters.onnx import to_onnx
-from converter.model import Model
+from converter.exporters.onnx import attributes_of, to_onnx
 from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP
-from converter.parity.engines import session
-from converter.parity.trace import inputs_of_modules, trace
 
 Array = np.ndarray[Any, Any]
 
@@ -97,7 +98,7 @@ def locate(reference: Model, candidate: onnx.ModelProto, x: Array) -> Break:
         Unavailable: PyTorch is not installed.
         ConverterError: the graph has no names to compare by.
     """
-    kind = next((p.value for p in candidate.metadata_props if p.key == "densenet.graph"), "exact")
+    kind = next((p.value for p in candidate.metadata_props if p.key == GRAPH_KEY), "exact")
     expected = to_onnx(reference, graph="fused" if kind == "fused" else "exact")
     pieces = _Pieces(candidate, expected, reference)
     if len(pieces.known) < 3:
@@ -174,7 +175,7 @@ class _Pieces:
                 result = run.run([name], {x: self.own[x] for x in taken})[0]
                 error = _error(result, value)
             except Exception as failure:  # ONNX Runtime's errors share no class
-                first = (str(failure).strip().splitlines() or ["no reason given"])[0]
+                first = first_line(failure)
                 self.problems[name] = f"cannot be computed ({first})"
         self.steps.append(Step(name, error, own, limit))
         self.exact[name], self.own[name] = exact, result if result.shape == exact.shape else exact
@@ -243,7 +244,7 @@ class _Pieces:
         if node.op_type != expected.op_type:
             # Something else makes the value: what follows the module, where it is not the module itself.
             return module if "+" in module else value, f"is {node.op_type}, {expected.op_type} expected"
-        ours, theirs = _attributes(expected), _attributes(node)
+        ours, theirs = attributes_of(expected), attributes_of(node)
         for name in {**ours, **theirs}:
             if ours.get(name) != theirs.get(name):
                 return module, f"{name} is {theirs.get(name)}, {ours.get(name)} expected"
@@ -297,7 +298,3 @@ def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto) -> str:
     at = tuple(int(i) for i in np.argwhere(off)[0])
     values = f"{have[at]:.6g}, {want[at]:.6g} expected"
     return f"differs in {int(off.sum())} of {off.size} values, first at {list(at)}: {values}"
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

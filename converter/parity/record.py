@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converter.checkpoint import Tensor
-from converter.errors import UnreadableFile
-from converter.exporters.npz import write_npz
+from converter.core.checkpoint import Tensor
+from converter.core.errors import UnreadableFile
+from converter.core.metadata import SOURCE_KEY, to_json
+from converter.core.model import Images, Model
+from converter.core.version import __version__
 from converter.formats import open_checkpoint
-from converter.model import Model, to_json
-from converter.parity.inputs import Batch, remake
-from converter.version import __version__
+from converter.formats.npz import write_npz
+from converter.use.inputs import Batch, remake
+from densenet.config import DenseNetConfig
+from densenet.preprocess import Preprocess
 
 Array = np.ndarray[Any, Any]
 RECORD = "densenet-converter recorded reference"
 VERSION = 2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a recorded reference says: its network, its oracle, inputs with the oracle's logits and their limits."""
+
+    config: DenseNetConfig
+    images: Images
+    oracle: str
+    batches: list[Batch]
+    truths: list[Array]
+    limits: list[float]
 
 
 def write_record(
@@ -34,16 +50,17 @@ def write_record(
     """
     kept = [i for i, batch in enumerate(batches) if batch.pixels is None]
     batches, truths = [batches[i] for i in kept], [truths[i] for i in kept]
+    steps = model.images.preprocess
     info = {
         "kind": RECORD,
         "version": VERSION,
         "tool": __version__,
         "oracle": "PyTorch float64",
         "limits": [limits[i] for i in kept],
-        "source": model.metadata()["densenet.source"],
+        "source": model.metadata()[SOURCE_KEY],
         "config": model.config.to_dict(),
-        "preprocess": dict(model.preprocess),
-        "labels": list(model.labels),
+        "preprocess": steps.to_dict() if steps else {},
+        "labels": list(model.images.labels),
         "inputs": [batch.spec() for batch in batches],
     }
     arrays = {"record": np.frombuffer(to_json(info).encode(), np.uint8)}
@@ -54,8 +71,8 @@ def write_record(
     write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()})
 
 
-def read_record(path: Path) -> tuple[dict[str, Any], list[Batch], list[Array]]:
-    """The inverse of :func:`write_record`: what it says, the inputs, and the oracle's logits.
+def read_record(path: Path) -> Recorded:
+    """The inverse of :func:`write_record`.
 
     Raises:
         UnreadableFile: it is no record.
@@ -71,9 +88,12 @@ def read_record(path: Path) -> tuple[dict[str, Any], list[Batch], list[Array]]:
             )
         arrays = {name: tensor.read() for name, tensor in tree.items()}
         truths = [arrays[f"logits_{i}"] for i in range(len(info["inputs"]))]
-        info["limits"] = [float(limit) for limit in info["limits"]]
-        if len(info["limits"]) != len(truths):
+        limits = [float(limit) for limit in info["limits"]]
+        if len(limits) != len(truths):
             raise ValueError("not one limit for each input")
-        return info, remake(info["inputs"], arrays), truths
+        steps = info.get("preprocess")
+        images = Images(Preprocess.from_dict(steps) if steps else None, tuple(info.get("labels", ())))
+        config, batches = DenseNetConfig.from_dict(info["config"]), remake(info["inputs"], arrays)
+        return Recorded(config, images, f"recorded: {info.get('oracle')}", batches, truths, limits)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableFile(f"{path}: not a recorded reference; write one with densenet verify --record") from error

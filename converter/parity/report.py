@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from converter.errors import ConverterError
-from converter.exporters.atomic import write_bytes
+from converter.core.errors import ConverterError
+from converter.core.files import write_bytes
+from converter.core.version import __version__
 from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
-from converter.version import __version__
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from converter.convert import load
-from converter.errors import ConverterError, Unavailable
+from converter.core.errors import ConverterError, Unavailable
+from converter.core.model import Model
+from converter.core.progress import Progress
+from converter.engines.frameworks import FRAMEWORK_OF, source_engine
+from converter.engines.run import Run
+from converter.engines.specs import Spec
 from converter.exporters.graph import FEATURES, IMAGE, PROBABILITIES
-from converter.model import Model
 from converter.parity.artifact import Artifact, precision_of_model
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
-from converter.parity.checks import Check, different_weights, model_checks
+from converter.parity.checks import Check, Expected, different_weights, model_checks
 from converter.parity.compare import DISCRIMINATION, FACTOR, Comparison, compare, failed, measured, spread
-from converter.parity.engines import Run
-from converter.parity.inputs import Batch
 from converter.parity.locate import Break, locate
-from converter.parity.onnx_checks import onnx_checks, takes_pixels
+from converter.parity.onnx_checks import onnx_checks
 from converter.parity.outputs import compare_probabilities
-from converter.parity.source import FRAMEWORK_OF, source_engine
-from converter.parity.specs import Spec
-from converter.parity.steps import Progress
+from converter.parity.proto import takes_pixels
 from converter.parity.truth import Truth
 from converter.parity.verdict import Verification
+from converter.use.inputs import Batch
 
 Array = np.ndarray[Any, Any]
 FEW = 5
@@ -81,7 +81,7 @@ class Trial:
             both = [np.concatenate([(p[i] / s).ravel() for p, s in zip(pairs, scales)]) for i in (0, 1)]
             self.logits[name] = (both[0], both[1])
 
-    def sources(self, model: Model, reference: str | Path, specs: Sequence[Spec]) -> None:
+    def sources(self, model: Model, reference: Path, specs: Sequence[Spec]) -> None:
         """The reference in other engines: PyTorch's other forms, and the framework it comes from."""
         for spec in specs:
             if spec.kind == "torch" and spec.option:
@@ -90,7 +90,7 @@ class Trial:
         asked = [spec.kind for spec in specs if spec.is_source]
         if specs and not asked:
             return
-        for framework in asked or ([""] if model.source.layout in FRAMEWORK_OF else []):
+        for framework in asked or ([""] if model.origin.layout in FRAMEWORK_OF else []):
             try:
                 name, run = source_engine(model, reference, framework)
             except ConverterError as error:
@@ -204,9 +204,7 @@ class Trial:
         """What can be compared without computing."""
         truth = self.truth
         if file.proto is not None:
-            return onnx_checks(
-                file.proto, file.path, truth.config, truth.model, preprocess=truth.preprocess, labels=truth.labels
-            )
+            return onnx_checks(file, Expected(truth.config, truth.images, truth.model))
         assert file.model is not None and truth.model is not None
         return model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
 
@@ -263,8 +261,8 @@ class Trial:
     def by_weights(self, model: Model, file: Artifact, found: Break | None) -> Break | None:
         """The first module whose weights differ, where both are readable and alike."""
         try:
-            other = file.model or (load(file.path) if file.path else None)
-            if other is None or other.config.tensors() != model.config.tensors():
+            other = file.inspection.model
+            if other.config.tensors() != model.config.tensors():
                 return None
             module, problem = next(different_weights(model, other), ("", ""))
         except ConverterError:

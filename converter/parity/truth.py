@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from converter.errors import ConverterError, UnreadableFile
-from converter.model import Model
+from converter.core.errors import ConverterError
+from converter.core.model import Images, Model
+from converter.core.progress import Progress, Steps
+from converter.engines.torch import torch_engine, torch_module
 from converter.parity.artifact import Artifact
+from converter.parity.bench import Bench
 from converter.parity.compare import FACTOR, explained_error, limits_for, relative_error
-from converter.parity.engines import torch_engine, torch_module
-from converter.parity.inputs import Batch, arrays, find_images, pixels, shipped_images, standard, usual_preprocess
-from converter.parity.onnx_checks import takes_pixels
+from converter.parity.proto import takes_pixels
 from converter.parity.record import read_record
-from converter.parity.steps import Progress, Steps
+from converter.use.images import find_images, shipped_images
+from converter.use.inputs import Batch, arrays, pixels, standard
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -34,7 +36,7 @@ class Truth:
 
     Attributes:
         model: the reference; None where only its logits were recorded.
-        config, preprocess, labels: its network, and what it says of images and classes.
+        config, images: its network, and what it says of images and classes.
         oracle: how its logits were computed.
         batches, truths: inputs and the oracle's logits, (N, classes) each.
         rounded: PyTorch's float32 logits by input; none where they were not recorded.
@@ -45,8 +47,7 @@ class Truth:
 
     model: Model | None
     config: DenseNetConfig
-    preprocess: Mapping[str, Any]
-    labels: Sequence[str]
+    images: Images
     oracle: str
     batches: list[Batch]
     truths: list[Array]
@@ -59,8 +60,7 @@ class Truth:
     def compute(
         cls,
         model: Model,
-        images: str | Path | None = None,
-        seed: int = 0,
+        bench: Bench = Bench(),
         files: Sequence[Artifact] = (),
         progress: Progress = lambda _: None,
     ) -> Truth:
@@ -68,15 +68,14 @@ class Truth:
 
         Args:
             model: the reference.
-            images: a folder of images, or a ``.npy``; default the digits that ship with the package.
-            seed: of the synthetic inputs.
+            bench: what to compare on.
             files: what will be compared: a file fixed to one size, or one that takes 8-bit images, needs such inputs.
             progress: called with a line before each step.
 
         Raises:
             ConverterError: the images cannot be read, or the files need different ones.
         """
-        batches = batches_for(model, images, seed, files)
+        batches = batches_for(model, bench, files)
         module = torch_module(model)
         if isinstance(progress, Steps):
             progress.batches = len(batches)
@@ -105,8 +104,7 @@ class Truth:
             ]
         limits = limits_for([max(pair) for pair in zip(own, explained)], positions)
         rounded = {batch.name: logits for batch, logits in zip(batches, outputs[0])}
-        metadata = (model.preprocess, model.labels)
-        return cls(model, model.config, *metadata, ORACLE, batches, outputs[1], rounded, own, limits, features)
+        return cls(model, model.config, model.images, ORACLE, batches, outputs[1], rounded, own, limits, features)
 
     def of(self, batch: Batch) -> tuple[Array, float]:
         """The oracle's logits on one of the inputs, and the error permitted there."""
@@ -120,36 +118,30 @@ class Truth:
         Raises:
             UnreadableFile: it is no record.
         """
-        info, batches, truths = read_record(path)
-        try:
-            config = DenseNetConfig.from_dict(info["config"])
-        except (KeyError, ValueError) as error:
-            raise UnreadableFile(f"{path}: not a recorded reference ({error})") from error
-        limits = info["limits"]
-        metadata = (info.get("preprocess", {}), tuple(info.get("labels", ())))
-        own = [limit / FACTOR for limit in limits]
-        return cls(None, config, *metadata, f"recorded: {info.get('oracle')}", batches, truths, {}, own, limits)
+        found = read_record(path)
+        own = [limit / FACTOR for limit in found.limits]
+        return cls(None, found.config, found.images, found.oracle, found.batches, found.truths, {}, own, found.limits)
 
 
-def batches_for(model: Model, images: str | Path | None, seed: int, files: Sequence[Artifact]) -> list[Batch]:
+def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[Batch]:
     """The usual inputs of a network, with the user's own, and what the files to compare need.
 
     Raises:
         ConverterError: the images cannot be read, or the files need different ones.
     """
-    config = model.config
-    try:
-        preprocess = Preprocess.from_dict(model.preprocess) if model.preprocess else None
-    except ValueError as error:
-        raise ConverterError(f"{model.source.name}: its preprocessing is damaged ({error})") from error
-    given = images is not None and Path(images).suffix == ".npy"
-    found = () if given else find_images(Path(images)) if images else shipped_images()
-    result = standard(config, preprocess, found, seed)
+    config, steps, seed = model.config, model.images.preprocess, bench.seed
+    given = Path(bench.images) if bench.images is not None else None
+    arrays_given = given is not None and given.suffix == ".npy"
+    found = () if arrays_given else find_images(given) if given else shipped_images()
+    result = standard(config, steps, found, seed)
     for size in {file.fixed(): None for file in files if file.fixed()}:
         names = {batch.name for batch in result}
-        result += [b for b in standard(config, preprocess, (), seed, size=size) if b.name not in names]
-    if given:
-        result += arrays(Path(str(images)), config)
+        result += [b for b in standard(config, steps, (), seed, size=size) if b.name not in names]
+    if given and arrays_given:
+        result += arrays(given, config)
     if any(file.proto is not None and takes_pixels(file.proto) for file in files):
-        result += pixels(preprocess or usual_preprocess(config), seed)
+        try:
+            result += pixels(steps or Preprocess.usual(config), seed)
+        except ValueError as error:
+            raise ConverterError(str(error)) from error
     return result

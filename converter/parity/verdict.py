@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.version import __version__
 from converter.parity.budget import Judgement
 from converter.parity.checks import Check
 from converter.parity.compare import RULE, Comparison
 from converter.parity.locate import Break
-from converter.version import __version__
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +69,10 @@ class Verification:
             and all(check.ok is not False for checks in self.checks.values() for check in checks)
             and all(judgement.passed for judgement in self.budgets.values())
         )
+
+    def worst(self) -> float:
+        """The largest relative error of any engine on any input."""
+        return max(c.error for comparisons in self.results.values() for c in comparisons)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; described by ``schema.json``."""

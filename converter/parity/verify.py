@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from converter.address import shown
-from converter.convert import load
-from converter.errors import ConverterError, Unavailable
+from converter.core.errors import ConverterError, Unavailable
+from converter.core.model import Images
+from converter.core.progress import Progress, Steps
+from converter.core.shorthand import Shorthand, records, taken
+from converter.core.source import AnySource
+from converter.engines.frameworks import FRAMEWORK_OF
+from converter.engines.specs import THREADED, check_installed, parse_specs
+from converter.engines.torch import has_torch
+from converter.fetch.place import resolve
 from converter.parity.artifact import Artifact
+from converter.parity.bench import Bench, BenchFields
 from converter.parity.compare import RULE
-from converter.parity.engines import has_torch
-from converter.parity.onnx_checks import takes_pixels
+from converter.parity.proto import takes_pixels
 from converter.parity.record import write_record
-from converter.parity.source import FRAMEWORK_OF
-from converter.parity.specs import THREADED, check_installed, parse_specs
-from converter.parity.steps import Progress, Steps
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
 from converter.parity.verdict import Verification
+from converter.reading.load import inspect_place
 
 __all__ = ["RULE", "Verification", "verify", "verify_against"]
 
 
+class Conditions(Shorthand, BenchFields, total=False):
+    """The fields of a :class:`Bench`, of the reference's :class:`Source` and of its :class:`Images` as keywords."""
+
+
 def verify(
-    reference: str | Path,
-    *candidates: str | Path,
-    images: str | Path | None = None,
-    seed: int = 0,
+    reference: AnySource,
+    *candidates: AnySource,
+    bench: Bench | None = None,
+    about: Images | None = None,
     record: str | Path | None = None,
-    layout: str | None = None,
-    weights: str | None = None,
-    drop: Iterable[str] = (),
-    settings: Mapping[str, Any] | None = None,
-    preprocess: Mapping[str, Any] | None = None,
-    labels: Sequence[str] = (),
-    engines: Sequence[str] = (),
     progress: Progress = lambda _: None,
+    **conditions: Unpack[Conditions],
 ) -> Verification:
     """Compare artifacts with a checkpoint, by what they say and by the logits they compute.
 
@@ -51,16 +53,11 @@ def verify(
         reference: any checkpoint.
         candidates: ``.onnx`` files, run in ONNX Runtime as they are; other checkpoints,
             run in PyTorch.  None: the reference's own ONNX export, made in memory.
-        images: a folder of images, or a ``.npy`` array of preprocessed ones, to use beside
-            synthetic inputs; default: the digits that ship with the package.
-        seed: of the synthetic inputs.
+        bench: what to compare on, and in which engines.
+        about: what the reference itself does not say of its images and classes.
         record: write inputs, logits and limits to this ``.npz`` for :func:`verify_against`.
-        layout, weights, drop, settings: how to read the reference, as for :func:`converter.load`.
-        preprocess, labels: what the reference itself does not say of its images and classes.
-        engines: what computes (see ``specs.py``), e.g. ``onnxruntime-basic@1``, ``openvino``,
-            ``torch-compiled``, ``torchvision``; default: ONNX Runtime, PyTorch, and the
-            framework the reference comes from where it is installed.
         progress: called with a line before each step.
+        conditions: the fields of all these records as keywords.
 
     Raises:
         Unavailable: PyTorch is not installed, or an engine asked for is not.
@@ -72,31 +69,31 @@ def verify(
             "PyTorch is not installed: pip install 'densenet-converter[torch]', "
             "or verify against a recorded reference (--against FILE)"
         )
-    specs = parse_specs(engines)
-    check_installed(specs)
-    progress(f"reading {shown(reference)}")
-    model = load(reference, layout=layout, weights=weights, drop=drop, settings=settings)
-    model = replace(model, preprocess=preprocess or model.preprocess, labels=tuple(labels) or model.labels)
+    bench = replace(bench or Bench(), **taken(conditions, BenchFields))
+    source, described = records(reference, about, conditions)
+    progress(f"reading {source}")
+    place = resolve(source.address)
+    model = inspect_place(place, source).model.described(described)
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
     progress("starting PyTorch")
-    steps = Steps(progress)
+    specs, steps = bench.specs, Steps(progress)
     steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files)
     steps.engines += sum(spec.is_source or (spec.kind == "torch" and bool(spec.option)) for spec in specs)
-    steps.engines += not specs and model.source.layout in FRAMEWORK_OF
-    truth = Truth.compute(model, images, seed, files, steps)
+    steps.engines += not specs and model.origin.layout in FRAMEWORK_OF
+    truth = Truth.compute(model, bench, files, steps)
     trial = Trial(truth, steps)
     trial.judge(YARDSTICK, truth.batches, [truth.rounded[batch.name] for batch in truth.batches])
-    trial.sources(model, reference, specs)
+    trial.sources(model, place.path, specs)
     for file in files:
         trial.artifact(file, specs)
     if record is not None:
         write_record(Path(record), model, truth.batches, truth.truths, truth.limits)
-    return trial.verification(shown(reference), start, seed)
+    return trial.verification(str(source), start, bench.seed)
 
 
 def verify_against(
     record: str | Path,
-    candidate: str | Path,
+    candidate: AnySource,
     *,
     engines: Sequence[str] = (),
     progress: Progress = lambda _: None,
@@ -106,7 +103,7 @@ def verify_against(
     Args:
         record: what ``verify(..., record=...)`` wrote.
         candidate: an ``.onnx`` file.
-        engines: as for :func:`verify`, those for ONNX files; default ONNX Runtime.
+        engines: as in a :class:`Bench`, those for ONNX files; default ONNX Runtime.
         progress: called with a line before each step.
 
     Raises:

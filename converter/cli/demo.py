@@ -1,0 +1,34 @@
+"""densenet demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from converter.cli import show
+from converter.cli.options import Json
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Where to leave the results.")] = Path("densenet-demo"),
+    as_json: Json = False,
+) -> None:
+    """Do all of it, offline, on a small trained model that ships with the package."""
+    from converter.demo.demo import CHECKPOINT, IMAGES, demo
+
+    with show.progress("demo") as say:
+        done = demo(folder, say)
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    rows = [[verb, result, f"{seconds:.2f}"] for verb, result, seconds in done.steps]
+    show.table("A DenseNet trained on handwritten digits", ["step", "result", "seconds"], rows, right=("seconds",))
+    print(f"The results are in {done.folder}. The same with a file of your own:\n")
+    image = next(iter(sorted(IMAGES.glob("*/*.png"))))
+    print("  densenet convert CHECKPOINT model.safetensors")
+    print("  densenet export  model.safetensors model.onnx")
+    print("  densenet verify  model.safetensors model.onnx")
+    print("  densenet package CHECKPOINT repository\n")
+    print(f"{done.folder / 'repository'} is ready for the Hugging Face Hub (log in first: hf auth login):\n")
+    print(f"  densenet push    {done.folder / 'repository'} OWNER/NAME --dry-run\n")
+    print(f"This demo's own checkpoint is {CHECKPOINT};\none of its images, {image}.")

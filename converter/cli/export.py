@@ -1,0 +1,56 @@
+"""densenet export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from converter.cli import show
+from converter.cli.options import Json, handed, reading
+from converter.core.source import Source
+
+
+@handed(source=reading)
+def command(
+    source: Source,
+    target: Annotated[Path, typer.Argument(metavar="DST.onnx", help="The file to write.")],
+    graph: Annotated[
+        str, typer.Option(help="fused: rewritten to be faster, equal in real arithmetic; exact: operator for operator.")
+    ] = "fused",
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators: 11 and newer; default 21.")] = None,
+    features: Annotated[bool, typer.Option("--features", help="Also give the pooled features.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also give the softmax.")] = False,
+    image_input: Annotated[
+        bool,
+        typer.Option("--image-input", help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph."),
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="fp32; fp16: half the size; int8: about a quarter, and about twice as fast.")
+    ] = "fp32",
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Typical images, whose ranges int8 takes over.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width."""
+    from converter.use.export import export_onnx
+
+    done = export_onnx(
+        source,
+        target,
+        precision=precision,
+        calibration=calibration,
+        graph=graph,  # type: ignore[arg-type]  # checked there, where the choices are named
+        opset=opset,
+        features=features,
+        probabilities=probabilities,
+        image_input=image_input,
+    )
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    print(
+        f"{done.path}: {done.model.config.name}, {done.graph} graph, {done.precision}, opset {done.opset}, "
+        f"{done.nodes} nodes, {', '.join(done.inputs)} -> {', '.join(done.outputs)}"
+    )
+    show.notes(done.notes)

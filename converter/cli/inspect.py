@@ -1,0 +1,80 @@
+"""densenet inspect."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from converter.cli import show
+from converter.cli.options import Json, handed, reading
+from converter.core.source import Source
+
+
+@handed(source=reading)
+def command(
+    source: Source,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its name in the file.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="List the layouts tried and what spoke against them.")
+    ] = False,
+    save_layout: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Save the layout's table, to be edited and passed as --layout."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a file is: format, layout, wrappers, architecture, tensors. Nothing in it is executed."""
+    from converter.reading.load import inspect
+
+    found = inspect(source)
+    if save_layout is not None:
+        from converter.core.files import write_bytes
+        from converter.layouts.custom import layout_toml
+
+        write_bytes(save_layout, layout_toml(found.chosen.layout).encode())
+    facts = found.to_dict()
+    if as_json:
+        show.print_json(facts)
+        return
+    config, inert = found.model.config, ", ".join(_first(facts["inert"]))
+    size, dtypes = "x".join(dict.fromkeys(map(str, found.size()))), facts["dtypes"].items()
+    show.facts(
+        [
+            ("source", facts["source"]),
+            ("sha256", facts["sha256"]),
+            ("format", facts["format"]),
+            ("layout", facts["layout"]),
+            ("inside", facts["inside"]),
+            ("prefix", facts["prefix"]),
+            ("network", config.name),
+            ("", ", ".join(f"{k} {v}" for k, v in config.telling().items())),
+            ("parameters", f"{config.parameters():,}"),
+            ("FLOPs", f"{facts['flops']:,} at {size} px" if facts["flops"] else ""),
+            ("tensors", f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in dtypes)})"),
+            ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
+            ("images", _prepared(facts["preprocess"])),
+            ("classes", ", ".join(_first(facts["labels"] or ())) + (" ..." if facts["labels"] else "")),
+            ("inert", f"{inert} (named, not loaded)" if inert else ""),
+        ]
+    )
+    if tensors:
+        rows = [[n, ", ".join(t["keys"]), t["dtype"], str(t["shape"])] for n, t in facts["tensors"].items()]
+        show.table("", ["library name", "in the file", "type", "shape"], rows)
+    if explain:
+        rows = [
+            [t["layout"], t["inside"], t["prefix"], f"{t['accounted']} of {t['of']}", t["against"] or "ok"]
+            for t in facts["tried"]
+        ]
+        show.table("", ["layout tried", "inside", "prefix", "keys explained", "against it"], rows)
+    show.notes(facts["notes"])
+
+
+def _prepared(preprocess: Mapping[str, Any] | None) -> str:
+    """Recorded preprocessing in one line."""
+    return ", ".join(f"{name} {value}" for name, value in (preprocess or {}).items())
+
+
+def _first(items: Iterable[Any], count: int = 3) -> list[Any]:
+    return list(islice(items, count))

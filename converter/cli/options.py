@@ -1,0 +1,230 @@
+"""Options that several verbs share.  A group of them is handed over as the record it describes."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from converter.core.errors import ConverterError
+from converter.core.source import Source
+from densenet.config import CHOICES, SETTINGS, DenseNetConfig
+
+if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
+    from converter.core.model import Images
+    from converter.publish.recipe import Recipe
+
+IMAGENET = "imagenet-1k"
+"""What --labels takes instead of a file."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Engine = Annotated[str, typer.Option(help="What computes: onnxruntime or torch.")]
+Address = Annotated[
+    str, typer.Argument(metavar="SRC", help="A checkpoint file, an https:// URL, or a name of the zoo.")
+]
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="A [B]...",
+        help="A: the checkpoint that is the truth. B: ONNX files or checkpoints to compare with it; "
+        "none: A's own export. With --against, the ONNX file alone. A published repository, as a folder or "
+        "OWNER/NAME, is proved from its own files.",
+    ),
+]
+ModelAddress = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, a URL or a zoo name.")]
+
+
+# -- how a checkpoint is read ----------------------------------------------------------------
+
+
+Layout = Annotated[
+    str | None, typer.Option("--layout", metavar="NAME", help="Read SRC as this layout, by name or .toml file.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
+]
+Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="What no tensor shows, e.g. stem_pool=blur. Repeatable."),
+]
+
+
+def reading(
+    source: Address, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+) -> Source:
+    """SRC and how to read it."""
+    return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()))
+
+
+def reading_first(
+    files: Files, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+) -> list[Source]:
+    """A, how to read it, and what is compared with it."""
+    first, *others = files
+    return [reading(first, layout, weights, drop, settings), *map(Source, others)]
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """``name=value`` texts as config fields.
+
+    Raises:
+        ConverterError: not of that form, no such setting, or not a value of it.
+    """
+    hints = get_type_hints(DenseNetConfig)
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or name not in SETTINGS:
+            raise ConverterError(f"--set {pair}: not a setting; settings are {', '.join(SETTINGS)}")
+        kind = hints[name]
+        if kind is bool and text.lower() in ("true", "false"):
+            result[name] = text.lower() == "true"
+        elif kind is float and (number := _number(text)) is not None:
+            result[name] = number
+        elif name in CHOICES and text in CHOICES[name]:
+            result[name] = text
+        else:
+            allowed = get_args(kind) or ("true", "false") if kind is not float else ("a number",)
+            raise ConverterError(f"--set {pair}: {name} takes {', '.join(map(str, allowed))}")
+    return result
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+# -- what its images and classes are ------------------------------------------------------------
+
+
+def said_of_images(
+    preprocess: Annotated[
+        Path | None,
+        typer.Option("--preprocess", metavar="FILE.json", help="What images go through, where SRC does not say."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", metavar="FILE", help=f"Class names, one a line; or {IMAGENET}. Where SRC does not say."
+        ),
+    ] = None,
+) -> "Images":
+    """What the user says of images and classes."""
+    from converter.core.model import Images
+    from densenet.preprocess import Preprocess
+
+    steps = None
+    if preprocess is not None:
+        try:
+            steps = Preprocess.from_dict(json.loads(preprocess.read_text("utf-8")))
+        except OSError as error:
+            raise ConverterError(f"{preprocess}: cannot be read ({error.strerror})") from error
+        except (ValueError, TypeError) as error:
+            raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
+    return Images(steps, tuple(_lines(labels)))
+
+
+def _lines(path: Path | None) -> Sequence[str]:
+    """Class names."""
+    if path is None:
+        return ()
+    if str(path) == IMAGENET and not path.exists():
+        from densenet.labels import imagenet_classes
+
+        return imagenet_classes()
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConverterError(f"{path}: cannot be read as text ({error})") from error
+
+
+# -- what a package holds --------------------------------------------------------------------------
+
+
+def what_to_package(
+    onnx: Annotated[
+        str,
+        typer.Option(
+            "--onnx", metavar="LIST", help="Which ONNX files, comma-separated: fp32, fp16, int8; none for none."
+        ),
+    ] = "fp32,fp16,int8",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="FOLDER", help="Typical images: half set the ranges of int8, the others judge it."
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option("--evaluate", metavar="FOLDER", help="State the accuracy on these images, one subfolder a class."),
+    ] = None,
+    license_id: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
+    ] = None,
+) -> "Recipe":
+    """What goes into a package."""
+    from converter.publish.recipe import Recipe
+
+    wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
+    return Recipe(wanted, calibration, evaluation, license_id=license_id)
+
+
+# -- groups as records ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument or option of a verb."""
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @classmethod
+    def list_of(cls, function: Callable[..., Any]) -> list["Parameter"]:
+        """Those of a function, in its order."""
+        parameters = inspect.signature(function).parameters.values()
+        return [cls(p.name, p.annotation, p.default) for p in parameters]
+
+
+def handed(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A verb whose parameters of these names are made from groups of options; the others are its own.
+
+    Its own arguments stay in place; options of a group follow its own, in the order of the groups.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = Parameter.list_of(verb)
+        members = {name: Parameter.list_of(group) for name, group in groups.items()}
+        arguments: list[Parameter] = []
+        for parameter in own:
+            inner = members.get(parameter.name, [parameter])
+            arguments += [p for p in inner if p.default is inspect.Parameter.empty]
+        options = [p for p in own if p.name not in groups and p.default is not inspect.Parameter.empty]
+        last = [p for p in options if p.annotation is Json]
+        options = [p for p in options if p.annotation is not Json]
+        for inner in members.values():
+            options += [p for p in inner if p.default is not inspect.Parameter.empty]
+        whole = [*arguments, *options, *last]
+
+        @functools.wraps(verb)
+        def run(**given: Any) -> None:
+            made = {name: group(**{p.name: given.pop(p.name) for p in members[name]}) for name, group in groups.items()}
+            verb(**given, **made)
+
+        kind = inspect.Parameter.KEYWORD_ONLY
+        signature = [inspect.Parameter(p.name, kind, default=p.default, annotation=p.annotation) for p in whole]
+        run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # what typer looks at
+        run.__annotations__ = {p.name: p.annotation for p in whole}
+        return run
+
+    return decorate

@@ -1,0 +1,43 @@
+"""densenet package."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from converter.cli import show
+from converter.cli.options import Json, handed, reading, said_of_images, what_to_package
+from converter.core.source import Source
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
+    from converter.publish.recipe import Recipe
+
+
+@handed(recipe=what_to_package, images=said_of_images, source=reading)
+def command(
+    source: Source,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    recipe: "Recipe",
+    images: "Images",
+    repo: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="The repository's name, for the card; push fills it in.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the Hugging Face repository of a checkpoint as a folder: weights, ONNX files, model card, proofs."""
+    from converter.publish.package import package
+
+    with show.progress("packaging") as say:
+        done = package(source, folder, recipe=recipe, images=images, repo=repo, progress=say)
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, float32 error {done.proof.worst():.1e}")
+    rows = [[name, f"{size:,}", str(done.compared(name))] for name, size in done.files.items()]
+    show.table("", ["file", "bytes", "compared with float32"], rows, right=("bytes",))
+    if done.why_not_timm:
+        show.notes([f"not for timm and transformers: {done.why_not_timm}"])
+    show.notes([f"{name} is left out: {why}" for name, why in done.left_out.items()])
+    show.notes(done.model.notes)
+    print(f"Publish it:  densenet push {done.folder} {repo or recipe.repo}")

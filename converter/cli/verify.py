@@ -1,0 +1,82 @@
+"""densenet verify."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from converter.cli import show
+from converter.cli.options import Json, handed, reading_first
+from converter.core.errors import ConverterError
+from converter.core.source import Source
+
+
+@handed(sources=reading_first)
+def command(
+    sources: list[Source],
+    against: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Compare with a recorded reference; needs no PyTorch.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Record A's logits as a reference for --against.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Compare on 8 of these images instead of digits, or on a .npy of prepared ones.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the synthetic inputs.")] = 0,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="onnxruntime[-disabled|-basic|-extended][@THREADS], openvino, torch[-compiled|-channels-last], "
+            "torchvision, timm, keras. Repeatable. Default: ONNX Runtime, PyTorch, and A's own framework if installed.",
+        ),
+    ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that artifacts are the same network as a checkpoint. Exit status 1 if they are not.
+
+    The checkpoint runs in PyTorch in float64; an artifact passes when its error on every input is within
+    5 times what PyTorch's own float32 shows there (or 8 units in the last place), and no setting or weight
+    differs. Otherwise the module that is to blame is named.
+    """
+    from converter.parity.bench import Bench
+    from converter.parity.report import DETAILS, check_targets, tables, verdict_line, write_report
+    from converter.parity.verify import verify, verify_against
+    from converter.publish.repository import is_repository, verify_repository
+
+    check_targets(report or ())
+    if record is not None and record.suffix != ".npz":
+        raise ConverterError(f"{record}: end the name in .npz")
+    first, *others = sources
+    whole = not others and against is None and record is None and is_repository(str(first.address))
+    if (whole or against is not None) and not first.is_plain:
+        raise ConverterError("--layout, --weights, --drop and --set say how to read a checkpoint, and there is none")
+    if against is not None and (others or record is not None or images is not None):
+        raise ConverterError("--against takes one ONNX file, and no --record or --images")
+    with show.progress("verifying") as say:
+        bench = Bench(images, seed, engine or ())
+        if whole:
+            verdict = verify_repository(str(first.address), bench=bench, progress=say)
+        elif against is not None:
+            verdict = verify_against(against, first, engines=engine or (), progress=say)
+        else:
+            verdict = verify(first, *others, bench=bench, record=record, progress=say)
+    for path in report or ():
+        write_report(path, verdict)
+    if as_json:
+        show.print_json(verdict.to_dict())
+    else:
+        for table in tables(verdict):
+            show.table(table.title, table.columns, table.rows, right=table.right, optional=DETAILS)
+        print(verdict_line(verdict))
+        show.notes(verdict.notes)
+    raise typer.Exit(0 if verdict.passed else 1)

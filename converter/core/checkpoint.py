@@ -1,0 +1,78 @@
+"""What a format reader returns: named arrays that are not read yet, and what else the file said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One array of a file: shape and dtype are known, the values come from ``read()``.
+
+    ``read()`` returns a read-only view of the mapped file where the format permits.
+    bfloat16 has the dtype of the ``ml_dtypes`` package.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], Array]
+
+    @classmethod
+    def of(cls, array: Array) -> Tensor:
+        """An array that is already in memory (or mapped)."""
+        return cls(array.shape, array.dtype, lambda: array)
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A pickled object of some class, kept as plain data: nothing of that class was imported or run.
+
+    ``state`` is what BUILD would have handed to ``__setstate__`` or ``__dict__``.
+    """
+
+    cls: str
+    args: tuple[Any, ...] = ()
+    state: Any = None
+    items: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened file.
+
+    Attributes:
+        path: the file (for a sharded checkpoint its index).
+        format: name of the container, e.g. ``torch zip``.
+        tree: nested dicts, lists and Records whose leaves are Tensors and plain values.
+        metadata: what the container itself says in text.
+        files: every file read, in order; the source's hash covers them all.
+        inert: classes named by the file that became inert records.
+        settings: config fields that the reader found stated beside the tensors.
+        graph: the description of the network the file holds, as its format has it; None if it has none.
+    """
+
+    path: Path
+    format: str
+    tree: Any
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    inert: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    graph: Any = None
+
+
+def child_items(node: Any) -> Iterator[tuple[str, Any]]:
+    """The named members of a dict, list or record of a tree."""
+    if isinstance(node, Record):
+        node = node.state
+    if isinstance(node, dict):
+        yield from ((str(k), v) for k, v in node.items())
+    elif isinstance(node, (list, tuple)):
+        yield from ((str(i), v) for i, v in enumerate(node))

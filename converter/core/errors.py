@@ -1,0 +1,46 @@
+"""Every error a user can cause, with the exit status the command line gives it."""
+
+from __future__ import annotations
+
+
+class ConverterError(Exception):
+    """Says in one line what is wrong, where, and what to do next."""
+
+    exit_status = 2
+
+
+class UnreadableFile(ConverterError):
+    """The file is missing, truncated, damaged, or of no format we read."""
+
+
+class NotADenseNet(ConverterError):
+    """The tensors are those of another network, or of a DenseNet we cannot express."""
+
+
+class CannotExpress(ConverterError):
+    """The target layout or graph has no way to say what this network does."""
+
+
+class CannotWrite(ConverterError):
+    """The target cannot be written."""
+
+
+class Unavailable(ConverterError):
+    """A source or an optional package cannot be had (no network, not found, not installed)."""
+
+
+class UnsafeFile(ConverterError):
+    """The file asks for code to be run, or points outside its own folder."""
+
+    exit_status = 3
+
+
+class VerificationFailed(ConverterError):
+    """Two engines or models disagree by more than rounding explains."""
+
+    exit_status = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of others says, in one line."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

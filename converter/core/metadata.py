@@ -1,0 +1,31 @@
+"""What this tool writes into the metadata of its files: every key, and how values become text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+CONFIG_KEY = "densenet.config"
+SOURCE_KEY = "densenet.source"
+PREPROCESS_KEY = "densenet.preprocess"
+LABELS_KEY = "densenet.labels"
+TOOL_KEY = "densenet.tool"
+LAYOUT_KEY = "densenet.layout"
+"""Whose names a safetensors file has."""
+GRAPH_KEY = "densenet.graph"
+"""``exact`` or ``fused``, of an ONNX file."""
+PRECISION_KEY = "densenet.precision"
+"""``fp16`` or ``int8``, of an ONNX file of reduced precision."""
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON, keys in the order given."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def json_or_none(text: str) -> Any:
+    """The value of a JSON text; None if it is damaged."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

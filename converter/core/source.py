@@ -1,0 +1,96 @@
+"""A checkpoint's address, and how it is to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+from urllib.parse import urlsplit, urlunsplit
+
+from converter.core.errors import ConverterError
+from densenet.config import SETTINGS
+
+
+class Reading(TypedDict, total=False):
+    """The fields of a :class:`Source` as keywords, which functions that read a checkpoint take as shorthand."""
+
+    layout: str | None
+    weights: str | None
+    drop: Iterable[str]
+    settings: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint and how to read it.
+
+    Attributes:
+        address: a path, ``https://`` URL, ``hf://`` address or zoo name.
+        layout: skip recognition and take this layout: its name, or a ``.toml`` file.
+        weights: which set of weights, where a file has several: its place, as ``inspect``
+            names it (``state_dict_ema``).
+        drop: glob patterns of keys to leave out.
+        settings: config fields no tensor shows, e.g. ``{"stem_pool": "blur"}``.
+
+    Raises:
+        ConverterError: a setting that does not exist.
+    """
+
+    address: str | Path
+    layout: str | None = None
+    weights: str | None = None
+    drop: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.settings if name not in SETTINGS]
+        if unknown:
+            raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}")
+
+    @classmethod
+    def of(cls, source: AnySource, **reading: Unpack[Reading]) -> Source:
+        """A source from an address or another source, and what is said beside it.
+
+        Raises:
+            ConverterError: a setting that does not exist.
+        """
+        base = source if isinstance(source, Source) else cls(source)
+        if not reading:
+            return base
+        return replace(
+            base,
+            layout=reading.get("layout", base.layout),
+            weights=reading.get("weights", base.weights),
+            drop=tuple(reading.get("drop", base.drop)),
+            settings=reading.get("settings", base.settings) or {},
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is said but the address."""
+        return self == Source(self.address)
+
+    def __str__(self) -> str:
+        return shown(self.address)
+
+
+AnySource = str | Path | Source
+"""What functions that read a checkpoint take."""
+
+
+def is_url(address: object) -> bool:
+    """Whether an address is one on the web."""
+    return str(address).startswith(("http://", "https://"))
+
+
+def shown(address: object) -> str:
+    """An address as messages, reports and files may name it: no user, password or query, where secrets are."""
+    text = str(address)
+    if "://" not in text:
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # a damaged address may still hold a secret
+        return text.partition("://")[0] + "://..."
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,153 @@
+"""The whole mission on a small model that ships with the package: no network, no PyTorch needed.
+
+The model is a DenseNet trained on scikit-learn's digits by ``tools/train_demo.py``,
+stored as the published torchvision files are: legacy names, older torch container.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from converter.core.errors import VerificationFailed
+from converter.core.files import make_folder
+from converter.core.progress import Progress
+from converter.engines.torch import has_torch
+from converter.parity.verify import Verification, verify, verify_against
+from converter.publish.package import package
+from converter.reading.inspection import Inspection
+from converter.reading.load import inspect
+from converter.use.evaluate import Evaluation, evaluate
+from converter.use.export import export_onnx
+from converter.use.images import DATA
+from converter.writing.convert import convert
+
+CHECKPOINT = DATA / "digits-densenet.pth"
+IMAGES = DATA / "images"
+RECORD = DATA / "reference.npz"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo did, step by step; ``steps`` is (verb, what came of it, seconds)."""
+
+    folder: Path
+    steps: tuple[tuple[str, str, float], ...]
+    inspection: Inspection
+    verifications: tuple[Verification, ...]
+    evaluations: dict[str, Evaluation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "folder": str(self.folder),
+            "steps": [{"verb": verb, "result": result, "seconds": round(t, 3)} for verb, result, t in self.steps],
+            "verifications": [verification.to_dict() for verification in self.verifications],
+            "evaluations": {name: evaluation.to_dict() for name, evaluation in self.evaluations.items()},
+        }
+
+
+def record() -> dict[str, Any]:
+    """How the shipped model was trained and what it scored."""
+    result: dict[str, Any] = json.loads((DATA / "record.json").read_text("utf-8"))
+    return result
+
+
+def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
+    """Inspect, convert, export, verify, evaluate and package the shipped model; the results stay in ``folder``.
+
+    Raises:
+        VerificationFailed: the artifacts do not agree with the checkpoint.
+        ConverterError: the folder cannot be written.
+    """
+    make_folder(folder)
+    trained = record()
+    steps: list[tuple[str, str, float]] = []
+    safetensors, onnx = folder / "model.safetensors", folder / "model.onnx"
+
+    def step(verb: str, work: Callable[[], Any], say: Callable[[Any], str]) -> Any:
+        progress(verb)
+        start = time.perf_counter()
+        value = work()
+        steps.append((verb, say(value), time.perf_counter() - start))
+        return value
+
+    found = step(
+        "inspect",
+        lambda: inspect(CHECKPOINT),
+        lambda i: (
+            f"{i.checkpoint.format}, {i.chosen.layout.name} layout, {i.model.config.name}, "
+            f"{i.model.config.parameters():,} parameters"
+        ),
+    )
+    step(
+        "convert",
+        lambda: convert(CHECKPOINT, safetensors, preprocess=trained["preprocessing"], labels=trained["class_names"]),
+        lambda c: f"{c.tensors} tensors, {c.layout} layout, {_size(c.path)}",
+    )
+    step(
+        "export",
+        lambda: export_onnx(safetensors, onnx),
+        lambda e: f"opset {e.opset}, {e.nodes} nodes, {_size(e.path)}",
+    )
+    verifications = [
+        step("verify (recorded reference)", lambda: verify_against(RECORD, onnx), _verdict),
+    ]
+    if has_torch():
+        verifications.append(step("verify (PyTorch float64)", lambda: verify(safetensors, onnx), _verdict))
+    evaluations = {}
+    engines = {"ONNX Runtime": (onnx, "onnxruntime")}
+    if has_torch():
+        engines["PyTorch"] = (safetensors, "torch")
+    for name, (path, engine) in engines.items():
+        evaluations[name] = step(
+            f"evaluate ({name})",
+            partial(evaluate, path, IMAGES, engine=engine),
+            lambda e: f"{e.top1} of {e.images} held-out images right",
+        )
+    step(
+        "package",
+        lambda: package(
+            CHECKPOINT,
+            folder / "repository",
+            calibration=IMAGES,
+            evaluation=IMAGES,
+            license_id="apache-2.0",
+            preprocess=trained["preprocessing"],
+            labels=trained["class_names"],
+            about=_about(trained),
+        ),
+        lambda p: (
+            f"{len(p.files)} files for the Hub; "
+            + ", ".join(f"{j.precision} error {j.error:.1%}" for j in p.judgements.values())
+        ),
+    )
+    if not all(verification.passed for verification in verifications):
+        raise VerificationFailed(
+            f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
+        )
+    return Demo(folder, tuple(steps), found, tuple(verifications), evaluations)
+
+
+def _about(trained: dict[str, Any]) -> list[str]:
+    """What the card says beside the facts every card states."""
+    data, score = trained["data"], trained["accuracy"]["held_out"]
+    return [
+        f"A small example, trained on {data['name']}: {data['training']} of {data['images']} images; "
+        f"{score['correct']} of the {score['n']} held out are classified right ({data['caveat']}).",
+        "",
+        f"Data: {data['attribution']}",
+    ]
+
+
+def _verdict(verification: Verification) -> str:
+    return f"{'pass' if verification.passed else 'FAIL'}: error {verification.worst():.1e}, allowed {verification.limit:.1e}"
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1000:,.0f} kB"

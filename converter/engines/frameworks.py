@@ -1,0 +1,178 @@
+"""Source engines: the framework a checkpoint was made with loads it itself, and must agree with us.
+
+That proves the conversion, not only the export.  The loading is what users of the
+framework do; torchvision's and timm's own renaming of old keys is repeated here, since
+their loaders take a download's name and not a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from converter.core.errors import ConverterError, Unavailable, first_line
+from converter.core.model import Model
+from converter.engines.run import Run
+from converter.engines.timm_model import timm_model
+from converter.engines.torch import torch_engine
+from densenet.config import DenseNetConfig
+
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+FRAMEWORK_OF: Mapping[str, str] = {
+    "torchvision": "torchvision",
+    "torchvision-legacy": "torchvision",
+    "timm": "timm",
+    "keras": "keras",
+    "keras2": "keras",
+}
+"""Which framework reads a layout."""
+
+
+def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, Run]:
+    """The framework a checkpoint comes from, as an engine: its name and how to run it.
+
+    Args:
+        model: the checkpoint as we read it; its layout says which framework.
+        path: the checkpoint itself.
+        framework: ``torchvision``, ``timm`` or ``keras`` instead.
+
+    Raises:
+        Unavailable: it is not installed, or no framework we know reads this layout.
+        ConverterError: it cannot load the file.
+    """
+    name = framework or FRAMEWORK_OF.get(model.origin.layout, "")
+    if name not in FRAMEWORKS:
+        raise Unavailable(f"no framework known here reads the {model.origin.layout} layout")
+    if find_spec(name) is None:
+        raise Unavailable(f"{name} is not installed")
+    try:
+        return name, FRAMEWORKS[name](model, path)
+    except ConverterError:
+        raise
+    except Exception as error:  # whatever the framework raises
+        first = COLOUR.sub("", first_line(error))
+        if "Weights only load failed" in first:
+            first = "it holds more than tensors, and nothing in it is run; convert it first"
+        raise ConverterError(f"{path}: {name} cannot load it ({first})") from error
+
+
+def _torchvision(model: Model, path: Path) -> Run:
+    import torch  # noqa: PLC0415
+    from torchvision.models import DenseNet  # noqa: PLC0415
+
+    config = model.config
+    known = ("growth_rate", "block_config", "init_features", "bn_size", "num_classes", "in_channels")
+    _plain(config, "torchvision", known)
+    network = DenseNet(
+        config.growth_rate,
+        config.block_config,
+        config.init_features,
+        config.bn_size,
+        num_classes=config.num_classes,
+    )
+    if config.in_channels != 3:  # as those do who train it on grey images
+        network.features.conv0 = torch.nn.Conv2d(config.in_channels, config.init_features, 7, 2, 3, bias=False)
+    network.load_state_dict(_state(model, path))
+    return torch_engine(network.eval())
+
+
+def _timm(model: Model, path: Path) -> Run:
+    import timm  # noqa: PLC0415
+
+    config = model.config
+    if config.eps != DenseNetConfig.eps:
+        raise Unavailable(f"timm has no DenseNet with eps {config.eps:g}")
+    wanted = timm_model(config)
+    network = timm.create_model(wanted.architecture, num_classes=config.num_classes, **wanted.arguments)
+    network.load_state_dict(_state(model, path))
+    return torch_engine(network.eval())
+
+
+def _keras(model: Model, path: Path) -> Run:
+    """A whole model as it was saved, or ``keras.applications``' own with the file's weights."""
+    import keras  # noqa: PLC0415
+
+    config = model.config
+    image = keras.Input((None, None, config.in_channels))
+    try:
+        saved = keras.models.load_model(path, compile=False)
+    except (ValueError, OSError):  # weights alone
+        _plain(config, "keras", ("block_config", "num_classes", "eps"))
+        if config.name not in KERAS:
+            raise Unavailable(f"keras has no {config.name}") from None
+        network = getattr(keras.applications, KERAS[config.name])(
+            include_top=bool(config.num_classes),
+            weights=None,
+            input_tensor=image,
+            classes=config.num_classes or 1000,
+            classifier_activation=None,
+        )
+        network.load_weights(path)
+    else:
+        # The same layers, for images of any size; and logits, not probabilities.
+        last = saved.layers[-1]
+        if config.num_classes and getattr(last, "activation", None) is keras.activations.softmax:
+            last.activation = keras.activations.linear
+        network = keras.models.clone_model(saved, input_tensors=image)
+        network.set_weights(saved.get_weights())
+
+    def run(x: Array) -> Array:
+        try:
+            output = network(np.moveaxis(x, 1, -1), training=False)
+        except Exception as error:
+            raise ConverterError(f"keras failed on input {list(x.shape)} ({error})") from error
+        return np.asarray(keras.ops.convert_to_numpy(output), np.float32)
+
+    return run
+
+
+KERAS = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201"}
+FRAMEWORKS: Mapping[str, Callable[[Model, Path], Run]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "keras": _keras,
+}
+
+
+def _plain(config: DenseNetConfig, framework: str, fields: tuple[str, ...]) -> None:
+    """Refuse a network whose other fields are not the framework's own."""
+    usual = DenseNetConfig().to_dict()
+    beyond = [k for k, v in config.to_dict().items() if k not in fields and v != usual[k]]
+    if beyond:
+        raise Unavailable(f"{framework} is not tried on a network with {beyond[0]} {getattr(config, beyond[0])}")
+
+
+LEGACY = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")
+
+
+def _state(model: Model, path: Path) -> dict[str, torch.Tensor]:
+    """The file's tensors under the framework's names, read by the framework's own means."""
+    import torch  # noqa: PLC0415
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file  # noqa: PLC0415
+
+        tree: Any = load_file(path)
+    else:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    for part in filter(None, model.origin.inside.split(".")):
+        tree = tree[part]
+    state = {}
+    for key, value in tree.items():
+        name = key.removeprefix(model.origin.prefix)
+        found = LEGACY.match(name)
+        if key.startswith(model.origin.prefix) and key not in model.dropped:
+            state[found[1] + found[2] if found else name] = value.float() if value.is_floating_point() else value
+    for name in [name for name in state if name.endswith(".running_var")]:
+        state.setdefault(name.replace("running_var", "num_batches_tracked"), torch.tensor(0))
+    return state

@@ -1,0 +1,111 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from converter.core.errors import first_line
+from converter.engines.run import called
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Array
+from converter.core.errors import ConverterError, UnreadableFile
+from converter.engines.run import INPUT_TYPES, Run
+
+LEVELS: Mapping[str, str] = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+"""ONNX Runtime's graph optimisation levels."""
+
+
+def session(source: str | Path | bytes, *, threads: int = 0, level: str = "all") -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU for a file or a serialised model.
+
+    Args:
+        source: the file, or its bytes.
+        threads: at work in one operator; 0 for as many as there are cores.
+        level: graph optimisation: one of ``LEVELS``.
+
+    Raises:
+        UnreadableFile: ONNX Runtime does not take it.
+    """
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised too
+    options.intra_op_num_threads = threads
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
+    try:
+        return onnxruntime.InferenceSession(
+            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its errors share no class
+        raise UnreadableFile(f"{called(source)}: ONNX Runtime cannot load it ({first_line(error)})") from error
+
+
+def main_output(names: Sequence[str]) -> str:
+    """The output that is compared first: ``logits``, or what there is."""
+    return "logits" if "logits" in names else names[0]
+
+
+def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "all", output: str = "") -> Run:
+    """ONNX Runtime as an engine; arguments as for :func:`session`, and which output, default the logits.
+
+    A file whose batch is fixed is run in as many pieces as needed.
+
+    Raises:
+        UnreadableFile: ONNX Runtime does not take the file.
+        ConverterError: the file takes something else than one batch of images; when run:
+            ONNX Runtime failed on this input.
+    """
+    loaded = session(source, threads=threads, level=level)
+    inputs, outputs = loaded.get_inputs(), [output.name for output in loaded.get_outputs()]
+    if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
+        raise ConverterError(f"{called(source)}: needs one input of images, has {[i.type for i in inputs]}")
+    dtype, name, batch = INPUT_TYPES[inputs[0].type], inputs[0].name, inputs[0].shape[0]
+    wanted = output or main_output(outputs)
+
+    def once(x: Array) -> Array:
+        try:
+            logits: Array = loaded.run([wanted], {name: x.astype(dtype, copy=False)})[0]
+        except Exception as error:
+            raise ConverterError(
+                f"{called(source)}: ONNX Runtime failed on input {list(x.shape)} ({first_line(error)})"
+            ) from error
+        return logits
+
+    return in_pieces(once, batch) if isinstance(batch, int) else once
+
+
+def in_pieces(run: Run, size: int) -> Run:
+    """An engine that takes exactly ``size`` images at once, for any number of them."""
+
+    def pieces(x: Array) -> Array:
+        padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, 0)])
+        return np.concatenate([run(padded[i : i + size]) for i in range(0, len(padded), size)])[: len(x)]
+
+    return pieces
+
+
+def onnx_metadata(source: str | Path | bytes) -> Mapping[str, Any]:
+    """The metadata of an ONNX file as this tool writes it, JSON values decoded."""
+    found = session(source).get_modelmeta().custom_metadata_map
+    result: dict[str, Any] = {}
+    for key, text in found.items():
+        try:
+            result[key] = json.loads(text)
+        except ValueError:
+            result[key] = text
+    return result

@@ -1,0 +1,51 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Array
+from converter.core.errors import ConverterError, Unavailable, UnreadableFile, first_line
+from converter.engines.onnxruntime import in_pieces, main_output
+from converter.engines.run import Run, called
+
+
+def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str = "") -> Run:
+    """OpenVINO on the CPU, computing in float32.
+
+    Raises:
+        Unavailable: OpenVINO is not installed.
+        UnreadableFile: it does not take the file.
+    """
+    if find_spec("openvino") is None:
+        raise Unavailable("OpenVINO is not installed; pip install 'densenet-converter[openvino]'")
+    import openvino  # noqa: PLC0415
+
+    # Left to itself it computes in bfloat16 where the processor can.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        model = core.read_model(source if isinstance(source, bytes) else str(source))
+        compiled = core.compile_model(model, "CPU", settings)
+    except Exception as error:
+        raise UnreadableFile(f"{called(source)}: OpenVINO cannot load it ({first_line(error)})") from error
+    names = [name for output in compiled.outputs for name in output.get_names()]
+    port = compiled.output(output or main_output(names)) if names else compiled.output(0)
+    shape = compiled.input(0).get_partial_shape()
+
+    def once(x: Array) -> Array:
+        try:
+            result: Array = compiled([np.ascontiguousarray(x)])[port]
+        except Exception as error:
+            raise ConverterError(
+                f"{called(source)}: OpenVINO failed on input {list(x.shape)} ({first_line(error)})"
+            ) from error
+        return np.array(result)
+
+    return in_pieces(once, shape[0].get_length()) if shape[0].is_static else once

@@ -1,0 +1,103 @@
+"""Engines by name: ``onnxruntime-basic@1`` is ONNX Runtime, basic optimisation, one thread."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from converter.core.errors import ConverterError, Unavailable
+from converter.core.model import Model
+from converter.engines.onnxruntime import LEVELS, onnx_engine
+from converter.engines.openvino import openvino_engine
+from converter.engines.run import Run
+from converter.engines.torch import TorchForm, torch_engine, torch_module
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("compiled", "channels-last"),
+    "onnxruntime": tuple(LEVELS),
+    "openvino": (),
+    "torchvision": (),
+    "timm": (),
+    "keras": (),
+}
+"""Engines, and what may follow a hyphen."""
+SOURCES = ("torchvision", "timm", "keras")
+NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+FORMS: Mapping[str, TorchForm] = {"": "eager", "compiled": "compiled", "channels-last": "channels_last"}
+THREADED = ("onnxruntime", "openvino")
+"""Engines that run ONNX files, on a number of threads."""
+PATTERN = re.compile(r"(?P<kind>[a-z]+)(?:-(?P<option>[a-z-]+))?(?:@(?P<threads>[1-9][0-9]?))?")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One engine.
+
+    Attributes:
+        kind: a key of ``OPTIONS``.
+        option: one of its values, or nothing.
+        threads: at work in one operator; 0 for as many as there are cores.
+    """
+
+    kind: str
+    option: str = ""
+    threads: int = 0
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        form = self.option or ("float32" if self.kind == "torch" else "")
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
+        return " ".join(filter(None, (NAMES.get(self.kind, self.kind), form, threads)))
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is a framework that loads the original file itself."""
+        return self.kind in SOURCES
+
+    def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
+        """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
+
+        Raises:
+            ConverterError: it does not take the file, or is not installed.
+        """
+        if self.kind == "torch":
+            assert model is not None
+            return torch_engine(torch_module(model), form=FORMS[self.option])
+        assert onnx is not None
+        if self.kind == "openvino":
+            return openvino_engine(onnx, threads=self.threads, output=output)
+        return onnx_engine(onnx, threads=self.threads, level=self.option or "all", output=output)
+
+
+def parse_specs(texts: Iterable[str]) -> list[Spec]:
+    """Engines by their names.
+
+    Raises:
+        ConverterError: no engine has that name.
+    """
+    result = []
+    for text in texts:
+        found = PATTERN.fullmatch(text)
+        kind, option = (found["kind"], found["option"] or "") if found else ("", "")
+        threaded = found is not None and (not found["threads"] or kind in THREADED)
+        if kind not in OPTIONS or (option and option not in OPTIONS[kind]) or not threaded:
+            known = ", ".join(k + (f"[-{'|'.join(v)}]" if v else "") for k, v in OPTIONS.items())
+            raise ConverterError(f"no engine is called {text!r}; there are {known}, and @N for N threads")
+        assert found is not None
+        result.append(Spec(kind, option, int(found["threads"] or 0)))
+    return result
+
+
+def check_installed(specs: Iterable[Spec]) -> None:
+    """Notice before the work that an engine is missing.
+
+    Raises:
+        Unavailable: it is not installed.
+    """
+    for spec in specs:
+        if spec.kind in (*SOURCES, "openvino") and find_spec(spec.kind) is None:
+            raise Unavailable(f"{spec.kind} is not installed: pip install {spec.kind}")

@@ -1,0 +1,75 @@
+"""Things that compute logits: PyTorch, ONNX Runtime and OpenVINO, behind one call."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from converter.core.errors import Unavailable
+from converter.core.model import Model
+from converter.engines.run import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from densenet.model import DenseNet
+
+Array = np.ndarray[Any, Any]
+TorchForm = Literal["eager", "compiled", "channels_last"]
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed (without importing it)."""
+    return find_spec("torch") is not None
+
+
+def torch_module(model: Model) -> DenseNet:
+    """The model as our PyTorch module, in float32 and evaluation mode.
+
+    Raises:
+        Unavailable: PyTorch is not installed.
+    """
+    if not has_torch():
+        raise Unavailable("PyTorch is not installed; pip install 'densenet-converter[torch]'")
+    import torch  # noqa: PLC0415
+
+    from densenet.model import DenseNet  # noqa: PLC0415
+
+    module = DenseNet(model.config)
+    state = {}
+    for name, tensor in model.tensors.items():
+        array = tensor.read()
+        kept = array.astype(np.int64) if name.endswith("num_batches_tracked") else array.astype(np.float32)
+        state[name] = torch.from_numpy(np.array(kept))
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+    assert not wrong, wrong  # recognition has accounted for every tensor
+    return module.eval()
+
+
+def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchForm = "eager") -> Run:
+    """PyTorch on the CPU, in float32, or in float64 as the oracle.
+
+    Args:
+        module: moved to that precision and, for ``channels_last``, to that memory format.
+        double: compute in float64.
+        form: ``eager``, ``compiled`` (torch.compile) or ``channels_last``.
+    """
+    import torch  # noqa: PLC0415
+
+    dtype = torch.float64 if double else torch.float32
+    module = module.to(dtype)
+    last = form == "channels_last"
+    if last:
+        module = module.to(memory_format=torch.channels_last)
+    call = torch.compile(module, dynamic=True) if form == "compiled" else module
+
+    def run(x: Array) -> Array:
+        with torch.inference_mode():
+            tensor = torch.from_numpy(x).to(dtype)
+            logits: Array = call(tensor.contiguous(memory_format=torch.channels_last) if last else tensor).numpy()
+        return logits
+
+    return run

@@ -1,0 +1,85 @@
+"""Where a checkpoint comes from: a path, a URL, a Hub repository, or a name of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from converter.core.errors import UnreadableFile
+from converter.core.source import is_url, shown
+from densenet.preprocess import Preprocess
+from densenet.zoo import zoo_model
+
+
+@dataclass(frozen=True)
+class Place:
+    """A local file and what its origin says about it.
+
+    Attributes:
+        path: the file.
+        name: the source as people know it: file name, URL (without what may be secret in it), ``hf://``
+            address, zoo name.
+        preprocess: what images go through, where the origin says so.
+        settings: config fields the origin states and no tensor shows.
+    """
+
+    path: Path
+    name: str
+    preprocess: Preprocess | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def resolve(address: str | Path) -> Place:
+    """The local file of an address; URLs, ``hf://`` addresses and zoo names are downloaded once and cached.
+
+    Raises:
+        UnreadableFile: there is no such file, and no model of that name.
+        Unavailable: it cannot be downloaded.
+    """
+    text = str(address)
+    if is_url(text):
+        from converter.fetch.download import download  # noqa: PLC0415 (urllib and ssl, for few)
+
+        return Place(download(text), shown(text))
+    if text.startswith("hf://"):
+        from converter.fetch.hub_files import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
+
+        found = fetch_hub(text)
+        return Place(found.path, found.name, found.preprocess)
+    try:
+        path = complete(Path(address))
+        if path.exists():
+            return Place(path, path.name)
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise UnreadableFile(f"{shown(address)[:100]}: not a name of a file") from error
+    return _from_zoo(text)
+
+
+def _from_zoo(name: str) -> Place:
+    try:
+        model = zoo_model(name)
+    except ValueError as error:
+        from converter.fetch.hub_client import REPO  # noqa: PLC0415 (for this message)
+
+        looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
+        hint = f"; for the Hugging Face Hub write hf://{name}" if REPO.fullmatch(name) else ""
+        why = hint if looks_like_path else f", and {error}"
+        raise UnreadableFile(f"{shown(name)}: no such file{why}") from error
+    from converter.fetch.download import download  # noqa: PLC0415
+
+    path = download(model.url, sha256_prefix=model.sha256_prefix, name=model.name)
+    settings = {"stem_pool": model.config.stem_pool, "transition_pool": model.config.transition_pool}
+    return Place(path, model.name, model.preprocess, settings)
+
+
+COMPLETIONS = (".index", ".pdparams", ".pdmodel", ".json", ".pdiparams")
+"""Endings of the file that a path without one, as TensorFlow and Paddle name checkpoints, stands for."""
+
+
+def complete(path: Path) -> Path:
+    """The file a path stands for: itself, or with the ending its producer leaves out (``model.ckpt`` + ``.index``)."""
+    if path.exists():
+        return path
+    return next((p for p in (path.with_name(path.name + ending) for ending in COMPLETIONS) if p.is_file()), path)

@@ -1,0 +1,215 @@
+"""Keras' weights in HDF5, in all the ways Keras has written them, as one flat table.
+
+Whatever wrote the file, a weight comes out as ``<layer>/<kernel, gamma ...>``, in the
+order of the model's layers, convolutions as (height, width, in, out).  Three ways:
+
+- topological (Keras 1 to 3, ``legacy_h5_format.py``): ``layer_names`` on the group,
+  ``weight_names`` on each layer's; a whole model has it under ``model_weights``
+- ``.weights.h5`` (Keras 2.13 and 3, ``saving_lib.py``): ``layers/conv2d_3/vars/0``,
+  numbered per class; where Keras says the layer's name, it is used
+- ``.weights.json``: the same in several files
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
+from converter.formats.hdf5 import H5Group, read_hdf5
+from converter.formats.keras.config import parse_config
+
+CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+"""Where saving_lib keeps a model's layers; the second name is Keras 2.13's."""
+VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "conv2d": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+"""What a layer's numbered variables are, by its class."""
+KERAS1: Mapping[str, str] = {
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",  # the name lies: it holds the variance
+}
+"""Keras 1's names for what Keras 2 called differently."""
+TRAINING = ("optimizer", "optimizer_weights", "_optimizer")
+
+
+def open_h5(path: Path) -> Checkpoint:
+    """Open an HDF5 file: Keras weights as a flat table, anything else as the tree of its groups.
+
+    Raises:
+        Unavailable: h5py is not installed.
+        UnreadableFile: damaged, or weights it lists are missing.
+        UnsafeFile: it points to another file, or its model contains code.
+    """
+    root = read_hdf5(np.memmap(path, np.uint8, mode="r"), str(path))
+    whole = root.get("model_weights")
+    version = root.attributes.get("keras_version")
+    metadata = {"keras_version": version} if isinstance(version, str) else {}
+    described = root.attributes.get("model_config")
+    graph = parse_config(described, str(path)) if isinstance(described, str) else None
+    name: str = "HDF5"
+    tree: Any = root
+    if isinstance(whole, H5Group) and _texts(whole, "layer_names"):
+        name, tree = "Keras model, HDF5", {"model_weights": by_layer(whole, str(path))}
+    elif _texts(root, "layer_names"):
+        name, tree = "Keras weights, HDF5", by_layer(root, str(path))
+    elif any(inner in root for inner in CONTAINERS):
+        name, tree = "Keras weights, HDF5", by_class(root, str(path))
+    return Checkpoint(path, name, tree, metadata, (path,), graph=graph)
+
+
+# -- topological -----------------------------------------------------------------------
+
+
+def by_layer(group: H5Group, where: str) -> H5Group:
+    """The weights of a topological file; its attribute ``layer_names`` has all layers, in order.
+
+    Raises:
+        UnreadableFile: a weight it lists is missing.
+    """
+    tensors: dict[str, Tensor] = {}
+    layers, listed = _texts(group, "layer_names"), []
+    for layer in layers:
+        owner = _descend(group, layer, where)
+        weights = _texts(owner, "weight_names") if isinstance(owner, H5Group) else []
+        listed += weights
+        # A nested model's weights name their own layers; a plain layer's share one scope, whatever it is called.
+        nested = len({weight.rpartition("/")[0] for weight in weights}) > 1
+        for weight in weights:
+            tensor = _descend(owner, weight, where)
+            scope, _, leaf = weight.rpartition("/")
+            leaf = leaf.partition(":")[0].removeprefix(f"{layer}_")
+            name = f"{layer}/{scope}" if nested else layer
+            key = f"{name}/{KERAS1.get(leaf, leaf)}"
+            if not isinstance(tensor, Tensor) or key in tensors:
+                raise UnreadableFile(f"{where}: {layer}/{weight} is no array, or listed twice")
+            tensors[key] = tensor
+    keras1 = any(name.endswith(("_W", "_W:0")) for name in listed)
+    # Keras 1 does not say its backend, but only TensorFlow's names end in ":0".
+    theano = (
+        group.attributes.get("backend", "theano" if keras1 and not any(":" in n for n in listed) else "") == "theano"
+    )
+    return H5Group(_oriented(tensors, keras1=keras1, theano=theano), {"layer_names": layers})
+
+
+def _oriented(tensors: dict[str, Tensor], *, keras1: bool, theano: bool) -> dict[str, Tensor]:
+    """Kernels as TensorFlow's Keras 2 stores them.
+
+    Theano convolves where others correlate, so its kernels are rotated by 180 degrees.
+    Keras 1 with ``dim_ordering="th"`` stores (out, in, height, width), which shows in
+    every kernel's shape; Keras 2 stores (height, width, in, out) always.
+    (Keras 2.0, keras/engine/topology.py, preprocess_weights_for_loading.)
+    """
+    kernels = {key: t for key, t in tensors.items() if key.endswith("/kernel") and len(t.shape) == 4}
+    out_first = keras1 and any(t.shape[0] != t.shape[1] for t in kernels.values())
+    order = (2, 3, 1, 0) if out_first else (0, 1, 2, 3)
+    step = -1 if theano else 1
+
+    def turned(tensor: Tensor) -> Tensor:
+        shape = tuple(tensor.shape[axis] for axis in order)
+        return Tensor(shape, tensor.dtype, lambda: tensor.read().transpose(order)[::step, ::step])
+
+    if not out_first and not theano:
+        return tensors
+    return {key: turned(tensor) if key in kernels else tensor for key, tensor in tensors.items()}
+
+
+# -- saving_lib ------------------------------------------------------------------------
+
+
+def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) -> H5Group:
+    """The weights of a ``.weights.h5``; its attribute ``layer_names`` has all layers, by class and number.
+
+    Args:
+        root: the file.
+        where: names it in errors.
+        names: the layers' names by their place (``conv2d_3``, ``functional/conv2d_3``),
+            where the model's config tells and the file does not.
+    """
+    tensors: dict[str, Tensor] = {}
+    layers: list[str] = []
+    for place, own, variables in _layers(root, "", ""):
+        kind = _natural(place.rpartition("/")[2])[0]
+        name = (names or {}).get(place, own)
+        layers.append(name)
+        for number, value in variables.items():
+            leaves = VARIABLES.get(kind, ())
+            leaf = leaves[int(number)] if number.isdecimal() and int(number) < len(leaves) else number
+            key = f"{name}/{leaf}"
+            if key in tensors:
+                raise UnreadableFile(f"{where}: two layers are called {name}")
+            if isinstance(value, Tensor):
+                tensors[key] = value
+    return H5Group(tensors, {"layer_names": layers})
+
+
+def _layers(group: H5Group, place: str, name: str) -> Iterator[tuple[str, str, H5Group]]:
+    """Every layer with its place, its name and its variables."""
+    for container in CONTAINERS:
+        members = group.get(container, {})
+        for key in sorted(members, key=_natural) if isinstance(members, H5Group) else ():
+            yield from _layer(members[key], key, place, name)
+    for key, child in group.items():  # a layer's own layers, as attributes of its class
+        if key not in (*CONTAINERS, *TRAINING, "vars"):
+            yield from _layer(child, key, place, name)
+
+
+def _layer(node: Any, key: str, place: str, name: str) -> Iterator[tuple[str, str, H5Group]]:
+    if not isinstance(node, H5Group):
+        return
+    found = node.get("vars")
+    variables = found if isinstance(found, H5Group) else H5Group()
+    own = str(variables.attributes.get("name", key))
+    there, called = (f"{place}/{key}", f"{name}/{own}") if place else (key, own)
+    yield there, called, variables
+    yield from _layers(node, there, called)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    base, _, number = name.rpartition("_")
+    return (base, int(number)) if number.isdecimal() and base and len(number) < 10 else (name, -1)
+
+
+# -- helpers ---------------------------------------------------------------------------
+
+
+def _texts(group: H5Group, name: str) -> list[str]:
+    """A list of texts on a group; beyond 64 KB Keras spreads it over ``name0``, ``name1`` ..."""
+    attributes, result = group.attributes, []
+    if name in attributes:
+        result = attributes[name]
+    else:
+        part = 0
+        while f"{name}{part}" in attributes:
+            result = [*result, *attributes[f"{name}{part}"]]
+            part += 1
+    return [str(text) for text in result] if isinstance(result, list) else []
+
+
+def _descend(group: Any, path: str, where: str) -> Any:
+    node = group
+    for step in path.split("/"):
+        node = node.get(step) if isinstance(node, H5Group) else None
+    if node is None:
+        raise UnreadableFile(f"{where}: it lists {path}, which is missing")
+    return node
+
+
+def _merge(into: H5Group, other: H5Group, where: str) -> None:
+    for name, value in other.items():
+        have = into.get(name)
+        if isinstance(have, H5Group) and isinstance(value, H5Group):
+            have.attributes |= value.attributes
+            _merge(have, value, where)
+        elif name in into:
+            raise UnreadableFile(f"{where}: {name} is in two shards")
+        else:
+            into[name] = value

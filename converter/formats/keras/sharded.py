@@ -1,0 +1,49 @@
+"""Keras 3's weights in several files: ``<model>.weights.json`` and the ``.weights.h5`` files it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint
+from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.formats.hdf5 import H5Group, read_hdf5
+from converter.formats.keras.h5 import _descend, _merge, by_class
+
+MAX_INDEX = 1 << 24
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is the index of Keras 3's sharded weights, by its name and being JSON."""
+    return path.name.endswith(".weights.json") and head.lstrip().startswith(b"{")
+
+
+def open_sharded(path: Path) -> Checkpoint:
+    """Open ``<model>.weights.json`` and the ``.weights.h5`` files it names.
+
+    Raises:
+        UnreadableFile: no valid index, or a file or weight it names is missing.
+        UnsafeFile: it names a file elsewhere.
+    """
+    if path.stat().st_size > MAX_INDEX:
+        raise UnreadableFile(f"{path}: too large for an index of sharded weights")
+    try:
+        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
+        places = {key: [files] if isinstance(files, str) else list(files) for key, files in weight_map.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: not an index of sharded Keras weights (no weight_map)") from error
+    names = sorted({str(file) for files in places.values() for file in files})
+    root = H5Group()
+    for name in names:
+        shard = path.parent / name
+        if Path(name).name != name or shard.resolve().parent != path.parent.resolve():
+            raise UnsafeFile(f"{path}: refused, it points to {name!r} outside its own folder")
+        if not shard.is_file():
+            raise UnreadableFile(f"{path}: the shard {name} is missing")
+        _merge(root, read_hdf5(np.memmap(shard, np.uint8, mode="r"), str(shard)), str(path))
+    for key in places:
+        _descend(root, key.strip("/"), str(path))
+    files = (path, *(path.parent / name for name in names))
+    return Checkpoint(path, "Keras weights, HDF5, sharded", by_class(root, str(path)), {}, files)

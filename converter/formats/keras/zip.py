@@ -1,0 +1,34 @@
+"""``.keras``: a zip of the model's config and its weights (Keras 2.12 to 3, ``saving_lib.py``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter.core.checkpoint import Checkpoint
+from converter.formats.hdf5 import read_hdf5
+from converter.formats.keras.config import layer_names, parse_config
+from converter.formats.keras.h5 import by_class
+from converter.formats.zips import Zip
+
+NAME = "Keras zip"
+CONFIG = "config.json"
+WEIGHTS = "model.weights.h5"
+
+
+def matches(archive: Zip) -> bool:
+    """Whether a zip holds a Keras model's config and weights."""
+    return CONFIG in archive.names and WEIGHTS in archive.names
+
+
+def open_keras(path: Path) -> Checkpoint:
+    """Open a ``.keras`` file: weights by the layers' own names, settings as its config says.
+
+    Raises:
+        Unavailable: h5py is not installed.
+        UnreadableFile: damaged.
+        UnsafeFile: its model contains code.
+    """
+    archive = Zip(path)
+    config = parse_config(archive.read(CONFIG).tobytes(), str(path))
+    root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
+    return Checkpoint(path, NAME, by_class(root, str(path), layer_names(config)), {}, (path,), graph=config)

@@ -1,0 +1,253 @@
+"""PaddlePaddle's files: pickled dicts, programs with their parameters, a folder of parameters.
+
+``.pdparams`` is a bare pickle of numpy arrays (python/paddle/framework/io.py).  A
+saved program (``.pdmodel``, a ProgramDesc of paddle/fluid/framework/framework.proto;
+since Paddle 3 PIR as ``.json``) has its parameters beside it, nameless: ``.pdiparams`` is the
+concatenation of LoDTensor records in the order of their sorted names.  Paddle 1 also
+wrote one file per parameter, each one such record, named as the parameter.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
+from converter.formats.paddle.program import Shape, is_program, read_program, tensor_desc
+from converter.formats.torch import bare_pickle
+
+DTYPES: Mapping[int, Any] = {
+    0: np.bool_,
+    1: np.int16,
+    2: np.int32,
+    3: np.int64,
+    4: np.float16,
+    5: np.float32,
+    6: np.float64,
+    20: np.uint8,
+    21: np.int8,
+    22: ml_dtypes.bfloat16,
+}
+"""VarType.Type of framework.proto."""
+
+MAX_DESC = 256
+SLICES = "UnpackBigParamInfor@@"
+"""How pickles of protocol 2 and 3 hold arrays of more than 2**30 - 1 bytes."""
+
+
+# -- which file is it? --------------------------------------------------------------------
+
+
+def matches_params(path: Path, head: bytes) -> bool:
+    """Whether a file is a ``.pdparams`` pickle."""
+    return path.suffix == ".pdparams" and bare_pickle.matches(path, head)
+
+
+def matches_records(_path: Path, head: bytes) -> bool:
+    """Whether a file begins with a LoDTensor record: versions 0, no levels, a short TensorDesc."""
+    return head[:16] == bytes(16) and head[20:21] == b"\x08" and 0 < int.from_bytes(head[16:20], "little") <= MAX_DESC
+
+
+def matches_folder(path: Path) -> bool:
+    """Whether a folder holds one program, or parameters one to a file."""
+    return _program_in(path) is not None or any(True for _ in _parameter_files(path))
+
+
+def open_folder(path: Path) -> Checkpoint:
+    """Open the one program in a folder with its parameters, or the parameters that are files of their own.
+
+    Raises:
+        UnreadableFile: one is damaged.
+    """
+    program = _program_in(path)
+    if program is not None and _beside(program):
+        return open_program(program)
+    files = sorted(_parameter_files(path))
+    if not files:
+        raise UnreadableFile(f"{path}: holds a Paddle program, but not its parameters")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        records = _records(file)
+        if len(records) != 1:
+            raise UnreadableFile(f"{file}: {len(records)} parameters without names; name the program beside it")
+        tensors[file.name] = records[0]
+    settings = read_program(program).settings if program else {}
+    read = (*([program] if program else []), *files)
+    return Checkpoint(path, "Paddle parameters", tensors, {}, read, settings=settings)
+
+
+# -- pickles ------------------------------------------------------------------------------
+
+
+def open_params(path: Path) -> Checkpoint:
+    """Open a ``.pdparams``.
+
+    Raises:
+        UnreadableFile: damaged or truncated.
+        UnsafeFile: the pickle asks for code to be run.
+    """
+    opened = bare_pickle.open_bare_pickle(path)
+    for node in _dicts(opened.tree):
+        slices = node.pop(SLICES, {})
+        for key, spec in slices.items() if isinstance(slices, dict) else ():
+            try:
+                parts = [node.pop(name) for name in spec["slices"]]
+                shape = tuple(map(int, spec["OriginShape"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise UnreadableFile(f"{path}: the slices of {key} are not complete") from error
+            node[key] = _joined(parts, shape, f"{path}: the slices of {key}")
+        for key, value in node.items():
+            if isinstance(value, Tensor) and value.dtype == np.uint16:
+                node[key] = _bfloat16(value)
+    return replace(opened, format="Paddle pickle")
+
+
+def _dicts(tree: Any) -> Iterator[dict[Any, Any]]:
+    """Every dict of a tree, once: a pickle can refer to itself."""
+    todo, seen = [tree], set[int]()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (dict, list)) and id(node) not in seen:
+            seen.add(id(node))
+            todo += node.values() if isinstance(node, dict) else node
+            if isinstance(node, dict):
+                yield node
+
+
+def _bfloat16(bits: Tensor) -> Tensor:
+    """numpy has no bfloat16; Paddle's ``Tensor.numpy()`` gives its bits as uint16."""
+    return replace(bits, dtype=np.dtype(ml_dtypes.bfloat16), read=lambda: bits.read().view(ml_dtypes.bfloat16))
+
+
+def _joined(parts: list[Any], shape: Shape, what: str) -> Tensor:
+    if not parts or not all(isinstance(part, Tensor) for part in parts) or min(shape, default=0) < 0:
+        raise UnreadableFile(f"{what} are no arrays")
+    if prod(shape) != sum(prod(part.shape) for part in parts):
+        raise UnreadableFile(f"{what} do not make up its shape {list(shape)}")
+    return Tensor(shape, parts[0].dtype, lambda: np.concatenate([p.read().reshape(-1) for p in parts]).reshape(shape))
+
+
+# -- LoDTensor records --------------------------------------------------------------------
+
+
+def open_records(path: Path) -> Checkpoint:
+    """Open a ``.pdiparams``, whose names are in the program beside it.
+
+    Raises:
+        UnreadableFile: damaged, or without its program.
+    """
+    for program in (path.with_suffix(".pdmodel"), path.with_suffix(".json"), path.with_name("__model__")):
+        if program.is_file():
+            return _program_and_records(program, path)
+    raise UnreadableFile(
+        f"{path}: the names of its parameters are in the .pdmodel or .json beside it, which is missing"
+    )
+
+
+def _records(path: Path) -> list[Tensor]:
+    """Every record of a file (paddle/phi/core/serialization: SerializeToStream of DenseTensor)."""
+    data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+    view, at, result = data.data, 0, list[Tensor]()
+    truncated = UnreadableFile(f"{path}: truncated, a parameter ends behind the end of the file")
+    try:
+        while at < len(view):
+            version, levels = struct.unpack_from("<IQ", view, at)
+            at += 12
+            if version or levels > 8:
+                raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 12}")
+            for _ in range(levels):
+                at += 8 + struct.unpack_from("<Q", view, at)[0]
+            version, size = struct.unpack_from("<Ii", view, at)
+            at += 8
+            if version or not 0 < size <= MAX_DESC or at + size > len(view):
+                raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 8}")
+            code, shape = tensor_desc(view[at : at + size])
+            at += size
+            if code not in DTYPES or min(shape, default=0) < 0:
+                raise UnreadableFile(f"{path}: a parameter has type {code} and shape {list(shape)}, which is not read")
+            dtype = np.dtype(DTYPES[code])
+            end = at + prod(shape) * dtype.itemsize
+            if end > len(view):
+                raise truncated
+            result.append(_tensor(data, at, end, dtype, shape))
+            at = end
+    except struct.error as error:
+        raise truncated from error
+    return result
+
+
+def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: Shape) -> Tensor:
+    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
+
+
+# -- programs -----------------------------------------------------------------------------
+
+
+def open_program(path: Path) -> Checkpoint:
+    """Open a saved program with the parameters beside it.
+
+    Raises:
+        UnreadableFile: damaged, or there are none.
+    """
+    params = _beside(path)
+    if params is None:
+        raise UnreadableFile(f"{path}: a Paddle program; its parameters ({path.stem}.pdiparams) are missing")
+    with params.open("rb") as file:
+        head = file.read(512)
+    if not bare_pickle.matches(params, head):
+        return _program_and_records(path, params)
+    opened = open_params(params)
+    return replace(opened, path=path, settings=read_program(path).settings, files=(path, params))
+
+
+def _beside(program: Path) -> Path | None:
+    """The parameters that belong to a program."""
+    names = [program.with_suffix(".pdiparams"), program.with_suffix(".pdparams")]
+    if program.name == "__model__":
+        names = [program.with_name("__params__")]
+    return next((path for path in names if path.is_file()), None)
+
+
+def _program_and_records(path: Path, params: Path) -> Checkpoint:
+    program, records = read_program(path), _records(params)
+    names = sorted(program.shapes)
+    if len(names) != len(records):
+        raise UnreadableFile(f"{params}: {len(records)} parameters where {path.name} names {len(names)}")
+    for name, record in zip(names, records):
+        if record.shape != program.shapes[name]:
+            shapes = f"{list(record.shape)}, in {path.name} {list(program.shapes[name])}"
+            raise UnreadableFile(f"{params}: {name} has shape {shapes}: they do not belong together")
+    return Checkpoint(path, "Paddle program", dict(zip(names, records)), {}, (path, params), settings=program.settings)
+
+
+# -- folders ------------------------------------------------------------------------------
+
+
+def _program_in(folder: Path) -> Path | None:
+    """The one program in a folder, if there is one."""
+    found = [file for file in _files(folder) if file.suffix in (".pdmodel", ".json") or file.name == "__model__"]
+    programs = [file for file in found if is_program(file, _head(file))]
+    return programs[0] if len(programs) == 1 else None
+
+
+def _parameter_files(folder: Path) -> Iterator[Path]:
+    return (file for file in _files(folder) if matches_records(file, _head(file)))
+
+
+def _files(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(entry) for entry in entries if entry.is_file()]
+
+
+def _head(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(64)

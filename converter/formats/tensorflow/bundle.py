@@ -1,0 +1,218 @@
+"""TensorFlow's checkpoints: V2 (``.index`` and ``.data-*``), V1 (one file), and SavedModel folders.
+
+Both are sorted string tables.  In V2 the table maps variable names to places in data
+files (tensorflow/core/protobuf/tensor_bundle.proto), in V1 it holds the values
+(tensorflow/core/util/saved_tensor_slice.proto).  A SavedModel keeps its variables as a
+V2 checkpoint.  Object-based checkpoints (``tf.train.Checkpoint``, Keras) name a variable by
+its place in a tree of objects; the name it was made with is in the object graph,
+and is the one used here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
+from converter.formats.messages import messages, number, text
+from converter.formats.protobuf import mapped
+from converter.formats.tensorflow.protos import DTYPES, STRING, shape_of, tensor_of
+from converter.formats.tensorflow.sstable import FOOTER, MAGIC, entries, varint
+
+OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""What follows an object's path (tensorflow/python/trackable/trackable_utils.py)."""
+
+STATE = re.compile(r"optimizer/|_optimizer|save_counter/|keras_api/|_all_variables/|.*/\.OPTIMIZER_SLOT/")
+"""Objects that are no part of the model: training state, metrics, a second list of everything (Keras 3's exports)."""
+
+DATA = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
+EPS = re.compile(rb'"momentum": [\d.e-]+, "epsilon": ([\d.e-]+), "center":')
+"""A batch norm in Keras' description of a model, keras_metadata.pb."""
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether a file is a table, a data file beside its ``.index``, or ``saved_model.pb``."""
+    if path.name == "saved_model.pb":
+        return head[:1] == b"\x08" and matches_folder(path.parent)
+    if DATA.fullmatch(path.name):
+        return index_of(path) is not None
+    if path.stat().st_size < FOOTER:
+        return False
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        return file.read() == MAGIC
+
+
+def matches_folder(path: Path) -> bool:
+    """Whether a folder is a SavedModel with variables, or holds one V2 checkpoint."""
+    return _index_in(path) is not None
+
+
+def index_of(path: Path) -> Path | None:
+    """The ``.index`` of a V2 checkpoint given by its prefix or a data file, if there is one."""
+    data = DATA.fullmatch(path.name)
+    index = path.with_name(f"{data[1] if data else path.name}.index")
+    return index if index.is_file() else None
+
+
+def _index_in(folder: Path) -> Path | None:
+    index = folder / "variables" / "variables.index"
+    if index.is_file():
+        return index
+    found = [file for file in folder.glob("*.index") if any(folder.glob(f"{_escaped(file.stem)}.data-*"))]
+    return found[0] if len(found) == 1 else None
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def open_folder(path: Path) -> Checkpoint:
+    """Open a SavedModel, or the one checkpoint in a folder.
+
+    Raises:
+        UnreadableFile: damaged, or a data file is missing.
+    """
+    index = _index_in(path)
+    if index is None:
+        raise UnreadableFile(f"{path}: a folder without variables/variables.index")
+    checkpoint = open_tensorflow(index)
+    metadata = path / "keras_metadata.pb"
+    if index.parent == path or not metadata.is_file():
+        return checkpoint
+    eps = set(EPS.findall(metadata.read_bytes()))
+    if len(eps) != 1:
+        return checkpoint
+    files = (*checkpoint.files, metadata)
+    return Checkpoint(path, "TensorFlow SavedModel", checkpoint.tree, {}, files, settings={"eps": float(eps.pop())})
+
+
+def open_tensorflow(path: Path) -> Checkpoint:
+    """Open a checkpoint, by its table or one of its data files.
+
+    Raises:
+        UnreadableFile: damaged or truncated; a data file is missing; a variable is partitioned.
+    """
+    if path.name == "saved_model.pb":
+        return open_folder(path.parent)
+    if DATA.fullmatch(path.name):
+        path = index_of(path) or path
+    try:
+        table = entries(mapped(path))
+        key, header = next(table, (b"?", memoryview(b"")))
+        if key:
+            raise UnreadableFile("a table of something else")
+        if bytes(header[:1]) == b"\x0a":
+            return Checkpoint(path, "TensorFlow V1 checkpoint", _v1(header, table), files=(path,))
+        tensors, files = _v2(path, header, table)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    return Checkpoint(path, "TensorFlow V2 checkpoint", tensors, files=(path, *files))
+
+
+# -- V2 -----------------------------------------------------------------------------------
+
+
+def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]]) -> tuple[dict[str, Any], list[Path]]:
+    """BundleHeaderProto {1: num_shards, 2: endianness}; BundleEntryProto {1: dtype, 2: shape, 3: shard_id,
+    4: offset, 5: size, 7: slices}."""
+    shards = number(header, 1)
+    if number(header, 2):
+        raise UnreadableFile("a big-endian checkpoint, which is not read")
+    opened: dict[Path, np.ndarray[Any, Any]] = {}
+    tensors: dict[str, Tensor] = {}
+    graph = memoryview(b"")
+    for key, entry in table:
+        name, code, shard = _name(key), number(entry, 1), number(entry, 3)
+        if code not in (*DTYPES, STRING):
+            continue
+        if any(True for _ in messages(entry, 7)):
+            raise UnreadableFile(f"{name} is a partitioned variable, which is not read")
+        start, size = number(entry, 4), number(entry, 5)
+        file = path.with_name(f"{path.name.removesuffix('.index')}.data-{shard:05d}-of-{shards:05d}")
+        if file not in opened:
+            if not 0 <= shard < shards or not file.is_file():
+                raise UnreadableFile(f"the data file {file.name} is missing")
+            opened[file] = np.memmap(file, np.uint8, mode="r")
+        data = opened[file]
+        if min(start, size) < 0 or start + size > len(data):
+            raise UnreadableFile(f"{name} ends behind the end of {file.name} (truncated?)")
+        if code == STRING:
+            if name == OBJECT_GRAPH:
+                graph = data.data[start : start + size]
+            continue
+        shape, dtype = next((shape_of(m) for m in messages(entry, 2)), ()), np.dtype(DTYPES[code])
+        if size != prod(shape) * dtype.itemsize:
+            raise UnreadableFile(f"damaged, {name} of shape {list(shape)} has {size} bytes of {dtype}")
+        tensors[name] = _tensor(data, start, start + size, dtype, shape)
+    return _named(tensors, _full_names(graph)), list(opened)
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableFile("damaged, a name is not text") from error
+
+
+def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
+    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
+
+
+def _full_names(graph: memoryview) -> dict[str, str]:
+    """Checkpoint key to variable name: TrackableObjectGraph {1: nodes {2: attributes {2: full_name,
+    3: checkpoint_key}}}, stored as one string: its length, a checksum, the bytes."""
+    if not len(graph):
+        return {}
+    size, at = varint(graph, 0)
+    if at + 4 + size != len(graph):
+        raise UnreadableFile("damaged, the object graph is not complete")
+    return {
+        text(attribute, 3): text(attribute, 2)
+        for node in messages(graph[at + 4 :], 1)
+        for attribute in messages(node, 2)
+    }
+
+
+def _named(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Any]:
+    """Variables under the names they were made with, if those tell them apart; training state set aside."""
+    state = {key: tensor for key, tensor in tensors.items() if key.endswith(VALUE) and STATE.match(key)}
+    variables = {key: tensor for key, tensor in tensors.items() if key not in state}
+    full = {names.get(key) or key: tensor for key, tensor in variables.items()}
+    return {**(full if len(full) == len(variables) else variables), **({"optimizer": state} if state else {})}
+
+
+# -- V1 -----------------------------------------------------------------------------------
+
+
+def _v1(header: memoryview, table: Iterator[tuple[bytes, memoryview]]) -> dict[str, Tensor]:
+    """SavedTensorSlices {1: meta {1: tensor {1: name, 2: shape, 3: type, 4: slice}}, 2: data {1: name, 3: tensor}}.
+
+    The keys of the table repeat name and slice in an encoding of their own and are not looked at.
+    """
+    said = {text(m, 1): m for meta in messages(header, 1) for m in messages(meta, 1)}
+    tensors: dict[str, Tensor] = {}
+    for _, value in table:
+        for slice_ in messages(value, 2):
+            name = text(slice_, 1)
+            if name not in said or name in tensors:
+                raise UnreadableFile(f"{name} is stored in several slices or undeclared, which is not read")
+            shape = next((shape_of(m) for m in messages(said[name], 2)), ())
+            values = next(messages(slice_, 3), memoryview(b""))
+            try:
+                tensor = tensor_of(values, shape, number(said[name], 3))
+            except UnreadableFile as error:
+                raise UnreadableFile(f"{name}: {error}") from error
+            if tensor is not None:
+                tensors[name] = tensor
+    missing = [name for name in said if name not in tensors and number(said[name], 3) in DTYPES]
+    if missing:
+        raise UnreadableFile(f"truncated, {missing[0]} has no values")
+    return tensors

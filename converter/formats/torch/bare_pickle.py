@@ -1,0 +1,169 @@
+"""A bare pickle of numpy arrays: ``pickle.dump`` of a dict of weights, and what Paddle writes.
+
+numpy reduces an array to ``_reconstruct(ndarray, (0,), b"b")`` and a state (version,
+shape, dtype, Fortran order, bytes), with protocol 5 to ``_frombuffer(bytes, dtype,
+shape, order)``; a dtype to ``dtype(code, False, True)`` and a state whose second
+element is the byte order (numpy/_core/src/multiarray/methods.c, descriptor.c).  Up to
+protocol 2 there are no bytes: they are text, ``_codecs.encode(text, "latin1")``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint, Record, Tensor
+from converter.core.errors import UnreadableFile
+from converter.formats.torch.pickle import Builder, Pickle, StateDict
+
+NAME = "pickle"
+
+HEAD = re.compile(rb"\x80[\x02-\x05]|\([dl]p\d|[\]}]q[\x00\x01]|\(?c[\w.]+\n\w+\n")
+"""PROTO; or, before protocol 2, a container put into the memo, or a global."""
+
+ARRAY = re.compile(r"numpy\.(_core|core)\.multiarray\._reconstruct")
+BUFFER = re.compile(r"numpy\.(_core|core)\.numeric\._frombuffer")
+DTYPE = "numpy.dtype"
+ENCODED = "_codecs.encode"
+CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
+"""Numbers and truth values; nothing else can be a weight."""
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins like a pickle (torch's own pickles are to be told before)."""
+    return HEAD.match(head) is not None
+
+
+def open_bare_pickle(path: Path) -> Checkpoint:
+    """Open a pickle whose arrays are numpy's.  Other objects become inert records.
+
+    Raises:
+        UnreadableFile: damaged or truncated; an array is shorter than its shape says; the
+            tensors are PyTorch's.
+        UnsafeFile: the pickle asks for code to be run.
+    """
+    pickle = Pickle(np.memmap(path, np.uint8, mode="r").data, str(path), builders=_builders())
+    tree = _with_arrays(pickle.load(), str(path))
+    if any(name.startswith("torch.") for name in pickle.inert):
+        raise UnreadableFile(f"{path}: PyTorch tensors written by pickle.dump; write them with torch.save instead")
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
+
+
+def _builders() -> dict[str, Builder]:
+    """What may be built: containers; what numpy needs is kept as records until its state is known."""
+    kept = [ENCODED, DTYPE, "numpy.ndarray"]
+    for core in ("numpy.core", "numpy._core"):
+        kept += [f"{core}.multiarray._reconstruct", f"{core}.multiarray.scalar", f"{core}.numeric._frombuffer"]
+    result: dict[str, Builder] = {name: _keep(name) for name in kept}
+    for module in ("builtins", "__builtin__"):
+        result |= {f"{module}.{kind.__name__}": kind for kind in (tuple, list, dict)}
+        result |= {f"{module}.set": list, f"{module}.frozenset": tuple, f"{module}.bytes": lambda *_: b""}
+    return {**result, "collections.OrderedDict": StateDict}
+
+
+def _keep(name: str) -> Builder:
+    return lambda *args: Record(name, args)
+
+
+def _with_arrays(tree: Any, where: str) -> Any:
+    """The tree with Tensors in place of records of arrays.
+
+    A tuple ``(name, array)`` is how Paddle pickles a tensor inside other objects
+    (python/paddle/framework/io.py, ``reduce_varbase``); it becomes the array.  Every object is
+    visited once, without recursion: a pickle can refer to itself.
+    """
+    root = [tree]
+    todo: list[Any] = [root]
+    done: dict[int, Any] = {}
+    alive: list[Any] = []  # an id is an object's only while that lives
+
+    def replaced(node: Any) -> Any:
+        if not isinstance(node, (dict, list, tuple, Record)):
+            return node
+        if id(node) not in done:
+            alive.append(node)
+            done[id(node)] = result = _replacement(node, where)
+            if not isinstance(result, Tensor):
+                done[id(result)] = result
+                todo.append(result)
+        return done[id(node)]
+
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            for key, value in node.items():
+                node[key] = replaced(value)
+        elif isinstance(node, list):
+            node[:] = map(replaced, node)
+        else:
+            node.state = replaced(node.state)
+    return root[0]
+
+
+def _replacement(node: Any, where: str) -> Any:
+    """A Tensor for what is an array; a list for any other tuple, so that its members can be replaced."""
+    if isinstance(node, Record):
+        return _array(node, where) or node
+    if isinstance(node, tuple):
+        pair = len(node) == 2 and isinstance(node[0], str) and isinstance(node[1], Record)
+        return (_array(node[1], where) if pair else None) or list(node)
+    return node
+
+
+def _array(record: Record, where: str) -> Tensor | None:
+    """The tensor a record stands for, if it stands for an array of numbers."""
+    if ARRAY.fullmatch(record.cls) and isinstance(record.state, tuple) and len(record.state) == 5:
+        _version, shape, code, fortran, data = record.state
+    elif BUFFER.fullmatch(record.cls) and len(record.args) == 4:
+        data, code, shape, order = record.args
+        fortran = order == "F"
+    else:
+        return None
+    dtype, raw = _dtype(code), _bytes(data, where)
+    if dtype is None or raw is None:
+        return None
+    size, fetch = raw
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise UnreadableFile(f"{where}: damaged pickle, an array has a malformed shape")
+    if size != prod(shape) * dtype.itemsize:
+        raise UnreadableFile(f"{where}: damaged pickle, an array of shape {list(shape)} has {size} bytes of {dtype}")
+
+    def read() -> np.ndarray[Any, Any]:
+        flat = np.frombuffer(fetch(), dtype)
+        array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+    return Tensor(shape, dtype.newbyteorder("="), read)
+
+
+def _dtype(record: Any) -> np.dtype[Any] | None:
+    if not isinstance(record, Record) or record.cls != DTYPE or not record.args:
+        return None
+    code, state = record.args[0], record.state
+    if not isinstance(code, str) or not CODE.fullmatch(code):
+        return None
+    big = isinstance(state, tuple) and len(state) > 1 and state[1] == ">"
+    return np.dtype((">" if big else "<") + code)
+
+
+def _bytes(data: Any, where: str) -> tuple[int, Callable[[], bytes]] | None:
+    """Size of an array's data, and how to get it."""
+    if isinstance(data, bytes):
+        return len(data), lambda: data
+    if isinstance(data, Record) and data.cls == ENCODED and data.args:
+        data = data.args[0]
+    if not isinstance(data, str):  # Python 2's bytes also come as text
+        return None
+
+    def encoded() -> bytes:
+        try:
+            return data.encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise UnreadableFile(f"{where}: damaged pickle, the bytes of an array are no bytes") from error
+
+    return len(data), encoded

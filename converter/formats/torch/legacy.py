@@ -1,0 +1,98 @@
+"""PyTorch's non-zip container (torch.save from 0.1.10 to 1.5, and ``_use_new_zipfile_serialization=False``).
+
+Five pickles in a row: magic number, protocol version, system info, the object, the
+keys of its storages; then for each key an int64 element count and the elements,
+always little-endian (torch/serialization.py, ``_legacy_load``; the flag in the
+system info describes the writer's machine, not the data).  The storages are used in
+place, mapped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint
+from converter.core.errors import UnreadableFile
+from converter.formats.torch.pickle import Pickle
+from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype
+
+NAME = "torch legacy"
+MAGIC = 0x1950A86A20F9469CFC6C
+MAGIC_BYTES = MAGIC.to_bytes(10, "little")
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins with torch's magic number (a pickled long, in binary or in text)."""
+    return MAGIC_BYTES in head[:32] or head.startswith(f"L{MAGIC}L".encode())
+
+
+def open_legacy(path: Path) -> Checkpoint:
+    """Open a file of the older ``torch.save``.
+
+    Raises:
+        UnreadableFile: damaged or truncated.
+        UnsafeFile: the pickle asks for code to be run.
+    """
+    data = np.memmap(path, np.uint8, mode="r")
+    where = str(path)
+    storages: dict[str, Storage] = {}
+
+    def persistent(pid: Any) -> Any:
+        kind = pid[0]
+        if kind == "module":  # (kind, class, source file, source text): the class, never its source
+            return pid[1]
+        if kind != "storage":
+            raise UnreadableFile(f"{path}: a reference of unknown kind")
+        cls, key, _location, numel = pid[1:5]
+        if not isinstance(key, (str, int)):
+            raise UnreadableFile(f"{path}: a reference of unknown kind")
+        root = _storage(storages, str(key), cls, int(numel), where)
+        if len(pid) > 5 and pid[5] is not None:
+            view_key, offset, size = pid[5]
+            view = Storage(str(view_key), root.dtype, int(size), where)
+            first = int(offset)
+            if first < 0 or first + view.numel > root.numel:
+                raise UnreadableFile(f"{path}: a storage view reaches outside its storage")
+            view.fetch = lambda: root.array()[first : first + view.numel]
+            return view
+        return root
+
+    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent)
+    if pickle.load() != MAGIC:
+        raise UnreadableFile(f"{path}: not a torch file")
+    version = pickle.load()
+    if version != 1001:
+        raise UnreadableFile(f"{path}: torch file of unknown protocol {version!r}")
+    pickle.load()  # system info
+    tree = pickle.load()
+    keys = pickle.load()
+    at = pickle.end
+    for key in keys:
+        storage = storages.get(str(key))
+        if at + 8 > len(data):
+            raise UnreadableFile(f"{path}: truncated, the storages end after {len(data)} bytes")
+        count = int.from_bytes(data[at : at + 8].tobytes(), "little", signed=True)
+        if storage is None:
+            raise UnreadableFile(f"{path}: storage {key} belongs to no tensor")
+        size = count * storage.dtype.itemsize
+        if count < storage.numel or at + 8 + size > len(data):
+            raise UnreadableFile(f"{path}: truncated, storage {key} is not complete")
+        storage.fetch = _fetch(data, at + 8, storage)
+        at += 8 + size
+    missing = [s.key for s in storages.values() if s.fetch is None]
+    if missing:
+        raise UnreadableFile(f"{path}: {len(missing)} storages are not in the file")
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
+
+
+def _storage(storages: dict[str, Storage], key: str, cls: Any, numel: int, where: str) -> Storage:
+    if key not in storages:
+        storages[key] = Storage(key, storage_dtype(cls, where), numel, where)
+    return storages[key]
+
+
+def _fetch(data: np.ndarray[Any, Any], start: int, storage: Storage) -> Any:
+    return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)

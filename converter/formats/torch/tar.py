@@ -1,0 +1,113 @@
+"""PyTorch's first container, a tar (torch.save before 0.1.10).
+
+Members: ``storages`` (a count; per storage a pickle (key, location, class), an int64
+element count and the elements; then the storage views), ``tensors`` (a count; per
+tensor a pickle (key, storage key, class), int32 dimensions, four unused bytes, int64
+sizes, strides and offset), ``pickle`` (the object, whose persistent ids are tensor
+keys).  Source: torch/serialization.py, ``legacy_load``.
+"""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import UnreadableFile
+from converter.formats.torch.pickle import Pickle
+from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype, strided
+
+NAME = "torch tar"
+MAX_DIMS = 16
+
+
+def matches(path: Path, head: bytes) -> bool:
+    """Whether the file is a tar with the members torch wrote."""
+    if head[257:262] != b"ustar":
+        return False
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return {"storages", "tensors", "pickle"} <= {member.name for member in tar.getmembers()}
+    except (tarfile.TarError, OSError):
+        return False
+
+
+def open_tar(path: Path) -> Checkpoint:
+    """Open a tar written by the first versions of ``torch.save``.
+
+    Raises:
+        UnreadableFile: damaged or truncated.
+        UnsafeFile: a pickle asks for code to be run.
+    """
+    where = str(path)
+    data = np.memmap(path, np.uint8, mode="r")
+    try:
+        with tarfile.open(path, "r:") as tar:
+            members = {m.name: data[m.offset_data : m.offset_data + m.size] for m in tar.getmembers()}
+            sizes = {m.name: m.size for m in tar.getmembers()}
+    except (tarfile.TarError, OSError) as error:
+        raise UnreadableFile(f"{path}: damaged tar ({error})") from error
+    if any(len(members[name]) < sizes[name] for name in members):
+        raise UnreadableFile(f"{path}: truncated tar")
+    storages = _read_storages(members["storages"], where)
+    tensors = _read_tensors(members["tensors"], storages, where)
+
+    def persistent(pid: Any) -> Any:
+        if isinstance(pid, tuple):  # (class, source file, source text)
+            return pid[0]
+        if int(pid) not in tensors:
+            raise UnreadableFile(f"{path}: tensor {pid} is not in the file")
+        return tensors[int(pid)]
+
+    pickle = Pickle(members["pickle"].data, where, builders=builders(where), persistent=persistent)
+    return Checkpoint(path, NAME, pickle.load(), files=(path,), inert=tuple(pickle.inert))
+
+
+def _read_storages(data: np.ndarray[Any, Any], where: str) -> dict[int, Storage]:
+    stream = Pickle(data.data, where, builders=builders(where))
+    storages: dict[int, Storage] = {}
+    for _ in range(int(stream.load())):
+        key, _location, cls = stream.load()
+        dtype = storage_dtype(cls, where)
+        numel = struct.unpack("<q", stream.take(8))[0]
+        storage = storages[int(key)] = Storage(str(key), dtype, numel, where)
+        start = stream.end
+        stream.take(numel * dtype.itemsize)
+        storage.fetch = _fetch(data, start, storage)
+    for target, root_key, offset, numel in stream.load():
+        root = storages[int(root_key)]
+        if offset < 0 or offset + numel > root.numel:
+            raise UnreadableFile(f"{where}: a storage view reaches outside its storage")
+        view = storages[int(target)] = Storage(str(target), root.dtype, int(numel), where)
+        view.fetch = _slice(root, int(offset), int(numel))
+    return storages
+
+
+def _read_tensors(data: np.ndarray[Any, Any], storages: dict[int, Storage], where: str) -> dict[int, Tensor]:
+    stream = Pickle(data.data, where, builders=builders(where))
+    tensors: dict[int, Tensor] = {}
+    for _ in range(int(stream.load())):
+        key, storage_key, _cls = stream.load()
+        dims = struct.unpack("<i", stream.take(8)[:4])[0]
+        if not 0 <= dims <= MAX_DIMS:
+            raise UnreadableFile(f"{where}: a tensor with {dims} dimensions")
+        shape = struct.unpack(f"<{dims}q", stream.take(8 * dims))
+        stride = struct.unpack(f"<{dims}q", stream.take(8 * dims))
+        offset = struct.unpack("<q", stream.take(8))[0]
+        if int(storage_key) not in storages:
+            raise UnreadableFile(f"{where}: storage {storage_key} is not in the file")
+        storage = storages[int(storage_key)]
+        tensors[int(key)] = strided(storage, storage.dtype, offset, shape, stride, where)
+    return tensors
+
+
+def _fetch(data: np.ndarray[Any, Any], start: int, storage: Storage) -> Any:
+    return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)
+
+
+def _slice(root: Storage, offset: int, numel: int) -> Any:
+    return lambda: root.array()[offset : offset + numel]

@@ -1,0 +1,43 @@
+"""Layouts that put new feature maps first: where each of our channels is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Tensor
+from converter.layouts.layout import Layout
+from densenet.config import COUNTER, DenseNetConfig
+from densenet.names import parse
+
+
+def reordered(tensor: Tensor, name: str, config: DenseNetConfig, layout: Layout, *, inverse: bool) -> Tensor:
+    """Turn new-features-first channels into ours (or back), where a layout concatenates that way."""
+    order = channel_order(name, config) if layout.new_first else None
+    if order is None:
+        return tensor
+    index = np.argsort(order) if inverse else order
+    axis = 1 if len(tensor.shape) > 1 else 0
+    apply: Callable[[], np.ndarray[Any, Any]] = lambda: np.take(tensor.read(), index, axis)  # noqa: E731
+    return Tensor(tensor.shape, tensor.dtype, apply)
+
+
+def channel_order(name: str, config: DenseNetConfig) -> np.ndarray[Any, Any] | None:
+    """For a tensor that sees a block's concatenation: where each of our channels is in new-first order."""
+    place, widths, growth = parse(name), config.block_widths(), config.growth_rate
+    if place.leaf == COUNTER:
+        return None
+    if place.part == "layer" and place.number == 1:
+        assert place.block is not None and place.layer is not None
+        start, layers = widths[place.block][0], place.layer
+    elif place.part == "transition":
+        assert place.block is not None
+        start, layers = widths[place.block][0], config.block_config[place.block]
+    elif place.kind == "norm" and place.part == "head" or name == "classifier.weight":
+        start, layers = widths[-1][0], config.block_config[-1]
+    else:
+        return None
+    news = [(layers - i) * growth + np.arange(growth) for i in range(1, layers + 1)]
+    return np.concatenate([layers * growth + np.arange(start), *news])

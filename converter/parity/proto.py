@@ -1,0 +1,82 @@
+"""What an ONNX file declares, read off its protocol buffer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import onnx
+
+from converter.core.errors import UnreadableFile
+from converter.core.metadata import CONFIG_KEY
+
+PRECISIONS = {
+    onnx.TensorProto.FLOAT16: "fp16",
+    onnx.TensorProto.BFLOAT16: "bf16",
+    onnx.TensorProto.INT8: "int8",
+    onnx.TensorProto.UINT8: "int8",
+}
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """An ONNX file with its weights.
+
+    Raises:
+        UnreadableFile: it is missing, or no ONNX file.
+    """
+    try:
+        proto = onnx.load(path)
+    except Exception as error:  # protobuf's errors share no class with onnx's
+        reason = error.strerror if isinstance(error, OSError) else "not an ONNX file, or damaged"
+        raise UnreadableFile(f"{path}: cannot be read ({reason})") from error
+    if not proto.graph.node:
+        raise UnreadableFile(f"{path}: not an ONNX file, or one without a graph")
+    return proto
+
+
+def precision_of(proto: onnx.ModelProto) -> str:
+    """``fp32``, or what most of the weights (by their number) are stored in: ``fp16``, ``bf16``, ``int8``.
+
+    One tensor in half precision is a fault, not a variant.
+    """
+    counts: dict[str, int] = {}
+    for weight in proto.graph.initializer:
+        if len(weight.dims) > 1:
+            precision = PRECISIONS.get(weight.data_type, "fp32")
+            counts[precision] = counts.get(precision, 0) + math.prod(weight.dims)
+    most = max(counts, key=counts.__getitem__, default="fp32")
+    return most if 2 * counts.get(most, 0) > sum(counts.values()) else "fp32"
+
+
+def takes_pixels(proto: onnx.ModelProto) -> bool:
+    """Whether it takes 8-bit images and prepares them itself."""
+    return any(value.type.tensor_type.elem_type == onnx.TensorProto.UINT8 for value in inputs_of(proto))
+
+
+def fixed_size(proto: onnx.ModelProto) -> tuple[int, ...]:
+    """The height and width a foreign file is fixed to; empty if it takes any, or says it does."""
+    values = inputs_of(proto)
+    space = dims_of(values[0])[2:] if len(values) == 1 and not is_own(proto) else []
+    return tuple(int(n) for n in space) if space and all(isinstance(n, int) for n in space) else ()
+
+
+def has_free_batch(proto: onnx.ModelProto) -> bool:
+    """Whether it declares a batch of any length."""
+    values = inputs_of(proto)
+    return len(values) == 1 and not isinstance(next(iter(dims_of(values[0])), 0), int)
+
+
+def is_own(proto: onnx.ModelProto) -> bool:
+    """Whether this tool wrote it, and no optimiser has put operators of its own into it since."""
+    standard = all(node.domain in ("", "ai.onnx") for node in proto.graph.node)
+    return standard and any(prop.key == CONFIG_KEY for prop in proto.metadata_props)
+
+
+def inputs_of(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    constants = {w.name for w in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in constants]
+
+
+def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    dims = value.type.tensor_type.shape.dim
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims]

@@ -1,0 +1,241 @@
+"""The model card: it says what is known and where from, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from converter.core.errors import Unavailable
+from converter.core.model import Model
+from converter.parity.budget import BUDGETS, Judgement
+from converter.parity.report import cell
+from converter.parity.verdict import Verification
+from converter.publish.expectations import PLACEHOLDER, unknown_labels, unlike_timm
+from converter.publish.recipe import Recipe
+from densenet.config import COUNTER
+from densenet.preprocess import Preprocess
+from densenet.zoo import ZooModel
+
+TEMPLATE = Path(__file__).with_name("card.md")
+PUBLISHED_AT = {
+    "mmpretrain": "https://github.com/open-mmlab/mmpretrain/blob/main/configs/densenet/metafile.yml",
+    "torchvision": "https://github.com/pytorch/vision/blob/main/torchvision/models/densenet.py",
+    "timm": "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv",
+}
+"""Where the figures of the zoo can be read, by the first word of their source."""
+
+FEW = 5
+"""Classes of which any five are all."""
+JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
+"""transformers.js' names of the files of :data:`ONNX_FILES`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Accuracy on a set of images, in percent, and who says so.
+
+    Attributes:
+        dataset: what people call the images; ``dataset_id`` its name on the Hub, if it is there.
+        top1, top5: percent.
+        who: the source of the figures, in words; ``url`` where to read them.
+    """
+
+    dataset: str
+    top1: float
+    top5: float
+    who: str
+    dataset_id: str = "custom"
+    split: str | None = None
+    url: str | None = None
+
+
+def published(zoo: ZooModel) -> list[Result]:
+    """The publisher's own figures, if there are any."""
+    if zoo.top1 is None or zoo.top5 is None:
+        return []
+    who = zoo.accuracy_source
+    return [
+        Result(
+            "ImageNet-1k, validation", zoo.top1, zoo.top5, f"published: {who}", "imagenet-1k", "validation",
+            PUBLISHED_AT[who.partition(",")[0]],
+        )
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """One ONNX file of the repository, for the card's table."""
+
+    path: str
+    precision: str
+    bytes: int
+    error: float
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything a card is made of.
+
+    Attributes:
+        model: with what its images go through, if they are images.
+        recipe: what was asked for; its licence in lower case, None if nobody says.
+        recorded: whether the source said what images go through (else it is assumed).
+        zoo: the published model this file is, if it is one.
+        why_not_timm: empty if timm can build the network.
+        proof: that float32 equals the source.
+    """
+
+    model: Model
+    recipe: Recipe
+    recorded: bool
+    zoo: ZooModel | None
+    why_not_timm: str
+    files: Sequence[OnnxFile]
+    left_out: Mapping[str, str]
+    results: Sequence[Result]
+    proof: Verification
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """What images go through, None for inputs that are no images."""
+        return self.model.images.preprocess
+
+
+def model_card(facts: CardFacts) -> str:
+    """README.md: metadata for the Hub, and the text.
+
+    Raises:
+        Unavailable: Jinja2 is not installed.
+    """
+    from huggingface_hub import ModelCard  # noqa: PLC0415 (slow to import)
+
+    values = _values(facts)
+    try:
+        card = ModelCard.from_template(_metadata(facts), template_path=str(TEMPLATE), **values)
+    except ImportError as error:
+        raise Unavailable(f"the model card needs Jinja2 ({error}): pip install Jinja2") from error
+    return str(card).rstrip() + "\n"
+
+
+def _metadata(facts: CardFacts) -> Any:
+    from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415
+
+    config = facts.model.config
+    task = "image-classification" if config.num_classes else "image-feature-extraction"
+    measures = {"Top-1 accuracy": "top1"} | ({"Top-5 accuracy": "top5"} if config.num_classes > FEW else {})
+    evaluations = [
+        EvalResult(
+            task_type=task,
+            dataset_type=result.dataset_id,
+            dataset_name=result.dataset,
+            dataset_split=result.split,
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=getattr(result, figure),
+            source_name=result.who.removeprefix("published: ") if result.url else None,
+            source_url=result.url,
+        )
+        for result in facts.results
+        for name, figure in measures.items()
+    ]
+    datasets = [*(["imagenet-1k"] if facts.zoo else []), *facts.recipe.datasets]
+    return ModelCardData(
+        library_name="timm" if not facts.why_not_timm else "densenet-converter",
+        pipeline_tag=task if config.spatial_dims == 2 else None,
+        license=facts.recipe.license_id,
+        tags=[task, "densenet", *(["timm", "transformers"] if not facts.why_not_timm else []), "onnx", "safetensors"],
+        datasets=datasets or None,
+        base_model=facts.zoo.hub_id if facts.zoo else None,
+        model_name=_title(facts) if evaluations else None,
+        eval_results=evaluations or None,
+    )
+
+
+def _title(facts: CardFacts) -> str:
+    return facts.recipe.repo.partition("/")[2] if facts.recipe.repo != PLACEHOLDER else facts.model.config.name
+
+
+def _values(facts: CardFacts) -> dict[str, Any]:
+    model, config, labels = facts.model, facts.model.config, facts.model.images.labels
+    size = (
+        facts.preprocess.crop if facts.preprocess else (32 if config.spatial_dims == 3 else 224,) * config.spatial_dims
+    )
+    reduced = [file.judgement for file in facts.files if file.judgement]
+    return {
+        "title": _title(facts),
+        "config": config,
+        "source": replace(model.origin, name=_inline(model.origin.name), layout=_inline(model.origin.layout)),
+        "repo": facts.recipe.repo,
+        "named": bool(labels) and labels != unknown_labels(config.num_classes),
+        "parameters": config.parameters(),
+        "gflops": config.flops(size) / 1e9,
+        "gmacs": config.macs(size) / 1e9,
+        "size": " × ".join(map(str, size)),
+        "license_text": facts.recipe.license_id or "not stated by the source; ask its authors before you use it",
+        "about": facts.recipe.about,
+        "timm": not facts.why_not_timm,
+        "why_not_timm": facts.why_not_timm,
+        "pipeline": bool(config.num_classes) and config.in_channels == 3,
+        "axes": ["depth", "height", "width"][-config.spatial_dims :],
+        "top5": config.num_classes > FEW,
+        "pixels": facts.preprocess is not None,
+        "preprocess": facts.preprocess,
+        "preprocess_recorded": facts.recorded,
+        "mode": "L" if config.in_channels == 1 else "RGB",
+        "mean": list(facts.preprocess.mean) if facts.preprocess else [],
+        "std": list(facts.preprocess.std) if facts.preprocess else [],
+        "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
+        "results": [replace(result, dataset=cell(result.dataset)) for result in facts.results],
+        "files": [_row(file) for file in facts.files],
+        "proof": facts.proof,
+        "judged": _kinds(reduced[0]) if reduced else "",
+        "budgets": ", ".join(f"{name} {BUDGETS[name].error:.0%}" for name in sorted({j.precision for j in reduced})),
+        "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",
+        "left_out": facts.left_out,
+        "limitations": _limitations(facts),
+    }
+
+
+def _inline(text: str) -> str:
+    """A name given by others, which may not become Markdown of its own."""
+    return "".join(c for c in " ".join(text.split()) if c not in "`|<>[]")
+
+
+def _row(file: OnnxFile) -> dict[str, str]:
+    judged = file.judgement
+    decided = "" if judged is None else "none is" if judged.top1_decided is None else f"{judged.top1_decided:.1%}"
+    return {
+        "path": file.path,
+        "precision": file.precision,
+        "size": f"{file.bytes / 1e6:.2f} MB",
+        "error": f"{file.error:.1e}" if judged is None else f"{judged.error:.2%}",
+        "top1": f"{judged.top1:.1%}" if judged else "",
+        "decided": f"{decided} of {judged.decided}" if judged and judged.decided else decided,
+    }
+
+
+def _kinds(judged: Judgement) -> str:
+    names = {"natural": "synthetic images with natural spectra", "noise": "of noise", "images": "real images"}
+    return " and ".join(f"{count} {names.get(kind, kind)}" for kind, count in judged.kinds.items())
+
+
+def _limitations(facts: CardFacts) -> list[str]:
+    lines = ["What the source has learned, and from what, is the source's; converting adds and removes nothing."]
+    if not facts.zoo and not facts.results:
+        lines.append("Whether and on what these weights were trained is not recorded here.")
+    if facts.preprocess and not facts.recorded:
+        lines.append("The preprocessing is assumed, and a wrong one costs accuracy without any error message.")
+    if not facts.why_not_timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
+        lines.append(
+            f"transformers reports `{COUNTER}` as missing: these counters, which the source does not have, "
+            "matter in training only, not to the logits."
+        )
+    if any(file.precision == "int8" for file in facts.files):
+        lines.append("8-bit files are right for inputs like those that calibrated them; measure on your own images.")
+    if any(file.precision == "fp16" for file in facts.files):
+        lines.append("fp16 halves the file; it is faster only where the runtime has float16 kernels (GPUs; not x86).")
+    lines += [f"On conversion: {cell(note)}." for note in facts.model.notes]
+    return lines

@@ -1,0 +1,216 @@
+"""What the files of a package say, held against each other without computing.
+
+The weights' own metadata is what the others are held against: it says which network, which
+preprocessing and which classes; its tensors' names and shapes must agree with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from converter.core.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile
+from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.core.model import Images, Model
+from converter.core.source import Source
+from converter.engines.timm_model import timm_model
+from converter.exporters.graph import FEATURES, INPUT, LOGITS
+from converter.fetch.hub_files import SUFFIXES
+from converter.fetch.place import Place
+from converter.parity.artifact import Artifact
+from converter.parity.checks import Check, Expected, own_metadata
+from converter.parity.onnx_checks import onnx_checks
+from converter.parity.proto import read_proto
+from converter.publish.expectations import (
+    CARD,
+    CONFIG,
+    OURS,
+    PARITY,
+    PREPROCESSOR,
+    REQUIRED,
+    library_config,
+    preprocessor_config,
+    timm_config,
+)
+from converter.publish.provenance import PROVENANCE, Recorded
+from converter.reading.load import load
+from densenet.config import DenseNetConfig
+
+UNREADABLE = Check("valid ONNX", False, "not an ONNX file, or damaged")
+GIT = (".gitattributes", ".gitignore")
+
+
+def listed(
+    files: Mapping[str, Recorded], wrong: Mapping[str, str], present: Collection[str], *, published: bool
+) -> list[Check]:
+    """Each file against provenance.json, and provenance.json against what is there.
+
+    Args:
+        files: what provenance.json lists.
+        wrong: those that are not as recorded, and why.
+        present: what is there.
+        published: it is on the Hub.  Before that the card is for people to edit; push records what it is then.
+    """
+    checks = [Check(name, name not in wrong, wrong.get(name, "")) for name in sorted(files)]
+    if not published and CARD in wrong and CARD in present:
+        edited = Check(CARD, None, "edited since it was packaged; densenet push publishes it as it is")
+        checks = [edited if check.name == CARD else check for check in checks]
+    missing = [name for name in REQUIRED if name not in files]
+    checks += [Check(name, False, f"not in {PROVENANCE}: nothing vouches for it") for name in missing]
+    strange = [name for name in sorted(set(files) - OURS) if name.endswith(SUFFIXES)]
+    checks += [Check(name, False, "weights that no package has, and nothing proves") for name in strange]
+    extra = sorted(set(present) - set(files) - {PROVENANCE, *missing, *GIT})
+    return checks + [Check(name, False if name in OURS else None, f"not in {PROVENANCE}") for name in extra]
+
+
+def published_model(weights: Path) -> Model:
+    """The published weights, described by nothing but their own metadata.
+
+    Raises:
+        ConverterError: they are not what a package has: safetensors, under the names that config.json's
+            readers look for, with the config in its metadata.
+    """
+    model = load(weights)
+    if model.origin.format != "safetensors" or CONFIG_KEY not in model.stated:
+        raise UnreadableFile(f"{weights.name}: not a safetensors file that densenet package wrote")
+    preprocess, labels = model.stated.get(PREPROCESS_KEY), model.stated.get(LABELS_KEY, [])
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        raise UnreadableFile(f"{weights.name}: its metadata is damaged (class names that are none)")
+    layout = "timm" if preprocess and _is_timms(model.config) else "library"
+    try:
+        model = load(weights, layout=layout)
+    except NotADenseNet as error:
+        raise UnreadableFile(f"{weights.name}: its tensors have other names than the {layout} layout's") from error
+    if model.origin.prefix or model.origin.inside:
+        raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
+    own = model.images.preprocess if preprocess else None  # and nothing that a config.json beside it says
+    return replace(model, images=Images(own, tuple(labels)))
+
+
+def _is_timms(config: DenseNetConfig) -> bool:
+    try:
+        timm_model(config)
+    except CannotExpress:
+        return False
+    return True
+
+
+def weights_checks(model: Model) -> list[Check]:
+    """The published weights against their own metadata."""
+    checks = own_metadata(model.stated, model.config)
+    if model.origin.layout == "timm" and model.config.eps != DenseNetConfig.eps:
+        checks.append(Check("eps", False, f"{model.config.eps:g}; timm computes with {DenseNetConfig.eps:g}"))
+    return checks
+
+
+def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, list[Check]]:
+    """The JSON files against the weights.
+
+    Args:
+        folder: where they are.
+        good: files whose hash is right.
+        model: the published weights.
+    """
+    try:
+        prepared, labels = model.images.preprocess, model.images.labels
+        if model.origin.layout == "timm" and prepared is not None:
+            config = timm_config(model.config, prepared, labels, None)
+        else:
+            config = library_config(model.config, labels)
+        wanted: dict[str, Mapping[str, Any]] = {CONFIG: config}
+        if prepared is not None:
+            wanted[PREPROCESSOR] = preprocessor_config(prepared, timm=model.origin.layout == "timm")
+    except ConverterError as error:
+        return {CONFIG: [Check("network", False, str(error))]}
+    result = {}
+    for name, values in wanted.items():
+        if name in good:
+            result[name] = _compared(folder / name, values)
+        elif name not in REQUIRED:  # those are missed elsewhere
+            result[name] = [Check("file", False, "missing")]
+    if PREPROCESSOR in good and prepared is None:
+        result[PREPROCESSOR] = [Check("file", False, "the weights say of no images how they are prepared")]
+    if PARITY in good:
+        passed = _read(folder / PARITY).get("passed")
+        result[PARITY] = [Check("verdict", passed is True, "" if passed is True else f"says {json.dumps(passed)}")]
+    said = _read(folder / PROVENANCE).get("config")
+    # The source's own eps may be folded into the norms.
+    same = isinstance(said, dict) and {**said, "eps": 0} == {**model.config.to_dict(), "eps": 0}
+    result[PROVENANCE] = [Check("config", same, "" if same else "is another network's than the weights'")]
+    return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if it is none."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _compared(path: Path, wanted: Mapping[str, Any]) -> list[Check]:
+    """Every field, and no other; the licence is free, since no weight shows it."""
+    have, want = _fields(_read(path)), _fields(wanted)
+    return [
+        Check(
+            ".".join(key),
+            have.get(key) == want.get(key),
+            "" if have.get(key) == want.get(key) else f"says {_short(have, key)}, the weights {_short(want, key)}",
+        )
+        for key in {**want, **have}
+        if key != ("pretrained_cfg", "license")
+    ]
+
+
+def _fields(values: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """``pretrained_cfg``'s fields one by one, beside the others."""
+    result: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        if key == "pretrained_cfg" and isinstance(value, dict):
+            result |= {(key, inner): field for inner, field in value.items()}
+        else:
+            result[(key,)] = value
+    return result
+
+
+def _short(fields: Mapping[tuple[str, ...], Any], key: tuple[str, ...]) -> str:
+    if key not in fields:
+        return "nothing"
+    text = json.dumps(fields[key])
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
+    """An ONNX file of a package: what every reader of one relies on, and what any ONNX file is checked for."""
+    try:
+        file = Artifact(path.name, Place(path, path.name), Source(path), read_proto(path))
+    except UnreadableFile:
+        return [UNREADABLE]
+    assert file.proto is not None
+    found = file.precision()
+    checks = [
+        Check("precision", found == precision, "" if found == precision else f"{found}, {precision} expected"),
+        _interface(file.proto, model.config),
+    ]
+    said = any(prop.key == CONFIG_KEY for prop in file.proto.metadata_props)
+    checks.append(Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"))
+    others = onnx_checks(file, Expected(model.config, model.images, model), promised=True)
+    return checks + [check for check in others if check.name not in {c.name for c in checks}]
+
+
+def _interface(proto: onnx.ModelProto, config: DenseNetConfig) -> Check:
+    """One input and one output, of the usual names, with axes of their own."""
+    taken = [value.name for value in proto.graph.input]
+    given = [value.name for value in proto.graph.output]
+    if taken != [INPUT] or given != [LOGITS if config.num_classes else FEATURES]:
+        return Check("interface", False, f"{', '.join(taken)} -> {', '.join(given)}")
+    dims = proto.graph.input[0].type.tensor_type.shape.dim
+    names = [dim.dim_param for i, dim in enumerate(dims) if i != 1]
+    good = all(names) and len(set(names)) == len(names)
+    return Check("interface", good, "" if good else "batch and size must be axes of their own, of any length")

@@ -1,0 +1,148 @@
+"""What the tools of others expect in a repository: timm's config.json, transformers.js' preprocessor_config.json.
+
+timm (timm/models/densenet.py) ties the width of the stem to the growth rate and has no
+CIFAR stem; a network it cannot build is published in the library layout and as ONNX.
+transformers reads timm's config.json too, provided that it says no ``model_type``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converter.engines.timm_model import timm_model
+from densenet.config import DenseNetConfig
+from densenet.preprocess import RESAMPLE, Preprocess
+
+WEIGHTS, CONFIG, PREPROCESSOR, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
+PLACEHOLDER = "OWNER/NAME"
+"""Stands for the repository in a card written before it is known."""
+PARITY, PARITY_HTML = "parity.json", "parity.html"
+ONNX_FILES: Mapping[str, str] = {
+    "fp32": "onnx/model.onnx",
+    "fp16": "onnx/model_fp16.onnx",
+    "int8": "onnx/model_quantized.onnx",
+}
+"""The names transformers.js and optimum look for."""
+REQUIRED = (WEIGHTS, CONFIG, CARD)
+"""What every package has; a proof that does not cover these proves nothing."""
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values()})
+"""Every file of a package, beside provenance.json."""
+
+
+def timm_config(
+    config: DenseNetConfig, preprocess: Preprocess, labels: Sequence[str], license_id: str | None
+) -> dict[str, Any]:
+    """timm's config.json, which transformers' TimmWrapper reads as well.
+
+    Raises:
+        CannotExpress: timm has no such network.
+    """
+    model = timm_model(config)
+    height, width = preprocess.crop
+    result: dict[str, Any] = {
+        "architecture": model.architecture,
+        "num_classes": config.num_classes,
+        "num_features": config.num_features,
+        "global_pool": config.global_pool,
+    }
+    if model.arguments:
+        result["model_args"] = dict(model.arguments)
+    pretrained: dict[str, Any] = {
+        "custom_load": False,
+        "input_size": [config.in_channels, height, width],
+        "fixed_input_size": False,
+        "interpolation": preprocess.interpolation,
+        "crop_pct": crop_fraction(preprocess),
+        "crop_mode": "center",
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "num_classes": config.num_classes,
+        "pool_size": [n // _reduction(config) for n in (height, width)],
+        # With first_conv timm would adapt weights of 3 channels to in_chans; these have their own number already.
+        "first_conv": "features.conv0" if config.in_channels == 3 else None,
+        "classifier": "classifier",
+    }
+    if license_id:
+        pretrained["license"] = license_id
+    result["pretrained_cfg"] = pretrained
+    return result | _label_fields(config.num_classes, labels)
+
+
+def library_config(config: DenseNetConfig, labels: Sequence[str]) -> dict[str, Any]:
+    """config.json of a network timm does not have: no ``pretrained_cfg``, so that nobody takes it for timm's."""
+    return {
+        "library_name": "densenet-converter",
+        "densenet": config.to_dict(),
+        "num_classes": config.num_classes,
+        **_label_fields(config.num_classes, labels),
+    }
+
+
+def _label_fields(num_classes: int, labels: Sequence[str]) -> dict[str, Any]:
+    """Class names for timm and transformers, and once more for optimum and transformers.js."""
+    if not labels:
+        return {"num_labels": num_classes} if num_classes else {}
+    return {
+        "label_names": list(labels),
+        "label_descriptions": {name: name for name in labels},
+        "id2label": {str(i): name for i, name in enumerate(labels)},
+        "label2id": {name: i for i, name in enumerate(labels)},
+    }
+
+
+def unknown_labels(classes: int) -> tuple[str, ...]:
+    """Names of classes that nobody has named, as transformers makes them."""
+    return tuple(f"LABEL_{i}" for i in range(classes))
+
+
+def _reduction(config: DenseNetConfig) -> int:
+    """Pixels of the input per position of the last feature map."""
+    reduction: int = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
+    return reduction
+
+
+def crop_fraction(preprocess: Preprocess) -> float:
+    """timm's crop_pct: the crop's share of the resized short edge, exact under timm's ``floor(crop / share)``."""
+    height = preprocess.crop[0]
+    if preprocess.resize is None:
+        return 1.0
+    share = height / preprocess.resize
+    while math.floor(height / share) < preprocess.resize:
+        share = math.nextafter(share, 0)
+    return share
+
+
+def unlike_timm(preprocess: Preprocess) -> list[str]:
+    """What timm's (and transformers') preprocessing cannot do the way the source did."""
+    said = {
+        "no antialiasing on resizing (OpenCV's bilinear)": not preprocess.antialias,
+        "images are not resized": preprocess.resize is None,
+        "the crop is not square": preprocess.crop[0] != preprocess.crop[1],
+    }
+    return [what for what, differs in said.items() if differs]
+
+
+def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]:
+    """preprocessor_config.json, as transformers, transformers.js and optimum read it.
+
+    Args:
+        preprocess: what images go through.
+        timm: config.json is timm's.  transformers then prepares images as that says; transformers.js, which knows
+            no such class, takes its base class and reads the fields.
+    """
+    height, width = preprocess.crop
+    return {
+        "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",
+        "do_resize": preprocess.resize is not None,
+        "size": {"shortest_edge": preprocess.resize or min(height, width)},
+        "resample": RESAMPLE[preprocess.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }

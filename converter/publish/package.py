@@ -1,0 +1,359 @@
+"""A checkpoint as the folder that becomes a Hugging Face repository.
+
+Everything is written into a folder beside the target and proved there; only then is it
+moved into place, ``provenance.json`` last.  So the target is whole, or as it was, or
+(killed while moving) does not match its own provenance, and packaging again mends it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from converter.core.errors import CannotExpress, CannotWrite, ConverterError, VerificationFailed
+from converter.core.files import make_folder
+from converter.core.model import Images, Model
+from converter.core.progress import Progress
+from converter.core.shorthand import Shorthand, records, taken
+from converter.core.source import AnySource, Source
+from converter.engines.onnxruntime import onnx_engine
+from converter.engines.timm_model import timm_model
+from converter.engines.torch import has_torch
+from converter.exporters.fp16 import to_half
+from converter.exporters.onnx import to_onnx
+from converter.layouts import layout_named
+from converter.parity.budget import Judgement
+from converter.parity.judges import judged, judges, rounded
+from converter.parity.report import reason, to_html
+from converter.parity.verdict import Verification
+from converter.publish.card import CardFacts, OnnxFile, Result, model_card, published
+from converter.publish.expectations import (
+    CARD,
+    CONFIG,
+    ONNX_FILES,
+    PARITY,
+    PARITY_HTML,
+    PREPROCESSOR,
+    WEIGHTS,
+    library_config,
+    preprocessor_config,
+    timm_config,
+    unknown_labels,
+)
+from converter.publish.proof import prove_float
+from converter.publish.provenance import (
+    PROVENANCE,
+    provenance,
+    to_text,
+)
+from converter.publish.recipe import Ingredients, Recipe
+from converter.publish.staging import move_into_place
+from converter.reading.load import load
+from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
+from converter.use.evaluate import evaluate, labelled_images
+from converter.writing.convert import write
+from converter.writing.in_layout import in_layout
+from densenet.labels import imagenet_classes
+from densenet.preprocess import Preprocess
+from densenet.zoo import MODELS, ZooModel, zoo_model
+
+
+@dataclass(frozen=True)
+class Package:
+    """What :func:`package` wrote.
+
+    Attributes:
+        folder: where.
+        model: the weights as read.
+        layout: whose names the weights have: ``timm``, or ``library`` and ``why_not_timm``.
+        files: path in the repository to size in bytes, provenance.json included.
+        proof: that the float32 files equal the source.
+        judgements: reduced precisions that were written, by their path.
+        left_out: files that were not, and why.
+        results: accuracies the card states.
+    """
+
+    folder: Path
+    model: Model
+    layout: str
+    why_not_timm: str
+    files: Mapping[str, int]
+    proof: Verification
+    judgements: Mapping[str, Judgement]
+    left_out: Mapping[str, str]
+    results: Sequence[Result]
+
+    def compared(self, name: str) -> str:
+        """How a file of reduced precision compares with float32, in words; empty for others."""
+        verdict = self.judgements.get(name)
+        return f"error {verdict.error:.2%}, same top-1 on {verdict.top1:.1%}" if verdict else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "folder": str(self.folder),
+            "source": self.model.origin.name,
+            "source_sha256": self.model.origin.sha256,
+            "architecture": self.model.config.name,
+            "layout": self.layout,
+            "why_not_timm": self.why_not_timm,
+            "files": dict(self.files),
+            "proof": self.proof.to_dict(),
+            "judgements": {name: judgement.to_dict() for name, judgement in self.judgements.items()},
+            "left_out": dict(self.left_out),
+            "notes": list(self.model.notes),
+        }
+
+
+class Order(Shorthand, Ingredients, total=False):
+    """The fields of a :class:`Recipe`, of the checkpoint's :class:`Source` and of its :class:`Images` as keywords."""
+
+
+def package(
+    source: AnySource,
+    folder: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    images: Images | None = None,
+    repo: str | None = None,
+    progress: Progress = lambda _: None,
+    **order: Unpack[Order],
+) -> Package:
+    """Write the repository of a checkpoint: weights, config, ONNX files, card, proofs, provenance.
+
+    Args:
+        source: a checkpoint, as for :func:`converter.load`.
+        folder: where; files in it that are none of a package's are left alone.
+        recipe: what goes into it.
+        images: what its images and classes are, where the source does not say.
+        repo: ``owner/name`` on the Hub, instead of the recipe's.
+        progress: called with a line before each step.
+        order: the fields of these records as keywords.
+
+    Raises:
+        VerificationFailed: what was written does not compute what the source computes.
+        ConverterError: one of its kinds.  The folder is then as it was before.
+    """
+    folder = Path(folder)
+    recipe = replace(recipe or Recipe(), **taken(order, Ingredients))
+    recipe = replace(recipe, repo=repo) if repo is not None else recipe
+    wanted, said = records(source, images, order)
+    if folder.exists() and not folder.is_dir():
+        raise CannotWrite(f"{folder}: is a file; name a folder")
+    progress(f"reading {wanted}")
+    model = load(wanted)
+    zoo = zoo_entry(wanted.address, model)
+    recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
+    if recipe.evaluation is not None:
+        labelled_images(Path(recipe.evaluation))
+        if not model.config.num_classes:
+            raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
+    model = _described(model, zoo, said)
+    make_folder(folder.absolute().parent)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as temporary:
+            builder = _Builder(wanted, model, zoo, Path(temporary), progress)
+            done = builder.build(recipe)
+            move_into_place(Path(temporary), folder)
+    except OSError as error:
+        raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
+    return replace(done, folder=folder)
+
+
+def zoo_entry(address: str | Path, model: Model) -> ZooModel | None:
+    """The published model a source is: the file has its hash, or was fetched by its name."""
+    for entry in MODELS:
+        if entry.sha256_prefix and model.origin.sha256.startswith(entry.sha256_prefix):
+            return entry
+    try:
+        entry = zoo_model(str(address))
+    except ValueError:
+        return None
+    return None if entry.sha256_prefix or Path(address).exists() else entry
+
+
+class _Builder:
+    """Writes the files of one package, in the order in which they need each other."""
+
+    def __init__(
+        self,
+        source: Source,
+        model: Model,
+        zoo: ZooModel | None,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self.source = source
+        self.model = model
+        self.folder = folder
+        self.progress = progress
+        self.zoo = zoo
+        self.recorded = model.images.preprocess is not None
+        with suppress(ValueError):  # a network that takes no ordinary images
+            usual = Images(Preprocess.usual(model.config))
+            # Every file of the package says the same of its images; the card says that it is assumed.
+            self.model = replace(model, images=model.images.or_else(usual))
+        self.preprocess = self.model.images.preprocess
+        self.files: dict[str, OnnxFile] = {}
+        self.left_out: dict[str, str] = {}
+
+    def build(self, recipe: Recipe) -> Package:
+        model, wanted = self.model, set(recipe.onnx)
+        images = images_of(model, recipe.calibration) if recipe.calibration else []
+        why_not_timm = self.weights_and_config(recipe.license_id)
+        proof = self.float32("fp32" in wanted)
+        if wanted & {"fp16", "int8"}:
+            self.reduced(wanted, images)
+        if "fp32" not in wanted:
+            self.path.unlink()
+        with suppress(OSError):
+            (self.folder / "onnx").rmdir()  # nothing is in it
+        results = published(self.zoo) if self.zoo and _is_as_published(model, self.zoo) else []
+        if recipe.evaluation is not None:
+            results = [*results, self.measured(Path(recipe.evaluation))]
+        facts = CardFacts(
+            model,
+            recipe,
+            self.recorded,
+            self.zoo,
+            why_not_timm,
+            list(self.files.values()),
+            self.left_out,
+            results,
+            proof,
+        )
+        self.put(CARD, model_card(facts).encode())
+        judgements = {name: file.judgement for name, file in self.files.items() if file.judgement}
+        notes = (*proof.notes, *(f"{name} is left out: {why}" for name, why in self.left_out.items()))
+        proof = replace(proof, budgets=judgements, notes=notes)
+        self.put(PARITY, to_text(rounded(proof.to_dict())))
+        self.put(PARITY_HTML, to_html(proof).encode())
+        paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        self.put(PROVENANCE, to_text(provenance(model, paths, repo=recipe.repo, used_torch=has_torch())))
+        paths[PROVENANCE] = self.folder / PROVENANCE
+        return Package(
+            self.folder,
+            model,
+            "library" if why_not_timm else "timm",
+            why_not_timm,
+            {name: path.stat().st_size for name, path in sorted(paths.items())},
+            proof,
+            judgements,
+            self.left_out,
+            results,
+        )
+
+    def put(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def weights_and_config(self, license_id: str | None) -> str:
+        """model.safetensors and the JSON files beside it; returns why they are not timm's, if they are not."""
+        self.progress("writing the weights")
+        model, config, why = self.model, self.model.config, ""
+        try:
+            timm_model(config)
+            if self.preprocess is None:
+                raise CannotExpress("timm prepares images of 1 or 3 channels only")
+            values = timm_config(config, self.preprocess, model.images.labels, license_id)
+            arranged = in_layout(model, layout_named("timm"))
+        except CannotExpress as error:
+            why, values = str(error), library_config(config, model.images.labels)
+            arranged = in_layout(model, layout_named("library"))
+        write(self.folder / WEIGHTS, arranged)
+        self.put(CONFIG, to_text(values))
+        if self.preprocess:
+            self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
+        return why
+
+    def float32(self, keep: bool) -> Verification:
+        """The float32 graph, and the proof that it and the weights equal the source.
+
+        It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
+        """
+        self.progress("writing the ONNX file")
+        self.proto = to_onnx(self.model)
+        self.path = self.put(ONNX_FILES["fp32"], self.proto.SerializeToString())
+        weights = self.folder / WEIGHTS
+        proof = prove_float(self.source, self.model, weights, self.path, self.progress)
+        if not proof.passed:
+            raise VerificationFailed(f"{self.source}: what was written does not compute the same ({reason(proof)})")
+        if keep:
+            size = self.path.stat().st_size
+            error = max(c.error for c in proof.results[f"ONNX Runtime, {self.path.name}"])
+            self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, error)
+        return proof
+
+    def reduced(self, wanted: Collection[str], images: Sequence[np.ndarray[Any, Any]]) -> None:
+        """fp16 and 8 bits, each kept if it stays within its budget."""
+        batches = judges(self.model, images[1::2])
+        run = onnx_engine(self.path)
+        self.progress("float32 on the images that judge")
+        truths = [run(batch.array) for batch in batches]
+        for precision in (name for name in ("fp16", "int8") if name in wanted):
+            name = ONNX_FILES[precision]
+            self.progress(f"making {precision}")
+            try:
+                if precision == "fp16":
+                    proto = to_half(self.proto)
+                    check_range(self.proto, batches[-4:])
+                else:
+                    proto = calibrate(self.proto, calibration_inputs(self.model, images[::2]))
+                path = self.put(name, proto.SerializeToString())
+                verdict = judged(precision, onnx_engine(path), batches, truths)
+            except CannotWrite:
+                raise
+            except ConverterError as error:
+                self.left_out[name] = str(error)
+            else:
+                size, float32 = path.stat().st_size, self.path.stat().st_size
+                problems = verdict.problems if size < float32 else ["it is no smaller than the float32 file"]
+                if not problems:
+                    self.files[name] = OnnxFile(name, precision, size, verdict.error, verdict)
+                    continue
+                self.left_out[name] = "; ".join(problems)
+            with suppress(FileNotFoundError):
+                (self.folder / name).unlink()
+
+    def measured(self, images: Path) -> Result:
+        """Accuracy of the published weights on a folder of images."""
+        self.progress(f"evaluating on {images.name}")
+        found = evaluate(self.folder / WEIGHTS, images)
+        values = found.to_dict()
+        name = f"{images.resolve().name} ({found.images} images)"
+        return Result(name, values["top1"], values["top5"], "measured on conversion, in ONNX Runtime")
+
+
+def _described(model: Model, zoo: ZooModel | None, images: Images) -> Model:
+    """The model with what its packager says of it, and what its publisher does."""
+    model, classes = model.described(images), model.config.num_classes
+    names: tuple[str, ...] = ()
+    if classes == len(imagenet_classes()):
+        # Where nothing is said of 1000 classes, timm and transformers take them for ImageNet's.
+        names = imagenet_classes() if zoo else unknown_labels(classes)
+    return replace(model, images=model.images.or_else(Images(zoo.preprocess if zoo else None, names)))
+
+
+def _is_as_published(model: Model, zoo: ZooModel) -> bool:
+    """Whether nothing was said that makes it another model than the one whose accuracy is published."""
+    return model.config == zoo.config and model.images == Images(zoo.preprocess, imagenet_classes())
+
+
+def _license(asked: str | None, zoo: ZooModel | None) -> str | None:
+    """The licence's identifier as the Hub spells it.
+
+    Raises:
+        ConverterError: it is not the publisher's.
+    """
+    known = zoo.license.lower() if zoo else None
+    if zoo and asked and known and asked.lower() != known:
+        raise ConverterError(f"--license {asked}: {zoo.name} is published under {known}, and so are copies of it")
+    return known or (asked.lower() if asked else None)

@@ -1,0 +1,86 @@
+"""That published float32 files compute what their source computes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.core.progress import Progress
+from converter.core.source import Source, shown
+from converter.engines.onnxruntime import onnx_engine
+from converter.engines.torch import has_torch
+from converter.exporters.onnx import to_onnx
+from converter.parity.checks import Check
+from converter.parity.compare import Comparison, compare, failed, spread
+from converter.parity.judges import judges
+from converter.parity.verdict import Verification
+from converter.reading.load import load
+from densenet.config import SETTINGS
+
+LIMIT_WITHOUT_ORACLE = 1e-4
+"""Without PyTorch there is no float64 to measure against, and two float32 graphs are compared:
+this much of the largest logit they may differ, a hundred times what rounding does."""
+
+RULE_WITHOUT_ORACLE = (
+    f"An engine passes when it differs by at most {LIMIT_WITHOUT_ORACLE:.0e} of the largest logit; "
+    "PyTorch was not installed, so nothing was measured against float64."
+)
+
+
+def prove_float(source: Source, model: Model, weights: Path, onnx_file: Path, progress: Progress) -> Verification:
+    """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
+
+    Args:
+        source: the checkpoint; what reports call it is ``model.origin.name``.
+        model: the same, loaded, with all that is said of it.
+        weights, onnx_file: the published files.
+        progress: called with a line before each step.
+
+    Returns:
+        a verdict that does not say how long it took, so that the same package gives the same bytes.
+    """
+    if not has_torch():
+        return against_exact(model, weights, onnx_file, progress=progress)
+    from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
+
+    own = model.config.to_dict()
+    settled = replace(source, settings={name: own[name] for name in SETTINGS})
+    verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress)
+    checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}
+    return replace(verdict, reference=model.origin.name, checks=checks, seconds=None)
+
+
+def _folded(check: Check) -> Check:
+    """An eps that the target lacks is folded into the norms; what they multiply by and add is checked all the same."""
+    if check.name == "eps" and check.ok is False:
+        return replace(check, ok=None, detail=f"folded into the norms: {check.detail}")
+    return check
+
+
+def against_exact(model: Model, weights: Path, *onnx_files: Path, progress: Progress = lambda _: None) -> Verification:
+    """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graphs."""
+    progress("comparing in ONNX Runtime (PyTorch is not installed)")
+    batches = judges(model)[-3:]
+    exact = onnx_engine(to_onnx(model, graph="exact").SerializeToString())
+    truths = [exact(batch.array) for batch in batches]
+    results: dict[str, list[Comparison]] = {}
+    for file in (weights, *onnx_files):
+        try:
+            run = onnx_engine(to_onnx(load(file), graph="exact").SerializeToString() if file is weights else file)
+            found = [compare(b.name, run(b.array), truth, LIMIT_WITHOUT_ORACLE) for b, truth in zip(batches, truths)]
+        except ConverterError as error:
+            found = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
+        results[f"ONNX Runtime, {file.name}"] = found
+    return Verification(
+        shown(model.origin.name),
+        "the exact graph in ONNX Runtime, float32",
+        results,
+        LIMIT_WITHOUT_ORACLE,
+        float("nan"),
+        spread(truths),
+        seconds=None,
+        inputs=[batch.spec() for batch in batches],
+        rule=RULE_WITHOUT_ORACLE,
+    )

@@ -1,0 +1,66 @@
+"""What a package holds and says, beside the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from converter.core.errors import ConverterError
+from converter.fetch.hub_client import check_name
+from converter.publish.expectations import ONNX_FILES, PLACEHOLDER
+
+
+class Ingredients(TypedDict, total=False):
+    """The fields of a :class:`Recipe` as keywords, but for the repository."""
+
+    onnx: Iterable[str]
+    calibration: str | Path | None
+    evaluation: str | Path | None
+    license_id: str | None
+    datasets: Sequence[str]
+    about: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What goes into a package.
+
+    Attributes:
+        onnx: which ONNX files: ``fp32``, ``fp16``, ``int8``.  The reduced ones are left out,
+            with the reason in the card, where they miss their budget.
+        calibration: a folder of typical images; every other one sets the ranges of 8-bit
+            numbers, the others judge fp16 and 8 bits.
+        evaluation: a folder of images, one subfolder a class, whose accuracy the card states.
+        repo: ``owner/name`` on the Hub, for the card's examples.
+        license_id: identifier of the weights' licence, ``apache-2.0`` say; default: the
+            publisher's, for models of the zoo.
+        datasets: names on the Hub of what the weights were trained on.
+        about: paragraphs for the card.
+
+    Raises:
+        ConverterError: there is no such precision, or it is no name of a repository or licence.
+    """
+
+    onnx: Iterable[str] = tuple(ONNX_FILES)
+    calibration: str | Path | None = None
+    evaluation: str | Path | None = None
+    repo: str = PLACEHOLDER
+    license_id: str | None = None
+    datasets: Sequence[str] = ()
+    about: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        asked = set(self.onnx)
+        if unknown := asked - set(ONNX_FILES):
+            known = ", ".join(ONNX_FILES)
+            raise ConverterError(f"no precision is called {', '.join(sorted(unknown))}; there are {known}")
+        object.__setattr__(self, "onnx", tuple(precision for precision in ONNX_FILES if precision in asked))
+        if self.repo != PLACEHOLDER:
+            check_name(self.repo)
+        if self.license_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", self.license_id):
+            raise ConverterError(
+                f"--license {self.license_id}: not an identifier of a licence; apache-2.0 and mit are some"
+            )

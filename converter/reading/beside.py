@@ -1,0 +1,92 @@
+"""What stands beside the tensors: images and classes in the file's metadata, or a Hub ``config.json`` in its folder."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from converter.core.checkpoint import Checkpoint, Record
+from converter.core.errors import ConverterError
+from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.model import Images
+from densenet.config import CHOICES, DenseNetConfig
+from densenet.preprocess import Preprocess, from_timm
+
+MAX_CONFIG = 1 << 20
+
+
+def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The Hub ``config.json`` in the file's folder, as timm's push_to_hf_hub writes it, or nothing."""
+    path = checkpoint.path.parent / "config.json"
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_CONFIG:
+            return {}
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) and "densenet" in str(values.get("architecture", "")) else {}
+
+
+def layout_of(checkpoint: Checkpoint) -> str:
+    """The layout a ``config.json`` speaks for; empty if there is none."""
+    return "timm" if config_json(checkpoint) else ""
+
+
+def settings_of(checkpoint: Checkpoint, config: DenseNetConfig) -> dict[str, Any]:
+    """Config fields that a ``config.json`` states and no tensor shows."""
+    values = config_json(checkpoint)
+    if not values or values.get("num_classes", config.num_classes) != config.num_classes:
+        return {}  # none, or it speaks of another file
+    given = values.get("model_args")
+    arguments = given if isinstance(given, dict) else {}
+    blurred = "blur" in values["architecture"] or bool(arguments.get("aa_layer"))
+    said = {
+        "stem_pool": "blur" if blurred and config.stem != "cifar" else "max",
+        "transition_pool": "blur" if blurred and arguments.get("aa_stem_only") is False else "avg",
+    }
+    if values.get("global_pool") in CHOICES["global_pool"]:
+        said["global_pool"] = values["global_pool"]
+    return said
+
+
+def images_of(checkpoint: Checkpoint, classes: int) -> Images:
+    """What the file or its ``config.json`` says of images and classes.
+
+    Raises:
+        ConverterError: what this tool recorded is damaged.
+    """
+    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)))
+
+
+def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:
+    """Class names, if there are as many as classes."""
+    found: Any = None
+    if LABELS_KEY in checkpoint.metadata:
+        found = json_or_none(checkpoint.metadata[LABELS_KEY])
+    if found is None:
+        found = config_json(checkpoint).get("label_names")
+    if found is None and isinstance(checkpoint.tree, dict):
+        meta = checkpoint.tree.get("meta")
+        if isinstance(meta, dict):  # mmcls: CLASSES; mmengine: dataset_meta.classes
+            dataset = meta.get("dataset_meta")
+            found = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
+    if isinstance(found, Record) or not isinstance(found, (list, tuple)) or len(found) != classes:
+        return []
+    return [str(name) for name in found]
+
+
+def _preprocess(checkpoint: Checkpoint) -> Preprocess | None:
+    recorded = checkpoint.metadata.get(PREPROCESS_KEY)
+    if recorded is not None:
+        try:
+            values = json.loads(recorded)
+            if values:
+                return Preprocess.from_dict(values)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ConverterError(f"{checkpoint.path}: its {PREPROCESS_KEY} metadata is damaged ({error})") from error
+    values = config_json(checkpoint).get("pretrained_cfg")
+    if isinstance(values, dict):
+        with suppress(ValueError):  # something else than a square centre crop
+            return from_timm(values)
+    return None

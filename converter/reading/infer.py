@@ -1,0 +1,95 @@
+"""Tensors with names nobody knows: their order in the file against the network's own.
+
+Consecutive tensors that share a name up to the last separator are a module; its kind
+shows in their number and shapes.  What comes out is a guess and is reported as one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from itertools import groupby
+
+from converter.core.checkpoint import Tensor
+from converter.core.errors import NotADenseNet
+from converter.reading.arrange import arrange
+from converter.reading.guess import guess
+from converter.reading.recognise import BY_REQUEST, Candidate
+from converter.reading.wrappers import Group
+from converter.structures.parts import Part, Structure
+from densenet.config import COUNTER
+
+INFERRED = "inferred"
+LEAVES = {
+    "weight": ("weight", "gamma", "scale", "kernel", "w", "g"),
+    "bias": ("bias", "beta", "offset", "shift", "b"),
+    "running_mean": ("running_mean", "moving_mean", "mean", "mu", "avg", "running_avg"),
+    "running_var": ("running_var", "moving_variance", "moving_var", "variance", "var", "sigma2"),
+    COUNTER: (COUNTER,),
+}
+"""What programs call the tensors of a module."""
+
+NAMES = {name: leaf for leaf, names in LEAVES.items() for name in names}
+NOTE = (
+    "inferred: the names are of no known layout, so the tensors were matched in order, by kind and shape; compare "
+    "logits with the original's, or save the table with densenet inspect --save-layout FILE.toml and correct it"
+)
+
+
+def infer(groups: list[Group], where: str, drop: Sequence[str] = ()) -> Candidate | None:
+    """The first group whose tensors, in the file's order or by number, are a DenseNet's; or None.
+
+    Args:
+        groups, drop: as for :func:`converter.recognise.recognise`.
+        where: names the file in errors.
+    """
+    for group in groups:
+        dropped = {key: BY_REQUEST for key in group.tensors if any(fnmatchcase(key, glob) for glob in drop)}
+        kept = [key for key in group.tensors if key not in dropped]
+        for keys in (kept, sorted(kept, key=_natural)):
+            try:
+                parts = list(_parts({key: group.tensors[key] for key in keys}))
+                found = arrange(Structure(INFERRED, parts, notes=(NOTE,)), where)
+            except NotADenseNet:
+                continue
+            return replace(found, layout=guess(found) or found.layout, dropped={**found.dropped, **dropped})
+    return None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Names in the order of the numbers in them."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> Iterator[Part]:
+    for _, members in groupby(tensors.items(), key=lambda item: split(item[0])[0]):
+        yield _part(dict(members))
+
+
+def split(key: str) -> tuple[str, str]:
+    """A key as module and leaf, the separator with the module's name dropped."""
+    for name in sorted(NAMES, key=len, reverse=True):
+        stem = key[: -len(name)]
+        if key.endswith(name) and (not stem or not stem[-1].isalnum()):
+            return stem, name
+    return key, ""
+
+
+def _part(members: Mapping[str, Tensor]) -> Part:
+    leaves = {NAMES.get(split(key)[1], ""): key for key in members}
+    tensors = {leaf: members[key] for leaf, key in leaves.items()}
+    if "" in leaves or len(leaves) != len(members):
+        raise NotADenseNet(f"no telling what {', '.join(members)} are")
+    weight = tensors.get("weight")
+    if weight is None:
+        raise NotADenseNet(f"no telling what {', '.join(members)} are")
+    dims = len(weight.shape)
+    if "running_mean" in tensors and "running_var" in tensors and dims == 1:
+        return Part("norm", tensors, leaves)
+    if dims in (4, 5) and set(tensors) <= {"weight", "bias"}:
+        return Part("conv", tensors, leaves)
+    if dims == 2 and set(tensors) == {"weight", "bias"}:
+        return Part("linear", tensors, leaves)
+    raise NotADenseNet(f"{leaves['weight']} of shape {list(weight.shape)} is of no kind that a DenseNet has")

@@ -1,0 +1,73 @@
+"""What a file turned out to be: format, layout, wrappers, architecture, tensors, and how the verdict was reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from converter.core.checkpoint import Checkpoint
+from converter.core.model import Model
+from converter.reading.recognise import Candidate
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`converter.inspect` found.
+
+    Attributes:
+        model: the weights in the library layout, unread.
+        checkpoint: the opened file.
+        chosen: the reading that accounts for every tensor.
+        tried: all readings tried.
+    """
+
+    model: Model
+    checkpoint: Checkpoint
+    chosen: Candidate
+    tried: tuple[Candidate, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values; the tensors by library name."""
+        model, config, images = self.model, self.model.config, self.model.images
+        return {
+            "source": model.origin.name,
+            "sha256": model.origin.sha256,
+            "size": sum(path.stat().st_size for path in self.checkpoint.files),
+            "format": self.checkpoint.format,
+            "layout": self.chosen.layout.name,
+            "inside": self.chosen.group.path,
+            "prefix": self.chosen.prefix,
+            "architecture": config.name,
+            "config": config.to_dict(),
+            "parameters": config.parameters(),
+            "flops": config.flops(self.size()) if config.spatial_dims == 2 else None,
+            "dtypes": self.dtypes(),
+            "notes": list(model.notes),
+            "dropped": dict(model.dropped),
+            "inert": list(self.checkpoint.inert),
+            "metadata": dict(self.checkpoint.metadata),
+            "preprocess": images.preprocess.to_dict() if images.preprocess else None,
+            "labels": list(images.labels) or None,
+            "tried": [candidate.to_dict() for candidate in self.tried],
+            "tensors": {
+                name: {
+                    "keys": list(self.chosen.used[name].keys) if name in self.chosen.used else [],
+                    "dtype": str(tensor.dtype),
+                    "shape": list(tensor.shape),
+                }
+                for name, tensor in model.tensors.items()
+            },
+        }
+
+    def size(self) -> tuple[int, int]:
+        """Height and width FLOPs are given for: what images are cropped to, where that is recorded."""
+        steps, usual = self.model.images.preprocess, self.model.config.usual_size
+        return steps.crop if steps else (usual, usual)
+
+    def dtypes(self) -> dict[str, int]:
+        """Number of values of each element type."""
+        counts: dict[str, int] = {}
+        for tensor in self.model.tensors.values():
+            counts[str(tensor.dtype)] = counts.get(str(tensor.dtype), 0) + prod(tensor.shape)
+        return counts

@@ -1,0 +1,163 @@
+"""Open, unwrap, recognise, arrange: any checkpoint as a model in the library layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.hashing import hashing
+from converter.core.model import Images, Model, Origin
+from converter.core.source import AnySource, Reading, Source
+from converter.fetch.place import Place, resolve
+from converter.formats import open_checkpoint
+from converter.layouts import layout_named
+from converter.layouts.channel_order import reordered
+from converter.layouts.layout import Leaf
+from converter.reading import beside
+from converter.reading.arrange import arrange
+from converter.reading.facts import stated_of
+from converter.reading.folds import fold_conv_biases
+from converter.reading.inspection import Inspection
+from converter.reading.recognise import Candidate, UnknownNames, recognise
+from converter.reading.settle import settle
+from converter.reading.wrappers import groups
+from converter.structures import settled_by_graph, structure_readers
+from densenet.names import parse
+
+
+def load(source: AnySource, **reading: Unpack[Reading]) -> Model:
+    """Read any DenseNet checkpoint into the library layout.  Tensors are read on demand.
+
+    Args:
+        source: a path, ``https://`` URL, ``hf://`` address or zoo name; or a
+            :class:`converter.Source`, whose fields the other arguments are.
+
+    Raises:
+        UnreadableFile: missing, damaged, or of no known format.
+        UnsafeFile: it asks for code to be run.
+        NotADenseNet: no layout accounts for every tensor.
+    """
+    return inspect(source, **reading).model
+
+
+def inspect(source: AnySource, **reading: Unpack[Reading]) -> Inspection:
+    """Say what a checkpoint is, without reading its tensors; arguments and errors as for :func:`load`."""
+    wanted = Source.of(source, **reading)
+    return inspect_place(resolve(wanted.address), wanted)
+
+
+def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspection:
+    """The same of a file that is already here.
+
+    Args:
+        place: the file, and what its origin says of it.
+        wanted: how to read it.
+        hashed: whether anybody asks for the file's SHA-256.
+    """
+    with hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
+        checkpoint = open_checkpoint(place.path)
+        stated = settled_by_graph(checkpoint)
+        chosen, tried = read(checkpoint, wanted)
+        try:
+            config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings})
+        except NotADenseNet as error:
+            raise NotADenseNet(f"{checkpoint.path}: {error}") from error
+        tensors = _tensors(chosen, checkpoint)
+        if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
+            tensors = fold_conv_biases(config, tensors)
+            notes.append("the biases of convolutions are folded into the means of the norms behind them")
+        origin = Origin(
+            place.name,
+            sha256(checkpoint.files),
+            checkpoint.format,
+            chosen.layout.name,
+            chosen.group.path,
+            chosen.prefix,
+        )
+        images = beside.images_of(checkpoint, config.num_classes).or_else(Images(place.preprocess))
+        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+    return Inspection(model, checkpoint, chosen, tuple(tried))
+
+
+def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Candidate]]:
+    """Recognise an opened checkpoint: the chosen reading, and all that were tried.
+
+    Raises:
+        NotADenseNet: no layout accounts for every tensor.
+        ConverterError: there are no such ``weights`` or no such ``layout``.
+    """
+    path, drop = checkpoint.path, wanted.drop
+    chosen = layout_named(wanted.layout) if wanted.layout is not None else None
+    for reader in structure_readers(checkpoint.format) if chosen is None else ():
+        structure = reader(checkpoint)
+        if structure is not None:
+            if wanted.weights is not None or drop:
+                raise ConverterError(f"{path}: --weights and --drop go by names, which this file lacks")
+            candidate = arrange(structure, str(path))
+            return candidate, [candidate]
+    found = groups(checkpoint.tree)
+    if wanted.weights is not None:
+        named = [group for group in found if group.path == wanted.weights]
+        if not named:
+            have = ", ".join(group.path or "''" for group in found)
+            raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
+        found = named
+    idle = [glob for glob in drop if not any(fnmatchcase(key, glob) for group in found for key in group.tensors)]
+    if idle:
+        raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
+    try:
+        return recognise(found, layout=chosen, drop=drop, where=str(path), prefer=beside.layout_of(checkpoint))
+    except UnknownNames:
+        from converter.reading.infer import infer  # noqa: PLC0415 (for few)
+
+        guessed = infer(found, str(path), drop)
+        if guessed is None:
+            raise
+        return guessed, [guessed]
+
+
+def _tensors(candidate: Candidate, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """The network's tensors by library name."""
+    assert candidate.config is not None
+    result = {}
+    for name, (leaf, keys) in candidate.used.items():
+        parts = [candidate.group.tensors[key] for key in keys]
+        tensor = reordered(_join(leaf, parts), name, candidate.config, candidate.layout, inverse=False)
+        # Weights are real numbers; anything else is another kind of file (quantised, say).
+        if not is_float(tensor.dtype) and not name.endswith("num_batches_tracked"):
+            raise NotADenseNet(f"{checkpoint.path}: {keys[0]} has type {tensor.dtype}; weights must be floating point")
+        result[name] = tensor
+    return result
+
+
+def _join(leaf: Leaf, parts: list[Tensor]) -> Tensor:
+    """One library tensor from the arrays a source stores it as."""
+    plain = Leaf(leaf.names)
+    if leaf.read is plain.read:
+        return parts[0]
+
+    def joined() -> Array:
+        return leaf.read(*(part.read() for part in parts))
+
+    return Tensor(leaf.shape(parts[0].shape), parts[0].dtype, joined)
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype holds real numbers (ml_dtypes' are of kind V)."""
+    return dtype.kind in "fV"
+
+
+def load_file(path: Path) -> Model:
+    """A file as it is, of which nothing is said but what it says itself, and whose hash nobody asks for.
+
+    Raises:
+        ConverterError: as for :func:`load`.
+    """
+    return inspect_place(Place(path, path.name), Source(path), hashed=False).model

@@ -1,0 +1,66 @@
+"""The config of a recognised checkpoint, with everything applied that no tensor shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from converter.core.checkpoint import Checkpoint
+from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.metadata import CONFIG_KEY
+from converter.reading import attributes, beside
+from converter.reading.facts import Said, believed, contradictions, own_config
+from converter.reading.recognise import Candidate
+from densenet.config import SETTINGS, DenseNetConfig
+
+
+def settle(
+    candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said
+) -> tuple[DenseNetConfig, list[str]]:
+    """The config with everything the file and the user say applied; and what had to be assumed.
+
+    Args:
+        candidate: the checkpoint as recognised.
+        checkpoint: the opened file.
+        stated: what its graph settles (:func:`converter.structures.settled_by_graph`).
+        settings: what the user says, and the address.
+
+    Raises:
+        NotADenseNet: the file says it computes what a DenseNet does not, or contradicts itself.
+        ConverterError: a setting of the user's does not exist.
+    """
+    config, layout, notes = candidate.config, candidate.layout, list(candidate.notes)
+    assert config is not None
+    own = {name: value for name, value in own_config(checkpoint).items() if name in SETTINGS}
+    graph = {**candidate.graph, **{name: value for name, value in stated.items() if name in SETTINGS}}
+    for name in contradictions(candidate.graph, own):  # in a file of ours somebody has changed the graph since
+        raise NotADenseNet(f"the graph has {name} {graph[name]}, its {CONFIG_KEY} metadata says {own[name]}")
+    voices: dict[str, Said] = {
+        "the user": settings,
+        "the file's own metadata": own,
+        "the file's graph": graph,
+        "the modules' attributes": attributes.settings_of(candidate, config),
+        "the config.json beside it": beside.settings_of(checkpoint, config),
+        "the modules' names": attributes.settings_of_names(candidate),
+    }
+    said = believed(voices)
+    for name, (value, why) in layout.of_version(checkpoint.metadata).items():
+        if name not in said:
+            said[name] = value
+            notes.append(why)
+    notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
+    if config.stem == "deep" and "stem_pool" not in {*said, *layout.network}:
+        notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
+    if said.get("stem_pool") == "blur" and "transition_pool" not in said:
+        if config.stem != "deep":  # no published network: nothing to go by
+            raise ConverterError(
+                f"{checkpoint.path}: blurs after the stem, and cannot say whether the transitions blur too; "
+                "add --set transition_pool=avg or --set transition_pool=blur"
+            )
+        notes.append("average pooling in the transitions is assumed; --set transition_pool=blur changes it")
+    if checkpoint.format == "TorchScript":
+        notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
+    notes += [f"the {name} behind the classifier is left out: logits come before it" for name in candidate.behind()]
+    try:
+        return replace(config, **said), notes
+    except (TypeError, ValueError) as error:
+        raise ConverterError(f"{checkpoint.path}: {error}") from error

@@ -1,0 +1,65 @@
+"""Networks whose files say what is computed, or only in which order: operations or parts, judged in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from converter.core.checkpoint import Checkpoint
+from converter.structures.parts import StructureReader
+
+
+def structure_readers(format_name: str) -> Iterator[StructureReader]:
+    """The readers for a format, by how its name begins; each leaves what it does not know alone.
+
+    Each is imported when its turn comes: a .pth does not pay for the others.
+    """
+    if format_name.startswith(("Keras", "TensorFlow")):
+        from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
+
+        yield read_flyyufelix
+        from converter.structures.keras_numbered import read_numbered  # noqa: PLC0415
+
+        yield read_numbered
+    if format_name.startswith("TensorFlow"):
+        from converter.structures.tf_tracked import read_tracked  # noqa: PLC0415
+
+        yield read_tracked
+    if format_name.startswith(("HDF5", "Caffe")):
+        from converter.structures.caffe import read_caffe  # noqa: PLC0415
+
+        yield read_caffe
+    if format_name.startswith("MXNet"):
+        from converter.structures.gluon import read_gluon  # noqa: PLC0415
+
+        yield read_gluon
+    if format_name.startswith("t7"):
+        from converter.structures.lua import read_lua  # noqa: PLC0415
+
+        yield read_lua
+    if format_name.startswith(("Paddle", "pickle")):
+        from converter.structures.paddle_numbered import read_numbered as read_paddle  # noqa: PLC0415
+
+        yield read_paddle
+    if format_name.startswith("onnx"):
+        from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
+
+        yield read_onnx
+    if format_name.startswith("torchscript"):
+        from converter.structures.torchscript import read_torchscript  # noqa: PLC0415
+
+        yield read_torchscript
+
+
+def settled_by_graph(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Config fields that the file's own description of its network settles, beside what a reader found stated.
+
+    Raises:
+        NotADenseNet: it describes another network.
+        UnreadableFile: it is no description of a network.
+    """
+    if checkpoint.graph is None or not checkpoint.format.startswith("Keras"):
+        return checkpoint.settings
+    from converter.structures.keras_config import settings_of_keras  # noqa: PLC0415
+
+    return {**checkpoint.settings, **settings_of_keras(checkpoint)}

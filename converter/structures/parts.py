@@ -1,0 +1,67 @@
+"""What a layout without usable names hands over: its weighted modules in order of execution.
+
+A Lua module tree, an ONNX graph, numbered Keras variables: a reader in this folder
+turns each into a ``Structure``; ``converter/arrange.py`` lays it along the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.errors import NotADenseNet
+from densenet.config import NORM_TENSORS
+
+
+@dataclass(frozen=True)
+class Part:
+    """One module with weights, in the library's orientation.
+
+    Attributes:
+        kind: what it does.
+        tensors: by the library's leaf name (``weight``, ``bias``, ``running_mean`` ...).
+        keys: by the same leaf names, what the source calls them.
+        eps: of a norm, where the source says it.
+    """
+
+    kind: Literal["conv", "norm", "linear"]
+    tensors: Mapping[str, Tensor]
+    keys: Mapping[str, str]
+    eps: float | None = None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A whole network read off its structure.
+
+    Attributes:
+        layout: name of the source's conventions, for reports.
+        parts: every weighted module, in order of execution.
+        settings: config fields the source states (``stem_ceil``, ``padding`` ...).
+        dropped: keys that are no part of the network, and why.
+        notes: what people should know.
+    """
+
+    layout: str
+    parts: Sequence[Part]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+StructureReader = Callable[[Checkpoint], Structure | None]
+"""Reads a checkpoint's tree if it is of the reader's kind, else returns None."""
+
+
+def norm_part(tensors: Mapping[str, Tensor], keys: Mapping[str, str], eps: float | None = None) -> Part:
+    """A norm from its four tensors.
+
+    Raises:
+        NotADenseNet: one is missing.
+    """
+    missing = [leaf for leaf in NORM_TENSORS if leaf not in tensors]
+    if missing:
+        raise NotADenseNet(f"a norm without {', '.join(missing)} ({next(iter(keys.values()), '?')})")
+    return Part("norm", tensors, keys, eps)

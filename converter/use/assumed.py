@@ -1,0 +1,48 @@
+"""What nobody says of a network's images and classes, and what is taken for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from converter.core.errors import ConverterError
+from converter.core.model import Images
+from densenet.config import DenseNetConfig
+from densenet.labels import imagenet_classes
+from densenet.preprocess import Preprocess
+
+
+def preprocess_for(config: DenseNetConfig, images: Images) -> Preprocess:
+    """What is said of the images; else the usual preprocessing of such a network.
+
+    Raises:
+        ConverterError: it takes no ordinary images.
+    """
+    try:
+        return images.preprocess or Preprocess.usual(config)
+    except ValueError as error:
+        raise ConverterError(str(error)) from error
+
+
+def labels_for(images: Images, classes: int) -> tuple[str, ...]:
+    """What is said of the classes; else ImageNet's, where there are as many."""
+    return images.labels or (imagenet_classes() if classes == len(imagenet_classes()) else ())
+
+
+def assumed(config: DenseNetConfig, images: Images, shown: Sequence[str] = ()) -> tuple[str, ...]:
+    """Notes on what is assumed where nobody says; ``shown`` are the class names that people will see.
+
+    Raises:
+        ConverterError: it takes no ordinary images.
+    """
+    notes = []
+    if images.preprocess is None:
+        steps = preprocess_for(config, images)
+        short = f"short edge {steps.resize}, " if steps.resize else ""
+        size = " x ".join(map(str, steps.crop))
+        notes.append(
+            f"how images are prepared is not recorded: {short}centre {size}, mean {list(steps.mean)} and std "
+            f"{list(steps.std)} are assumed; densenet convert --preprocess FILE.json records it"
+        )
+    if shown and not images.labels:
+        notes.append("the classes have no names here: ImageNet's are shown, as there are 1000 of them")
+    return tuple(notes)

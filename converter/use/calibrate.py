@@ -1,0 +1,129 @@
+"""What calibrates 8-bit numbers: typical inputs, and the ranges of a graph's values on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from converter.core.checkpoint import Array
+from converter.core.errors import CannotExpress, ConverterError
+from converter.core.model import Model
+from converter.engines.onnxruntime import session
+from converter.exporters.fp16 import LARGEST
+from converter.exporters.graph import INPUT
+from converter.exporters.int8 import scaled_values, to_int8
+from converter.use.assumed import preprocess_for
+from converter.use.images import find_images
+from converter.use.inputs import Batch, arrays, synthetic
+from densenet.images import load
+
+
+def calibrate(proto: onnx.ModelProto, inputs: Iterable[Array]) -> onnx.ModelProto:
+    """A float32 graph in 8 bits, with the ranges its values have on these inputs (N, C, H, W).
+
+    Raises:
+        CannotExpress: the graph takes bytes, or its opset is too old.
+        ConverterError: ONNX Runtime cannot run it, or there is no calibration input.
+    """
+    return to_int8(proto, ranges(proto, scaled_values(proto), inputs))
+
+
+def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
+    """Smallest and largest number of each channel of the input and some values, float64 (C,) each.
+
+    Args:
+        proto: a float32 graph.
+        names: of values (N, C, ...) in it.
+        inputs: batches to run it on, one image at a time to save memory.
+
+    Raises:
+        ConverterError: there are no inputs, or a value is not finite.
+    """
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    running = session(shown.SerializeToString())
+    found: dict[str, tuple[Array, Array]] = {}
+    for image in (batch[i : i + 1] for batch in inputs for i in range(len(batch))):
+        for name, value in zip([INPUT, *names], [image, *running.run(None, {INPUT: image})]):
+            axes = (0, *range(2, value.ndim))
+            low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ConverterError(f"{name} is NaN or infinite on a calibration input")
+            before = found.get(name, (low, high))
+            found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+    if not found:
+        raise ConverterError("8 bits need at least one input to calibrate with")
+    return found
+
+
+CALIBRATION_SEED = 10_000
+"""Calibration inputs are never the ones that judge: their seeds start here."""
+SYNTHETIC_CALIBRATION = 16
+"""Synthetic images that calibrate, beside the real ones: without them inputs unlike any real one saturate."""
+MAX_CALIBRATION = 64
+
+
+def check_range(proto: onnx.ModelProto, batches: Sequence[Batch]) -> None:
+    """Refuse float16 where a value between two operators would overflow it.
+
+    On a CPU that computes float16 in float32 such a value goes unnoticed; on a GPU it does not.
+
+    Args:
+        proto: the float32 graph.
+        batches: inputs to run it on.
+
+    Raises:
+        CannotExpress: a value is beyond 65504; names where.
+    """
+    shown = onnx.ModelProto()
+    shown.CopyFrom(proto)
+    given = {value.name for value in shown.graph.output}
+    for node in shown.graph.node:
+        shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name not in given)
+    running = session(shown.SerializeToString())
+    names = [value.name for value in running.get_outputs()]
+    for batch in batches:
+        for name, array in zip(names, running.run(None, {proto.graph.input[0].name: batch.array[:1]})):
+            largest = float(np.abs(array).max(initial=0))
+            if not largest <= LARGEST:
+                raise CannotExpress(f"{name} reaches {largest:.0f}, beyond {LARGEST:.0f}, the largest of float16")
+
+
+def calibration_inputs(model: Model, images: Sequence[Array] = ()) -> list[Array]:
+    """Inputs that set the ranges of 8-bit numbers: real images, and synthetic ones with natural spectra.
+
+    Args:
+        model: the network, and what images go through before it.
+        images: preprocessed images (1, C, H, W); at most 64 are used, evenly taken.
+    """
+    step = max(1, -(-len(images) // MAX_CALIBRATION))
+    shape = input_shape(model, 1)
+    made = [synthetic("natural", shape, CALIBRATION_SEED + i).array for i in range(SYNTHETIC_CALIBRATION)]
+    return [*images[::step], *made]
+
+
+def images_of(model: Model, folder: str | Path) -> list[Array]:
+    """Every image below a folder, preprocessed for the model, or those of a ``.npy``: float32 (1, C, H, W) each.
+
+    Raises:
+        ConverterError: there are none, or one cannot be read.
+    """
+    if Path(folder).suffix == ".npy":
+        return [image[None] for batch in arrays(Path(folder), model.config) for image in batch.array]
+    steps = preprocess_for(model.config, model.images)
+    try:
+        return [load(path, steps) for path in find_images(Path(folder))]
+    except ValueError as error:
+        raise ConverterError(str(error)) from error
+
+
+def input_shape(model: Model, count: int) -> tuple[int, ...]:
+    """Shape of ``count`` images of the size a network is meant for."""
+    config, steps = model.config, model.images.preprocess
+    usual = (32,) * config.spatial_dims if config.spatial_dims != 2 else (config.usual_size,) * 2
+    return (count, config.in_channels, *(steps.crop if steps else usual))

@@ -1,0 +1,141 @@
+"""Any checkpoint to an ONNX file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+from converter.core.errors import ConverterError
+from converter.core.files import write_bytes
+from converter.core.metadata import GRAPH_KEY
+from converter.core.model import Model
+from converter.core.shorthand import taken
+from converter.core.source import AnySource, Reading, Source
+from converter.exporters.options import GraphOptions
+from converter.reading.load import load
+from converter.use.assumed import assumed
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In what numbers an ONNX file computes.
+
+    Attributes:
+        name: ``fp32``; ``fp16``, half the size; ``int8``, about a quarter, with 8-bit convolutions.
+        calibration: for ``int8``, a folder of typical images; without it synthetic ones
+            set the ranges, which costs accuracy.
+
+    Raises:
+        ConverterError: there is no such precision, or it is not calibrated.
+    """
+
+    name: Literal["fp32", "fp16", "int8"] = "fp32"
+    calibration: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in PRECISIONS:
+            raise ConverterError(f"no precision is called {self.name!r}; there are {', '.join(PRECISIONS)}")
+        if self.calibration is not None and self.name != "int8":
+            raise ConverterError(f"only int8 is calibrated, not {self.name}")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What :func:`export_onnx` did.
+
+    Attributes:
+        model: the weights as read.
+        path: the file written.
+        graph, precision: which.
+        opset: version of its operators.
+        nodes: number of its operators.
+        inputs, outputs: names.
+        notes: what was assumed on the way.
+    """
+
+    model: Model
+    path: Path
+    graph: str
+    precision: str
+    opset: int
+    nodes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "source": self.model.origin.name,
+            "source_sha256": self.model.origin.sha256,
+            "target": str(self.path),
+            "architecture": self.model.config.name,
+            "graph": self.graph,
+            "precision": self.precision,
+            "opset": self.opset,
+            "nodes": self.nodes,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "notes": list(self.notes),
+        }
+
+
+class ExportOptions(GraphOptions, Reading, total=False):
+    """Keywords of :func:`export_onnx`: the graph's, and how to read the checkpoint."""
+
+
+def export_onnx(
+    source: AnySource,
+    target: str | Path,
+    *,
+    precision: str | Precision = "fp32",
+    calibration: str | Path | None = None,
+    **options: Unpack[ExportOptions],
+) -> Export:
+    """Write any DenseNet checkpoint as ONNX with dynamic batch, height and width.
+
+    Args:
+        source: a checkpoint, as for :func:`converter.load`.
+        target: an ``.onnx`` file.
+        precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
+        options: ``graph``, ``opset``, ``features``, ``probabilities`` and ``image_input`` as for
+            :func:`converter.exporters.onnx.to_onnx`; the others say how to read the checkpoint.
+
+    Raises:
+        ConverterError: one of its kinds; the target is then as it was before.
+    """
+    target = Path(target)
+    if target.suffix != ".onnx":
+        raise ConverterError(f"{target}: end the name in .onnx")
+    if not isinstance(precision, Precision):
+        precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
+    graph = taken(options, GraphOptions)
+    model = load(Source.of(source, **taken(options, Reading)))
+    from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
+
+    proto = to_onnx(model, **graph)
+    notes = assumed(model.config, model.images) if graph.get("image_input") else ()
+    if precision.name == "fp16":
+        from converter.exporters.fp16 import to_half  # noqa: PLC0415
+
+        proto = to_half(proto)
+    elif precision.name == "int8":
+        from converter.use.calibrate import calibrate, calibration_inputs, images_of  # noqa: PLC0415 (ONNX Runtime)
+
+        images = images_of(model, precision.calibration) if precision.calibration else ()
+        proto = calibrate(proto, calibration_inputs(model, images))
+    write_bytes(target, proto.SerializeToString())
+    return Export(
+        model,
+        target,
+        next(p.value for p in proto.metadata_props if p.key == GRAPH_KEY),
+        precision.name,
+        proto.opset_import[0].version,
+        len(proto.graph.node),
+        tuple(value.name for value in proto.graph.input),
+        tuple(value.name for value in proto.graph.output),
+        (*model.notes, *notes),
+    )

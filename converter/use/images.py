@@ -1,0 +1,31 @@
+"""Image files: in a folder, and those that ship with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter.core.errors import ConverterError
+
+DATA = Path(__file__).parent.parent / "data"
+"""The small trained model that ships with the package, and its images."""
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files below a folder, in order of their names.
+
+    Raises:
+        ConverterError: there are none.
+    """
+    if folder.is_file():
+        return [folder]
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise ConverterError(f"{folder}: no images there")
+    return found
+
+
+def shipped_images() -> list[Path]:
+    """One image of each class of the digits the package ships."""
+    folder = DATA / "images"
+    return [path for digit in sorted(folder.iterdir()) for path in sorted(digit.iterdir())[:1]]

@@ -1,0 +1,146 @@
+"""From images to classes, through ONNX Runtime or PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.core.errors import ConverterError
+from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.core.model import Images
+from converter.core.source import shown
+from converter.engines.onnxruntime import onnx_engine, onnx_metadata, session
+from converter.engines.run import Run
+from converter.engines.torch import torch_engine, torch_module
+from converter.formats.onnx_file import is_onnx
+from converter.reading.load import load
+from converter.use.assumed import assumed, labels_for, preprocess_for
+from densenet.config import DenseNetConfig
+from densenet.images import ImageSource, load_many
+from densenet.preprocess import Preprocess
+from densenet.zoo import is_published
+
+Array = np.ndarray[Any, Any]
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded model: images in, logits out.
+
+    Attributes:
+        run: float32 (N, C, H, W) to logits.
+        preprocess: what images go through before.
+        labels: class names, empty if unknown.
+        notes: what had to be assumed.
+    """
+
+    run: Run
+    preprocess: Preprocess
+    labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def logits(self, images: Sequence[ImageSource], progress: Callable[[int], None] = lambda _: None) -> Array:
+        """Logits (N, classes) of images given as paths, Pillow images or uint8 arrays.
+
+        Raises:
+            ConverterError: an image cannot be read.
+        """
+        parts = []
+        for start in range(0, len(images), BATCH):
+            try:
+                batch = load_many(images[start : start + BATCH], self.preprocess)
+            except ValueError as error:
+                raise ConverterError(str(error)) from error
+            parts.append(self.run(batch))
+            progress(len(batch))
+        return np.concatenate(parts)
+
+    def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
+        """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
+        if not images:
+            return []
+        return [self._result(row) for row in softmax(self.logits(images))]
+
+    def ranked(self, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
+        """For each image as plain JSON values its best class, and the ``top`` best in order."""
+        result = []
+        for image, found in zip(images, self.results(images)):
+            scores = found.pop("pred_scores")
+            best = [int(i) for i in (-scores).argsort(kind="stable")[:top]]
+            names = {i: self.labels[i] if self.labels else "" for i in best}
+            ranks = [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best]
+            result.append({"image": str(image), **found, "top": ranks})
+        return result
+
+    def _result(self, scores: Array) -> dict[str, Any]:
+        best = int(scores.argmax())
+        result = {"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])}
+        if self.labels:
+            result["pred_class"] = self.labels[best]
+        return result
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities of each row, float32."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    result: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
+    """Load a model for prediction; the last few are kept loaded.
+
+    Args:
+        source: a checkpoint, an ONNX file, a URL or a zoo name.
+        engine: ``onnxruntime`` or ``torch``.
+
+    Raises:
+        ConverterError: it cannot be read, or the engine does not exist or is not installed.
+    """
+    path = Path(source)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    return _predictor(str(source), engine, stamp)
+
+
+@lru_cache(maxsize=4)
+def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
+    if engine not in ("onnxruntime", "torch"):
+        raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
+    if engine == "onnxruntime" and is_onnx(Path(source)):
+        return _from_onnx(source)
+    model = load(source)
+    if not model.config.num_classes:
+        raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
+    if engine == "torch":
+        run = torch_engine(torch_module(model))
+    else:
+        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
+
+        run = onnx_engine(to_onnx(model).SerializeToString())
+    labels = labels_for(model.images, model.config.num_classes)
+    said = Images(labels=labels) if is_published(source) else Images()
+    notes = assumed(model.config, model.images.or_else(said), labels)
+    return Predictor(run, preprocess_for(model.config, model.images), labels, notes)
+
+
+def _from_onnx(source: str) -> Predictor:
+    metadata = onnx_metadata(source)
+    config = DenseNetConfig.from_dict(metadata.get(CONFIG_KEY, {}))
+    taken = session(source).get_inputs()[0]
+    if taken.type == "tensor(uint8)":
+        raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
+    try:
+        recorded = metadata.get(PREPROCESS_KEY)
+        images = Images(Preprocess.from_dict(recorded) if recorded else None, tuple(metadata.get(LABELS_KEY, ())))
+    except (ValueError, TypeError) as error:
+        raise ConverterError(f"{source}: its {PREPROCESS_KEY} metadata is damaged ({error})") from error
+    classes = session(source).get_outputs()[0].shape[-1]
+    labels = labels_for(images, classes if isinstance(classes, int) else 0)
+    notes = assumed(config, images, labels)
+    return Predictor(onnx_engine(source), preprocess_for(config, images), labels, notes)

@@ -1,0 +1,150 @@
+"""A checkpoint of one layout to a file of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import ml_dtypes
+import numpy as np
+
+from converter.core.checkpoint import Array, Tensor
+from converter.core.errors import CannotExpress, ConverterError
+from converter.core.metadata import LAYOUT_KEY
+from converter.core.model import Images, Model
+from converter.core.shorthand import Shorthand, records
+from converter.core.source import AnySource
+from converter.layouts import layout_named
+from converter.reading.load import is_float, load
+from converter.writing.in_layout import Arranged, in_layout
+
+DTYPES: Mapping[str, Any] = {
+    "fp32": np.float32,
+    "fp16": np.float16,
+    "bf16": ml_dtypes.bfloat16,
+    "fp64": np.float64,
+}
+DTYPE_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "half": "fp16"}
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What :func:`convert` did.
+
+    Attributes:
+        model: the weights as read, in the library layout, described as the file describes them.
+        path: the file written.
+        layout: its layout.
+        tensors: number of tensors written.
+        notes: what was assumed or changed on the way.
+    """
+
+    model: Model
+    path: Path
+    layout: str
+    tensors: int
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        model = self.model
+        return {
+            "source": model.origin.name,
+            "source_sha256": model.origin.sha256,
+            "format": model.origin.format,
+            "source_layout": model.origin.layout,
+            "target": str(self.path),
+            "target_layout": self.layout,
+            "architecture": model.config.name,
+            "parameters": model.config.parameters(),
+            "tensors": self.tensors,
+            "dropped": dict(model.dropped),
+            "notes": list(self.notes),
+        }
+
+
+def convert(
+    source: AnySource,
+    target: str | Path,
+    *,
+    to: str = "library",
+    dtype: str | None = None,
+    images: Images | None = None,
+    **shorthand: Unpack[Shorthand],
+) -> Conversion:
+    """Convert any DenseNet checkpoint to a file in the library's or another layout.
+
+    Args:
+        source: a checkpoint, as for :func:`converter.load`.
+        target: ``.safetensors``, ``.pth`` (``.pt``, ``.bin``), ``.npz``, or ``.h5`` for Keras.
+        to: the layout to write.
+        dtype: ``fp32``, ``fp16``, ``bf16`` or ``fp64`` for all weights; default as stored.
+        images: what images go through and what classes are called, to be recorded in the file.
+        shorthand: how to read the source, ``preprocess`` and ``labels`` as keywords.
+
+    Raises:
+        ConverterError: one of its kinds; the target is then as it was before.
+    """
+    target = Path(target)
+    if target.suffix not in SUFFIXES:
+        raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}")
+    if target.suffix == ".h5" and to == "library":
+        to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
+    wanted = layout_named(to)
+    wanted_source, said = records(source, images, shorthand)
+    model = load(wanted_source).described(said)
+    arranged = in_layout(model, wanted, metadata=target.suffix == ".safetensors")
+    if dtype is not None:
+        tensors = {name: _cast(tensor, name, dtype) for name, tensor in arranged.tensors.items()}
+        arranged = replace(arranged, tensors=tensors)
+    write(target, arranged)
+    notes = (*model.notes, *arranged.notes)
+    return Conversion(arranged.model, target, wanted.name, len(arranged.tensors), notes)
+
+
+def write(target: Path, arranged: Arranged) -> None:
+    """Write tensors in the format the target's name asks for, each imported when it is asked for.
+
+    Raises:
+        CannotExpress: the format cannot hold them.
+        CannotWrite: the target cannot be written.
+    """
+    tensors, layout = arranged.tensors, arranged.layout
+    if target.suffix == ".safetensors":
+        from converter.formats.safetensors import write_safetensors  # noqa: PLC0415
+
+        write_safetensors(target, tensors, {**arranged.model.metadata(), LAYOUT_KEY: layout.name})
+    elif target.suffix == ".npz":
+        from converter.formats.npz import write_npz  # noqa: PLC0415
+
+        write_npz(target, tensors)
+    elif target.suffix == ".h5":
+        from converter.formats.keras.h5_writer import write_keras_h5  # noqa: PLC0415
+
+        write_keras_h5(target, tensors)
+    else:
+        from converter.formats.torch.zip_writer import write_torch  # noqa: PLC0415
+
+        write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors)
+
+
+def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:
+    dtype = DTYPE_NAMES.get(dtype, dtype)
+    if dtype not in DTYPES:
+        raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}")
+    target = np.dtype(DTYPES[dtype])
+    if not is_float(tensor.dtype) or tensor.dtype == target:
+        return tensor
+
+    def read() -> Array:
+        array = tensor.read()
+        with np.errstate(over="ignore"):
+            cast = array.astype(target)
+        if not np.isfinite(cast).all() and np.isfinite(array).all():
+            raise CannotExpress(f"{name} has values too large for {dtype}; use bf16 or fp32")
+        return cast
+
+    return Tensor(tensor.shape, target, read)

@@ -1,0 +1,111 @@
+"""A model under another layout's names, in its orientation, with its eps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotExpress
+from converter.core.model import Model
+from converter.layouts.channel_order import reordered
+from converter.layouts.layout import Layout, Leaf
+from densenet.config import DenseNetConfig
+
+IMPLICIT = frozenset("growth_rate block_config init_features bn_size num_classes in_channels".split())
+"""Config fields that every layout expresses by its shapes."""
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A model's tensors as another layout has them.
+
+    Attributes:
+        model: what the tensors now compute: the same network, its eps the layout's.
+        layout: whose names these are.
+        tensors: by those names, in network order.
+        notes: what was folded.
+    """
+
+    model: Model
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arranged:
+    """A model in another layout.
+
+    Args:
+        model: in the library layout.
+        layout: the other.
+        metadata: whether what is written next holds the config beside the tensors.
+
+    Raises:
+        CannotExpress: the layout cannot say what this network does.
+    """
+    config = model.config
+    if not layout.writable:
+        raise CannotExpress(f"the {layout.name} layout can be read, not written")
+    beyond = _beyond(config, layout, frozenset() if metadata else layout.in_metadata)
+    refused = [f"{name}={value!r}" for name, value in beyond]
+    refused += [f"{name} (no name for it)" for name in layout.lacks(config)]
+    if refused:
+        raise CannotExpress(f"the {layout.name} layout cannot express {', '.join(refused)}")
+    tensors, notes = dict(model.tensors), []
+    free = "eps" in layout.expresses and (metadata or "eps" not in layout.in_metadata)
+    eps = config.eps if free else layout.eps
+    if eps != config.eps:
+        for module in config.modules():
+            if module.kind == "norm":
+                _with_eps(tensors, module.name, config.eps, eps)
+        notes.append(f"eps {config.eps:g} folded into the norms: {layout.name} has eps {eps:g}")
+    result: dict[str, Tensor] = {}
+    for name, (leaf, keys) in layout.expand(config).items():
+        if name not in tensors:
+            continue  # an optional tensor the source does not have
+        tensor = reordered(tensors[name], name, config, layout, inverse=True)
+        result |= dict(zip(keys, _split(leaf, tensor)))
+    return Arranged(replace(model, config=replace(config, eps=eps)), layout, result, tuple(notes))
+
+
+def _beyond(config: DenseNetConfig, layout: Layout, unsaid: frozenset[str]) -> list[tuple[str, Any]]:
+    """Config fields at a value the layout's own networks cannot have, or that nothing could say (``unsaid``)."""
+    plain = {**DenseNetConfig().to_dict(), **layout.network}
+    result = []
+    for name, value in config.to_dict().items():
+        allowed = None if name in unsaid else layout.expresses.get(name)
+        if name in IMPLICIT or name == "eps" or value == plain[name]:
+            continue
+        if allowed is None or (allowed and value not in allowed):
+            result.append((name, value))
+    return result
+
+
+def _split(leaf: Leaf, tensor: Tensor) -> list[Tensor]:
+    """The arrays a target stores one library tensor as."""
+    plain = Leaf(leaf.names)
+    if leaf.write is plain.write:
+        return [tensor]
+    assert leaf.write is not None
+    return [Tensor.of(array) for array in leaf.write(tensor.read())]
+
+
+def _with_eps(tensors: dict[str, Tensor], norm: str, have: float, want: float) -> None:
+    """Give a norm another eps, exactly (in float64): the variance takes the difference.
+
+    Where a variance is too small for that, the weight takes the ratio of the two roots.
+    """
+    variance = tensors[f"{norm}.running_var"]
+    values = variance.read().astype(np.float64)
+    if (values + have - want).min(initial=0) >= 0:
+        tensors[f"{norm}.running_var"] = Tensor.of((values + have - want).astype(variance.dtype))
+        return
+    if (values + have).min() <= 0:
+        raise CannotExpress(f"{norm} divides by zero: it has a variance of 0 and eps {have:g}")
+    weight = tensors[f"{norm}.weight"]
+    scaled = weight.read().astype(np.float64) * np.sqrt((values + want) / (values + have))
+    tensors[f"{norm}.weight"] = Tensor.of(scaled.astype(weight.dtype))

@@ -1,0 +1,146 @@
+"""Image to float32 NCHW, exactly as each source's own evaluation did it.
+
+No torch here.  On 8-bit images the pixels are those of torchvision's and timm's
+transforms (torchvision/transforms/functional.py, timm/data/transforms_factory.py) and
+of mmpretrain's (mmpretrain/datasets/transforms/processing.py); the tests compare them.
+
+Like torchvision and timm this ignores EXIF orientation.  mmpretrain obeys it (its
+decoder is OpenCV); on ImageNet that concerns a handful of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import fspath
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from densenet.preprocess import MAX_PIXELS, MODES, RESAMPLE, TORCHVISION, Preprocess
+
+ImageSource = str | Path | Image.Image | NDArray[np.uint8]
+
+
+def load(source: ImageSource, preprocess: Preprocess = TORCHVISION) -> NDArray[np.float32]:
+    """One image, ready for a network.
+
+    Args:
+        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey.
+        preprocess: what to do with it.
+
+    Returns:
+        float32 of shape (1, channels, *preprocess.crop).
+
+    Raises:
+        ValueError: the file is missing, no image, damaged, or too large; names the file.
+    """
+    pixels = _crop(_resize(_open(source, preprocess.channels), preprocess, _name(source)), preprocess.crop)
+    mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
+    values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def load_many(sources: Sequence[ImageSource], preprocess: Preprocess = TORCHVISION) -> NDArray[np.float32]:
+    """Several images as one batch, float32 of shape (N, channels, *preprocess.crop); see :func:`load`.
+
+    Raises:
+        ValueError: as :func:`load`, for the first source that cannot be read.
+    """
+    batch = np.empty((len(sources), preprocess.channels, *preprocess.crop), np.float32)
+    for i, source in enumerate(sources):
+        batch[i] = load(source, preprocess)[0]
+    return batch
+
+
+def _open(source: ImageSource, channels: int) -> Image.Image:
+    """The image in mode L or RGB, decoded."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)):
+            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
+        if not source.size:
+            raise ValueError(f"the image has no pixels, its shape is {source.shape}")
+        return Image.fromarray(source).convert(MODES[channels])
+    name = _name(source)
+    try:
+        if isinstance(source, Image.Image):
+            return source.convert(MODES[channels])
+        with Image.open(source) as image:
+            return image.convert(MODES[channels])
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: a folder, not an image") from None
+    except PermissionError:
+        raise ValueError(f"{name}: no permission to read it") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: more pixels than Pillow decodes; make it smaller first") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name}: not an image Pillow can read") from None
+    # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
+    # SyntaxError, struct.error, IndexError ...
+    except Exception as error:
+        raise ValueError(f"{name}: the image is damaged ({' '.join(str(error).split())})") from error
+
+
+def _name(source: ImageSource) -> str:
+    """How an error calls the source."""
+    if isinstance(source, str | Path):
+        return fspath(source)
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "")) or "the image"
+    return "the array"
+
+
+def _resize(image: Image.Image, preprocess: Preprocess, name: str) -> NDArray[np.uint8]:
+    """Pixels of shape (H, W, C), the short edge as asked for; the long one is rounded down."""
+    width, height = image.size
+    if preprocess.resize is not None:
+        short, long = min(width, height), max(width, height)
+        new_long = int(preprocess.resize * long / short)
+        if preprocess.resize * new_long > MAX_PIXELS:
+            raise ValueError(f"{name}: {width}x{height} is too elongated to resize its short edge")
+        width, height = (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
+    if image.size == (width, height):
+        pixels = np.asarray(image)
+    elif preprocess.antialias:
+        pixels = np.asarray(image.resize((width, height), RESAMPLE[preprocess.interpolation]))
+    else:
+        pixels = _resize_like_opencv(np.atleast_3d(np.asarray(image)), height, width)
+    return np.atleast_3d(pixels)
+
+
+def _resize_like_opencv(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """cv2.resize(..., interpolation=INTER_LINEAR) of (H, W, C) bytes, bit for bit.
+
+    Weights are multiples of 1/2048, and between the two passes low bits are dropped
+    (OpenCV, modules/imgproc/src/resize.cpp).
+    """
+
+    def axis(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]:
+        at = ((np.arange(new) + 0.5) * (old / new) - 0.5).astype(np.float32)
+        low = np.floor(at).astype(np.intp)
+        part = at - low.astype(np.float32)
+        near, far = (np.rint(w * np.float32(2048)).astype(np.int32) for w in (1 - part, part))
+        return low.clip(0, old - 1), (low + 1).clip(0, old - 1), near[:, None], far[:, None]
+
+    top, bottom, near_y, far_y = axis(pixels.shape[0], height)
+    left, right, near_x, far_x = axis(pixels.shape[1], width)
+
+    def rows(which: NDArray[np.intp]) -> NDArray[np.int32]:
+        picked = pixels[which].astype(np.int32)
+        return (picked[:, left] * near_x + picked[:, right] * far_x) >> 4
+
+    total = ((rows(top) * near_y[..., None]) >> 16) + ((rows(bottom) * far_y[..., None]) >> 16)
+    return ((total + 2) >> 2).clip(0, 255).astype(np.uint8)
+
+
+def _crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Centre crop of (H, W, C), black around where the image is smaller (torchvision's center_crop)."""
+    short = [max(want - have, 0) for want, have in zip(size, pixels.shape)]
+    if any(short):
+        pixels = np.pad(pixels, [(n // 2, (n + 1) // 2) for n in short] + [(0, 0)])
+    # round() goes to the even neighbour at .5, as in torchvision.
+    y, x = (round((have - want) / 2) for want, have in zip(size, pixels.shape))
+    return pixels[y : y + size[0], x : x + size[1]]

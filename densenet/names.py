@@ -1,0 +1,77 @@
+"""The library's names of modules and tensors, taken apart: the one place that knows how they are made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+Kind = Literal["conv", "norm", "linear"]
+
+NAME = re.compile(
+    r"(?:blocks\.(?P<block>\d+)\.layers\.(?P<layer>\d+)\.|transitions\.(?P<transition>\d+)\.|(?P<stem>stem)\.)?"
+    r"(?P<role>conv|norm|classifier)(?P<number>\d*)(?:\.(?P<leaf>\w+))?"
+)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A module, or one of its tensors.
+
+    Attributes:
+        module: the module's own name, ``blocks.0.layers.1.norm1``.
+        leaf: the tensor's name in it, ``running_mean``; empty for the module itself.
+        kind: what the module is.
+        part: where it is: ``stem``, ``layer``, ``transition``, or ``head`` for the last norm and the classifier.
+        block, layer: of a layer its indices; of a transition ``block`` is the block before it.  Else None.
+        number: which of several of its kind in its part (``norm1`` has 1, ``stem.conv0`` 0); None if it is alone.
+    """
+
+    module: str
+    leaf: str
+    kind: Kind
+    part: Literal["stem", "layer", "transition", "head"]
+    block: int | None
+    layer: int | None
+    number: int | None
+
+    @property
+    def role(self) -> str:
+        """The last part of the module's name: ``norm1``."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def template(self) -> str:
+        """The module's name with variables for its numbers: ``blocks.{b}.layers.{l}.norm1``, ``stem.conv{s}``."""
+        if self.part == "layer":
+            return f"blocks.{{b}}.layers.{{l}}.{self.role}"
+        if self.part == "transition":
+            return f"transitions.{{t}}.{self.role}"
+        return f"stem.{self.kind}{{s}}" if self.part == "stem" and self.number is not None else self.module
+
+    @property
+    def ends_layer(self) -> bool:
+        """Whether it is numbered as the inner one of a bottleneck (``norm2``, ``conv2``)."""
+        return self.part == "layer" and self.number == 2
+
+
+@cache
+def parse(name: str) -> Name:
+    """A library name, of a module or of a tensor.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name!r} is no name of the library's")
+    leaf = found["leaf"] or ""
+    kind: Kind = "linear" if found["role"] == "classifier" else "norm" if found["role"] == "norm" else "conv"
+    number = int(found["number"]) if found["number"] else None
+    module = name.removesuffix(f".{leaf}") if leaf else name
+    if found["block"] is not None:
+        return Name(module, leaf, kind, "layer", int(found["block"]), int(found["layer"]), number)
+    if found["transition"] is not None:
+        return Name(module, leaf, kind, "transition", int(found["transition"]), None, number)
+    return Name(module, leaf, kind, "stem" if found["stem"] else "head", None, None, number)
