@@ -13,77 +13,61 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from converter.core.errors import ConverterError
-    from converter.core.model import Images, Model, Origin
-    from converter.core.source import Source
-    from converter.core.version import __version__
-    from converter.parity.bench import Bench
-    from converter.parity.verdict import Verification
-    from converter.parity.verify import verify, verify_against
-    from converter.publish.package import Package, package
-    from converter.publish.push import Push, push
-    from converter.publish.recipe import Recipe
-    from converter.reading.inspection import Inspection
-    from converter.reading.load import inspect, load
-    from converter.use.evaluate import Evaluation, evaluate
-    from converter.use.export import Export, Precision, export_onnx
-    from converter.use.inference import get_model, inference_model, list_models
-    from converter.writing.convert import Conversion, convert
+    from converter.core.errors import ConverterError as ConverterError
+    from converter.core.model import Images as Images
+    from converter.core.model import Model as Model
+    from converter.core.model import Origin as Origin
+    from converter.core.source import Source as Source
+    from converter.core.version import __version__ as __version__
+    from converter.parity.bench import Bench as Bench
+    from converter.parity.verdict import Verification as Verification
+    from converter.parity.verify import verify as verify
+    from converter.parity.verify import verify_against as verify_against
+    from converter.publish.package import Package as Package
+    from converter.publish.package import package as package
+    from converter.publish.push import Commit as Commit
+    from converter.publish.push import Push as Push
+    from converter.publish.push import push as push
+    from converter.publish.recipe import Recipe as Recipe
+    from converter.reading.inspection import Inspection as Inspection
+    from converter.reading.load import inspect as inspect
+    from converter.reading.load import load as load
+    from converter.use.evaluate import Evaluation as Evaluation
+    from converter.use.evaluate import evaluate as evaluate
+    from converter.use.export import Export as Export
+    from converter.use.export import Precision as Precision
+    from converter.use.export import export_onnx as export_onnx
+    from converter.use.inference import get_model as get_model
+    from converter.use.inference import inference_model as inference_model
+    from converter.use.inference import list_models as list_models
+    from converter.writing.convert import Conversion as Conversion
+    from converter.writing.convert import convert as convert
 
 HOMES = {
-    "core.errors": ("ConverterError",),
-    "core.model": ("Images", "Model", "Origin"),
-    "core.source": ("Source",),
-    "core.version": ("__version__",),
-    "parity.bench": ("Bench",),
-    "parity.verdict": ("Verification",),
-    "parity.verify": ("verify", "verify_against"),
-    "publish.package": ("Package", "package"),
-    "publish.push": ("Push", "push"),
-    "publish.recipe": ("Recipe",),
-    "reading.inspection": ("Inspection",),
-    "reading.load": ("inspect", "load"),
-    "use.evaluate": ("Evaluation", "evaluate"),
-    "use.export": ("Export", "Precision", "export_onnx"),
-    "use.inference": ("get_model", "inference_model", "list_models"),
-    "writing.convert": ("Conversion", "convert"),
+    "core.errors": "ConverterError",
+    "core.model": "Images Model Origin",
+    "core.source": "Source",
+    "core.version": "__version__",
+    "parity.bench": "Bench",
+    "parity.verdict": "Verification",
+    "parity.verify": "verify verify_against",
+    "publish.package": "Package package",
+    "publish.push": "Commit Push push",
+    "publish.recipe": "Recipe",
+    "reading.inspection": "Inspection",
+    "reading.load": "inspect load",
+    "use.evaluate": "Evaluation evaluate",
+    "use.export": "Export Precision export_onnx",
+    "use.inference": "get_model inference_model list_models",
+    "writing.convert": "Conversion convert",
 }
 """Where each public name lives."""
 
-__all__ = [
-    "Bench",
-    "Conversion",
-    "ConverterError",
-    "Evaluation",
-    "Export",
-    "Images",
-    "Inspection",
-    "Model",
-    "Origin",
-    "Package",
-    "Precision",
-    "Push",
-    "Recipe",
-    "Source",
-    "Verification",
-    "__version__",
-    "convert",
-    "evaluate",
-    "export_onnx",
-    "get_model",
-    "inference_model",
-    "inspect",
-    "list_models",
-    "load",
-    "package",
-    "push",
-    "verify",
-    "verify_against",
-]
+__all__ = sorted(name for names in HOMES.values() for name in names.split())  # noqa: PLE0605 (all of them strings)
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in HOMES.items():
-        if name in names:
-            return getattr(import_module(f"converter.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in HOMES.items() if name in names.split()), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"converter.{home}"), name)

@@ -15,7 +15,7 @@ from densenet.config import DenseNetConfig
 if TYPE_CHECKING:
     from densenet.model import DenseNet
 
-__all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_models"]  # noqa: F822 (see below)
+__all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_models"]
 
 
 def __getattr__(name: str) -> Any:

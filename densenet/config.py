@@ -15,6 +15,7 @@ from math import ceil, prod
 from typing import Any, Literal, NamedTuple
 
 from densenet.names import Kind, Name, parse
+from densenet.topology import steps
 
 Stem = Literal["imagenet", "cifar", "deep"]
 StemPool = Literal["max", "blur"]
@@ -312,28 +313,20 @@ class DenseNetConfig:
         space = (size,) * self.spatial_dims if isinstance(size, int) else tuple(size)
         macs = other = 0
 
-        def halve(space: tuple[int, ...], up: bool) -> tuple[int, ...]:
+        def halved(up: bool) -> tuple[int, ...]:
             return tuple(ceil(n / 2) if up else n // 2 for n in space)
 
-        last_of_stem = "stem.norm2" if self.stem == "deep" else "stem.norm"
-        for module in self.modules():
-            part = module.place.part
-            if module.kind == "conv":
-                if module.stride == 2:
-                    space = halve(space, up=True)
-                macs += prod(module.shape) * prod(space)
-                if part == "transition":
-                    other += module.shape[0] * prod(space)  # average pooling
-                    space = halve(space, up=self.transition_ceil)
-            elif module.kind == "norm":
-                elements = module.shape[0] * prod(space)
-                silent = (part == "transition" and not self.transition_relu) or (part == "head" and not self.final_relu)
-                other += elements * (2 if silent else 3)
-                if module.name == last_of_stem:
-                    other += elements  # max pooling
-                    space = tuple(n // 2 + 1 for n in space) if self.stem_ceil else halve(space, up=True)
-                if part == "head":
-                    other += elements  # global pooling
+        for step in steps(self):
+            elements = step.channels * prod(space)
+            if step.op == "conv" and step.module is not None:
+                space = halved(up=True) if step.module.stride == 2 else space
+                macs += prod(step.module.shape) * prod(space)
+            elif step.op not in ("concat", "linear"):
+                other += elements * (2 if step.op == "norm" else 1)
+            if step.op == "max_pool" and self.stem_ceil:
+                space = tuple(n // 2 + 1 for n in space)
+            elif step.op in ("max_pool", "max_blur", "avg_pool", "blur"):
+                space = halved(up=step.op != "avg_pool" or self.transition_ceil)
         return macs, other
 
 

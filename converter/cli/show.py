@@ -34,10 +34,10 @@ def table(
     optional: Sequence[str] = (),
 ) -> None:
     """A table on stdout; the columns named in ``right`` are numbers, those in ``optional`` for wide terminals."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 (rich is for terminals, not for --json)
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
     kept = [i for i, column in enumerate(columns) if width >= NARROW or column not in optional]
@@ -73,8 +73,8 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.text import Text
 
     with Console(stderr=True).status(what) as status:
         yield lambda line: status.update(Text(clean(line)))  # names of files are no markup
@@ -86,8 +86,8 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:

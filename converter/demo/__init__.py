@@ -1,0 +1,1 @@
+"""All of it on a small trained model that ships with the package."""

@@ -146,7 +146,8 @@ def _about(trained: dict[str, Any]) -> list[str]:
 
 
 def _verdict(verification: Verification) -> str:
-    return f"{'pass' if verification.passed else 'FAIL'}: error {verification.worst():.1e}, allowed {verification.limit:.1e}"
+    word = "pass" if verification.passed else "FAIL"
+    return f"{word}: error {verification.worst():.1e}, allowed {verification.limit:.1e}"
 
 
 def _size(path: Path) -> str:

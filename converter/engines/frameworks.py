@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable, first_line
 from converter.core.model import Model
 from converter.engines.run import Run
@@ -25,7 +26,6 @@ from densenet.config import DenseNetConfig
 if TYPE_CHECKING:
     import torch
 
-Array = np.ndarray[Any, Any]
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FRAMEWORK_OF: Mapping[str, str] = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import Unavailable
 from converter.core.model import Model
 from converter.engines.run import Run
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from densenet.model import DenseNet
 
-Array = np.ndarray[Any, Any]
 TorchForm = Literal["eager", "compiled", "channels_last"]
 
 

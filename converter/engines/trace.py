@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.model import Model
 from converter.engines.torch import torch_module
-from converter.exporters.graph import FEATURES, INPUT, LOGITS
 from densenet.config import DenseNetConfig
+from densenet.topology import FEATURES, INPUT, LOGITS, steps
 
 if TYPE_CHECKING:
     import torch
 
-Array = np.ndarray[Any, Any]
 Visit = Callable[[str, Array, float], None]
 """Takes a value's name, the oracle's float64 array, and the error PyTorch's float32 has there.
 
@@ -80,28 +80,10 @@ def trace(model: Model, x: Array, cut: frozenset[str], visit: Visit) -> None:
 
 def inputs_of_modules(config: DenseNetConfig) -> dict[str, str]:
     """For each module the value it takes, as our exact graph calls it; empty where the module pads that first."""
-    same = config.padding == "same"
-    takes: dict[str, str] = {"stem.conv": INPUT}
-    x = "stem.conv"
-    if config.stem == "imagenet":
-        takes = {"stem.conv": "" if same else INPUT, "stem.norm": "stem.conv", "stem.pool": "" if same else "stem.relu"}
-        x = "stem.pool"
-    elif config.stem == "deep":
-        takes = {"stem.conv0": "" if same else INPUT}
-        for i in range(3):
-            takes[f"stem.norm{i}"] = f"stem.conv{i}"
-            takes[f"stem.conv{i + 1}" if i < 2 else "stem.pool"] = "" if same and i == 2 else f"stem.relu{i}"
-        x = "stem.pool"
-    for b, layers in enumerate(config.block_config):
-        for i in range(layers):
-            layer = f"blocks.{b}.layers.{i}"
-            takes |= {f"{layer}.norm1": x, f"{layer}.conv1": f"{layer}.relu1"}
-            if config.bottleneck:
-                takes |= {f"{layer}.norm2": f"{layer}.conv1", f"{layer}.conv2": f"{layer}.relu2"}
-            x = layer
-        if b + 1 < len(config.block_config):
-            name = f"transitions.{b}"
-            relu = f"{name}.relu" if config.transition_relu else f"{name}.norm"
-            takes |= {f"{name}.norm": x, f"{name}.conv": relu, f"{name}.pool": f"{name}.conv"}
-            x = f"{name}.pool"
-    return takes | {"norm": x, "classifier": FEATURES}
+    pads = config.padding == "same"
+    takes = {"classifier": FEATURES}
+    for step in steps(config):
+        if step.op in ("conv", "norm", "max_pool", "max_blur", "avg_pool", "blur"):
+            first = step.op == "max_pool" or (step.module is not None and step.module.stride == 2)
+            takes[step.name] = "" if pads and first else step.inputs[0]
+    return takes

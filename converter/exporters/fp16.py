@@ -7,12 +7,11 @@ x86) it casts around each operator, which is right but not fast.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 
@@ -50,11 +49,11 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _half(tensor: TensorProto) -> np.ndarray[Any, Any]:
+def _half(tensor: TensorProto) -> Array:
     array = numpy_helper.to_array(tensor)
     if np.abs(array).max(initial=0) > LARGEST:
         raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
-    half: np.ndarray[Any, Any] = array.astype(np.float16)
+    half: Array = array.astype(np.float16)
     return half
 
 

@@ -12,15 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Tensor
-from densenet.config import NORM_TENSORS, DenseNetConfig
+from converter.core.checkpoint import Array, Tensor
+from densenet.config import NORM_TENSORS, DenseNetConfig, Module
+from densenet.topology import FEATURES, INPUT, Step, steps
 
-Array = np.ndarray[Any, Any]
-
-INPUT = "pixel_values"
 IMAGE = "image"
-LOGITS = "logits"
-FEATURES = "features"
 PROBABILITIES = "probabilities"
 SPACE = {2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -72,119 +68,84 @@ def build(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> Graph:
     Input ``pixel_values`` (N, in_channels, H, W); output ``logits`` (N, num_classes), or
     ``features`` (N, classifier_features) where there is no classifier.
     """
-    return _Builder(config, tensors).run()
+    builder = _Builder(config, tensors)
+    for step in steps(config):
+        builder.add(step)
+    builder.graph.outputs = [builder.graph.nodes[-1].output]
+    return builder.graph
 
 
 class _Builder:
+    """Appends to a graph what the steps of a network compute."""
+
     def __init__(self, config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> None:
-        self.config = config
-        self.tensors = tensors
+        self.config, self.tensors, self.dims = config, tensors, config.spatial_dims
         self.graph = Graph()
-        self.dims = config.spatial_dims
-        self.same = {"auto_pad": "SAME_UPPER"} if config.padding == "same" else {}
+        self.same: dict[str, Any] = {"auto_pad": "SAME_UPPER"} if config.padding == "same" else {}
 
-    def run(self) -> Graph:
-        x = self.stem(INPUT)
-        for b in range(len(self.config.block_config)):
-            x = self.block(x, b)
-            if b + 1 < len(self.config.block_config):
-                x = self.transition(x, b)
-        x = self.norm(x, "norm")
-        if self.config.final_relu:
-            x = self.graph.add("Relu", (x,), "relu")
-        self.head(x)
-        return self.graph
-
-    # -- pieces --------------------------------------------------------------------
+    def add(self, step: Step) -> None:
+        """The nodes of one step."""
+        add, name, x = self.graph.add, step.name, step.inputs
+        if step.op == "conv" and step.module is not None:
+            self.conv(step.module, x[0])
+        elif step.op == "norm":
+            constants = (self.constant(f"{name}.{leaf}") for leaf in NORM_TENSORS)
+            add("BatchNormalization", (*x, *constants), name, epsilon=self.config.eps)
+        elif step.op == "relu":
+            add("Relu", x, name)
+        elif step.op == "concat":
+            add("Concat", x, name, axis=1)
+        elif step.op == "max_pool":
+            window = self.same or {"pads": [1] * 2 * self.dims}
+            self.pool("MaxPool", x[0], name, 3, ceil=self.config.stem_ceil, **window)
+        elif step.op == "max_blur":
+            self.blur(self.pool("MaxPool", x[0], f"{name}.max", 3, stride=1, pads=[1] * 2 * self.dims), step)
+        elif step.op == "avg_pool":
+            self.pool("AveragePool", x[0], name, 2, ceil=self.config.transition_ceil)
+        elif step.op == "blur":
+            self.blur(x[0], step)
+        elif step.op == "global_pool":
+            add("Flatten", (self.global_pool(x),), FEATURES, axis=1)
+        else:
+            weights = (self.constant("classifier.weight"), self.constant("classifier.bias"))
+            add("Gemm", (*x, *weights), name, transB=1)
 
     def constant(self, name: str) -> str:
-        if name not in self.graph.initializers:
-            self.graph.initializers[name] = np.ascontiguousarray(
-                self.tensors[name].read().astype(np.float32, copy=False)
-            )
+        """A tensor of the network as a constant."""
+        array = self.tensors[name].read().astype(np.float32, copy=False)
+        self.graph.initializers[name] = np.ascontiguousarray(array)
         return name
 
-    def conv(self, x: str, name: str, stride: int = 1, *, same: bool = False) -> str:
-        weight = self.constant(f"{name}.weight")
-        size = self.graph.initializers[weight].shape[2]
-        padding: dict[str, Any] = dict(self.same) if same else {}
-        padding = padding or {"pads": [size // 2] * 2 * self.dims}
-        attributes = {"kernel_shape": [size] * self.dims, "strides": [stride] * self.dims, **padding}
-        return self.graph.add("Conv", (x, weight), name, **attributes)
+    def conv(self, module: Module, x: str) -> None:
+        """A convolution; the first of all pads as the stem does."""
+        size = module.shape[2]
+        padding = self.same if module.stride == 2 and self.same else {"pads": [size // 2] * 2 * self.dims}
+        attributes = {"kernel_shape": [size] * self.dims, "strides": [module.stride] * self.dims, **padding}
+        self.graph.add("Conv", (x, self.constant(f"{module.name}.weight")), module.name, **attributes)
 
-    def norm(self, x: str, name: str) -> str:
-        inputs = (x, *(self.constant(f"{name}.{leaf}") for leaf in NORM_TENSORS))
-        return self.graph.add("BatchNormalization", inputs, name, epsilon=self.config.eps)
+    def pool(self, op: str, x: str, name: str, size: int, *, stride: int = 2, ceil: bool = False, **pads: Any) -> str:
+        """Pooling by a square window."""
+        window = {"kernel_shape": [size] * self.dims, **pads, **({"ceil_mode": 1} if ceil else {})}
+        return self.graph.add(op, (x,), name, **window, strides=[stride] * self.dims)
 
-    def norm_relu(self, x: str, name: str) -> str:
-        return self.graph.add("Relu", (self.norm(x, name),), name.replace("norm", "relu"))
-
-    def blur(self, x: str, name: str, width: int) -> str:
+    def blur(self, x: str, step: Step) -> None:
         """timm's BlurPool2d: reflected borders, a binomial filter, stride 2."""
-        pads, kernel = f"{name}.pads", f"{name}.kernel"
+        pads, kernel = f"{step.name}.pads", f"{step.name}.kernel"
         row = np.array([0.25, 0.5, 0.25], np.float32)
         self.graph.initializers[pads] = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
-        self.graph.initializers[kernel] = np.tile(np.outer(row, row), (width, 1, 1, 1))
-        x = self.graph.add("Pad", (x, pads), f"{name}.pad", mode="reflect")
-        strided = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0] * 4, "group": width}
-        return self.graph.add("Conv", (x, kernel), name, **strided)
+        self.graph.initializers[kernel] = np.tile(np.outer(row, row), (step.channels, 1, 1, 1))
+        x = self.graph.add("Pad", (x, pads), f"{step.name}.pad", mode="reflect")
+        strided = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0] * 4, "group": step.channels}
+        self.graph.add("Conv", (x, kernel), step.name, **strided)
 
-    # -- parts ---------------------------------------------------------------------
-
-    def stem(self, x: str) -> str:
-        config = self.config
-        if config.stem == "cifar":
-            return self.conv(x, "stem.conv")
-        if config.stem == "imagenet":
-            x = self.norm_relu(self.conv(x, "stem.conv", 2, same=True), "stem.norm")
-        else:
-            for i in range(3):
-                x = self.norm_relu(self.conv(x, f"stem.conv{i}", 2 if i == 0 else 1, same=i == 0), f"stem.norm{i}")
-        window: dict[str, Any] = {"kernel_shape": [3] * self.dims, "pads": [1] * 2 * self.dims}
-        if config.stem_pool == "blur":
-            x = self.graph.add("MaxPool", (x,), "stem.pool.max", **window, strides=[1] * self.dims)
-            return self.blur(x, "stem.pool", config.init_features)
-        if self.same:
-            window = {"kernel_shape": [3] * self.dims, **self.same}
-        if config.stem_ceil:
-            window["ceil_mode"] = 1
-        return self.graph.add("MaxPool", (x,), "stem.pool", **window, strides=[2] * self.dims)
-
-    def block(self, x: str, b: int) -> str:
-        for i in range(self.config.block_config[b]):
-            layer = f"blocks.{b}.layers.{i}"
-            new = self.conv(self.norm_relu(x, f"{layer}.norm1"), f"{layer}.conv1")
-            if self.config.bottleneck:
-                new = self.conv(self.norm_relu(new, f"{layer}.norm2"), f"{layer}.conv2")
-            x = self.graph.add("Concat", (x, new), layer, axis=1)
-        return x
-
-    def transition(self, x: str, t: int) -> str:
-        name, config = f"transitions.{t}", self.config
-        x = self.norm_relu(x, f"{name}.norm") if config.transition_relu else self.norm(x, f"{name}.norm")
-        x = self.conv(x, f"{name}.conv")
-        if config.transition_pool == "blur":
-            return self.blur(x, f"{name}.pool", config.block_widths()[t + 1][0])
-        window: dict[str, Any] = {"kernel_shape": [2] * self.dims, "strides": [2] * self.dims}
-        if config.transition_ceil:
-            window["ceil_mode"] = 1
-        return self.graph.add("AveragePool", (x,), f"{name}.pool", **window)
-
-    def head(self, x: str) -> None:
-        graph, kind = self.graph, self.config.global_pool
-        pooled = []
-        for op, name in (("GlobalAveragePool", "avg"), ("GlobalMaxPool", "max")):
-            if name in kind:
-                pooled.append(graph.add(op, (x,), f"global_pool.{name}"))
-        x = pooled[0]
+    def global_pool(self, x: tuple[str, ...]) -> str:
+        """Average, maximum, both, or their mean over all positions."""
+        add, kind = self.graph.add, self.config.global_pool
+        pools = (("GlobalAveragePool", "avg"), ("GlobalMaxPool", "max"))
+        pooled = tuple(add(op, x, f"global_pool.{name}") for op, name in pools if name in kind)
         if kind == "catavgmax":
-            x = graph.add("Concat", tuple(pooled), "global_pool", axis=1)
-        elif kind == "avgmax":
-            graph.initializers["global_pool.half"] = np.array(0.5, np.float32)
-            x = graph.add("Add", tuple(pooled), "global_pool.sum")
-            x = graph.add("Mul", (x, "global_pool.half"), "global_pool")
-        x = graph.add("Flatten", (x,), FEATURES, axis=1)
-        if self.config.num_classes:
-            weights = (self.constant("classifier.weight"), self.constant("classifier.bias"))
-            x = graph.add("Gemm", (x, *weights), LOGITS, transB=1)
-        graph.outputs = [x]
+            return add("Concat", pooled, "global_pool", axis=1)
+        if kind == "avgmax":
+            self.graph.initializers["global_pool.half"] = np.array(0.5, np.float32)
+            return add("Mul", (add("Add", pooled, "global_pool.sum"), "global_pool.half"), "global_pool")
+        return pooled[0]

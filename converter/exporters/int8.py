@@ -29,13 +29,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 from converter.core.version import __version__
-from converter.exporters.graph import INPUT
 from converter.exporters.onnx import attributes_of
+from densenet.topology import INPUT
 
-Array = np.ndarray[Any, Any]
 LOWEST_OPSET = 13
 """The first whose QuantizeLinear has a scale per channel."""
 LEVELS = 255

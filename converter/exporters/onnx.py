@@ -17,9 +17,10 @@ from converter.core.errors import ConverterError
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.core.version import __version__
-from converter.exporters.graph import FEATURES, IMAGE, LOGITS, PROBABILITIES, SPACE, Graph, build
+from converter.exporters.graph import IMAGE, PROBABILITIES, SPACE, Graph, build
 from converter.exporters.image_input import add_image_input
 from converter.exporters.passes import PASSES
+from densenet.topology import FEATURES, LOGITS
 
 DEFAULT_OPSET = 21
 """The newest that ONNX Runtime runs since 1.20, the oldest we depend on."""

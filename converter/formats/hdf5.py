@@ -15,11 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
 from converter.formats.hdf5_headers import text_lengths
-
-Array = np.ndarray[Any, Any]
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_RATIO = 1100

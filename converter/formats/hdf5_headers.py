@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
+from converter.core.checkpoint import Array
 
 CONTINUATION, ATTRIBUTE = 0x10, 0x0C
 VARIABLE_LENGTH = 9
 MAX_MESSAGES = 4096
 
 
-def text_lengths(data: np.ndarray[Any, Any], address: int) -> dict[str, int]:
+def text_lengths(data: Array, address: int) -> dict[str, int]:
     """Per attribute of variable length: how many bytes its texts claim together.
 
     Attributes that are not in the header itself (HDF5's dense storage) are not listed.
@@ -44,7 +43,7 @@ def text_lengths(data: np.ndarray[Any, Any], address: int) -> dict[str, int]:
     return result
 
 
-def _messages(data: np.ndarray[Any, Any], address: int) -> Iterator[tuple[int, bytes]]:
+def _messages(data: Array, address: int) -> Iterator[tuple[int, bytes]]:
     """Type and body of every message of an object header, its continuations included."""
     head = data[address : address + 64].tobytes()
     modern = head[:4] == b"OHDR"

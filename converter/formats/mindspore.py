@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.protobuf import BYTES, fields, mapped, varints
 
@@ -130,7 +130,7 @@ def _tensor(name: str, pieces: list[Slice]) -> Tensor:
     if any(piece.type != kind for piece in pieces) or size != prod(shape) * dtype.itemsize:
         raise UnreadableFile(f"the data of {name} do not fit its shape")
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         arrays = [np.frombuffer(piece.content, dtype) for piece in pieces]
         return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(shape)
 

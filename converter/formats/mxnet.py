@@ -27,7 +27,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
 
 NAME = "MXNet params"
@@ -95,7 +95,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+        self.data: Array = np.memmap(path, np.uint8, mode="r")
         self.at = 0
 
     def named_arrays(self) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ class _Reader:
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size).tobytes(), "little")
 
-    def take(self, size: int) -> np.ndarray[Any, Any]:
+    def take(self, size: int) -> Array:
         if size > len(self.data) - self.at:
             raise UnreadableFile(f"{self.path}: truncated or damaged, it ends within an array or a name")
         piece = self.data[self.at : self.at + size]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.formats.zips import Zip, ZipWriter
@@ -49,7 +48,7 @@ def _tensor(archive: Zip, name: str) -> Tensor:
     if start + size > len(member):
         raise UnreadableFile(f"{archive.path}: truncated, {name} is not complete")
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         flat = member[start : start + size].view(dtype)
         array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

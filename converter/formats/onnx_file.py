@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.protobuf import BYTES, VARINT, fields, signed, varints
 
@@ -315,7 +315,7 @@ def _plain(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Tensor:
 def _packed(data: bytes, dtype: np.dtype[Any], shape: list[int], where: str) -> Tensor:
     """Varints; float16 and bfloat16 as the integers their bits are (onnx.proto, ``int32_data``)."""
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         raw = np.frombuffer(data, np.uint8)
         ends = np.flatnonzero(raw < 0x80)
         starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 
@@ -93,7 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UnreadableFile(f"{path}: not a safetensors header") from error
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise UnreadableFile(f"{path}: the metadata of the header is not text")
-    data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")[8 + length :]
+    data: Array = np.memmap(path, np.uint8, mode="r")[8 + length :]
     tensors: dict[str, Tensor] = {}
     end_of_last = 0
     for name, (code, shape, start, end) in sorted(entries.items(), key=lambda item: item[1][2:4]):
@@ -113,7 +113,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name: tensors[name] for name in entries}, metadata
 
 
-def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
+def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
     return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
 
 

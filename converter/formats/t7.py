@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Record, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
 
 NAME = "t7"
@@ -193,7 +193,7 @@ class _Text:
         data, where = self.data, self.where
 
         @cache  # all weights of a network are often one storage
-        def read() -> np.ndarray[Any, Any]:
+        def read() -> Array:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # older numpy warns of what it cannot parse
@@ -340,7 +340,7 @@ class _Objects:
 def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], first: int, where: str) -> Tensor:
     dtype = storage.dtype
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         if not prod(shape):
             return np.empty(shape, dtype)
         if prod(shape) > storage.shape[0]:  # expanded: fine as a buffer, but no weight needs it
@@ -354,7 +354,7 @@ def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], 
 def _mapped(data: mmap.mmap, start: int, code: str, count: int) -> _Storage:
     dtype = np.dtype(code)
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         return np.frombuffer(data, f"<{code}", count, start).astype(dtype, copy=False)
 
     return _Storage((count,), dtype, read)

@@ -6,10 +6,11 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
 
 MAX_RATIO = 1100
@@ -34,7 +35,7 @@ class Zip:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
             raise UnreadableFile(f"{path}: damaged or truncated zip ({error})") from error
         self.names = list(self.infos)
-        self.bytes: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+        self.bytes: Array = np.memmap(path, np.uint8, mode="r")
 
     def size(self, name: str) -> int:
         """Uncompressed size of a member in bytes."""
@@ -42,7 +43,7 @@ class Zip:
             raise UnreadableFile(f"{self.path}: the zip lacks {name}")
         return self.infos[name].file_size
 
-    def read(self, name: str) -> np.ndarray[Any, Any]:
+    def read(self, name: str) -> Array:
         """A member as a flat array of bytes: a view of the file if stored, else inflated."""
         size, info = self.size(name), self.infos[name]
         start = info.header_offset

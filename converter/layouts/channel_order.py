@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.layouts.layout import Layout
 from densenet.config import COUNTER, DenseNetConfig
 from densenet.names import parse
@@ -20,11 +19,11 @@ def reordered(tensor: Tensor, name: str, config: DenseNetConfig, layout: Layout,
         return tensor
     index = np.argsort(order) if inverse else order
     axis = 1 if len(tensor.shape) > 1 else 0
-    apply: Callable[[], np.ndarray[Any, Any]] = lambda: np.take(tensor.read(), index, axis)  # noqa: E731
+    apply: Callable[[], Array] = lambda: np.take(tensor.read(), index, axis)  # noqa: E731
     return Tensor(tensor.shape, tensor.dtype, apply)
 
 
-def channel_order(name: str, config: DenseNetConfig) -> np.ndarray[Any, Any] | None:
+def channel_order(name: str, config: DenseNetConfig) -> Array | None:
     """For a tensor that sees a block's concatenation: where each of our channels is in new-first order."""
     place, widths, growth = parse(name), config.block_widths(), config.growth_rate
     if place.leaf == COUNTER:
@@ -35,7 +34,7 @@ def channel_order(name: str, config: DenseNetConfig) -> np.ndarray[Any, Any] | N
     elif place.part == "transition":
         assert place.block is not None
         start, layers = widths[place.block][0], config.block_config[place.block]
-    elif place.kind == "norm" and place.part == "head" or name == "classifier.weight":
+    elif (place.kind == "norm" and place.part == "head") or name == "classifier.weight":
         start, layers = widths[-1][0], config.block_config[-1]
     else:
         return None

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from converter.layouts.layout import Array, Layout, Leaf, Shape
+from converter.core.checkpoint import Array
+from converter.layouts.layout import Layout, Leaf, Shape
 
 EPS = 1.001e-5
 WITHOUT_FINAL_RELU = ("2.1.3", "2.1.4", "2.1.5", "2.1.6")

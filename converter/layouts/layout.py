@@ -15,12 +15,10 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from converter.core.checkpoint import Array
 from densenet.config import COUNTER, NORM_TENSORS, DenseNetConfig
 from densenet.names import Name, parse
 
-Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 LIBRARY_MODULES: Mapping[str, str] = {

@@ -13,18 +13,16 @@ up; the ``-symbol.json`` says so, and where it is missing it is what the publish
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-
+from converter.core.checkpoint import Array
 from converter.layouts.layout import Layout, Leaf
 
 
-def _matrix(kernel: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _matrix(kernel: Array) -> Array:
     return kernel.reshape(kernel.shape[:2])
 
 
-def _kernel(matrix: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+def _kernel(matrix: Array) -> tuple[Array, ...]:
     return (matrix.reshape(*matrix.shape, 1, 1),)
 
 

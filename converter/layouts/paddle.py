@@ -9,7 +9,8 @@ Linear layers are (in, out).
 
 from __future__ import annotations
 
-from converter.layouts.layout import Array, Layout, Leaf
+from converter.core.checkpoint import Array
+from converter.layouts.layout import Layout, Leaf
 from converter.layouts.mxnet import SYMBOL  # both kept the names of shicai's Caffe networks
 
 

@@ -6,8 +6,9 @@ Variables stand below ``densenet121/`` (161, 169).  Convolutions pad as TensorFl
 
 from __future__ import annotations
 
+from converter.core.checkpoint import Array
 from converter.layouts.keras import KERNEL
-from converter.layouts.layout import Array, Layout, Leaf
+from converter.layouts.layout import Layout, Leaf
 
 
 def _from_conv(array: Array) -> Array:

@@ -1,1 +1,1 @@
-"""Proof that two models compute the same: inputs, engines, comparison, report."""
+"""The judge: inputs, truth, comparison, static checks, localisation, reports."""

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.parity.compare import agreement, divergences
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

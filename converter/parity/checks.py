@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY
 from converter.core.model import Images, Model
 from converter.parity.compare import ULP
 from densenet.config import NORM_TENSORS, DenseNetConfig, Module
 from densenet.preprocess import Preprocess
-
-Array = np.ndarray[Any, Any]
 
 WEIGHT_ULPS = 16.0
 """What folding a norm in float32 may cost a weight: a few roundings, in units of its own last place."""

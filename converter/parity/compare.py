@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from converter.core.checkpoint import Array
 
 FACTOR = 5.0
 FLOOR_ULPS = 8.0

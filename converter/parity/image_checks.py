@@ -10,11 +10,12 @@ import onnx
 
 from converter.core.errors import first_line
 from converter.engines.onnxruntime import session
-from converter.exporters.graph import IMAGE, INPUT
+from converter.exporters.graph import IMAGE
 from converter.parity.checks import Check
 from densenet.config import DenseNetConfig
 from densenet.images import load
 from densenet.preprocess import Preprocess
+from densenet.topology import INPUT
 
 LEVELS = 2.5
 """Permitted root mean square difference on white noise, in steps of an 8-bit number.

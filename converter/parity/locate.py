@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import onnx
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, first_line
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.engines.onnxruntime import session
 from converter.engines.trace import inputs_of_modules, trace
-from converter.exporters.graph import FEATURES, INPUT, LOGITS
 from converter.exporters.onnx import attributes_of, to_onnx
 from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP
-
-Array = np.ndarray[Any, Any]
+from densenet.topology import FEATURES, INPUT, LOGITS
 
 CLEAR = 3.0
 """A jump is clear at this many times the permitted error: among hundreds of pieces some honest one may exceed it."""

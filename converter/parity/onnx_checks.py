@@ -8,7 +8,7 @@ import onnx
 
 from converter.core.errors import ConverterError, first_line
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
-from converter.exporters.graph import FEATURES, IMAGE, INPUT, LOGITS
+from converter.exporters.graph import IMAGE
 from converter.exporters.onnx import LOWEST_OPSET
 from converter.parity.artifact import Artifact
 from converter.parity.checks import (
@@ -23,6 +23,7 @@ from converter.parity.checks import (
 from converter.parity.image_checks import prepares_images
 from converter.parity.proto import dims_of, inputs_of, is_own, precision_of, takes_pixels
 from densenet.config import DenseNetConfig
+from densenet.topology import FEATURES, INPUT, LOGITS
 
 
 def onnx_checks(file: Artifact, expected: Expected, *, promised: bool = False) -> list[Check]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
-
-Array = np.ndarray[Any, Any]
 
 HALF_ULP = float(np.finfo(np.float16).eps)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, floor, log10
-from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.parity.compare import ULP
 from converter.parity.locate import Break
-
-Array = np.ndarray[Any, Any]
 
 WIDTH, HEIGHT = 600, 360
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44

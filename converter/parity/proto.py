@@ -73,10 +73,12 @@ def is_own(proto: onnx.ModelProto) -> bool:
 
 
 def inputs_of(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What it takes, beside constants."""
     constants = {w.name for w in proto.graph.initializer}
     return [value for value in proto.graph.input if value.name not in constants]
 
 
 def dims_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """The shape of a value: lengths, and names of axes of any length."""
     dims = value.type.tensor_type.shape.dim
     return [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in dims]

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import SOURCE_KEY, to_json
 from converter.core.model import Images, Model
@@ -21,7 +20,6 @@ from converter.use.inputs import Batch, remake
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
-Array = np.ndarray[Any, Any]
 RECORD = "densenet-converter recorded reference"
 VERSION = 2
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.engines.frameworks import FRAMEWORK_OF, source_engine
 from converter.engines.run import Run
 from converter.engines.specs import Spec
-from converter.exporters.graph import FEATURES, IMAGE, PROBABILITIES
+from converter.exporters.graph import IMAGE, PROBABILITIES
 from converter.parity.artifact import Artifact, precision_of_model
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
 from converter.parity.checks import Check, Expected, different_weights, model_checks
@@ -28,8 +29,8 @@ from converter.parity.proto import takes_pixels
 from converter.parity.truth import Truth
 from converter.parity.verdict import Verification
 from converter.use.inputs import Batch
+from densenet.topology import FEATURES
 
-Array = np.ndarray[Any, Any]
 FEW = 5
 """Images at once, which is none of the inputs' numbers; the other is all there are of one size."""
 

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
 from converter.engines.torch import torch_engine, torch_module
 from converter.parity.artifact import Artifact
-from converter.parity.bench import Bench
+from converter.parity.bench import USUAL, Bench
 from converter.parity.compare import FACTOR, explained_error, limits_for, relative_error
 from converter.parity.proto import takes_pixels
 from converter.parity.record import read_record
@@ -23,8 +21,6 @@ from converter.use.images import find_images, shipped_images
 from converter.use.inputs import Batch, arrays, pixels, standard
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
-
-Array = np.ndarray[Any, Any]
 
 YARDSTICK = "PyTorch float32"
 ORACLE = "PyTorch float64"
@@ -60,7 +56,7 @@ class Truth:
     def compute(
         cls,
         model: Model,
-        bench: Bench = Bench(),
+        bench: Bench = USUAL,
         files: Sequence[Artifact] = (),
         progress: Progress = lambda _: None,
     ) -> Truth:

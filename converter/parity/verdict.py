@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.version import __version__
 from converter.parity.budget import Judgement
 from converter.parity.checks import Check
 from converter.parity.compare import RULE, Comparison
 from converter.parity.locate import Break
-
-Array = np.ndarray[Any, Any]
 
 SCHEMA_VERSION = 1
 """Of ``to_dict``; it grows when a field changes its meaning or goes, not when one is added."""

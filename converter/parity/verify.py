@@ -18,7 +18,7 @@ from converter.engines.specs import THREADED, check_installed, parse_specs
 from converter.engines.torch import has_torch
 from converter.fetch.place import resolve
 from converter.parity.artifact import Artifact
-from converter.parity.bench import Bench, BenchFields
+from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.proto import takes_pixels
 from converter.parity.record import write_record
@@ -69,7 +69,7 @@ def verify(
             "PyTorch is not installed: pip install 'densenet-converter[torch]', "
             "or verify against a recorded reference (--against FILE)"
         )
-    bench = replace(bench or Bench(), **taken(conditions, BenchFields))
+    bench = replace(bench or USUAL, **taken(conditions, BenchFields))
     source, described = records(reference, about, conditions)
     progress(f"reading {source}")
     place = resolve(source.address)

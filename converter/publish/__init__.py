@@ -1,0 +1,1 @@
+"""The repository folder, its model card, the push, and the proof of what is published."""

@@ -19,7 +19,6 @@ from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images, Model
 from converter.core.source import Source
 from converter.engines.timm_model import timm_model
-from converter.exporters.graph import FEATURES, INPUT, LOGITS
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
@@ -40,6 +39,7 @@ from converter.publish.expectations import (
 from converter.publish.provenance import PROVENANCE, Recorded
 from converter.reading.load import load
 from densenet.config import DenseNetConfig
+from densenet.topology import FEATURES, INPUT, LOGITS
 
 UNREADABLE = Check("valid ONNX", False, "not an ONNX file, or damaged")
 GIT = (".gitattributes", ".gitignore")

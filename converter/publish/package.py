@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-
+from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, VerificationFailed
 from converter.core.files import make_folder
 from converter.core.model import Images, Model
@@ -292,7 +291,7 @@ class _Builder:
             self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, error)
         return proof
 
-    def reduced(self, wanted: Collection[str], images: Sequence[np.ndarray[Any, Any]]) -> None:
+    def reduced(self, wanted: Collection[str], images: Sequence[Array]) -> None:
         """fp16 and 8 bits, each kept if it stays within its budget."""
         batches = judges(self.model, images[1::2])
         run = onnx_engine(self.path)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from converter.core.errors import ConverterError, Unavailable, VerificationFailed
 from converter.core.model import Images
@@ -25,7 +25,8 @@ from converter.core.source import AnySource, Source
 from converter.fetch.hub_client import Transient, api, check_name, speaking
 from converter.publish.expectations import CARD, PLACEHOLDER, REQUIRED
 from converter.publish.package import Order, package
-from converter.publish.provenance import PROVENANCE, Recorded, changed, parse_provenance, read_provenance, to_text
+from converter.publish.plan import Change, Content, Remote, download_file, hash_of, look, plan
+from converter.publish.provenance import PROVENANCE, Recorded, changed, read_provenance, to_text
 from converter.publish.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,24 +39,7 @@ MAIN = "main"
 REFERENCE = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """Names of branches and tags."""
 
-Content = Path | bytes
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Change:
-    """What happens to one file.
-
-    Attributes:
-        path, action: which, and what.
-        size: the new one in bytes, 0 for a deletion.
-        foreign: what is there is by somebody else, or was edited since it was pushed.
-    """
-
-    path: str
-    action: Literal["add", "replace", "delete", "keep", "same"]
-    size: int
-    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,16 +67,6 @@ class Push:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Remote:
-    """A revision of the repository: its commit, and for each file the hash it is stored under."""
-
-    commit: str | None
-    files: Mapping[str, tuple[str, str]]
-    exists: bool
-    has_branch: bool
 
 
 class CommitOptions(TypedDict, total=False):
@@ -188,8 +162,8 @@ def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progres
     for attempt in range(1, TRIES + 1):
         try:
             progress(f"looking at {repo}")
-            remote = _look(client, repo, branch)
-            changes = _plan(client, repo, remote, contents)
+            remote = look(client, repo, branch)
+            changes = plan(client, repo, remote, contents)
             planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
             if dry_run:
                 return planned
@@ -198,8 +172,8 @@ def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progres
             _prepare(client, repo, remote, how, changes)
             if not remote.exists:
                 # Planned once more on what is there now: the commit is then refused if somebody comes between.
-                remote = _look(client, repo, branch)
-                planned = replace(planned, changes=_plan(client, repo, remote, contents))
+                remote = look(client, repo, branch)
+                planned = replace(planned, changes=plan(client, repo, remote, contents))
                 if any(change.foreign for change in planned.changes):
                     raise Unavailable(f"{repo}: somebody else committed meanwhile; nothing was changed, run again")
             done = _commit(client, planned, remote, contents, how, progress)
@@ -260,75 +234,7 @@ def _check_token(needed: bool) -> None:
         raise Unavailable("the Hugging Face token has characters no token has; copy it again, or hf auth login")
 
 
-def _look(client: HfApi, repo: str, branch: str | None) -> _Remote:
-    """What is in the repository now; of a branch that does not exist yet, what it will be made from."""
-    from huggingface_hub import RepoFile  # noqa: PLC0415
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError  # noqa: PLC0415
-
-    has_branch = True
-    with speaking(repo, "looking at it"):
-        try:
-            info = client.model_info(repo, revision=branch)
-        except RevisionNotFoundError:
-            has_branch = False
-            try:
-                info = client.model_info(repo)
-            except RevisionNotFoundError:
-                return _Remote(None, {}, True, False)
-        except GatedRepoError:
-            raise
-        except RepositoryNotFoundError:
-            return _Remote(None, {}, False, False)
-        if not info.sha:
-            raise Unavailable(f"{repo}: the answer is not a Hub's; is HF_ENDPOINT right?")
-        files = {}
-        for item in client.list_repo_tree(repo, recursive=True, revision=info.sha):
-            if isinstance(item, RepoFile):
-                files[item.path] = ("sha256", item.lfs.sha256) if item.lfs else ("git", item.blob_id)
-    return _Remote(info.sha, files, True, has_branch)
-
-
-def _plan(client: HfApi, repo: str, remote: _Remote, contents: Mapping[str, Content]) -> list[Change]:
-    """What happens to each file of the package, and to files an earlier package put there and this one lacks."""
-    changes = []
-    with tempfile.TemporaryDirectory() as folder:
-        former = _former(repo, remote, folder)
-
-        def untouched(path: str) -> bool:
-            """Whether a file is as an earlier package put it there."""
-            kind, stored = remote.files[path]
-            if path in former and kind != "sha256":
-                stored = _hash(_download(repo, path, remote.commit, folder), "sha256")
-            return path in former and stored == former[path].sha256
-
-        for path, content in sorted(contents.items()):
-            size = len(content) if isinstance(content, bytes) else content.stat().st_size
-            stored = remote.files.get(path)
-            if stored is None:
-                changes.append(Change(path, "add", size))
-            elif _hash(content, stored[0]) == stored[1]:
-                changes.append(Change(path, "same", size))
-            else:
-                ours = untouched(path) if path != PROVENANCE else bool(former)
-                changes.append(Change(path, "replace", size, foreign=not ours))
-        outdated = sorted(set(former) & set(remote.files) - set(contents))
-        for path in outdated:
-            ours = untouched(path)
-            changes.append(Change(path, "delete" if ours else "keep", 0, foreign=not ours))
-    return changes
-
-
-def _former(repo: str, remote: _Remote, folder: str) -> dict[str, Recorded]:
-    """What an earlier package says it put there; nothing if there was none."""
-    if PROVENANCE not in remote.files:
-        return {}
-    try:
-        return parse_provenance(_download(repo, PROVENANCE, remote.commit, folder).read_bytes())
-    except ValueError:
-        return {}
-
-
-def _prepare(client: HfApi, repo: str, remote: _Remote, how: Commit, changes: Sequence[Change]) -> None:
+def _prepare(client: HfApi, repo: str, remote: Remote, how: Commit, changes: Sequence[Change]) -> None:
     """Create the repository and the branch where they are missing; refuse a tag that is taken."""
     private, branch, tag = how.private, how.branch, how.tag
     if not remote.exists:
@@ -367,7 +273,7 @@ def _validate(repo: str, card: Content) -> None:
 def _commit(
     client: HfApi,
     planned: Push,
-    remote: _Remote,
+    remote: Remote,
     contents: Mapping[str, Content],
     how: Commit,
     progress: Progress,
@@ -411,8 +317,8 @@ def _read_back(repo: str, done: Push, contents: Mapping[str, Content]) -> None:
     revision = done.revision if pull_request else done.commit
     with tempfile.TemporaryDirectory() as folder:
         for path, content in sorted(contents.items()):
-            found = _patiently(lambda path=path: _download(repo, path, revision, folder))  # type: ignore[misc]
-            if _hash(found, "sha256") != _hash(content, "sha256"):
+            found = _patiently(lambda path=path: download_file(repo, path, revision, folder))  # type: ignore[misc]
+            if hash_of(found, "sha256") != hash_of(content, "sha256"):
                 raise VerificationFailed(f"{repo}: the Hub returns another {path} than was published; push again")
 
 
@@ -424,24 +330,3 @@ def _patiently(work: Callable[[], T]) -> T:
         except Transient:
             time.sleep(PAUSE * attempt)
     return work()
-
-
-def _download(repo: str, path: str, revision: str | None, folder: str) -> Path:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
-
-    with speaking(repo, f"reading back {path}"):
-        return Path(hf_hub_download(repo, path, revision=revision, cache_dir=folder))
-
-
-def _hash(content: Content, kind: str) -> str:
-    """SHA-256, or git's name of a blob."""
-    data = content if isinstance(content, bytes) else None
-    size = len(data) if data is not None else Path(str(content)).stat().st_size
-    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    if data is not None:
-        digest.update(data)
-        return digest.hexdigest()
-    with Path(str(content)).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

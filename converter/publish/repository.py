@@ -14,7 +14,7 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import has_torch
 from converter.fetch.hub_client import REPO
 from converter.fetch.hub_files import SUFFIXES, Cached, parse
-from converter.parity.bench import Bench
+from converter.parity.bench import USUAL, Bench
 from converter.parity.budget import Judgement
 from converter.parity.checks import Check
 from converter.parity.judges import judged, judges
@@ -45,7 +45,7 @@ def is_repository(target: str) -> bool:
 def verify_repository(
     target: str | Path,
     *,
-    bench: Bench = Bench(),
+    bench: Bench = USUAL,
     progress: Progress = lambda _: None,
 ) -> Verification:
     """Check every file against provenance.json, the JSON files against the weights, and that all compute the same.

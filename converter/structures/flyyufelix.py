@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
-from converter.layouts.layout import Array
 from converter.structures.keras_numbered import keras_table, parts_of
 from converter.structures.parts import Structure
 

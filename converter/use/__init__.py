@@ -1,0 +1,1 @@
+"""What models are for: export, prediction, evaluation, and the images they read."""

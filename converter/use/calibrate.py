@@ -13,12 +13,12 @@ from converter.core.errors import CannotExpress, ConverterError
 from converter.core.model import Model
 from converter.engines.onnxruntime import session
 from converter.exporters.fp16 import LARGEST
-from converter.exporters.graph import INPUT
 from converter.exporters.int8 import scaled_values, to_int8
 from converter.use.assumed import preprocess_for
 from converter.use.images import find_images
 from converter.use.inputs import Batch, arrays, synthetic
 from densenet.images import load
+from densenet.topology import INPUT
 
 
 def calibrate(proto: onnx.ModelProto, inputs: Iterable[Array]) -> onnx.ModelProto:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from densenet.config import DenseNetConfig
 from densenet.images import load
 from densenet.preprocess import Preprocess
 
-Array = np.ndarray[Any, Any]
 MAX_IMAGES = 8
 
 

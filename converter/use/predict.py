@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images
@@ -25,7 +26,6 @@ from densenet.images import ImageSource, load_many
 from densenet.preprocess import Preprocess
 from densenet.zoo import is_published
 
-Array = np.ndarray[Any, Any]
 BATCH = 16
 
 

@@ -1,0 +1,1 @@
+"""Keras' weights and models, in HDF5 and in zips."""

@@ -62,6 +62,7 @@ def layer_names(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def layer_dicts(model: Any) -> list[dict[str, Any]]:
+    """The layers of a model's config, in order; none of what is no model."""
     inner = model.get("config") if isinstance(model, dict) else None
     layers = inner.get("layers") if isinstance(inner, dict) else inner  # Sequential of Keras 2.0: a bare list
     return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []

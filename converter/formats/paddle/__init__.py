@@ -1,0 +1,1 @@
+"""Paddle's parameters and programs."""

@@ -20,7 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.paddle.program import Shape, is_program, read_program, tensor_desc
 from converter.formats.torch import bare_pickle
@@ -155,7 +155,7 @@ def open_records(path: Path) -> Checkpoint:
 
 def _records(path: Path) -> list[Tensor]:
     """Every record of a file (paddle/phi/core/serialization: SerializeToStream of DenseTensor)."""
-    data: np.ndarray[Any, Any] = np.memmap(path, np.uint8, mode="r")
+    data: Array = np.memmap(path, np.uint8, mode="r")
     view, at, result = data.data, 0, list[Tensor]()
     truncated = UnreadableFile(f"{path}: truncated, a parameter ends behind the end of the file")
     try:
@@ -185,7 +185,7 @@ def _records(path: Path) -> list[Tensor]:
     return result
 
 
-def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: Shape) -> Tensor:
+def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: Shape) -> Tensor:
     return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
 
 

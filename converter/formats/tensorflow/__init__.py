@@ -1,0 +1,1 @@
+"""TensorFlow's checkpoints, SavedModels and frozen graphs."""

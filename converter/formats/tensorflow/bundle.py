@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.messages import messages, number, text
 from converter.formats.protobuf import mapped
@@ -126,7 +126,7 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
     shards = number(header, 1)
     if number(header, 2):
         raise UnreadableFile("a big-endian checkpoint, which is not read")
-    opened: dict[Path, np.ndarray[Any, Any]] = {}
+    opened: dict[Path, Array] = {}
     tensors: dict[str, Tensor] = {}
     graph = memoryview(b"")
     for key, entry in table:
@@ -162,7 +162,7 @@ def _name(key: bytes) -> str:
         raise UnreadableFile("damaged, a name is not text") from error
 
 
-def _tensor(data: np.ndarray[Any, Any], start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
+def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
     return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
 
 

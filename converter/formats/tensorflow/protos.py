@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.messages import messages, number
 from converter.formats.protobuf import fields, varints
@@ -87,7 +87,7 @@ def tensor_of(message: memoryview, shape: tuple[int, ...], code: int) -> Tensor 
     return _spread(flat.astype(np.uint16).view(dtype) if is_half else flat.astype(dtype), shape)
 
 
-def _spread(flat: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Tensor:
+def _spread(flat: Array, shape: tuple[int, ...]) -> Tensor:
     """Values as a tensor; one value alone stands for as many as the shape has (tensor.proto)."""
     count = prod(shape)
     if len(flat) == 1 < count <= MAX_REPEATED:

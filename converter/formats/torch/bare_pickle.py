@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Record, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.torch.pickle import Builder, Pickle, StateDict
 
@@ -133,7 +133,7 @@ def _array(record: Record, where: str) -> Tensor | None:
     if size != prod(shape) * dtype.itemsize:
         raise UnreadableFile(f"{where}: damaged pickle, an array of shape {list(shape)} has {size} bytes of {dtype}")
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         flat = np.frombuffer(fetch(), dtype)
         array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint
+from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype
@@ -94,5 +94,5 @@ def _storage(storages: dict[str, Storage], key: str, cls: Any, numel: int, where
     return storages[key]
 
 
-def _fetch(data: np.ndarray[Any, Any], start: int, storage: Storage) -> Any:
+def _fetch(data: Array, start: int, storage: Storage) -> Any:
     return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)

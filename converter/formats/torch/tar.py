@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype, strided
@@ -67,7 +67,7 @@ def open_tar(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, pickle.load(), files=(path,), inert=tuple(pickle.inert))
 
 
-def _read_storages(data: np.ndarray[Any, Any], where: str) -> dict[int, Storage]:
+def _read_storages(data: Array, where: str) -> dict[int, Storage]:
     stream = Pickle(data.data, where, builders=builders(where))
     storages: dict[int, Storage] = {}
     for _ in range(int(stream.load())):
@@ -87,7 +87,7 @@ def _read_storages(data: np.ndarray[Any, Any], where: str) -> dict[int, Storage]
     return storages
 
 
-def _read_tensors(data: np.ndarray[Any, Any], storages: dict[int, Storage], where: str) -> dict[int, Tensor]:
+def _read_tensors(data: Array, storages: dict[int, Storage], where: str) -> dict[int, Tensor]:
     stream = Pickle(data.data, where, builders=builders(where))
     tensors: dict[int, Tensor] = {}
     for _ in range(int(stream.load())):
@@ -105,7 +105,7 @@ def _read_tensors(data: np.ndarray[Any, Any], storages: dict[int, Storage], wher
     return tensors
 
 
-def _fetch(data: np.ndarray[Any, Any], start: int, storage: Storage) -> Any:
+def _fetch(data: Array, start: int, storage: Storage) -> Any:
     return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)
 
 

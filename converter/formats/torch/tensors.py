@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.torch.pickle import Builder, Global, StateDict
 
@@ -81,9 +81,9 @@ class Storage:
         self.numel = numel
         self.where = where
         self.offset = 0
-        self.fetch: Callable[[], np.ndarray[Any, Any]] | None = None
+        self.fetch: Callable[[], Array] | None = None
 
-    def array(self) -> np.ndarray[Any, Any]:
+    def array(self) -> Array:
         """The elements as a flat read-only array."""
         if self.fetch is None:
             raise UnreadableFile(f"{self.where}: storage {self.key} is not in the file (truncated?)")
@@ -130,7 +130,7 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
     if prod(shape) and last >= available:
         raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} reaches outside its storage of {available}")
 
-    def read() -> np.ndarray[Any, Any]:
+    def read() -> Array:
         flat = storage.array()
         if flat.dtype.newbyteorder("=") != dtype:
             flat = flat.view(dtype)
@@ -199,7 +199,7 @@ def _storage(storage: Any, where: str) -> Storage:
     return storage
 
 
-def mapped(buffer: np.ndarray[Any, Any], start: int, dtype: np.dtype[Any], numel: int, *, big: bool) -> Any:
+def mapped(buffer: Array, start: int, dtype: np.dtype[Any], numel: int, *, big: bool) -> Any:
     """``numel`` elements of a mapped file from byte ``start``, in the file's byte order."""
     raw = buffer[start : start + numel * dtype.itemsize]
     if big == (sys.byteorder == "big") or dtype.itemsize == 1:

@@ -1,0 +1,75 @@
+"""The network as steps: what is computed, from which values, in order.  FLOPs, graphs and traces derive from it.
+
+The PyTorch module (``model.py``) is written by itself: it is what everything else is measured against.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from densenet.config import DenseNetConfig, Module
+
+INPUT = "pixel_values"
+FEATURES = "features"
+LOGITS = "logits"
+Op = Literal["conv", "norm", "relu", "max_pool", "max_blur", "avg_pool", "blur", "concat", "global_pool", "linear"]
+"""``max_blur`` is max pooling with stride 1 and a blur with stride 2; ``global_pool`` ends in a vector."""
+
+
+class Step(NamedTuple):
+    """One operation.
+
+    Attributes:
+        op: what it does.
+        name: of the value it makes: its module's; ``features`` of the global pooling, ``logits`` of the classifier.
+        inputs: names of the values it takes, ``pixel_values`` for the image.
+        channels: of its first input.
+        module: what owns its tensors, if it has any.
+    """
+
+    op: Op
+    name: str
+    inputs: tuple[str, ...]
+    channels: int
+    module: Module | None = None
+
+
+def steps(config: DenseNetConfig) -> list[Step]:
+    """Every step of a network in order of execution."""
+    result: list[Step] = []
+    modules = {module.name: module for module in config.modules()}
+    widths = {INPUT: config.in_channels}
+
+    def add(op: Op, name: str, *inputs: str, width: int = 0, module: Module | None = None) -> str:
+        """A step that makes so many channels: as many as it takes, where nothing is said."""
+        result.append(Step(op, name, inputs, widths[inputs[0]], module))
+        widths[name] = width or widths[inputs[0]]
+        return name
+
+    def conv(name: str, x: str) -> str:
+        return add("conv", name, x, width=modules[name].shape[0], module=modules[name])
+
+    def norm(name: str, x: str, *, relu: bool = True) -> str:
+        x = add("norm", name, x, module=modules[name])
+        return add("relu", name.replace("norm", "relu"), x) if relu else x
+
+    x = INPUT
+    for name in (module.name for module in modules.values() if module.place.part == "stem"):
+        x = conv(name, x) if modules[name].kind == "conv" else norm(name, x)
+    if config.stem != "cifar":
+        x = add("max_blur" if config.stem_pool == "blur" else "max_pool", "stem.pool", x)
+    for b, layers in enumerate(config.block_config):
+        for layer in (f"blocks.{b}.layers.{i}" for i in range(layers)):
+            new = conv(f"{layer}.conv1", norm(f"{layer}.norm1", x))
+            if config.bottleneck:
+                new = conv(f"{layer}.conv2", norm(f"{layer}.norm2", new))
+            x = add("concat", layer, x, new, width=widths[x] + widths[new])
+        if b + 1 < len(config.block_config):
+            name = f"transitions.{b}"
+            x = conv(f"{name}.conv", norm(f"{name}.norm", x, relu=config.transition_relu))
+            x = add("blur" if config.transition_pool == "blur" else "avg_pool", f"{name}.pool", x)
+    x = add("global_pool", FEATURES, norm("norm", x, relu=config.final_relu), width=config.classifier_features)
+    if config.num_classes:
+        add("linear", LOGITS, x, width=config.num_classes, module=modules["classifier"])
+    return result
