@@ -31,12 +31,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from faults import FAULTS, Fault, NotApplicable, modules_for
-from networks import export_model
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError
-from converter.core.model import Model
-from converter.core.model import Origin as Source
+from converter.core.model import Images, Model, Origin
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import torch_engine, torch_module
 from converter.exporters.onnx import to_onnx
@@ -99,9 +97,10 @@ def network(subject: Subject, seed: int) -> Model:
     return Model(
         config,
         tensors,
-        Source("random", "0" * 64, "torch", "library"),
-        preprocess=Preprocess(resize=size + 8, crop=(size, size)).to_dict(),
-        labels=tuple(f"class {i}" for i in range(config.num_classes)),
+        Origin("random", "0" * 64, "torch", "library"),
+        images=Images(
+            Preprocess(resize=size + 8, crop=(size, size)), tuple(f"class {i}" for i in range(config.num_classes))
+        ),
     )
 
 
@@ -275,9 +274,9 @@ def honest(reference: Path, model: Model, folder: Path, quick: bool) -> tuple[in
     files = []
     for graph, opset in graphs:
         files.append(folder / f"honest-{graph}-{opset}.onnx")
-        export_model(model, files[-1], graph=graph, opset=opset)
+        files[-1].write_bytes(to_onnx(model, graph=graph, opset=opset).SerializeToString())
     files.append(folder / "honest-image.onnx")
-    export_model(model, files[-1], image_input=True)
+    files[-1].write_bytes(to_onnx(model, image_input=True).SerializeToString())
     for suffix in (".safetensors", ".pth", ".npz"):
         files.append(folder / f"honest{suffix}")
         convert(reference, files[-1])

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from converter.layouts.channel_order import _channel_order
+from converter.layouts.channel_order import channel_order
 from densenet.config import DenseNetConfig
 
 Tensors = dict[str, np.ndarray]
@@ -246,7 +246,7 @@ def _(t, m, c, r):
 def _(t, m, c, r):
     if m.startswith("stem"):
         raise NotApplicable
-    order = _channel_order(f"{m}.weight", c)
+    order = channel_order(f"{m}.weight", c)
     change(t, f"{m}.weight", t[f"{m}.weight"][:, order])
 
 

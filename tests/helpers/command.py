@@ -6,9 +6,12 @@ import contextlib
 import gc
 import io
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 
 from converter.cli import main
@@ -63,3 +66,17 @@ def refused(status: int, *words: object) -> str:
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("densenet: ")
     return lines[0]
+
+
+def installed(*words: object) -> subprocess.CompletedProcess[str]:
+    """The installed script, in a process of its own."""
+    script = shutil.which("densenet", path=str(Path(sys.executable).parent))
+    assert script, "the package is not installed beside this Python"
+    command = [script, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def python(code: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """A program, in a process of its own."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -1,0 +1,112 @@
+"""Every mistake is one clear line with its exit status, and leaves nothing behind."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.cases import LEGACY
+from helpers.command import ok, refused, run
+
+from converter.demo.demo import CHECKPOINT, RECORD
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("inspect", "missing.pth"), "no such file"),
+        (("convert", "missing.pth", "out.safetensors"), "no such file"),
+        (("export", "missing.safetensors", "out.onnx"), "no such file"),
+        (("convert", ".", "out.safetensors"), "folder"),
+        (("convert", "text.pth", "out.safetensors"), "known format"),
+        (("convert", "empty.pth", "out.safetensors"), "empty"),
+        (("convert", "zip.pth", "out.safetensors"), "without tensors"),
+        (("convert", "cut.pth", "out.safetensors"), "truncated"),
+        (("convert", LEGACY, "out.tar"), "end the name in"),
+        (("convert", LEGACY, "no/such/out.safetensors"), "cannot be written"),
+        (("convert", LEGACY, "out.safetensors", "--to", "caffe9"), "no layout is named"),
+        (("convert", LEGACY, "out.safetensors", "--layout", "mmpretrain"), "not a DenseNet"),
+        (("convert", LEGACY, "out.safetensors", "--dtype", "int3"), "no dtype"),
+        (("convert", LEGACY, "out.safetensors", "--weights", "ema"), "no weights at"),
+        (("convert", LEGACY, "out.safetensors", "--set", "wings=2"), "not a setting"),
+        (("convert", LEGACY, "out.safetensors", "--set", "eps=small"), "eps takes"),
+        (("convert", LEGACY, "out.safetensors", "--labels", "text.pth"), "1 labels for 12"),
+        (("export", LEGACY, "out.onnx", "--opset", "3"), "opset 3"),
+        (("export", LEGACY, "out.onnx", "--graph", "fast"), "fused and exact"),
+        (("verify", "out.onnx", "--against", "text.pth"), "known format"),
+        (("predict", LEGACY, "text.pth"), "text.pth"),
+        (("predict", LEGACY, "missing.png"), "missing.png"),
+        (("evaluate", LEGACY, "nowhere"), "no such folder"),
+        (("inspect", "densenet1234"), "no such file, and"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    args: tuple[object, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pth").write_text("hello\n")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "zip.pth").write_bytes(b"PK\x05\x06" + bytes(18))
+    (tmp_path / "cut.pth").write_bytes(LEGACY.read_bytes()[:100_000])
+    before = sorted(os.listdir(tmp_path))
+    assert words in refused(2, *args)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_wrong_usage_is_status_2() -> None:
+    for args in (("convert",), ("convert", "a", "b", "--nonsense"), ("nonsense",)):
+        done = run(*args)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+def test_code_is_refused_with_status_3_and_not_run(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    (tmp_path / "evil.pth").write_bytes(
+        pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+        + pickle.dumps(1001, 2)
+        + pickle.dumps({}, 2)
+        + pickle.dumps({"state_dict": Evil()}, 2)
+    )
+    for command in (("inspect",), ("convert",), ("export",)):
+        target = [] if command == ("inspect",) else [tmp_path / f"out.{'onnx' if command == ('export',) else 'npz'}"]
+        line = refused(3, *command, tmp_path / "evil.pth", *target)
+        assert "system" in line
+    assert os.listdir(tmp_path) == ["evil.pth"]
+
+
+def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
+    model = tmp_path / "a.onnx"
+    ok("export", CHECKPOINT, model)
+    assert "--seed" in run("verify", CHECKPOINT, model, "--seed", "-1").stderr
+    assert "its folder does not exist" in refused(2, "verify", CHECKPOINT, "--report", tmp_path / "no/report.json")
+    assert "end the name in .npz" in refused(2, "verify", CHECKPOINT, "--record", tmp_path / "a.foo")
+    assert "a recorded reference is for ONNX files" in refused(
+        2, "verify", model, "--against", RECORD, "--engine", "torch"
+    )
+    assert "no key matches" in refused(2, "inspect", CHECKPOINT, "--drop", "zzz*")
+    assert "not a DenseNet in the keras layout" in refused(2, "inspect", CHECKPOINT, "--layout", "keras")
+    assert "not a name of a file" in refused(2, "inspect", "x" * 300)
+    assert "write hf://owner/name" in refused(2, "inspect", "owner/name")
+    (tmp_path / "bad.toml").write_text("modules = 3")
+    assert "are tables" in refused(2, "inspect", CHECKPOINT, "--layout", tmp_path / "bad.toml")
+
+
+def test_an_error_of_ours_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("converter.writing.convert.load", lambda *_: 1 / 0)
+    done = run("convert", CHECKPOINT, tmp_path / "a.safetensors")
+    assert (done.returncode, "please report it" in done.stderr) == (2, True)
+
+
+def test_zoo_names_download_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, a zoo name is one clear line; the real download is tested in test_download.py."""
+    monkeypatch.setenv("DENSENET_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    line = refused(2, "convert", "densenet121_3rdparty_in1k", tmp_path / "a.safetensors")
+    assert "densenet121_3rdparty_in1k" in line
+    assert "offline" in line.lower()

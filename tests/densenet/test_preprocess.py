@@ -1,0 +1,85 @@
+"""Preprocessing as data: JSON, presets, timm's configs, values that make no sense."""
+
+import json
+
+import pytest
+
+from densenet.preprocess import (
+    PRESETS,
+    TIMM,
+    TIMM_288,
+    TORCHVISION,
+    Preprocess,
+    from_timm,
+    imagenet,
+)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json(preset):
+    values = json.loads(json.dumps(PRESETS[preset].to_dict()))
+    assert Preprocess.from_dict(values) == PRESETS[preset]
+
+
+def test_defaults():
+    assert Preprocess.from_dict({}) == TORCHVISION == imagenet()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"size": 224},
+        {"resize": 0},
+        {"resize": 2.5},
+        {"resize": True},
+        {"crop": 224},
+        {"crop": [224]},
+        {"crop": [224, -1]},
+        {"crop": [224, "224"]},
+        {"interpolation": "nearest"},
+        {"interpolation": ["bilinear"]},
+        {"antialias": 1},
+        {"antialias": False, "interpolation": "bicubic"},
+        {"channels": 4},
+        {"channels": [3]},
+        {"mean": [0.5, 0.5, 0.5], "channels": 1},
+        {"mean": 0.5},
+        {"mean": [0.5, 0.5]},
+        {"mean": [0.5, 0.5, float("nan")]},
+        {"mean": [0.5, 0.5, None]},
+        {"std": [0.5, 0.5, 0]},
+        {"std": None},
+    ],
+    ids=str,
+)
+def test_bad_values(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Preprocess.from_dict(values)
+
+
+def test_from_timm():
+    from_hub = {"input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bicubic", "fixed_input_size": False}
+    assert from_timm(from_hub) == TIMM
+    assert from_timm({}) == TIMM  # timm's own defaults
+    assert from_timm(from_hub, test_size=True) == TIMM
+    assert from_timm({**from_hub, "test_input_size": [3, 288, 288], "test_crop_pct": 0.95}, test_size=True) == TIMM_288
+    grey = from_timm({"input_size": (1, 96, 96), "mean": (0.5,), "std": (0.5,), "crop_pct": 1.0})
+    assert (grey.channels, grey.resize, grey.crop) == (1, 96, (96, 96))
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"crop_mode": "squash"},
+        {"input_size": (3, 224, 256)},
+        {"input_size": 224},
+        {"crop_pct": 0},
+        {"crop_pct": "0.9"},
+        {"interpolation": "lanczos"},
+        {"mean": (0.5,)},
+    ],
+    ids=str,
+)
+def test_from_timm_refuses(cfg):
+    with pytest.raises(ValueError, match=next(iter(cfg))):
+        from_timm(cfg)

@@ -1,0 +1,140 @@
+"""8 bits: what they change, what they cost, what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from helpers.networks import CIFAR, SMALL, random_model, random_tensors
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from onnx import TensorProto, numpy_helper
+
+from converter.core.errors import CannotExpress
+from converter.core.model import Model
+from converter.engines.onnxruntime import onnx_engine
+from converter.exporters.fp16 import to_half
+from converter.exporters.int8 import quantised
+from converter.exporters.onnx import to_onnx
+from converter.parity.judges import judged, judges
+from converter.use.calibrate import calibrate, calibration_inputs
+
+
+def test_making_half_leaves_the_original_alone(trained: Model) -> None:
+    whole = to_onnx(trained)
+    before = whole.SerializeToString()
+    to_half(whole)
+    calibrate(whole, calibration_inputs(trained)[:2])
+    assert whole.SerializeToString() == before
+
+
+def test_bytes_as_input_are_refused() -> None:
+    proto = to_onnx(random_model(), image_input=True)
+    with pytest.raises(CannotExpress):
+        to_half(proto)
+    with pytest.raises(CannotExpress):
+        calibrate(proto, [np.zeros((1, 3, 64, 64), np.float32)])
+
+
+def decoded(proto: onnx.ModelProto, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The integers behind a decoded constant, and their scales."""
+    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    (node,) = [node for node in proto.graph.node if name in node.output]
+    assert node.op_type == "DequantizeLinear"
+    return weights[node.input[0]], weights[node.input[1]]
+
+
+def test_eight_bits_from_the_first_norm_to_the_last_concatenation(trained: Model) -> None:
+    proto = calibrate(to_onnx(trained), calibration_inputs(trained)[:2])
+    makers = {node.output[0]: node for node in proto.graph.node}
+    convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 3 * sum(trained.config.block_config)  # norms are convolutions, too
+    for node in convolutions:
+        assert makers[node.input[0]].op_type == "DequantizeLinear"
+        values, scales = decoded(proto, node.input[1])
+        assert (values.dtype, scales.shape) == (np.int8, (len(values),))
+    features = [node for node in proto.graph.node if node.op_type == "Concat"]
+    assert len(features) == sum(trained.config.block_config)
+    assert all(makers[x].op_type in ("QuantizeLinear", "Concat", "MaxPool") for node in features for x in node.input)
+    (classifier,) = [node for node in proto.graph.node if node.op_type == "Gemm"]
+    assert makers[classifier.input[0]].op_type == "Flatten"
+    constants = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    assert constants["classifier.weight.integer"] == TensorProto.INT8
+    assert "classifier.weight" not in constants
+    assert all(imported.domain == "" for imported in proto.opset_import)
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda m: arrays(np.float64, st.tuples(st.just(m), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)),
+                         elements=st.floats(-1e3, 1e3, allow_subnormal=False))
+    )
+)  # fmt: skip
+def test_two_products_of_neighbours_fit_in_sixteen_bits(weight: np.ndarray) -> None:
+    values, scale = quantised(weight)
+    wide = values.astype(int)
+    for order in (wide.reshape(len(wide), -1), np.moveaxis(wide, 1, -1).reshape(len(wide), -1)):
+        sums = order[:, :-1] + order[:, 1:]
+        assert 255 * np.abs(sums).max(initial=0) <= 32767
+    units = scale.astype(np.float64).reshape(-1, 1, 1, 1)
+    assert np.all(np.abs(values * units - weight) <= units * 0.5001)
+
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "deep stem, blur": {"stem": "deep", "stem_widths": (4, 4), "stem_pool": "blur", "transition_pool": "blur"},
+    "rounding up": {"stem_ceil": True, "transition_ceil": True},
+    "no ReLU in transitions, TensorFlow's padding": {"transition_relu": False, "padding": "same"},
+    "two pools": {"global_pool": "catavgmax", "final_relu": False},
+    "three dimensions, no classifier": {"spatial_dims": 3, "in_channels": 1, "num_classes": 0},
+    "cifar": {**CIFAR.to_dict(), "block_config": CIFAR.block_config},
+}
+
+
+@pytest.mark.parametrize("graph", ["fused", "exact"])
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_every_architecture_can_be_eight_bit(changes: dict[str, object], graph: str) -> None:
+    config = replace(SMALL, **changes)  # type: ignore[arg-type]
+    model = random_model(config)
+    whole = to_onnx(model, graph=graph)  # type: ignore[arg-type]
+    proto = calibrate(whole, calibration_inputs(model)[:8])
+    onnx.checker.check_model(proto, full_check=True)
+    batches = judges(model)[:2]
+    run = onnx_engine(whole.SerializeToString())
+    verdict = judged("int8", onnx_engine(proto.SerializeToString()), batches, [run(b.array) for b in batches])
+    assert verdict.error < 0.1, verdict
+    plain = onnx_engine(proto.SerializeToString(), level="disabled")  # where nothing is fused, floats compute the same
+    assert judged("int8", plain, batches, [run(b.array) for b in batches]).error < 0.1
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 1e-5, 1e-6, 1e-12, 1e-38, 0.0])
+def test_a_bias_outlives_a_weight_that_is_almost_zero(gamma: float) -> None:
+    tensors = random_tensors(SMALL)
+    for name in [name for name in tensors if name.endswith(("norm1.weight", "norm2.weight"))]:
+        tensors[name][::2] = gamma
+    model = random_model(changes=tensors)
+    whole, batches = to_onnx(model), judges(model)[:2]
+    proto = calibrate(whole, calibration_inputs(model)[:8]).SerializeToString()
+    run = onnx_engine(whole.SerializeToString())
+    truths = [run(batch.array) for batch in batches]
+    for level in ("disabled", "all"):  # in floats, and in integers
+        assert judged("int8", onnx_engine(proto, level=level), batches, truths).error < 0.01
+
+
+def test_the_same_input_gives_the_same_bytes(trained: Model, trained_images: list[np.ndarray]) -> None:
+    made = [
+        calibrate(to_onnx(trained), calibration_inputs(trained, trained_images[:4])).SerializeToString()
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+
+
+def test_metadata_names_the_precision_and_keeps_the_rest(trained: Model) -> None:
+    whole = to_onnx(trained)
+    before = {p.key: p.value for p in whole.metadata_props}
+    for precision, proto in (("fp16", to_half(whole)), ("int8", calibrate(whole, calibration_inputs(trained)[:2]))):
+        assert {p.key: p.value for p in proto.metadata_props} == before | {"densenet.precision": precision}
+        assert proto.producer_name == "densenet-converter"

@@ -1,0 +1,33 @@
+"""npz, both ways, against numpy."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.arrays import arrays, assert_same, quiet, tensors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from converter.core.errors import UnsafeFile
+from converter.formats import open_checkpoint
+from converter.formats.npz import write_npz
+
+
+@quiet
+@given(arrays, st.booleans())
+def test_npz_both_ways(tmp_path: Path, values: dict[str, Any], compressed: bool) -> None:
+    values = {name.replace("/", "_").replace("\\", "_"): array for name, array in values.items()} or {"a": np.zeros(2)}
+    write_npz(tmp_path / "a.npz", tensors(values))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as loaded:
+        assert_same(dict(loaded), values)
+    save = np.savez_compressed if compressed else np.savez
+    save(tmp_path / "b.npz", **{f"x{name}": np.asarray(array, order="F") for name, array in values.items()})
+    got = {name.removeprefix("x"): tensor.read() for name, tensor in open_checkpoint(tmp_path / "b.npz").tree.items()}
+    assert_same(got, values)
+
+
+def test_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.array([{"x": 1}], object))
+    with pytest.raises(UnsafeFile, match="Python objects"):
+        open_checkpoint(tmp_path / "a.npz")

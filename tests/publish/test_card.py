@@ -1,0 +1,102 @@
+"""The model card says only what is known."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.networks import TIMM, save
+from helpers.packages import read
+
+from converter import load
+from converter.core.errors import ConverterError
+from converter.core.model import Origin
+from converter.demo.demo import IMAGES
+from converter.publish import package as home
+from converter.publish.package import package
+from converter.use.predict import predictor
+from densenet.labels import imagenet_classes
+from densenet.preprocess import PRESETS
+from densenet.zoo import zoo_model
+
+
+def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "model-index" not in card
+    assert "license:" not in card
+    assert "datasets:" not in card
+    assert "Not known. Nobody has published one" in card
+    assert "the usual preprocessing of such networks is assumed" in card
+
+
+def test_a_card_states_the_recorded_run(digits: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(digits / "README.md").data
+    assert data.license == "apache-2.0"
+    assert [result.metric_value for result in data.eval_results] == [100.0, 100.0]
+    assert "100 images" in data.eval_results[0].dataset_name
+    assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
+
+
+def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(zoo_model("torchvision/densenet121"), config=replace(TIMM, num_classes=1000))
+    monkeypatch.setattr(home, "zoo_entry", lambda *_: entry)
+    source = save(entry.config, tmp_path / "a.safetensors")
+    package(source, tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "74.43 % | 91.97 % | published: torchvision, torchvision/models/densenet.py" in card
+    assert "url: https://github.com/pytorch/vision/blob/main/torchvision/models/densenet.py" in card
+    assert "license: bsd-3-clause" in card
+    assert read(tmp_path / "out" / "config.json")["label_names"][0] == "tench"
+    with pytest.raises(ConverterError, match="published under bsd-3-clause"):
+        package(source, tmp_path / "other", license_id="mit")
+    for said in ({"labels": map(str, range(1000))}, {"preprocess": PRESETS["timm"].to_dict()}):
+        package(source, tmp_path / "changed", onnx=[], **said)
+        card = (tmp_path / "changed" / "README.md").read_text()
+        assert "published:" not in card, said
+        assert "model-index" not in card
+    changed = save(replace(entry.config, eps=1e-3), tmp_path / "b.safetensors")
+    package(changed, tmp_path / "changed", onnx=[])
+    assert "published:" not in (tmp_path / "changed" / "README.md").read_text()
+
+
+def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: Path) -> None:
+    source = save(replace(TIMM, num_classes=1000), tmp_path / "a.safetensors")
+    package(source, tmp_path / "out", onnx=["fp32"])
+    assert read(tmp_path / "out" / "config.json")["label_names"][7] == "LABEL_7"
+    assert "1000 classes whose names the source does not give" in (tmp_path / "out" / "README.md").read_text()
+    image = next(iter(IMAGES.glob("*/*.png")))
+    for file in ("model.safetensors", "onnx/model.onnx"):
+        found = predictor(tmp_path / "out" / file).results([image])[0]
+        assert found["pred_class"] == f"LABEL_{found['pred_label']}"
+    package(source, tmp_path / "known", onnx=[], labels=imagenet_classes())
+    assert "whose names" not in (tmp_path / "known" / "README.md").read_text()
+
+
+def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
+    impostor = save(TIMM, tmp_path / "densenet121.tv_in1k")
+    assert home.zoo_entry(impostor, load(impostor)) is None
+    assert home.zoo_entry("densenet121-a639ec97.pth", load(impostor)) is None
+    real = replace(load(impostor), origin=Origin("x.pth", "a639ec97" + "0" * 56, "torch legacy", "torchvision-legacy"))
+    assert home.zoo_entry("x.pth", real) == zoo_model("torchvision/densenet121")
+
+
+def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:
+    package(save(TIMM, tmp_path / "a`](x)|\n<b>.safetensors"), tmp_path / "out", onnx=["fp32"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "converted from `a(x) b.safetensors`" in card
+    assert "<b>" not in card
+
+
+def test_an_evaluation_folders_name_cannot_write_into_the_card(tmp_path: Path) -> None:
+    folder = tmp_path / "ev | <img src=x onerror=alert(1)> `"
+    for name in "abcde":
+        shutil.copytree(IMAGES / "3", folder / name)
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], evaluation=folder)
+    text = (tmp_path / "out" / "README.md").read_text().partition("# DenseNet")[2]
+    assert "ev \\| \\<img src=x onerror=alert(1)> \\`" in text
+    assert "top-5" not in text.partition("## Accuracy")[2].partition("## Files")[0]  # of five classes it says nothing

@@ -1,0 +1,242 @@
+"""The repository folder: what is in it, and that it is whole or as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.networks import SMALL, TIMM, save
+from helpers.packages import LABELS, read
+from safetensors.numpy import load_file
+
+from converter import convert, load
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotWrite, ConverterError
+from converter.core.hashing import sha256_of
+from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.formats.torch.zip_writer import write_torch
+from converter.parity import budget
+from converter.publish import package as home
+from converter.publish import staging
+from converter.publish.package import package
+from converter.publish.provenance import parse_provenance
+from converter.publish.repository import verify_repository
+from densenet.config import DenseNetConfig
+from densenet.preprocess import PRESETS, Preprocess, from_timm
+
+
+def test_every_file_others_look_for_is_there(digits: Path) -> None:
+    assert sorted(p.relative_to(digits).as_posix() for p in digits.rglob("*") if p.is_file()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "onnx/model.onnx",
+        "onnx/model_fp16.onnx",
+        "onnx/model_quantized.onnx",
+        "parity.html",
+        "parity.json",
+        "preprocessor_config.json",
+        "provenance.json",
+    ]
+    config = read(digits / "config.json")
+    assert config["architecture"] == "densenet121"
+    assert config["model_args"] == {"block_config": [3, 3, 3], "growth_rate": 12}
+    assert config["label_names"] == [f"digit {i}" for i in range(10)]
+    assert config["id2label"]["3"] == "digit 3"  # optimum's and transformers.js'
+    assert "model_type" not in config
+    assert read(digits / "preprocessor_config.json")["image_processor_type"] == "TimmWrapperImageProcessor"
+    assert from_timm(config["pretrained_cfg"]) == Preprocess.from_dict(record()["preprocessing"])
+
+
+def test_provenance_has_the_hash_of_every_other_file(digits: Path) -> None:
+    text = (digits / "provenance.json").read_bytes()
+    files = parse_provenance(text)
+    assert set(files) | {"provenance.json"} == {
+        p.relative_to(digits).as_posix() for p in digits.rglob("*") if p.is_file()
+    }
+    assert all(sha256_of((digits / name,)) == recorded.sha256 for name, recorded in files.items())
+    values = json.loads(text)
+    assert values["source"]["sha256"] == sha256_of((CHECKPOINT,))
+    assert values["source"]["name"] == CHECKPOINT.name
+    assert values["source"]["layout"] == "torchvision-legacy"
+
+
+def test_no_local_path_is_in_any_file(digits: Path) -> None:
+    for path in digits.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert str(CHECKPOINT.parent).encode() not in data, path
+            assert str(digits.parent).encode() not in data, path
+
+
+def test_packaging_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    source = save(TIMM, tmp_path / "source.safetensors")
+    for name in ("a", "b"):
+        package(source, tmp_path / name, labels=LABELS)
+    files = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert len(files) > 6
+    assert files == {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("option", ["weights", "drop", "layout"])
+def test_how_a_checkpoint_is_read_holds_for_its_proof(option: str, tmp_path: Path) -> None:
+    first: dict[str, Any] = load_file(save(TIMM, tmp_path / "a.safetensors"))
+    source = tmp_path / "a.npz"
+    if option == "weights":
+        source = tmp_path / "a.pth"
+        sets = {"state_dict": 1.0, "state_dict_ema": 1.01}
+        tree = {
+            place: {name: Tensor.of(array * np.float32(factor)) for name, array in first.items()}
+            for place, factor in sets.items()
+        }
+        write_torch(source, tree)
+        assert load(source).origin.inside == "state_dict_ema"
+        said: dict[str, Any] = {"weights": "state_dict"}
+    elif option == "drop":
+        np.savez(source, **first, extra=np.zeros(3, np.float32))
+        said = {"drop": ["ext*"]}
+    else:
+        np.savez(source, **first)
+        said = {"layout": "library"}
+    package(source, tmp_path / "out", onnx=["fp32"], **said)
+    expected = load(source, **said).tensors["classifier.weight"].read()
+    assert (load(tmp_path / "out" / "model.safetensors").tensors["classifier.weight"].read() == expected).all()
+
+
+def test_what_no_package_wrote_is_not_overwritten(tmp_path: Path) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("my project")
+    with pytest.raises(CannotWrite, match=r"README.md: is not of an earlier package"):
+        package(source, out, onnx=[])
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("README.md", "my project")]
+    (out / "README.md").unlink()
+    package(source, out, onnx=[])
+    (out / "README.md").write_text((out / "README.md").read_text() + "A word of mine.")
+    with pytest.raises(CannotWrite, match=r"README.md: was changed since it was packaged"):
+        package(source, out, onnx=["fp32"])
+    assert (out / "README.md").read_text().endswith("A word of mine.")
+
+
+def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(budget.BUDGETS, "int8", budget.Budget(1e-9, 0.95))  # type: ignore[index]
+    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out")
+    assert set(done.left_out) == {"onnx/model_quantized.onnx"}
+    assert not (tmp_path / "out" / "onnx" / "model_quantized.onnx").exists()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`onnx/model_quantized.onnx` is left out: logit error" in card
+    assert "onnx/model_quantized.onnx" not in read(tmp_path / "out" / "provenance.json")["files"]
+
+
+@pytest.mark.parametrize("wanted", [[], ["int8"], ["fp16", "fp32"]])
+def test_onnx_files_can_be_chosen(wanted: list[str], tmp_path: Path) -> None:
+    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=wanted)
+    names = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_quantized.onnx"}
+    assert {name for name in done.files if name.endswith(".onnx")} == {names[p] for p in wanted}
+    assert (tmp_path / "out" / "onnx").exists() == bool(wanted)
+
+
+def test_packaging_over_an_older_package_replaces_it_and_leaves_other_files_alone(tmp_path: Path) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out)
+    (out / "notes.txt").write_text("mine")
+    package(source, out, onnx=["fp32"])
+    assert not (out / "onnx" / "model_fp16.onnx").exists()
+    assert (out / "notes.txt").read_text() == "mine"
+    assert verify_repository(out).passed
+
+
+def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out, onnx=["fp32"])
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    monkeypatch.setattr(home, "model_card", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        package(source, out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"onnx": ["fp8"]}, "no precision is called fp8"),
+        ({"labels": ["one"]}, "1 labels for 5 classes"),
+        ({"calibration": "nowhere"}, "nowhere: no images there"),
+        ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
+        ({"preprocess": {**PRESETS["timm"].to_dict(), "channels": 1, "mean": [0.5], "std": [0.5]}}, "of 3 channels"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=message):
+        package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("config", [replace(SMALL, spatial_dims=3), replace(TIMM, in_channels=5)])
+def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match="takes no ordinary images"):
+        package(save(config, tmp_path / "a.safetensors"), tmp_path / "out", calibration=IMAGES)
+
+
+def test_a_package_killed_while_it_moves_is_mended_by_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    package(source, out, onnx=["fp32"])
+    real, moved = shutil.move, list[Path]()
+
+    def killed(file: Path, target: Path) -> None:
+        moved.append(target)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        real(file, target)
+
+    monkeypatch.setattr(staging.shutil, "move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        package(source, out, onnx=["fp32"], labels=LABELS)
+    assert not verify_repository(out).passed
+    monkeypatch.undo()
+    package(source, out, onnx=[])
+    assert verify_repository(out).passed
+    assert not list(out.glob(".*"))
+
+
+NO_TORCH = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm", "transformers", "torchvision"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)
+from converter.cli import main
+sys.argv[0] = "densenet"
+main()
+"""
+
+
+def test_without_torch_it_packages_and_says_what_was_not_measured(tmp_path: Path) -> None:
+    run = [sys.executable, "-c", NO_TORCH, "package", str(CHECKPOINT), str(tmp_path / "out"), "--json"]
+    done = subprocess.run(run, env=os.environ, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["proof"]["oracle"] == "the exact graph in ONNX Runtime, float32"
+    parity = read(tmp_path / "out" / "parity.json")
+    assert parity["passed"]
+    assert "nothing was measured against float64" in (tmp_path / "out" / "README.md").read_text()
+    assert "torch" not in read(tmp_path / "out" / "provenance.json")["libraries"]
+
+
+def test_a_converted_file_packages_like_its_source(tmp_path: Path) -> None:
+    convert(CHECKPOINT, tmp_path / "timm.safetensors", to="timm")
+    done = package(tmp_path / "timm.safetensors", tmp_path / "out", onnx=["fp32"])
+    assert done.layout == "timm"

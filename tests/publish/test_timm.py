@@ -1,0 +1,81 @@
+"""What timm can build, and that it computes the same from the folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.networks import CIFAR, TIMM, save
+from helpers.packages import read
+
+from converter import load
+from converter.engines.onnxruntime import onnx_engine
+from converter.exporters.onnx import to_onnx
+from converter.publish.expectations import crop_fraction
+from converter.publish.package import package
+from densenet.preprocess import PRESETS, Preprocess
+
+VARIANTS = {
+    "plain": {},
+    "wider bottleneck": {"bn_size": 2},
+    "deep": {"stem": "deep"},
+    "tiered": {"stem": "deep", "stem_widths": (6, 12)},
+    "blur": {"stem": "deep", "stem_pool": "blur"},
+    "blur everywhere": {"stem": "deep", "stem_pool": "blur", "transition_pool": "blur"},
+    "shallow blur": {"stem_pool": "blur"},
+    "max": {"global_pool": "max"},
+    "both": {"global_pool": "catavgmax"},
+    "grey": {"in_channels": 1},
+    "headless": {"num_classes": 0},
+    "eps": {"eps": 1e-3},
+}
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_timm_computes_the_same_from_the_folder(changes: dict[str, Any], tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    import torch
+
+    config = replace(TIMM, **changes)
+    source = save(config, tmp_path / "source.safetensors")
+    done = package(source, tmp_path / "out", onnx=["fp32"])
+    assert (done.layout, done.why_not_timm) == ("timm", "")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    x = np.random.default_rng(1).normal(size=(2, config.in_channels, 64, 64)).astype(np.float32)
+    expected = onnx_engine(to_onnx(load(source), graph="exact").SerializeToString())(x)
+    with torch.inference_mode():
+        found = model(torch.from_numpy(x)).numpy()
+    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    again = onnx_engine(to_onnx(load(tmp_path / "out" / "model.safetensors"), graph="exact").SerializeToString())(x)
+    assert np.abs(again - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+
+
+def test_a_network_timm_lacks_is_published_in_the_library_layout(tmp_path: Path) -> None:
+    source = save(CIFAR, tmp_path / "cifar.safetensors")
+    done = package(source, tmp_path / "out")
+    assert (done.layout, "CIFAR stem" in done.why_not_timm) == ("library", True)
+    config = read(tmp_path / "out" / "config.json")
+    assert "pretrained_cfg" not in config
+    assert "architecture" not in config
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "timm and transformers cannot load this network" in card
+    assert "library_name: densenet-converter" in card
+    assert load(tmp_path / "out" / "model.safetensors").config == CIFAR
+
+
+@pytest.mark.parametrize(
+    "preprocess", [*PRESETS.values(), Preprocess(resize=303, crop=(288, 288), interpolation="bicubic")]
+)
+def test_crop_fraction_gives_the_resize_back(preprocess: Preprocess) -> None:
+    assert preprocess.resize == int(np.floor(preprocess.crop[0] / crop_fraction(preprocess)))
+
+
+def test_all_crops_and_sizes_survive_timms_fraction() -> None:
+    for crop in range(8, 300, 7):
+        for resize in range(crop, 400, 11):
+            p = Preprocess(resize=resize, crop=(crop, crop))
+            assert int(np.floor(crop / crop_fraction(p))) == resize

@@ -1,0 +1,528 @@
+"""ONNX as a source: whoever exported, folded or optimised it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from helpers.cases import CASES, logits_of
+from helpers.graphs import (
+    TINY,
+    attribute,
+    constants,
+    exported,
+    images,
+    node_named,
+    run,
+    set_attribute,
+    set_constants,
+    set_nodes,
+)
+from helpers.networks import export_model, imagenet_configs, random_model, random_tensors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from converter import load
+from converter.core.errors import NotADenseNet
+from converter.core.model import Images
+from densenet.config import NORM_TENSORS, DenseNetConfig
+from densenet.preprocess import Preprocess
+
+NETWORKS = {
+    "plain": {},
+    "cifar": {"stem": "cifar"},
+    "without bottleneck": {"stem": "cifar", "bottleneck": False, "bn_size": 4},
+    "one block": {"block_config": (3,)},
+    "deep stem": {"stem": "deep"},
+    "deep stem, blurred": {"stem": "deep", "stem_pool": "blur"},
+    "blur everywhere": {"stem_pool": "blur", "transition_pool": "blur"},
+    "TensorFlow padding": {"padding": "same"},
+    "TensorFlow padding, blurred": {"padding": "same", "stem_pool": "blur"},
+    "rounded up": {"stem_ceil": True, "transition_ceil": True},
+    "no ReLU": {"transition_relu": False, "final_relu": False},
+    "max": {"global_pool": "max"},
+    "mean and max": {"global_pool": "avgmax"},
+    "mean beside max": {"global_pool": "catavgmax"},
+    "backbone": {"num_classes": 0},
+    "volumes": {"spatial_dims": 3},
+    "eps": {"eps": 1.001e-5},
+}
+
+
+# -- reference files ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["onnx-dynamo", "onnx-zoo-small-external"])
+def test_reference_files_compute_what_their_producer_did(case: str) -> None:
+    folder = CASES / case
+    file = json.loads((folder / "case.json").read_text())["file"]
+    expected = np.load(folder / "logits.npy")
+    computed = logits_of(folder / file, np.load(folder / "input.npy"))
+    assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_names_that_lie_are_not_believed() -> None:
+    """torch's dynamo exporter calls a convolution with a norm folded in by the convolution's own name."""
+    model = load(CASES / "onnx-dynamo" / "model.onnx")
+    assert model.origin.layout == "onnx"
+    assert np.all(model.tensors["blocks.0.layers.0.norm2.weight"].read() == 1)
+
+
+def test_every_constant_is_used_or_accounted_for() -> None:
+    path = CASES / "onnx-dynamo" / "model.onnx"
+    model = load(path)
+    assert set(model.dropped) < {tensor.name for tensor in onnx.load(path).graph.initializer}
+    assert set(model.dropped.values()) == {"a constant that is no weight"}
+
+
+# -- our own files -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("graph", ["exact", "fused"])
+def test_there_and_back(tmp_path: Path, graph: str, changes: dict[str, object]) -> None:
+    config = replace(TINY, **changes)
+    x = images(config)
+    path, _ = exported(tmp_path, config, graph=graph)
+    model = load(path)
+    assert model.config == config
+    if graph == "exact":
+        for name, array in random_tensors(config).items():
+            assert np.array_equal(model.tensors[name].read(), array), name
+    assert np.abs(run(path, x) - logits_of(path, x)).max() < 1e-5
+
+
+@settings(max_examples=25, deadline=None)
+@given(config=imagenet_configs(), seed=st.integers(0, 3))
+def test_any_network_exported_exactly_comes_back_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, config: DenseNetConfig, seed: int
+) -> None:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    arrays = random_tensors(config, seed)
+    export_model(random_model(config, seed), path, graph="exact")
+    model = load(path)
+    assert model.config == config
+    assert all(np.array_equal(model.tensors[name].read(), array) for name, array in arrays.items())
+
+
+def test_our_metadata_is_used(tmp_path: Path) -> None:
+    path, labels = tmp_path / "model.onnx", ("a", "b", "c", "d", "e")
+    export_model(random_model(TINY, preprocess=Preprocess(crop=(32, 32)), labels=labels), path)
+    model = load(path)
+    assert model.images == Images(Preprocess(crop=(32, 32)), labels)
+
+
+def test_metadata_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    proto = export_model(random_model(TINY), path)
+    helper.set_model_props(proto, {"densenet.config": json.dumps({**TINY.to_dict(), "final_relu": False})})
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="final_relu"):
+        load(path)
+
+
+def test_outputs_beside_the_logits_and_image_input(tmp_path: Path) -> None:
+    path, x = tmp_path / "model.onnx", images()
+    export_model(random_model(TINY), tmp_path / "plain.onnx")
+    export_model(random_model(TINY), path, features=True, probabilities=True)
+    assert np.abs(run(tmp_path / "plain.onnx", x) - logits_of(path, x)).max() < 1e-5
+    export_model(random_model(TINY), path, image_input=True)
+    assert np.abs(run(tmp_path / "plain.onnx", x) - logits_of(path, x)).max() < 1e-5
+
+
+# -- the same network, written otherwise -----------------------------------------------
+
+
+def norms_as_multiply_and_add(proto: onnx.ModelProto) -> None:
+    arrays, nodes = constants(proto), []
+    for node in proto.graph.node:
+        if node.op_type != "BatchNormalization":
+            nodes.append(node)
+            continue
+        gamma, beta, mean, variance = (arrays.pop(name).astype(np.float64) for name in node.input[1:])
+        scale, y = gamma / np.sqrt(variance + 1e-5), node.output[0]
+        arrays[f"{y}.s"] = scale.reshape(1, -1, 1, 1).astype(np.float32)
+        arrays[f"{y}.b"] = (beta - mean * scale).reshape(-1, 1, 1).astype(np.float32)
+        nodes.append(helper.make_node("Mul", [f"{y}.s", node.input[0]], [f"{y}.scaled"]))
+        nodes.append(helper.make_node("Add", [f"{y}.scaled", f"{y}.b"], [y]))
+    set_constants(proto, arrays)
+    set_nodes(proto, nodes)
+
+
+def scales_behind_norms(proto: onnx.ModelProto) -> None:
+    """Caffe's Scale layer: the norm's own weight and bias are one and zero, or anything."""
+    arrays, nodes = constants(proto), []
+    for node in proto.graph.node:
+        nodes.append(node)
+        if node.op_type == "BatchNormalization":
+            y = node.output[0]
+            width = len(arrays[node.input[1]])
+            arrays[f"{y}.w"] = np.linspace(0.5, 1.5, width, dtype=np.float32)
+            arrays[f"{y}.b"] = np.linspace(-1, 1, width, dtype=np.float32)
+            node.output[0] = f"{y}.normed"
+            nodes += [
+                helper.make_node("Unsqueeze", [f"{y}.w", "axes"], [f"{y}.w1"]),
+                helper.make_node("Mul", [f"{y}.normed", f"{y}.w1"], [f"{y}.scaled"]),
+                helper.make_node("Unsqueeze", [f"{y}.b", "axes"], [f"{y}.b1"]),
+                helper.make_node("Add", [f"{y}.scaled", f"{y}.b1"], [y]),
+            ]
+    arrays["axes"] = np.array([1, 2])
+    set_constants(proto, arrays)
+    set_nodes(proto, nodes)
+
+
+def matmul_classifier(proto: onnx.ModelProto) -> None:
+    node, arrays = proto.graph.node[-1], constants(proto)
+    arrays["classifier.weight"] = arrays["classifier.weight"].T
+    set_constants(proto, arrays)
+    nodes = [*proto.graph.node[:-1]]
+    nodes.append(helper.make_node("MatMul", [node.input[0], "classifier.weight"], ["product"]))
+    nodes.append(helper.make_node("Add", ["classifier.bias", "product"], ["logits"]))
+    set_nodes(proto, nodes)
+
+
+def convolution_classifier(proto: onnx.ModelProto) -> None:
+    arrays = constants(proto)
+    arrays["classifier.weight"] = arrays["classifier.weight"][:, :, None, None]
+    set_constants(proto, arrays)
+    flatten, gemm = proto.graph.node[-2:]
+    conv = helper.make_node("Conv", [flatten.input[0], *gemm.input[1:]], ["scores"], kernel_shape=[1, 1])
+    out = helper.make_node("Flatten", ["scores"], ["logits"])
+    set_nodes(proto, [*proto.graph.node[:-2], conv, out])
+
+
+def weights_through_constant_nodes(proto: onnx.ModelProto) -> None:
+    arrays, nodes = constants(proto), []
+    for name, array in list(arrays.items()):
+        if array.ndim == 4:
+            arrays[f"{name}.hwio"] = arrays.pop(name).transpose(2, 3, 1, 0)
+            nodes.append(helper.make_node("Transpose", [f"{name}.hwio"], [name], perm=[3, 2, 0, 1]))
+        elif name.endswith("running_mean"):
+            nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(arrays.pop(name))))
+        elif name.endswith("running_var"):
+            arrays[f"{name}.row"] = arrays.pop(name)[None]
+            nodes.append(helper.make_node("Squeeze", [f"{name}.row"], [f"{name}.flat"]))
+            nodes.append(helper.make_node("Identity", [f"{name}.flat"], [name]))
+    set_constants(proto, arrays)
+    set_nodes(proto, [*nodes, *proto.graph.node])
+
+
+def typed_fields(proto: onnx.ModelProto) -> None:
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor).reshape(-1).tolist()
+        made = helper.make_tensor(tensor.name, TensorProto.FLOAT, tensor.dims, values)
+        assert made.float_data
+        tensor.CopyFrom(made)
+
+
+def zeros_before_the_stem(proto: onnx.ModelProto) -> None:
+    """Keras: explicit padding, then a convolution and a pooling without any."""
+    nodes, arrays = list(proto.graph.node), constants(proto)
+    for name, op in (("stem.conv", "Conv"), ("stem.pool", "MaxPool")):
+        node = node_named(proto, name)
+        assert node.op_type == op
+        width = attribute(node, "pads").ints[0]
+        arrays[f"{name}.pads"] = np.array([0, 0, width, width] * 2)
+        pad = helper.make_node("Pad", [node.input[0], f"{name}.pads"], [f"{name}.padded"])
+        set_attribute(node, "pads", [0] * 4)
+        node.input[0] = f"{name}.padded"
+        nodes.insert(nodes.index(node), pad)
+    set_constants(proto, arrays)
+    set_nodes(proto, nodes)
+
+
+def newest_first(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        if node.op_type == "Concat":
+            node.input[:] = node.input[::-1]
+
+
+def dropout_and_casts(proto: onnx.ModelProto) -> None:
+    nodes = []
+    for node in proto.graph.node:
+        nodes.append(node)
+        if node.op_type == "Relu":
+            y, node.output[0] = node.output[0], node.output[0] + ".before"
+            nodes.append(helper.make_node("Dropout", [node.output[0]], [f"{y}.kept"]))
+            nodes.append(helper.make_node("Cast", [f"{y}.kept"], [y], to=TensorProto.FLOAT))
+    set_nodes(proto, nodes)
+
+
+def every_concat_at_once(proto: onnx.ModelProto) -> None:
+    """torch: each layer concatenates all feature maps there are."""
+    made: dict[str, list[str]] = {}
+    for node in proto.graph.node:
+        if node.op_type == "Concat":
+            made[node.output[0]] = [*made.get(node.input[0], [node.input[0]]), node.input[1]]
+            node.input[:] = made[node.output[0]]
+
+
+def biases_of_convolutions(proto: onnx.ModelProto) -> None:
+    arrays = constants(proto)
+    for node in proto.graph.node:
+        if node.op_type == "Conv":
+            width = arrays[node.input[1]].shape[0]
+            arrays[f"{node.output[0]}.bias"] = np.linspace(-1, 1, width, dtype=np.float32)
+            node.input.append(f"{node.output[0]}.bias")
+    set_constants(proto, arrays)
+
+
+REWRITES: list[Callable[[onnx.ModelProto], None]] = [
+    norms_as_multiply_and_add,
+    scales_behind_norms,
+    matmul_classifier,
+    convolution_classifier,
+    weights_through_constant_nodes,
+    typed_fields,
+    zeros_before_the_stem,
+    newest_first,
+    dropout_and_casts,
+    every_concat_at_once,
+    biases_of_convolutions,
+]
+
+
+@pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.__name__)
+@pytest.mark.parametrize("global_pool", ["avg", "catavgmax"])
+def test_the_same_network_written_otherwise(
+    tmp_path: Path, rewrite: Callable[[onnx.ModelProto], None], global_pool: str
+) -> None:
+    path, proto = exported(tmp_path, replace(TINY, global_pool=global_pool))
+    rewrite(proto)
+    if rewrite is convolution_classifier and global_pool != "avg":
+        proto.graph.node[-2].input[0] = "global_pool"
+    onnx.checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+    x = images()
+    expected = run(path, x)
+    assert np.abs(logits_of(path, x) - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_constants_shared_between_nodes(tmp_path: Path) -> None:
+    """Equal constants, as the statistics of a fresh network, are stored once."""
+    path, proto = exported(tmp_path)
+    arrays, first = constants(proto), {}
+    for node in proto.graph.node:
+        if node.op_type == "BatchNormalization":
+            for i, leaf in enumerate(NORM_TENSORS[2:], 3):
+                key = (leaf, arrays[node.input[i]].shape)
+                node.input[i] = first.setdefault(key, node.input[i])
+    path.write_bytes(proto.SerializeToString())
+    x = images()
+    assert np.abs(logits_of(path, x) - run(path, x)).max() < 1e-4
+    assert load(path).dropped
+
+
+def test_eps_is_the_number_that_was_meant(tmp_path: Path) -> None:
+    path, _ = exported(tmp_path, replace(TINY, eps=1.1e-5))
+    assert load(path).config.eps == 1.1e-5
+
+
+def test_fixed_sizes_explain_paddings_and_pools(tmp_path: Path) -> None:
+    """At 64 pixels SAME is (2, 3) around 7 and (0, 1) around 3; a pooling of all 4x4 positions is global."""
+    config = replace(TINY, padding="same")
+    path, proto = exported(tmp_path, config)
+    x = images(config, 64)
+    expected = run(path, x)
+    for name, pads in (("stem.conv", [2, 2, 3, 3]), ("stem.pool", [0, 0, 1, 1])):
+        node = node_named(proto, name)
+        set_attribute(node, "auto_pad", "NOTSET")
+        set_attribute(node, "pads", pads)
+    pool = node_named(proto, "global_pool.avg")
+    pool.op_type = "AveragePool"
+    set_attribute(pool, "kernel_shape", [4, 4])
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="SAME"):
+        load(path)  # of any size, it is neither
+    for axis, value in enumerate((2, 3, 64, 64)):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = value
+    path.write_bytes(proto.SerializeToString())
+    assert load(path).config == config
+    assert np.abs(logits_of(path, x) - expected).max() < 1e-5
+
+
+# -- not a DenseNet ------------------------------------------------------------------
+
+
+def residual(proto: onnx.ModelProto) -> None:
+    node = node_named(proto, "blocks.0.layers.0")
+    node.op_type = "Add"
+    del node.attribute[:]
+
+
+def other_activation(proto: onnx.ModelProto) -> None:
+    node_named(proto, "blocks.1.layers.0.relu1").op_type = "LeakyRelu"
+
+
+def dilated(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "blocks.0.layers.0.conv2"), "dilations", [2, 2])
+
+
+def strided(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "transitions.0.conv"), "strides", [2, 2])
+
+
+def shifted(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "stem.conv"), "pads", [2, 2, 4, 4])
+
+
+def overlapping(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "transitions.1.pool"), "kernel_shape", [3, 3])
+
+
+def once_rounded_up(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "transitions.1.pool"), "ceil_mode", 1)
+
+
+def other_eps(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "norm"), "epsilon", 1e-3)
+
+
+def training(proto: onnx.ModelProto) -> None:
+    set_attribute(node_named(proto, "norm"), "training_mode", 1)
+
+
+def by_column(proto: onnx.ModelProto) -> None:
+    """(C,) is added along the width, not the channels."""
+    arrays = constants(proto)
+    arrays["columns"] = np.ones(len(arrays["norm.bias"]), np.float32)
+    set_constants(proto, arrays)
+    node = node_named(proto, "norm")
+    node.output[0] = "normed"
+    add = helper.make_node("Add", ["normed", "columns"], ["norm"])
+    at = list(proto.graph.node).index(node)
+    set_nodes(proto, [*proto.graph.node[: at + 1], add, *proto.graph.node[at + 1 :]])
+
+
+def quantised(proto: onnx.ModelProto) -> None:
+    arrays = constants(proto)
+    arrays["stem.conv.int8"] = (arrays.pop("stem.conv.weight") * 127).astype(np.int8)
+    arrays["scale"] = np.float32(1 / 127)
+    set_constants(proto, arrays)
+    node = helper.make_node("DequantizeLinear", ["stem.conv.int8", "scale"], ["stem.conv.weight"])
+    set_nodes(proto, [node, *proto.graph.node])
+
+
+STRANGE = {
+    residual: "Add blocks.0.layers.0|stem.pool",
+    other_activation: "LeakyRelu blocks.1.layers.0.relu1",
+    dilated: "blocks.0.layers.0.conv2",
+    strided: "transitions.0.conv",
+    shifted: "stem.conv",
+    overlapping: "transitions.1.pool",
+    once_rounded_up: "transition_ceil",
+    other_eps: "eps",
+    training: "training mode",
+    by_column: "Add norm",
+    quantised: "stem.conv.weight",
+}
+
+
+@pytest.mark.parametrize("change", STRANGE, ids=lambda change: change.__name__)
+def test_what_a_densenet_does_not_do_is_refused_by_name(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
+    path, proto = exported(tmp_path)
+    change(proto)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match=STRANGE[change]):
+        load(path)
+
+
+def test_functions_of_the_model_are_refused_with_advice(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path)
+    node_named(proto, "blocks.0.layers.0.relu1").domain = "local"
+    body = [helper.make_node("Relu", ["x"], ["y"])]
+    proto.functions.append(helper.make_function("local", "Relu", ["x"], ["y"], body, [helper.make_opsetid("", 17)]))
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="inline"):
+        load(path)
+
+
+def test_a_result_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path)
+    proto.graph.output[0].name = "stem.pool"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="not the result"):
+        load(path)
+
+
+# -- torch's exporters and ONNX Runtime's optimiser -------------------------------------
+
+
+def torch_network(seed: int = 0) -> object:
+    torch = pytest.importorskip("torch")
+    densenet = pytest.importorskip("torchvision.models.densenet")
+    torch.manual_seed(seed)
+    network = densenet.DenseNet(4, (2, 1, 2), 6, bn_size=2, num_classes=5)
+    for name, tensor in network.state_dict().items():
+        if "running" in name or ("norm" in name and tensor.dtype == torch.float32):
+            tensor.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def torch_export(path: Path, **options: object) -> np.ndarray:
+    """Export with torch, return the logits of ``images()`` at 64 pixels."""
+    torch = pytest.importorskip("torch")
+    network, x = torch_network(), torch.from_numpy(images(size=64))
+    with torch.no_grad():
+        expected = network(x).numpy()
+    torch.onnx.export(network, (x,), str(path), **options)
+    return expected
+
+
+TORCH_EXPORTS = {
+    "opset 9": {"opset_version": 9},
+    "opset 11": {"opset_version": 11},
+    "opset 18": {"opset_version": 18},
+    "nothing folded": {"do_constant_folding": False, "training": "PRESERVE"},
+    "constants as inputs": {"keep_initializers_as_inputs": True, "opset_version": 12},
+    "dynamic": {"input_names": ["x"], "dynamic_axes": {"x": {0: "n", 2: "h", 3: "w"}}},
+}
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", TORCH_EXPORTS.values(), ids=TORCH_EXPORTS)
+def test_exports_of_torch_by_tracing(tmp_path: Path, options: dict[str, object]) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.onnx"
+    if "training" in options:
+        options = {**options, "training": torch.onnx.TrainingMode.PRESERVE}
+    expected = torch_export(path, dynamo=False, **options)
+    assert np.abs(logits_of(path, images(size=64)) - expected).max() < 1e-5
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"optimize": False}, {"external_data": False}], ids=str)
+def test_exports_of_torch_by_dynamo(tmp_path: Path, options: dict[str, object]) -> None:
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "model.onnx"
+    expected = torch_export(path, dynamo=True, **options)
+    assert np.abs(logits_of(path, images(size=64)) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("level", ["BASIC", "EXTENDED", "ALL"])
+@pytest.mark.parametrize("graph", ["exact", "fused"])
+def test_files_optimised_by_onnx_runtime(tmp_path: Path, level: str, graph: str) -> None:
+    config = replace(TINY, growth_rate=8, init_features=16)  # blocked weights need multiples of 8
+    path, _ = exported(tmp_path, config, graph=graph)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    optimised, x = tmp_path / "optimised.onnx", images()
+    if any(node.domain == "com.microsoft.nchwc" for node in onnx.load(optimised).graph.node):
+        with pytest.raises(NotADenseNet, match="ORT_ENABLE_EXTENDED"):
+            load(optimised)
+    else:
+        assert np.abs(logits_of(optimised, x) - run(path, x)).max() < 1e-5
