@@ -21,7 +21,7 @@ __all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_m
 def __getattr__(name: str) -> Any:
     # PyTorch and Pillow are loaded only for those who ask for them.
     if name == "DenseNet":
-        from densenet.model import DenseNet  # noqa: PLC0415
+        from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
         return DenseNet
     if name in __all__:

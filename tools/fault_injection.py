@@ -201,7 +201,7 @@ class Probe:
         ]
         bright = self.inputs[0].array - self.inputs[0].array.min()
         self.inputs.insert(0, Batch("bright", bright, "array"))
-        self.images = pixels(Preprocess.from_dict(model.preprocess), 60_000 + seed)
+        self.images = pixels(model.images.preprocess, 60_000 + seed)
         module = torch_module(model)
         run = torch_engine(module)
         batches = [*self.inputs, *self.images]

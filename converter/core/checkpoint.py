@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Raw = Array | memoryview | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,30 @@ class Tensor:
     read: Callable[[], Array]
 
     @classmethod
-    def of(cls, array: Array) -> Tensor:
+    def of(cls, array: Array) -> Self:
         """An array that is already in memory (or mapped)."""
         return cls(array.shape, array.dtype, lambda: array)
+
+    @classmethod
+    def over(
+        cls, raw: Raw | Callable[[], Raw], dtype: np.dtype[Any], shape: Iterable[int], *, fortran: bool = False
+    ) -> Self:
+        """An array whose values are exactly these bytes; used in place if they are in the machine's byte order.
+
+        Args:
+            raw: the bytes, flat, or what gives them.
+            dtype: the element type, in the bytes' own order.
+            shape: the sizes, whose product times the element's size is that of ``raw``.
+            fortran: whether the first index runs fastest.
+        """
+        sizes, native = tuple(shape), dtype.newbyteorder("=")
+
+        def read() -> Array:
+            flat = np.frombuffer(raw() if callable(raw) else raw, dtype)
+            array = flat.reshape(sizes[::-1]).transpose() if fortran else flat.reshape(sizes)
+            return array if dtype.isnative else array.astype(native)
+
+        return cls(sizes, native, read)
 
 
 @dataclass(slots=True, eq=False)

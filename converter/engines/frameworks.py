@@ -67,8 +67,8 @@ def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, R
 
 
 def _torchvision(model: Model, path: Path) -> Run:
-    import torch  # noqa: PLC0415
-    from torchvision.models import DenseNet  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
+    from torchvision.models import DenseNet  # noqa: PLC0415 (slow to import)
 
     config = model.config
     known = ("growth_rate", "block_config", "init_features", "bn_size", "num_classes", "in_channels")
@@ -87,7 +87,7 @@ def _torchvision(model: Model, path: Path) -> Run:
 
 
 def _timm(model: Model, path: Path) -> Run:
-    import timm  # noqa: PLC0415
+    import timm  # noqa: PLC0415 (slow to import)
 
     config = model.config
     if config.eps != DenseNetConfig.eps:
@@ -100,7 +100,7 @@ def _timm(model: Model, path: Path) -> Run:
 
 def _keras(model: Model, path: Path) -> Run:
     """A whole model as it was saved, or ``keras.applications``' own with the file's weights."""
-    import keras  # noqa: PLC0415
+    import keras  # noqa: PLC0415 (slow to import)
 
     config = model.config
     image = keras.Input((None, None, config.in_channels))
@@ -157,10 +157,10 @@ LEGACY = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.((?:[12])\.(?:weight|bi
 
 def _state(model: Model, path: Path) -> dict[str, torch.Tensor]:
     """The file's tensors under the framework's names, read by the framework's own means."""
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
 
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file  # noqa: PLC0415
+        from safetensors.torch import load_file  # noqa: PLC0415 (slow to import)
 
         tree: Any = load_file(path)
     else:

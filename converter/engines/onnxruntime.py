@@ -41,7 +41,7 @@ def session(source: str | Path | bytes, *, threads: int = 0, level: str = "all")
     Raises:
         UnreadableFile: ONNX Runtime does not take it.
     """
-    import onnxruntime  # noqa: PLC0415
+    import onnxruntime  # noqa: PLC0415 (slow to import)
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised too

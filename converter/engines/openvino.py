@@ -23,7 +23,7 @@ def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str
     """
     if find_spec("openvino") is None:
         raise Unavailable("OpenVINO is not installed; pip install 'densenet-converter[openvino]'")
-    import openvino  # noqa: PLC0415
+    import openvino  # noqa: PLC0415 (slow to import)
 
     # Left to itself it computes in bfloat16 where the processor can.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}

@@ -33,9 +33,9 @@ def torch_module(model: Model) -> DenseNet:
     """
     if not has_torch():
         raise Unavailable("PyTorch is not installed; pip install 'densenet-converter[torch]'")
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
 
-    from densenet.model import DenseNet  # noqa: PLC0415
+    from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
     module = DenseNet(model.config)
     state = {}
@@ -57,7 +57,7 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
         double: compute in float64.
         form: ``eager``, ``compiled`` (torch.compile) or ``channels_last``.
     """
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
 
     dtype = torch.float64 if double else torch.float32
     module = module.to(dtype)

@@ -40,7 +40,7 @@ def trace(model: Model, x: Array, cut: frozenset[str], visit: Visit) -> None:
         Unavailable: PyTorch is not installed.
     """
     double, single = torch_module(model).double(), dict(torch_module(model).named_modules())
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415 (slow to import)
 
     takes = inputs_of_modules(model.config)
     seen = {INPUT}

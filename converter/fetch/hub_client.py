@@ -31,7 +31,7 @@ class Transient(Unavailable):
 def api() -> HfApi:
     """The client.  Its progress bars are for terminals, its warnings for its own developers."""
     from huggingface_hub import HfApi  # noqa: PLC0415 (slow to import)
-    from huggingface_hub.utils import disable_progress_bars, logging  # noqa: PLC0415
+    from huggingface_hub.utils import disable_progress_bars, logging  # noqa: PLC0415 (slow to import)
 
     logging.set_verbosity_error()
     if not sys.stderr.isatty():
@@ -71,7 +71,7 @@ def speaking(repo: str, doing: str) -> Iterator[None]:
 
 
 def _explained(error: Exception, repo: str, doing: str) -> ConverterError | None:
-    from huggingface_hub import errors  # noqa: PLC0415
+    from huggingface_hub import errors  # noqa: PLC0415 (slow to import)
 
     where = f"{repo}: {doing}"
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -128,7 +128,7 @@ class Cached:
 
     def get(self, file: str, *, again: bool = False) -> Path:
         """One file, downloaded if need be; or ``again``, though it is there."""
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 
         with speaking(self.repo, f"downloading {file}"):
             path = Path(
@@ -143,7 +143,7 @@ class Cached:
 
     def _snapshot(self) -> Path:
         """The folder of the cached revision."""
-        from huggingface_hub import constants  # noqa: PLC0415
+        from huggingface_hub import constants  # noqa: PLC0415 (slow to import)
 
         cache = Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
         named = cache / "refs" / (self.revision or "main")

@@ -67,7 +67,7 @@ def _from_zoo(name: str) -> Place:
         hint = f"; for the Hugging Face Hub write hf://{name}" if REPO.fullmatch(name) else ""
         why = hint if looks_like_path else f", and {error}"
         raise UnreadableFile(f"{shown(name)}: no such file{why}") from error
-    from converter.fetch.download import download  # noqa: PLC0415
+    from converter.fetch.download import download  # noqa: PLC0415 (for few)
 
     path = download(model.url, sha256_prefix=model.sha256_prefix, name=model.name)
     settings = {"stem_pool": model.config.stem_pool, "transition_pool": model.config.transition_pool}

@@ -1,4 +1,8 @@
-"""One file per format.  ``open_checkpoint`` looks at the bytes, never at the file's name alone."""
+"""One file per format.  ``open_checkpoint`` looks at the bytes, never at the file's name alone.
+
+A reader has ``matches`` and a function that opens, which raises what ``open_checkpoint`` does and,
+where it needs a package that is not installed, Unavailable.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,10 @@ KNOWN = (
 
 def _folders(path: Path) -> Iterator[tuple[bool, Opener]]:
     """Formats that are folders: whether this is one, and how to open it."""
+    from converter.formats.paddle import params
     from converter.formats.tensorflow import bundle
 
     yield bundle.matches_folder(path), bundle.open_folder
-    from converter.formats.paddle import params
-
     yield params.matches_folder(path), params.open_folder
 
 
@@ -35,71 +38,50 @@ def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
     from converter.formats.torch import legacy
 
     yield legacy.matches(path, head), legacy.open_legacy
+    from converter.formats import safetensors
     from converter.formats.torch import tar
 
     yield tar.matches(path, head), tar.open_tar
-    from converter.formats import safetensors
-
     yield safetensors.matches(path, head), safetensors.open_safetensors
     from converter.formats import hdf5
-
-    if hdf5.matches(path, head):
-        from converter.formats.keras import h5
-
-        yield True, h5.open_h5
+    from converter.formats.keras import h5
     from converter.formats.keras import sharded as keras_sharded
 
+    yield hdf5.matches(path, head), h5.open_h5
     yield keras_sharded.matches(path, head), keras_sharded.open_sharded
-    from converter.formats.tensorflow import bundle
+    from converter.formats.tensorflow import bundle, graph
 
     yield bundle.matches(path, head), bundle.open_tensorflow
-    from converter.formats.tensorflow import graph
-
     yield graph.matches(path, head), graph.open_graph
     from converter.formats.paddle import params, program
+    from converter.formats.torch import bare_pickle
 
     yield program.is_program(path, head), params.open_program
     yield params.matches_records(path, head), params.open_records
     yield params.matches_params(path, head), params.open_params
-    from converter.formats.torch import bare_pickle
-
     yield bare_pickle.matches(path, head), bare_pickle.open_bare_pickle
-    from converter.formats import mxnet
+    from converter.formats import caffe, mindspore, mxnet, onnx_file, sharded, t7
 
     yield mxnet.matches(path, head), mxnet.open_mxnet
-    from converter.formats import onnx_file
-
     yield onnx_file.matches(path, head), onnx_file.open_onnx
-    from converter.formats import caffe
-
     yield caffe.matches(path, head), caffe.open_caffe
-    from converter.formats import mindspore
-
     yield mindspore.matches(path, head), mindspore.open_mindspore
-    from converter.formats import t7  # has no magic number: last
-
-    yield t7.matches(path, head), t7.open_t7
-    from converter.formats import sharded
-
+    yield t7.matches(path, head), t7.open_t7  # has no magic number: after all that have one
     yield sharded.matches(path, head), lambda index: sharded.open_sharded(index, open_checkpoint)
 
 
 def _zips(archive: Zip) -> Iterator[tuple[bool, Opener]]:
     """Formats that are zips, told apart by their members."""
-    from converter.formats.torch import export
-
-    yield export.matches(archive), export.open_export
-    from converter.formats.torch import script
-
-    yield script.matches(archive), script.open_frozen
+    from converter.formats.torch import export, script
     from converter.formats.torch import zip as torch_zip
 
+    yield export.matches(archive), export.open_export
+    yield script.matches(archive), script.open_frozen
     yield torch_zip.matches(archive), torch_zip.open_zip
+    from converter.formats import npz
     from converter.formats.keras import zip as keras_zip
 
     yield keras_zip.matches(archive), keras_zip.open_keras
-    from converter.formats import npz
-
     yield npz.matches(archive), npz.open_npz
 
 
@@ -107,8 +89,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint of any known format, without reading its tensors.
 
     Raises:
-        UnreadableFile: missing, not a file, damaged, or of no known format.
-        UnsafeFile: it asks for code to be run.
+        UnreadableFile: missing, not a file, damaged, without what belongs beside it, or of no known format.
+        UnsafeFile: it asks for code to be run, or points outside its own folder.
     """
     path = Path(path)
     try:

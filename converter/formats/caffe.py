@@ -10,7 +10,7 @@ beside it, which is what Caffe itself would go by.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.formats.protobuf import BYTES, FIXED32, VARINT, fields, mapped, varints
+from converter.core.errors import UnreadableFile
+from converter.formats.damage import naming
+from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, real
 from converter.formats.prototxt import Message, read_prototxt
+from converter.formats.settings import agreed
 
 NAME = "Caffe"
 
@@ -72,24 +74,21 @@ def open_caffe(path: Path) -> Checkpoint:
         NotADenseNet: its layers are set differently from each other.
     """
     layers: list[Layer] = []
-    try:
+    with naming(path):
         for number, _, value in fields(mapped(path)):
             if number == LAYERS_OF_2014:
                 raise UnreadableFile("layers in the form of before 2015 (V1LayerParameter), which has no batch norms")
             if number == LAYERS and isinstance(value, memoryview):
                 layers.append(_layer(value))
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: {error}") from error
     tree: dict[str, Tensor] = {}
     for layer in layers:
         for i, blob in enumerate(layer.blobs):
             if f"{layer.name}/{i}" in tree:
                 raise UnreadableFile(f"{path}: two layers are called {layer.name}")
             tree[f"{layer.name}/{i}"] = blob
-    try:
-        settings = _agreed(layer.says for layer in layers) | _prototxt(path, [x.name for x in layers if x.blobs])
-    except NotADenseNet as error:
-        raise NotADenseNet(f"{path}: {error}") from error
+    with naming(path):
+        settings = agreed(said for layer in layers for said in layer.says.items())
+        settings |= _prototxt(path, [layer.name for layer in layers if layer.blobs])
     return Checkpoint(path, NAME, tree, {}, (path,), settings=settings)
 
 
@@ -110,7 +109,8 @@ def _layer(data: memoryview) -> Layer:
             parameters[number] = value
     says: dict[str, Any] = {}
     if kind == "BatchNorm":
-        says = {"eps": _eps(parameters[139]) if 139 in parameters else EPS}
+        found = real(parameters.get(139, memoryview(b"")), 3)  # BatchNormParameter.eps
+        says = {"eps": EPS if found is None else found}
     elif kind == "Pooling" and 121 in parameters:
         says = _pooling(parameters[121])
     return Layer(name, kind, [_blob(blob, f"{name}/{i}", kind, i) for i, blob in enumerate(blobs)], says)
@@ -139,15 +139,14 @@ def _blob(data: memoryview, key: str, kind: str, index: int) -> Tensor:
     dtype, raw = values[0]
     if len(values) > 1 or len(shape) > MAX_DIMS or prod(shape) * dtype.itemsize != len(raw):
         raise UnreadableFile(f"the data of {key} do not fit its shape")
-    shape = _squeezed(shape, kind, index)
-    return Tensor(shape, dtype.newbyteorder("="), lambda: np.frombuffer(raw, dtype).reshape(shape))
+    return Tensor.over(raw, dtype, _squeezed(shape, kind, index))
 
 
 def _dims(data: memoryview) -> Iterator[int]:
     """BlobShape.dim, packed or not."""
     for number, _, value in fields(data):
         if number == 1:
-            yield from (value,) if isinstance(value, int) else varints(value)
+            yield from numbers(value)
 
 
 def _squeezed(shape: tuple[int, ...], kind: str, index: int) -> tuple[int, ...]:
@@ -157,14 +156,6 @@ def _squeezed(shape: tuple[int, ...], kind: str, index: int) -> tuple[int, ...]:
 
 
 # -- settings ----------------------------------------------------------------------
-
-
-def _eps(data: memoryview) -> float:
-    """BatchNormParameter.eps.  It is a float32; 1e-5 is meant where that is what is nearest."""
-    for number, wire, value in fields(data):
-        if number == 3 and wire == FIXED32 and isinstance(value, memoryview):
-            return float(str(np.frombuffer(value, "<f4")[0]))
-    return EPS
 
 
 def _pooling(data: memoryview) -> dict[str, bool]:
@@ -185,19 +176,6 @@ def _rounding(average: bool, of_two: bool, whole: bool, up: bool) -> dict[str, b
     return {"transition_ceil" if average else "stem_ceil": up}
 
 
-def _agreed(sayings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all layers say.
-
-    Raises:
-        NotADenseNet: they contradict each other.
-    """
-    result: dict[str, Any] = {}
-    for name, value in (item for says in sayings for item in says.items()):
-        if result.setdefault(name, value) != value:
-            raise NotADenseNet(f"its layers have different {name}, {result[name]} and {value}")
-    return result
-
-
 def _prototxt(path: Path, layers: list[str]) -> dict[str, Any]:
     """Settings of the network described beside the weights.
 
@@ -213,7 +191,7 @@ def _prototxt(path: Path, layers: list[str]) -> dict[str, Any]:
             continue
         described = [layer for layer in network.get("layer", []) if isinstance(layer, dict)]
         if layers and {_first(layer, "name") for layer in described}.issuperset(layers):
-            found.append(_agreed(map(_says, described)))
+            found.append(agreed(said for layer in described for said in _says(layer).items()))
             if file == same:
                 break
     if not found:

@@ -18,10 +18,9 @@ import numpy as np
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
 from converter.formats.hdf5_headers import text_lengths
+from converter.formats.zips import MAX_RATIO
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-MAX_RATIO = 1100
-"""Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
 MAX_ATTRIBUTE = 1 << 20
 MAX_DEPTH = 40
 MAX_OBJECTS = 200_000
@@ -164,9 +163,9 @@ class _Walk:
     def tensor(self, dataset: Any, path: str) -> Tensor | None:
         """A dataset, used in place if it is stored in one piece."""
         h5d, shape, itemsize = self.h5py.h5d, dataset.shape, dataset.id.get_type().get_size()
-        stored_as, dtype = dataset.dtype, dataset.dtype
+        dtype = dataset.dtype
         if "dtype" in dataset.attrs and itemsize == 2 and self.attributes(dataset)["dtype"] == "bfloat16":
-            dtype = stored_as = np.dtype(ml_dtypes.bfloat16)  # Keras 3, saving_lib.H5IOStore
+            dtype = np.dtype(ml_dtypes.bfloat16)  # Keras 3, saving_lib.H5IOStore
         elif dtype.kind not in "fiub" or shape is None:
             return None  # text, references ...: no weights
         plist = dataset.id.get_create_plist()
@@ -181,7 +180,7 @@ class _Walk:
             if size and (offset is None or stored != size or offset + size > len(self.data)):
                 raise UnreadableFile(f"{self.where}: truncated, {path} ends behind the end of the file")
             if dtype == ml_dtypes.bfloat16 or dataset.id.get_type() == self.h5py.h5t.py_create(dtype):
-                return Tensor(tuple(shape), native, lambda: _in_place(self.data, offset or 0, size, stored_as, shape))
+                return Tensor.over(self.data[offset or 0 :][:size], dtype, shape)
         elif plist.get_layout() == h5d.CHUNKED:
             used = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
             if used - FILTERS:
@@ -198,11 +197,6 @@ class _Walk:
             return array.view(native) if dtype == ml_dtypes.bfloat16 else array.astype(native, copy=False)
 
         return Tensor(tuple(shape), native, read)
-
-
-def _in_place(data: Array, offset: int, size: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    array = data[offset : offset + size].view(dtype).reshape(shape)
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
 def _plain(value: Any) -> Any:

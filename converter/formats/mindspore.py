@@ -6,34 +6,24 @@ name, and can put a checksum behind the message.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.protobuf import BYTES, fields, mapped, varints
+from converter.formats import dtypes
+from converter.formats.damage import naming
+from converter.formats.protobuf import BYTES, fields, mapped, numbers
 
 NAME = "MindSpore"
-DTYPES: Mapping[str, Any] = {
-    "Float16": np.float16,
-    "Float32": np.float32,
-    "Float64": np.float64,
-    "BFloat16": ml_dtypes.bfloat16,
-    "Int8": np.int8,
-    "Int16": np.int16,
-    "Int32": np.int32,
-    "Int64": np.int64,
-    "UInt8": np.uint8,
-    "UInt16": np.uint16,
-    "UInt32": np.uint32,
-    "UInt64": np.uint64,
-    "Bool": np.bool_,
+DTYPES = {
+    name: dtypes.dtype(name.lower())
+    for name in "Float16 Float32 Float64 BFloat16 Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Bool".split()
 }
 """mindspore/train/serialization.py, tensor_to_np_type."""
 
@@ -67,20 +57,14 @@ def matches(path: Path, head: bytes) -> bool:
 
 
 def open_mindspore(path: Path) -> Checkpoint:
-    """Open a ``.ckpt`` of MindSpore.
-
-    Raises:
-        UnreadableFile: damaged, truncated, or with tensors of a type we don't read.
-    """
+    """Open a ``.ckpt`` of MindSpore."""
     slices: dict[str, list[Slice]] = {}
-    try:
+    with naming(path):
         for found in _slices(_message(path)):
             slices.setdefault(found.name, []).append(found)
         tree = {
             name: _text(pieces) if pieces[0].type == TEXT else _tensor(name, pieces) for name, pieces in slices.items()
         }
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: {error}") from error
     return Checkpoint(path, NAME, tree, files=(path,))
 
 
@@ -105,7 +89,7 @@ def _slice(name: str, data: memoryview) -> Slice:
     kind, content = "", memoryview(b"")
     for number, wire, value in fields(data):
         if number == 1:
-            dims += [value] if isinstance(value, int) else islice(varints(value), MAX_DIMS + 1)
+            dims += islice(numbers(value), MAX_DIMS + 1)
         elif number == 2 and isinstance(value, memoryview):
             kind = bytes(value[:64]).decode("utf-8", "replace")
         elif number == 3 and wire == BYTES and isinstance(value, memoryview):
@@ -123,15 +107,12 @@ def _tensor(name: str, pieces: list[Slice]) -> Tensor:
     shape, kind = pieces[0].shape, pieces[0].type
     if kind not in DTYPES:
         raise UnreadableFile(f"{name} has type {kind!r}, which cannot be read")
-    dtype = np.dtype(DTYPES[kind])
+    dtype = DTYPES[kind]
     size = sum(len(piece.content) for piece in pieces)
     if shape == (0,) and size == dtype.itemsize:
         shape = ()  # how a scalar is written
     if any(piece.type != kind for piece in pieces) or size != prod(shape) * dtype.itemsize:
         raise UnreadableFile(f"the data of {name} do not fit its shape")
-
-    def read() -> Array:
-        arrays = [np.frombuffer(piece.content, dtype) for piece in pieces]
-        return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(shape)
-
-    return Tensor(shape, dtype, read)
+    if len(pieces) == 1:
+        return Tensor.over(pieces[0].content, dtype, shape)
+    return Tensor(shape, dtype, lambda: np.frombuffer(b"".join(p.content for p in pieces), dtype).reshape(shape))

@@ -24,26 +24,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.core.errors import UnreadableFile
+from converter.formats.damage import MALFORMED, damaged, naming
+from converter.formats.dtypes import numbered
+from converter.formats.settings import agreed
 
 NAME = "MXNet params"
 MAGIC = (0x112).to_bytes(8, "little")
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-DTYPES: Mapping[int, Any] = {
-    0: np.float32,
-    1: np.float64,
-    2: np.float16,
-    3: np.uint8,
-    4: np.int32,
-    5: np.int8,
-    6: np.int64,
-    7: np.bool_,
-    12: ml_dtypes.bfloat16,
-}
+DTYPES = numbered("float32 float64 float16 uint8 int32 int8 int64 bool - - - - bfloat16")
 """3rdparty/mshadow/mshadow/base.h, TypeFlag."""
 
 MAX_DIMS = 32
@@ -132,9 +124,8 @@ class _Reader:
         code = self.number(4)
         if code not in DTYPES:
             raise UnreadableFile(f"{self.path}: array {index} has dtype {code}, which cannot be read")
-        dtype = np.dtype(DTYPES[code])
-        raw = self.take(prod(shape) * dtype.itemsize)
-        return Tensor(shape, dtype, lambda: raw.view(dtype).reshape(shape))
+        dtype = DTYPES[code]
+        return Tensor.over(self.take(prod(shape) * dtype.itemsize), dtype, shape)
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size).tobytes(), "little")
@@ -152,19 +143,14 @@ class _Reader:
 
 def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str]]:
     """Config fields a network's symbol states, and the gammas it keeps at one."""
-    try:
+    with damaged(f"{path}: not the description of a network by MXNet", *MALFORMED, SyntaxError):
         if path.stat().st_size > MAX_SYMBOL:
             raise ValueError("too large")
         nodes = json.loads(path.read_text("utf-8"))["nodes"]
         said = list(chain.from_iterable(map(_says, nodes)))
         fixed = {nodes[node["inputs"][1][0]]["name"] for node in nodes if _fixes_gamma(node)}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, SyntaxError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: not the description of a network by MXNet") from error
-    settings: dict[str, Any] = {}
-    for name, value in said:
-        if settings.setdefault(name, value) != value:
-            raise NotADenseNet(f"{path}: its layers have different {name}, {settings[name]} and {value}")
-    return settings, fixed
+    with naming(path):
+        return agreed(said), fixed
 
 
 def _attributes(node: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
+from converter.formats.damage import MALFORMED, damaged
 from converter.formats.zips import Zip, ZipWriter
 
 NAME = "npz"
@@ -22,12 +23,7 @@ def matches(archive: Zip) -> bool:
 
 
 def open_npz(path: Path) -> Checkpoint:
-    """Open an npz as ``numpy.savez`` and ``savez_compressed`` write it.
-
-    Raises:
-        UnreadableFile: damaged.
-        UnsafeFile: a member holds pickled Python objects.
-    """
+    """Open an npz as ``numpy.savez`` and ``savez_compressed`` write it."""
     archive = Zip(path)
     tree = {name.removesuffix(".npy"): _tensor(archive, name) for name in archive.names}
     return Checkpoint(path, NAME, tree, files=(path,))
@@ -36,24 +32,16 @@ def open_npz(path: Path) -> Checkpoint:
 def _tensor(archive: Zip, name: str) -> Tensor:
     member = archive.read(name)
     stream = io.BytesIO(member[: 1 << 16].tobytes())
-    try:
+    with damaged(f"{archive.path}: {name} is not an array", *MALFORMED, EOFError, why=str):
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read_header[version](stream)
-    except (ValueError, KeyError, EOFError) as error:
-        raise UnreadableFile(f"{archive.path}: {name} is not an array ({error})") from error
     if dtype.hasobject:
         raise UnsafeFile(f"{archive.path}: refused, {name} holds pickled Python objects; nothing was executed")
     start, size = stream.tell(), int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if start + size > len(member):
         raise UnreadableFile(f"{archive.path}: truncated, {name} is not complete")
-
-    def read() -> Array:
-        flat = member[start : start + size].view(dtype)
-        array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
-        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-
-    return Tensor(tuple(shape), dtype.newbyteorder("="), read)
+    return Tensor.over(member[start : start + size], dtype, shape, fortran=fortran)
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -13,12 +13,13 @@ from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile, UnsafeFile
-from converter.formats.protobuf import BYTES, VARINT, fields, signed, varints
+from converter.formats.damage import damaged, naming
+from converter.formats.dtypes import numbered
+from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed
 
 NAME = "onnx"
 MAX_FIELDS = 300_000
@@ -29,25 +30,11 @@ MODEL: dict[int, int] = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8
 TEXTS = (2, 3, 4)
 GRAPH = 7
 
-DTYPES: dict[int, Any] = {
-    1: np.float32,
-    2: np.uint8,
-    3: np.int8,
-    4: np.uint16,
-    5: np.int16,
-    6: np.int32,
-    7: np.int64,
-    9: np.bool_,
-    10: np.float16,
-    11: np.float64,
-    12: np.uint32,
-    13: np.uint64,
-    16: ml_dtypes.bfloat16,
-}
+DTYPES = numbered("float32 uint8 int8 uint16 int16 int32 int64 - bool float16 float64 uint32 uint64 - - bfloat16", 1)
 """TensorProto.DataType; text, complex numbers and anything below a byte are no weights."""
 
 RAW, EXTERNAL = 9, 13
-FLOATS = {4: np.float32, 10: np.float64}
+FLOATS: dict[int, np.dtype[Any]] = {4: np.dtype("f4"), 10: np.dtype("f8")}
 VARINTS = (5, 7, 11)
 """Where a TensorProto keeps its values: raw_data, external_data, float_data and double_data, int*_data."""
 
@@ -63,7 +50,7 @@ def matches(path: Path, head: bytes) -> bool:
         return False
     texts = 0
     try:
-        for number, wire, value in islice(fields(_mapped(path)), 64):
+        for number, wire, value in islice(fields(mapped(path)), 64):
             if MODEL.get(number) != wire:
                 return False
             if number in TEXTS:
@@ -96,19 +83,9 @@ def open_onnx(path: Path) -> Checkpoint:
         UnreadableFile: malformed, truncated, or its external data is missing or too short.
         UnsafeFile: its external data is outside its own folder.
     """
-    try:
+    wrong_wire_type = (ValueError, TypeError, struct.error)  # or text that is none
+    with damaged(f"{path}: damaged", *wrong_wire_type, why=str), naming(path):
         return _Reader(path).open()
-    except UnsafeFile:
-        raise
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: {error}") from error
-    except (ValueError, TypeError, struct.error) as error:  # text that is none, a field of another wire type
-        raise UnreadableFile(f"{path}: damaged ({error})") from error
-
-
-def _mapped(path: Path) -> memoryview:
-    data: Any = np.memmap(path, np.uint8, mode="r")
-    return memoryview(data)
 
 
 def _first_field(value: int | memoryview) -> int:
@@ -120,7 +97,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files: dict[Path, memoryview] = {path: _mapped(path)}
+        self.files: dict[Path, memoryview] = {path: mapped(path)}
         self.left = MAX_FIELDS
 
     def fields(self, message: int | memoryview) -> Iterator[tuple[int, Any]]:
@@ -200,9 +177,9 @@ class _Reader:
             return [str(value, "utf-8", "replace")]
         if number == 7:
             return [x for (x,) in struct.iter_unpack("<f", value)]
-        numbers = [value] if isinstance(value, int) else list(varints(value))
-        self.left -= len(numbers)
-        return [signed(n) for n in numbers]
+        found = list(map(signed, numbers(value)))
+        self.left -= len(found)
+        return found
 
     def value_info(self, message: memoryview) -> tuple[str, list[int | None] | None]:
         """Name and shape of a graph's input: ValueInfoProto.type.tensor_type.shape.dim[].dim_value."""
@@ -233,7 +210,7 @@ class _Reader:
         chunks: list[tuple[int, memoryview]] = []
         for number, value in self.fields(message):
             if number == 1:
-                shape += [signed(n) for n in ([value] if isinstance(value, int) else varints(value))]
+                shape += map(signed, numbers(value))
             elif number == 2:
                 code = int(value)
             elif number == 8:
@@ -245,24 +222,24 @@ class _Reader:
                 chunks.append((number, value if isinstance(value, memoryview) else _varint_bytes(value)))
         if code not in DTYPES:
             return name, None
-        dtype = np.dtype(DTYPES[code])
+        dtype = DTYPES[code]
         if len(shape) > 16 or min(shape, default=0) < 0:
             raise UnreadableFile(f"{name} has a malformed shape {shape[:16]}")
         numel = prod(shape)
         size = numel * dtype.itemsize
         if external:
-            return name, _plain(self.external(name, external, size), dtype, shape)
+            return name, Tensor.over(self.external(name, external, size), dtype, shape)
         kinds = {number for number, _ in chunks}
         if kinds == {RAW} and len(chunks) == 1:
             if len(chunks[0][1]) != size:
                 raise UnreadableFile(f"{name} of shape {shape} has {len(chunks[0][1])} bytes, {size} are needed")
-            return name, _plain(chunks[0][1], dtype, shape)
+            return name, Tensor.over(chunks[0][1], dtype, shape)
         if len(kinds) > 1 or (numel and not kinds):
             raise UnreadableFile(f"{name} of shape {shape} has no data, or too much")
         values = b"".join(chunk for _, chunk in chunks)
         stored = FLOATS.get(next(iter(kinds)), dtype) if kinds else dtype
         # A varint takes at least one byte: the shape cannot ask for more than the file holds.
-        if (len(values) < numel) if kinds & {*VARINTS} else (len(values) != numel * np.dtype(stored).itemsize):
+        if (len(values) < numel) if kinds & {*VARINTS} else (len(values) != numel * stored.itemsize):
             raise UnreadableFile(f"{name} of shape {shape} has {len(values)} bytes of values")
         if kinds & {*VARINTS}:
             return name, _packed(values, dtype, shape, f"{self.path}: {name}")
@@ -280,13 +257,11 @@ class _Reader:
         if file not in self.files:
             if not file.is_file() or not file.stat().st_size:
                 raise UnreadableFile(f"its external data {location} is missing or empty")
-            self.files[file] = _mapped(file)
+            self.files[file] = mapped(file)
         data = self.files[file]
-        try:
+        with damaged(f"{name} has a malformed offset or length", ValueError):
             offset = int(entry.get("offset") or 0)
             length = int(entry.get("length") or size)
-        except ValueError as error:
-            raise UnreadableFile(f"{name} has a malformed offset or length") from error
         if offset < 0 or length != size:
             raise UnreadableFile(f"{name} has {length} bytes of external data at {offset}, {size} are needed")
         if offset + size > len(data):
@@ -305,11 +280,6 @@ def _varint_bytes(value: int) -> memoryview:
         result.append(value & 0x7F | 0x80)
         value >>= 7
     return memoryview(bytes((*result, value)))
-
-
-def _plain(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Tensor:
-    little = dtype if dtype.kind in "V" else dtype.newbyteorder("<")
-    return Tensor(tuple(shape), dtype, lambda: np.frombuffer(data, little).reshape(shape))
 
 
 def _packed(data: bytes, dtype: np.dtype[Any], shape: list[int], where: str) -> Tensor:

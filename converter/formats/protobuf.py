@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
+from converter.formats.settings import as_written
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types.  3 and 4 are groups, which no format read here has."""
@@ -36,21 +38,20 @@ def fields(data: memoryview) -> Iterator[Field]:
         numbers).  Nothing is copied.
 
     Raises:
-        UnreadableFile: malformed or truncated.  It does not know the file; the caller
-            that does should say its name (``raise UnreadableFile(f"{path}: {error}")``).
+        UnreadableFile: malformed or truncated.  It does not know the file's name; ``damage.naming`` adds it.
     """
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key, at = varint(data, at)
         number, wire = key >> 3, key & 7
         if not number or number >= 1 << 29:
             raise UnreadableFile(f"malformed protobuf, field number {number}")
         if wire == VARINT:
-            value, at = _varint(data, at)
+            value, at = varint(data, at)
             yield number, wire, value
             continue
         if wire == BYTES:
-            size, at = _varint(data, at)
+            size, at = varint(data, at)
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:
@@ -61,6 +62,42 @@ def fields(data: memoryview) -> Iterator[Field]:
         at += size
 
 
+def messages(data: memoryview, number: int) -> Iterator[memoryview]:
+    """The values of one repeated field that are messages or text."""
+    return (value for n, _, value in fields(data) if n == number and isinstance(value, memoryview))
+
+
+def message(data: memoryview, number: int) -> memoryview:
+    """A field that is a message, as it is first said; an empty one if it is absent."""
+    return next(messages(data, number), memoryview(b""))
+
+
+def text(data: memoryview, number: int) -> str:
+    """A field of text; empty if it is absent.
+
+    Raises:
+        UnreadableFile: it is not UTF-8.
+    """
+    with damaged("malformed protobuf, a name is not text", UnicodeDecodeError):
+        return str(message(data, number), "utf-8")
+
+
+def number(data: memoryview, field: int) -> int:
+    """A field that is a number; 0 if it is absent."""
+    return next((signed(value) for n, _, value in fields(data) if n == field and isinstance(value, int)), 0)
+
+
+def real(data: memoryview, field: int) -> float | None:
+    """A field that is a float32, as people wrote it; None if it is absent."""
+    found = (value for n, wire, value in fields(data) if n == field and wire == FIXED32)
+    return next((as_written(np.frombuffer(value, "<f4")[0]) for value in found if isinstance(value, memoryview)), None)
+
+
+def numbers(value: int | memoryview) -> Iterator[int]:
+    """One value of a repeated field of numbers: a number alone, or several, packed; as unsigned ints."""
+    return iter((value,)) if isinstance(value, int) else varints(value)
+
+
 def varints(data: memoryview) -> Iterator[int]:
     """Packed varints, as unsigned ints below 2**64.
 
@@ -69,7 +106,7 @@ def varints(data: memoryview) -> Iterator[int]:
     """
     at = 0
     while at < len(data):
-        value, at = _varint(data, at)
+        value, at = varint(data, at)
         yield value
 
 
@@ -78,7 +115,8 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The number that begins at a byte, as an unsigned int below 2**64, and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import naming
 
 MAX_SIZE = 1 << 20
 """Of a file in bytes; densenet201 takes a fifth of it."""
@@ -30,10 +31,8 @@ def read_prototxt(path: Path) -> Message:
     """
     if path.stat().st_size > MAX_SIZE:
         raise UnreadableFile(f"{path}: too large for a network's description")
-    try:
+    with naming(path, UnicodeDecodeError):
         return parse(path.read_text("utf-8"))
-    except (UnreadableFile, UnicodeDecodeError) as error:
-        raise UnreadableFile(f"{path}: {error}") from error
 
 
 def parse(text: str) -> Message:

@@ -17,7 +17,7 @@ import warnings
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -60,20 +60,6 @@ class _Storage(Tensor):
     __slots__ = ()
 
 
-class _Stream(Protocol):
-    """The primitives both encodings have."""
-
-    where: str
-    position: int
-    data: mmap.mmap
-
-    def integer(self) -> int: ...
-    def longs(self, count: int) -> tuple[int, ...]: ...
-    def double(self) -> float: ...
-    def raw(self, size: int) -> bytes: ...
-    def elements(self, kind: str, count: int) -> _Storage: ...
-
-
 def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like a table or an object of Lua Torch."""
     return START.match(head) is not None
@@ -103,56 +89,65 @@ def open_t7(path: Path) -> Checkpoint:
     raise max(failures, key=lambda failure: failure[0])[1]  # what the right size of long stumbled on
 
 
-class _Binary:
-    """Numbers as the writer's machine held them."""
-
-    def __init__(self, data: mmap.mmap, path: Path, long: int) -> None:
-        self.data = data
-        self.where = str(path)
-        self.position = 0
-        self.long = long
-
-    def _take(self, size: int) -> int:
-        start = self.position
-        if not 0 <= size <= len(self.data) - start:
-            raise _damaged(self, f"{size} bytes are announced, {len(self.data) - start} are left")
-        self.position += size
-        return start
-
-    def integer(self) -> int:
-        value: int = struct.unpack_from("<i", self.data, self._take(4))[0]
-        return value
-
-    def longs(self, count: int) -> tuple[int, ...]:
-        return struct.unpack_from(f"<{count}{'q' if self.long == 8 else 'i'}", self.data, self._take(count * self.long))
-
-    def double(self) -> float:
-        value: float = struct.unpack_from("<d", self.data, self._take(8))[0]
-        return value
-
-    def raw(self, size: int) -> bytes:
-        start = self._take(size)
-        return self.data[start : start + size]
-
-    def elements(self, kind: str, count: int) -> _Storage:
-        code = "i4" if kind == "Long" and self.long == 4 else DTYPES[kind]
-        return _mapped(self.data, self._take(count * np.dtype(code).itemsize), code, count)
-
-
-class _Text:
-    """Every write a line, its elements separated by a space; bytes and characters as they are, then a newline."""
+class _Bytes:
+    """The bytes of a file, taken one piece after the other."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
         self.data = data
         self.where = str(path)
         self.position = 0
 
+    def damaged(self, what: str) -> UnreadableFile:
+        return UnreadableFile(f"{self.where}: damaged or truncated Torch file, byte {self.position}: {what}")
+
+    def take(self, size: int) -> int:
+        start = self.position
+        if not 0 <= size <= len(self.data) - start:
+            raise self.damaged(f"{size} bytes are announced, {len(self.data) - start} are left")
+        self.position += size
+        return start
+
+    def mapped(self, size: int, code: str) -> _Storage:
+        """The next bytes as a storage of little-endian numbers."""
+        start = self.take(size)
+        dtype = np.dtype(f"<{code}")
+        return _Storage.over(memoryview(self.data)[start : start + size], dtype, (size // dtype.itemsize,))
+
+
+class _Binary(_Bytes):
+    """Numbers as the writer's machine held them."""
+
+    def __init__(self, data: mmap.mmap, path: Path, long: int) -> None:
+        super().__init__(data, path)
+        self.long = long
+
+    def integer(self) -> int:
+        return int(struct.unpack_from("<i", self.data, self.take(4))[0])
+
+    def longs(self, count: int) -> tuple[int, ...]:
+        return struct.unpack_from(f"<{count}{'q' if self.long == 8 else 'i'}", self.data, self.take(count * self.long))
+
+    def double(self) -> float:
+        return float(struct.unpack_from("<d", self.data, self.take(8))[0])
+
+    def raw(self, size: int) -> bytes:
+        start = self.take(size)
+        return self.data[start : start + size]
+
+    def elements(self, kind: str, count: int) -> _Storage:
+        code = "i4" if kind == "Long" and self.long == 4 else DTYPES[kind]
+        return self.mapped(count * np.dtype(code).itemsize, code)
+
+
+class _Text(_Bytes):
+    """Every write a line, its elements separated by a space; bytes and characters as they are, then a newline."""
+
     def _line(self, count: int, longest: int) -> tuple[int, int]:
         """Where the next line begins and ends, which has ``count`` elements of at most so many characters."""
         start = self.position
         end = self.data.find(b"\n", start, start + count * (longest + 1))
         if end < start + 2 * count - 1:
-            raise _damaged(self, "a line is missing, too short or too long")
+            raise self.damaged("a line is missing, too short or too long")
         self.position = end + 1
         return start, end
 
@@ -165,7 +160,7 @@ class _Text:
         start, end = self._line(count, 20)
         values = tuple(map(int, self.data[start:end].split()))
         if len(values) != count:
-            raise _damaged(self, f"{len(values)} numbers where there should be {count}")
+            raise self.damaged(f"{len(values)} numbers where there should be {count}")
         return values
 
     def double(self) -> float:
@@ -173,20 +168,23 @@ class _Text:
         return float(self.data[start:end])
 
     def raw(self, size: int) -> bytes:
-        start = self.position
-        if not 0 <= size <= len(self.data) - start:
-            raise _damaged(self, f"{size} bytes are announced, {len(self.data) - start} are left")
-        self.position += size + bool(size)
-        if size and self.data[start + size : start + size + 1] not in (b"\n", b""):
-            raise _damaged(self, f"no newline after {size} bytes")
+        start = self.take(size)
+        self._ends_line(size)
         return self.data[start : start + size]
+
+    def _ends_line(self, size: int) -> None:
+        """Pass over the newline behind so many bytes, which only the end of the file can take the place of."""
+        end = self.position
+        self.position += bool(size)
+        if size and self.data[end : end + 1] not in (b"\n", b""):
+            raise self.damaged(f"no newline after {size} bytes")
 
     def elements(self, kind: str, count: int) -> _Storage:
         dtype = np.dtype(DTYPES[kind])
         if dtype.itemsize == 1:
-            start = self.position
-            self.raw(count)
-            return _mapped(self.data, start, DTYPES[kind], count)
+            storage = self.mapped(count, DTYPES[kind])
+            self._ends_line(count)
+            return storage
         if not count:
             return _Storage((0,), dtype, lambda: np.empty(0, dtype))
         start, end = self._line(count, 32)
@@ -209,6 +207,9 @@ class _Text:
         return _Storage((count,), dtype, read)
 
 
+_Stream = _Binary | _Text
+
+
 class _Objects:
     """Reads objects off a stream and remembers those that may be referred to."""
 
@@ -225,9 +226,9 @@ class _Objects:
             while self.stream.position < len(self.stream.data):
                 objects.append(self.read())
                 if objects[-1] is None:
-                    raise _damaged(self.stream, "nil where there should be an object")
+                    raise self.stream.damaged("nil where there should be an object")
         except (ValueError, struct.error) as error:
-            raise _damaged(self.stream, str(error)) from error
+            raise self.stream.damaged(str(error)) from error
         return objects[0] if len(objects) == 1 else objects
 
     def read(self) -> Any:
@@ -243,9 +244,9 @@ class _Objects:
         if tag == BOOLEAN:
             return bool(stream.integer())
         if not TABLE <= tag <= RECURSIVE_FUNCTION:
-            raise _damaged(stream, f"unknown type {tag}")
+            raise stream.damaged(f"unknown type {tag}")
         if self.nesting == MAX_NESTING:
-            raise _damaged(stream, f"objects are nested more than {MAX_NESTING} deep")
+            raise stream.damaged(f"objects are nested more than {MAX_NESTING} deep")
         self.nesting += 1
         result = self._function() if tag == FUNCTION else self._indexed(tag)
         self.nesting -= 1
@@ -278,11 +279,11 @@ class _Objects:
         self.seen[index] = table  # before its members: they may refer to it
         count = self.stream.integer()
         if count < 0:
-            raise _damaged(self.stream, f"a table of {count} entries")
+            raise self.stream.damaged(f"a table of {count} entries")
         for _ in range(count):
             key, value = self.read(), self.read()
             if key is None:
-                raise _damaged(self.stream, "a table with the key nil")
+                raise self.stream.damaged("a table with the key nil")
             table[key if isinstance(key, (str, int, float)) else f"<{type(key).__name__}>"] = value
         return table
 
@@ -291,12 +292,12 @@ class _Objects:
         if re.fullmatch(r"V [\d.]+", cls):  # the first files had no version
             cls = self._string()
         if not CLASS.fullmatch(cls):
-            raise _damaged(self.stream, "an object without a class")
+            raise self.stream.damaged("an object without a class")
         for suffix, read in (("Storage", self._storage), ("Tensor", self._tensor)):
             if cls.startswith("torch.") and cls.endswith(suffix):
                 kind = cls.removeprefix("torch.").removesuffix(suffix).removeprefix("Cuda") or "Float"
                 if kind not in DTYPES:
-                    raise _damaged(self.stream, f"{cls} is not a type we read; convert the model to float first")
+                    raise self.stream.damaged(f"{cls} is not a type we read; convert the model to float first")
                 self.seen[index] = result = read(kind)
                 return result
         self.classes[cls] = None
@@ -307,33 +308,33 @@ class _Objects:
         if cls == "nn.DataParallelTable" and isinstance(record.state, dict) and "modules" not in record.state:
             record.state = self.read()
         if not isinstance(record.state, dict):
-            raise _damaged(self.stream, f"{cls} is not stored as a table of fields, so it cannot be read")
+            raise self.stream.damaged(f"{cls} is not stored as a table of fields, so it cannot be read")
         return record
 
     def _storage(self, kind: str) -> _Storage:
         (count,) = self.stream.longs(1)
         if not 0 <= count <= len(self.stream.data):  # an element takes a byte at least
-            raise _damaged(self.stream, f"a storage of {count} elements")
+            raise self.stream.damaged(f"a storage of {count} elements")
         return self.stream.elements(kind, count)
 
     def _tensor(self, kind: str) -> Tensor:
         stream = self.stream
         dims = stream.integer()
         if not 0 <= dims <= MAX_DIMS:
-            raise _damaged(stream, f"a tensor of {dims} dimensions")
+            raise stream.damaged(f"a tensor of {dims} dimensions")
         shape, stride = stream.longs(dims), stream.longs(dims)
         (first,) = stream.longs(1)
         storage = self.read()
         if storage is None:
             storage = _Storage((0,), np.dtype(DTYPES[kind]), lambda: np.empty(0, DTYPES[kind]))
         if not isinstance(storage, _Storage) or storage.dtype.kind != np.dtype(DTYPES[kind]).kind:
-            raise _damaged(stream, "a tensor without a storage of its type")
+            raise stream.damaged("a tensor without a storage of its type")
         if min((first - 1, *shape, *stride)) < 0:
-            raise _damaged(stream, "a tensor with a negative size, stride or offset")
+            raise stream.damaged("a tensor with a negative size, stride or offset")
         shape = shape or (0,)  # Lua Torch has no scalars: no dimensions, no elements
         last = first - 1 + sum((n - 1) * step for n, step in zip(shape, stride))
         if prod(shape) and last >= storage.shape[0]:
-            raise _damaged(stream, f"a tensor of shape {list(shape)} reaches outside its storage of {storage.shape[0]}")
+            raise stream.damaged(f"a tensor of shape {list(shape)} reaches outside its storage of {storage.shape[0]}")
         return _window(storage, shape, stride, first - 1, stream.where)
 
 
@@ -349,16 +350,3 @@ def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], 
         return np.lib.stride_tricks.as_strided(storage.read()[first:], shape, steps, writeable=False)
 
     return Tensor(shape, dtype, read)
-
-
-def _mapped(data: mmap.mmap, start: int, code: str, count: int) -> _Storage:
-    dtype = np.dtype(code)
-
-    def read() -> Array:
-        return np.frombuffer(data, f"<{code}", count, start).astype(dtype, copy=False)
-
-    return _Storage((count,), dtype, read)
-
-
-def _damaged(stream: _Stream, what: str) -> UnreadableFile:
-    return UnreadableFile(f"{stream.where}: damaged or truncated Torch file, byte {stream.position}: {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -12,12 +13,16 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
 
 MAX_RATIO = 1100
 """Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
 LARGE = 1 << 26
 LARGE_RATIO = 32
 """Weights hardly shrink: a large member that shrank by more is there to fill memory."""
+
+DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError)
+"""What ``zipfile`` raises for a damaged one."""
 
 
 class Zip:
@@ -27,15 +32,19 @@ class Zip:
         UnreadableFile: damaged, encrypted, or using a compression we do not read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inner: Array | None = None, broken: str = "damaged or truncated zip") -> None:
         self.path = path
-        try:
-            with zipfile.ZipFile(path) as archive:
-                self.infos = {info.filename: info for info in archive.infolist()}
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
-            raise UnreadableFile(f"{path}: damaged or truncated zip ({error})") from error
+        with (
+            damaged(f"{path}: {broken}", *DAMAGE, why=str),
+            zipfile.ZipFile(path if inner is None else io.BytesIO(inner.data)) as archive,
+        ):
+            self.infos = {info.filename: info for info in archive.infolist()}
         self.names = list(self.infos)
-        self.bytes: Array = np.memmap(path, np.uint8, mode="r")
+        self.bytes: Array = np.memmap(path, np.uint8, mode="r") if inner is None else inner
+
+    def zip_in(self, name: str) -> Zip:
+        """A member that is a zip itself."""
+        return Zip(self.path, self.read(name), f"{name} is damaged")
 
     def size(self, name: str) -> int:
         """Uncompressed size of a member in bytes."""
@@ -62,22 +71,16 @@ class Zip:
         ratio = MAX_RATIO if size < LARGE else LARGE_RATIO
         if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * ratio:
             raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
-        try:
+        with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
             data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)
-        except zlib.error as error:
-            raise UnreadableFile(f"{self.path}: damaged zip member {name} ({error})") from error
         if len(data) != size:
             raise UnreadableFile(f"{self.path}: damaged zip member {name}")
         return np.frombuffer(data, np.uint8)
 
 
 ALIGNMENT = 64
-
-
 HEADER = 30
 """Bytes of a member's header before its name."""
-
-
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 

@@ -59,7 +59,7 @@ def layout_named(name: str) -> Layout:
         ConverterError: there is none.
     """
     if name.endswith(".toml"):
-        from converter.layouts.custom import read_layout  # noqa: PLC0415
+        from converter.layouts.custom import read_layout  # noqa: PLC0415 (for few)
 
         return read_layout(Path(name))
     for layout in LAYOUTS:

@@ -110,7 +110,7 @@ class Artifact:
         Raises:
             ConverterError: it is no DenseNet we can read.
         """
-        from converter.exporters.onnx import to_onnx  # noqa: PLC0415
+        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (for few)
 
         if self.proto is not None and self.is_own():
             return self.proto

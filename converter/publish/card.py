@@ -121,7 +121,7 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _metadata(facts: CardFacts) -> Any:
-    from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415
+    from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415 (slow to import)
 
     config = facts.model.config
     task = "image-classification" if config.num_classes else "image-feature-extraction"

@@ -50,7 +50,7 @@ class Remote:
 
 def look(client: HfApi, repo: str, branch: str | None) -> Remote:
     """What is in the repository now; of a branch that does not exist yet, what it will be made from."""
-    from huggingface_hub import RepoFile  # noqa: PLC0415
+    from huggingface_hub import RepoFile  # noqa: PLC0415 (slow to import)
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError  # noqa: PLC0415
 
     has_branch = True
@@ -118,7 +118,7 @@ def former_files(repo: str, remote: Remote, folder: str) -> dict[str, Recorded]:
 
 def download_file(repo: str, path: str, revision: str | None, folder: str) -> Path:
     """One file of a revision, into a folder that is thrown away."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 
     with speaking(repo, f"reading back {path}"):
         return Path(hf_hub_download(repo, path, revision=revision, cache_dir=folder))

@@ -225,7 +225,7 @@ def _contents(folder: Path, repo: str) -> dict[str, Content]:
 
 
 def _check_token(needed: bool) -> None:
-    from huggingface_hub import get_token  # noqa: PLC0415
+    from huggingface_hub import get_token  # noqa: PLC0415 (slow to import)
 
     token = get_token()
     if needed and not token:
@@ -257,7 +257,7 @@ def _prepare(client: HfApi, repo: str, remote: Remote, how: Commit, changes: Seq
 
 def _validate(repo: str, card: Content) -> None:
     """Ask the Hub whether it accepts the card, as the commit will, before there is a repository that stays empty."""
-    from huggingface_hub import RepoCard  # noqa: PLC0415
+    from huggingface_hub import RepoCard  # noqa: PLC0415 (slow to import)
     from yaml import YAMLError  # noqa: PLC0415 (huggingface_hub's own)
 
     assert isinstance(card, bytes)
@@ -279,7 +279,7 @@ def _commit(
     progress: Progress,
 ) -> Push:
     """All changes as one commit on the revision they were planned on; none if nothing changes."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415 (slow to import)
 
     repo = planned.repo
     operations: list[Any] = []

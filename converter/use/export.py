@@ -119,7 +119,7 @@ def export_onnx(
     proto = to_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
     if precision.name == "fp16":
-        from converter.exporters.fp16 import to_half  # noqa: PLC0415
+        from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 
         proto = to_half(proto)
     elif precision.name == "int8":

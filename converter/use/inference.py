@@ -59,7 +59,7 @@ def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) ->
             raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
 
         return torch_module(load(source))
-    from densenet.model import DenseNet  # noqa: PLC0415
+    from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
     published = {model.name: model.config for model in MODELS}
     if str(source) in published:

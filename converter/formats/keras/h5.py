@@ -42,13 +42,7 @@ TRAINING = ("optimizer", "optimizer_weights", "_optimizer")
 
 
 def open_h5(path: Path) -> Checkpoint:
-    """Open an HDF5 file: Keras weights as a flat table, anything else as the tree of its groups.
-
-    Raises:
-        Unavailable: h5py is not installed.
-        UnreadableFile: damaged, or weights it lists are missing.
-        UnsafeFile: it points to another file, or its model contains code.
-    """
+    """Open an HDF5 file: Keras weights as a flat table, anything else as the tree of its groups."""
     root = read_hdf5(np.memmap(path, np.uint8, mode="r"), str(path))
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
@@ -78,13 +72,13 @@ def by_layer(group: H5Group, where: str) -> H5Group:
     tensors: dict[str, Tensor] = {}
     layers, listed = _texts(group, "layer_names"), []
     for layer in layers:
-        owner = _descend(group, layer, where)
+        owner = descend(group, layer, where)
         weights = _texts(owner, "weight_names") if isinstance(owner, H5Group) else []
         listed += weights
         # A nested model's weights name their own layers; a plain layer's share one scope, whatever it is called.
         nested = len({weight.rpartition("/")[0] for weight in weights}) > 1
         for weight in weights:
-            tensor = _descend(owner, weight, where)
+            tensor = descend(owner, weight, where)
             scope, _, leaf = weight.rpartition("/")
             leaf = leaf.partition(":")[0].removeprefix(f"{layer}_")
             name = f"{layer}/{scope}" if nested else layer
@@ -94,9 +88,8 @@ def by_layer(group: H5Group, where: str) -> H5Group:
             tensors[key] = tensor
     keras1 = any(name.endswith(("_W", "_W:0")) for name in listed)
     # Keras 1 does not say its backend, but only TensorFlow's names end in ":0".
-    theano = (
-        group.attributes.get("backend", "theano" if keras1 and not any(":" in n for n in listed) else "") == "theano"
-    )
+    usual = "theano" if keras1 and not any(":" in name for name in listed) else ""
+    theano = group.attributes.get("backend", usual) == "theano"
     return H5Group(_oriented(tensors, keras1=keras1, theano=theano), {"layer_names": layers})
 
 
@@ -194,22 +187,15 @@ def _texts(group: H5Group, name: str) -> list[str]:
     return [str(text) for text in result] if isinstance(result, list) else []
 
 
-def _descend(group: Any, path: str, where: str) -> Any:
+def descend(group: Any, path: str, where: str) -> Any:
+    """What a path of names leads to.
+
+    Raises:
+        UnreadableFile: nothing.
+    """
     node = group
     for step in path.split("/"):
         node = node.get(step) if isinstance(node, H5Group) else None
     if node is None:
         raise UnreadableFile(f"{where}: it lists {path}, which is missing")
     return node
-
-
-def _merge(into: H5Group, other: H5Group, where: str) -> None:
-    for name, value in other.items():
-        have = into.get(name)
-        if isinstance(have, H5Group) and isinstance(value, H5Group):
-            have.attributes |= value.attributes
-            _merge(have, value, where)
-        elif name in into:
-            raise UnreadableFile(f"{where}: {name} is in two shards")
-        else:
-            into[name] = value

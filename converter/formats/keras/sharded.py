@@ -9,8 +9,9 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
-from converter.formats.keras.h5 import _descend, _merge, by_class
+from converter.formats.keras.h5 import by_class, descend
 
 MAX_INDEX = 1 << 24
 
@@ -29,11 +30,9 @@ def open_sharded(path: Path) -> Checkpoint:
     """
     if path.stat().st_size > MAX_INDEX:
         raise UnreadableFile(f"{path}: too large for an index of sharded weights")
-    try:
+    with damaged(f"{path}: not an index of sharded Keras weights (no weight_map)"):
         weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
         places = {key: [files] if isinstance(files, str) else list(files) for key, files in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: not an index of sharded Keras weights (no weight_map)") from error
     names = sorted({str(file) for files in places.values() for file in files})
     root = H5Group()
     for name in names:
@@ -44,6 +43,18 @@ def open_sharded(path: Path) -> Checkpoint:
             raise UnreadableFile(f"{path}: the shard {name} is missing")
         _merge(root, read_hdf5(np.memmap(shard, np.uint8, mode="r"), str(shard)), str(path))
     for key in places:
-        _descend(root, key.strip("/"), str(path))
+        descend(root, key.strip("/"), str(path))
     files = (path, *(path.parent / name for name in names))
     return Checkpoint(path, "Keras weights, HDF5, sharded", by_class(root, str(path)), {}, files)
+
+
+def _merge(into: H5Group, other: H5Group, where: str) -> None:
+    for name, value in other.items():
+        have = into.get(name)
+        if isinstance(have, H5Group) and isinstance(value, H5Group):
+            have.attributes |= value.attributes
+            _merge(have, value, where)
+        elif name in into:
+            raise UnreadableFile(f"{where}: {name} is in two shards")
+        else:
+            into[name] = value

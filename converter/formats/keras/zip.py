@@ -21,13 +21,7 @@ def matches(archive: Zip) -> bool:
 
 
 def open_keras(path: Path) -> Checkpoint:
-    """Open a ``.keras`` file: weights by the layers' own names, settings as its config says.
-
-    Raises:
-        Unavailable: h5py is not installed.
-        UnreadableFile: damaged.
-        UnsafeFile: its model contains code.
-    """
+    """Open a ``.keras`` file: weights by the layers' own names, settings as its config says."""
     archive = Zip(path)
     config = parse_config(archive.read(CONFIG).tobytes(), str(path))
     root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -20,23 +20,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
+from converter.formats.dtypes import numbered
 from converter.formats.paddle.program import Shape, is_program, read_program, tensor_desc
+from converter.formats.protobuf import mapped
 from converter.formats.torch import bare_pickle
 
-DTYPES: Mapping[int, Any] = {
-    0: np.bool_,
-    1: np.int16,
-    2: np.int32,
-    3: np.int64,
-    4: np.float16,
-    5: np.float32,
-    6: np.float64,
-    20: np.uint8,
-    21: np.int8,
-    22: ml_dtypes.bfloat16,
-}
+DTYPES = {**numbered("bool int16 int32 int64 float16 float32 float64"), **numbered("uint8 int8 bfloat16", 20)}
 """VarType.Type of framework.proto."""
 
 MAX_DESC = 256
@@ -63,11 +55,7 @@ def matches_folder(path: Path) -> bool:
 
 
 def open_folder(path: Path) -> Checkpoint:
-    """Open the one program in a folder with its parameters, or the parameters that are files of their own.
-
-    Raises:
-        UnreadableFile: one is damaged.
-    """
+    """Open the one program in a folder with its parameters, or the parameters that are files of their own."""
     program = _program_in(path)
     if program is not None and _beside(program):
         return open_program(program)
@@ -89,21 +77,14 @@ def open_folder(path: Path) -> Checkpoint:
 
 
 def open_params(path: Path) -> Checkpoint:
-    """Open a ``.pdparams``.
-
-    Raises:
-        UnreadableFile: damaged or truncated.
-        UnsafeFile: the pickle asks for code to be run.
-    """
+    """Open a ``.pdparams``."""
     opened = bare_pickle.open_bare_pickle(path)
     for node in _dicts(opened.tree):
         slices = node.pop(SLICES, {})
         for key, spec in slices.items() if isinstance(slices, dict) else ():
-            try:
+            with damaged(f"{path}: the slices of {key} are not complete"):
                 parts = [node.pop(name) for name in spec["slices"]]
                 shape = tuple(map(int, spec["OriginShape"]))
-            except (KeyError, TypeError, ValueError) as error:
-                raise UnreadableFile(f"{path}: the slices of {key} are not complete") from error
             node[key] = _joined(parts, shape, f"{path}: the slices of {key}")
         for key, value in node.items():
             if isinstance(value, Tensor) and value.dtype == np.uint16:
@@ -140,11 +121,7 @@ def _joined(parts: list[Any], shape: Shape, what: str) -> Tensor:
 
 
 def open_records(path: Path) -> Checkpoint:
-    """Open a ``.pdiparams``, whose names are in the program beside it.
-
-    Raises:
-        UnreadableFile: damaged, or without its program.
-    """
+    """Open a ``.pdiparams``, whose names are in the program beside it."""
     for program in (path.with_suffix(".pdmodel"), path.with_suffix(".json"), path.with_name("__model__")):
         if program.is_file():
             return _program_and_records(program, path)
@@ -155,55 +132,41 @@ def open_records(path: Path) -> Checkpoint:
 
 def _records(path: Path) -> list[Tensor]:
     """Every record of a file (paddle/phi/core/serialization: SerializeToStream of DenseTensor)."""
-    data: Array = np.memmap(path, np.uint8, mode="r")
-    view, at, result = data.data, 0, list[Tensor]()
-    truncated = UnreadableFile(f"{path}: truncated, a parameter ends behind the end of the file")
-    try:
-        while at < len(view):
-            version, levels = struct.unpack_from("<IQ", view, at)
+    data, at, result = mapped(path), 0, list[Tensor]()
+    truncated = f"{path}: truncated, a parameter ends behind the end of the file"
+    with damaged(truncated, struct.error):
+        while at < len(data):
+            version, levels = struct.unpack_from("<IQ", data, at)
             at += 12
             if version or levels > 8:
                 raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 12}")
             for _ in range(levels):
-                at += 8 + struct.unpack_from("<Q", view, at)[0]
-            version, size = struct.unpack_from("<Ii", view, at)
+                at += 8 + struct.unpack_from("<Q", data, at)[0]
+            version, size = struct.unpack_from("<Ii", data, at)
             at += 8
-            if version or not 0 < size <= MAX_DESC or at + size > len(view):
+            if version or not 0 < size <= MAX_DESC or at + size > len(data):
                 raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 8}")
-            code, shape = tensor_desc(view[at : at + size])
+            code, shape = tensor_desc(data[at : at + size])
             at += size
             if code not in DTYPES or min(shape, default=0) < 0:
                 raise UnreadableFile(f"{path}: a parameter has type {code} and shape {list(shape)}, which is not read")
-            dtype = np.dtype(DTYPES[code])
-            end = at + prod(shape) * dtype.itemsize
-            if end > len(view):
-                raise truncated
-            result.append(_tensor(data, at, end, dtype, shape))
+            end = at + prod(shape) * DTYPES[code].itemsize
+            if end > len(data):
+                raise UnreadableFile(truncated)
+            result.append(Tensor.over(data[at:end], DTYPES[code], shape))
             at = end
-    except struct.error as error:
-        raise truncated from error
     return result
-
-
-def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: Shape) -> Tensor:
-    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
 
 
 # -- programs -----------------------------------------------------------------------------
 
 
 def open_program(path: Path) -> Checkpoint:
-    """Open a saved program with the parameters beside it.
-
-    Raises:
-        UnreadableFile: damaged, or there are none.
-    """
+    """Open a saved program with the parameters beside it."""
     params = _beside(path)
     if params is None:
         raise UnreadableFile(f"{path}: a Paddle program; its parameters ({path.stem}.pdiparams) are missing")
-    with params.open("rb") as file:
-        head = file.read(512)
-    if not bare_pickle.matches(params, head):
+    if not bare_pickle.matches(params, _head(params)):
         return _program_and_records(path, params)
     opened = open_params(params)
     return replace(opened, path=path, settings=read_program(path).settings, files=(path, params))
@@ -250,4 +213,4 @@ def _files(folder: Path) -> list[Path]:
 
 def _head(file: Path) -> bytes:
     with file.open("rb") as stream:
-        return stream.read(64)
+        return stream.read(512)

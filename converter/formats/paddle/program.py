@@ -11,14 +11,13 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from converter.core.errors import UnreadableFile
-from converter.formats.messages import messages, number, text
-from converter.formats.protobuf import fields, mapped, signed, varints
+from converter.formats.damage import damaged, naming, typed
+from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, signed, text
+from converter.formats.settings import as_written, one_eps
 
 HEAD = b"\x08\x00\x10" + b"\xff" * 9 + b"\x01"
 """The first block of a ProgramDesc: idx 0, parent -1."""
@@ -48,13 +47,8 @@ def read_program(path: Path) -> Program:
     Raises:
         UnreadableFile: damaged, or its norms have different eps.
     """
-    try:
-        with path.open("rb") as file:
-            return _pir(path) if file.read(1) == b"{" else _program_desc(path)
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: {error}") from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: not a Paddle program ({type(error).__name__}: {error})") from error
+    with damaged(f"{path}: not a Paddle program", why=typed), naming(path), path.open("rb") as file:
+        return _pir(path) if file.read(1) == b"{" else _program_desc(path)
 
 
 def _pir(path: Path) -> Program:
@@ -73,32 +67,30 @@ def _pir_attributes(op: Mapping[str, Any]) -> dict[str, Any]:
 
 def _program_desc(path: Path) -> Program:
     """ProgramDesc {1: blocks}, of which the first; BlockDesc {3: vars, 4: ops}."""
-    block = next(messages(mapped(path), 1), memoryview(b""))
+    block = message(mapped(path), 1)
     shapes = dict(filter(None, map(_parameter, messages(block, 3))))
     return Program(shapes, _settings(map(_operator, messages(block, 4))))
 
 
-def _parameter(message: memoryview) -> tuple[str, Shape] | None:
+def _parameter(variable: memoryview) -> tuple[str, Shape] | None:
     """VarDesc {1: name, 2: type {1: kind, 3: lod_tensor {1: TensorDesc}}, 3: persistable}, if it is a parameter."""
-    kind = next(messages(message, 2), memoryview(b""))
-    if not number(message, 3) or number(kind, 1) != LOD_TENSOR:
+    kind = message(variable, 2)
+    if not number(variable, 3) or number(kind, 1) != LOD_TENSOR:
         return None
     descs = (desc for tensor in messages(kind, 3) for desc in messages(tensor, 1))
-    return text(message, 1), next((tensor_desc(desc)[1] for desc in descs), ())
+    return text(variable, 1), next((tensor_desc(desc)[1] for desc in descs), ())
 
 
-def tensor_desc(message: memoryview) -> tuple[int, Shape]:
+def tensor_desc(desc: memoryview) -> tuple[int, Shape]:
     """Type and shape of a TensorDesc {1: data_type, 2: repeated int64 dims}."""
-    dims: list[int] = []
-    for n, _, value in fields(message):
-        if n == 2:
-            dims += [value] if isinstance(value, int) else varints(value)
-    return number(message, 1), tuple(map(signed, dims))
+    dims = chain.from_iterable(numbers(value) for n, _, value in fields(desc) if n == 2)
+    shape = tuple(map(signed, dims))
+    return number(desc, 1), shape
 
 
-def _operator(message: memoryview) -> Operator:
+def _operator(desc: memoryview) -> Operator:
     """OpDesc {3: type, 4: attrs {1: name ...}}."""
-    return text(message, 3), {text(attribute, 1): _value(attribute) for attribute in messages(message, 4)}
+    return text(desc, 3), {text(attribute, 1): _value(attribute) for attribute in messages(desc, 4)}
 
 
 def _value(attribute: memoryview) -> Any:
@@ -115,13 +107,11 @@ def _value(attribute: memoryview) -> Any:
 
 def _settings(ops: Iterable[Operator]) -> dict[str, Any]:
     """What the operators say of the network: eps of the norms, rounding of the pools."""
-    eps, said = set(), dict[str, Any]()
+    eps, said = set[float](), dict[str, Any]()
     for kind, attributes in ops:
         if kind in ("batch_norm", "batch_norm_") and isinstance(attributes.get("epsilon"), float):
-            eps.add(float(str(np.float32(attributes["epsilon"]))))  # the float32 nearest to what people wrote
+            eps.add(as_written(attributes["epsilon"]))
         elif kind == "pool2d" and not (attributes.get("global_pooling") or attributes.get("adaptive")):
             name = "stem_ceil" if attributes.get("pooling_type") == "max" else "transition_ceil"
             said[name] = bool(attributes.get("ceil_mode"))
-    if len(eps) > 1:
-        raise UnreadableFile(f"its batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
-    return {**said, "eps": eps.pop()} if eps else said
+    return {**said, **one_eps(eps)}

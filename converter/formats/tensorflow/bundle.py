@@ -16,12 +16,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.messages import messages, number, text
-from converter.formats.protobuf import mapped
+from converter.formats.damage import damaged, naming
+from converter.formats.protobuf import mapped, message, messages, number, text
 from converter.formats.tensorflow.protos import DTYPES, STRING, shape_of, tensor_of
 from converter.formats.tensorflow.sstable import FOOTER, MAGIC, entries, varint
 
@@ -75,11 +73,7 @@ def _escaped(name: str) -> str:
 
 
 def open_folder(path: Path) -> Checkpoint:
-    """Open a SavedModel, or the one checkpoint in a folder.
-
-    Raises:
-        UnreadableFile: damaged, or a data file is missing.
-    """
+    """Open a SavedModel, or the one checkpoint in a folder."""
     index = _index_in(path)
     if index is None:
         raise UnreadableFile(f"{path}: a folder without variables/variables.index")
@@ -104,7 +98,7 @@ def open_tensorflow(path: Path) -> Checkpoint:
         return open_folder(path.parent)
     if DATA.fullmatch(path.name):
         path = index_of(path) or path
-    try:
+    with naming(path):
         table = entries(mapped(path))
         key, header = next(table, (b"?", memoryview(b"")))
         if key:
@@ -112,8 +106,6 @@ def open_tensorflow(path: Path) -> Checkpoint:
         if bytes(header[:1]) == b"\x0a":
             return Checkpoint(path, "TensorFlow V1 checkpoint", _v1(header, table), files=(path,))
         tensors, files = _v2(path, header, table)
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     return Checkpoint(path, "TensorFlow V2 checkpoint", tensors, files=(path, *files))
 
 
@@ -126,7 +118,7 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
     shards = number(header, 1)
     if number(header, 2):
         raise UnreadableFile("a big-endian checkpoint, which is not read")
-    opened: dict[Path, Array] = {}
+    opened: dict[Path, memoryview] = {}
     tensors: dict[str, Tensor] = {}
     graph = memoryview(b"")
     for key, entry in table:
@@ -140,30 +132,24 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
         if file not in opened:
             if not 0 <= shard < shards or not file.is_file():
                 raise UnreadableFile(f"the data file {file.name} is missing")
-            opened[file] = np.memmap(file, np.uint8, mode="r")
+            opened[file] = mapped(file)
         data = opened[file]
         if min(start, size) < 0 or start + size > len(data):
             raise UnreadableFile(f"{name} ends behind the end of {file.name} (truncated?)")
         if code == STRING:
             if name == OBJECT_GRAPH:
-                graph = data.data[start : start + size]
+                graph = data[start : start + size]
             continue
-        shape, dtype = next((shape_of(m) for m in messages(entry, 2)), ()), np.dtype(DTYPES[code])
+        shape, dtype = shape_of(entry), DTYPES[code]
         if size != prod(shape) * dtype.itemsize:
             raise UnreadableFile(f"damaged, {name} of shape {list(shape)} has {size} bytes of {dtype}")
-        tensors[name] = _tensor(data, start, start + size, dtype, shape)
+        tensors[name] = Tensor.over(data[start : start + size], dtype, shape)
     return _named(tensors, _full_names(graph)), list(opened)
 
 
 def _name(key: bytes) -> str:
-    try:
+    with damaged("damaged, a name is not text", UnicodeDecodeError):
         return key.decode()
-    except UnicodeDecodeError as error:
-        raise UnreadableFile("damaged, a name is not text") from error
-
-
-def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
-    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
 
 
 def _full_names(graph: memoryview) -> dict[str, str]:
@@ -204,12 +190,9 @@ def _v1(header: memoryview, table: Iterator[tuple[bytes, memoryview]]) -> dict[s
             name = text(slice_, 1)
             if name not in said or name in tensors:
                 raise UnreadableFile(f"{name} is stored in several slices or undeclared, which is not read")
-            shape = next((shape_of(m) for m in messages(said[name], 2)), ())
-            values = next(messages(slice_, 3), memoryview(b""))
-            try:
-                tensor = tensor_of(values, shape, number(said[name], 3))
-            except UnreadableFile as error:
-                raise UnreadableFile(f"{name}: {error}") from error
+            shape = shape_of(said[name])
+            with naming(name):
+                tensor = tensor_of(message(slice_, 3), shape, number(said[name], 3))
             if tensor is not None:
                 tensors[name] = tensor
     missing = [name for name in said if name not in tensors and number(said[name], 3) in DTYPES]

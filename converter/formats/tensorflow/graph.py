@@ -6,16 +6,13 @@ tensorflow/core/framework/graph.proto, node_def.proto, attr_value.proto.
 from __future__ import annotations
 
 import re
-import struct
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.messages import messages, number, text
-from converter.formats.protobuf import fields, mapped
+from converter.formats.damage import damaged, naming
+from converter.formats.protobuf import mapped, messages, number, real, text
+from converter.formats.settings import one_eps
 from converter.formats.tensorflow.protos import shape_of, tensor_of
 
 NAME = "TensorFlow frozen graph"
@@ -33,13 +30,10 @@ def open_graph(path: Path) -> Checkpoint:
     """Open a frozen graph: its constants that can be weights, by the names of their nodes.
 
     Constants without dimensions or of integers are arguments of operators.
-
-    Raises:
-        UnreadableFile: damaged or truncated.
     """
     tensors: dict[str, Tensor] = {}
     eps: set[float] = set()
-    try:
+    with damaged(f"{path}: not a TensorFlow graph", UnreadableFile, why=str):
         for node in messages(mapped(path), 1):
             kind = text(node, 2)
             if kind == "Const":
@@ -47,12 +41,9 @@ def open_graph(path: Path) -> Checkpoint:
                 if tensor is not None and tensor.shape and tensor.dtype.kind in "fV":
                     tensors[name] = tensor
             elif kind.startswith("FusedBatchNorm"):
-                eps |= {_float(value) for value in _attributes(node, "epsilon")}
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{path}: not a TensorFlow graph ({error})") from error
-    if len(eps) > 1:
-        raise UnreadableFile(f"{path}: its batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
-    return Checkpoint(path, NAME, tensors, {}, (path,), settings={"eps": eps.pop()} if eps else {})
+                eps |= {real(value, 4) or 0.0 for value in _attributes(node, "epsilon")}  # AttrValue {4: f}
+    with naming(path):
+        return Checkpoint(path, NAME, tensors, {}, (path,), settings=one_eps(eps))
 
 
 def _attributes(node: memoryview, name: str) -> list[memoryview]:
@@ -63,13 +54,6 @@ def _attributes(node: memoryview, name: str) -> list[memoryview]:
 def _value(node: memoryview) -> Tensor | None:
     """AttrValue {8: tensor {1: dtype, 2: shape}}."""
     for attribute in _attributes(node, "value"):
-        for message in messages(attribute, 8):
-            shape = next((shape_of(m) for m in messages(message, 2)), ())
-            return tensor_of(message, shape, number(message, 1))
+        for proto in messages(attribute, 8):
+            return tensor_of(proto, shape_of(proto), number(proto, 1))
     return None
-
-
-def _float(value: memoryview) -> float:
-    """AttrValue {4: f}, as the shortest number that is that float32."""
-    found: list[Any] = [v for n, _, v in fields(value) if n == 4 and isinstance(v, memoryview) and len(v) == 4]
-    return float(str(np.float32(struct.unpack("<f", found[0])[0]))) if found else 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from converter.core.errors import UnreadableFile
+from converter.formats import protobuf
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 FOOTER = 48
@@ -79,16 +80,10 @@ def _block(data: memoryview, start: int, size: int) -> Iterator[tuple[bytes, mem
 
 def varint(data: memoryview, at: int) -> tuple[int, int]:
     """A variable-length number, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise UnreadableFile("truncated or damaged, it ends within a number")
+    try:
+        return protobuf.varint(data, at)
+    except UnreadableFile as error:
+        raise UnreadableFile("truncated or damaged, it ends within a number") from error
 
 
 def unsnap(data: memoryview) -> memoryview:

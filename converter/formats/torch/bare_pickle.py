@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
+from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
 from converter.formats.torch.pickle import Builder, Pickle, StateDict
 
 NAME = "pickle"
@@ -132,13 +133,7 @@ def _array(record: Record, where: str) -> Tensor | None:
         raise UnreadableFile(f"{where}: damaged pickle, an array has a malformed shape")
     if size != prod(shape) * dtype.itemsize:
         raise UnreadableFile(f"{where}: damaged pickle, an array of shape {list(shape)} has {size} bytes of {dtype}")
-
-    def read() -> Array:
-        flat = np.frombuffer(fetch(), dtype)
-        array = flat.reshape(shape[::-1]).transpose() if fortran else flat.reshape(shape)
-        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
-
-    return Tensor(shape, dtype.newbyteorder("="), read)
+    return Tensor.over(fetch, dtype, shape, fortran=fortran)
 
 
 def _dtype(record: Any) -> np.dtype[Any] | None:
@@ -161,9 +156,7 @@ def _bytes(data: Any, where: str) -> tuple[int, Callable[[], bytes]] | None:
         return None
 
     def encoded() -> bytes:
-        try:
+        with damaged(f"{where}: damaged pickle, the bytes of an array are no bytes", UnicodeEncodeError):
             return data.encode("latin-1")
-        except UnicodeEncodeError as error:
-            raise UnreadableFile(f"{where}: damaged pickle, the bytes of an array are no bytes") from error
 
     return len(data), encoded

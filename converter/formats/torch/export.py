@@ -8,10 +8,8 @@ The graph is JSON, and says what no tensor shows: eps, and pooling that rounds u
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,10 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.formats.torch.tensors import DTYPES, Storage, mapped, strided
-from converter.formats.torch.zip import read_pickle
+from converter.formats.damage import damaged, typed
+from converter.formats.dtypes import numbered
+from converter.formats.torch.tensors import Storage, strided
+from converter.formats.torch.zip import pickle_in, read_pickle
 from converter.formats.zips import Zip
 
 NAME = "torch.export"
@@ -40,9 +40,8 @@ OPERATORS = frozenset(
 """Operators of torch.ops.aten that exported DenseNets are made of (also heads of theirs)."""
 
 SCALARS = {
-    **dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"), 1)),
-    **{10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16"},
-    **{28: "uint16", 29: "float8_e4m3fn", 30: "float8_e5m2", 34: "uint32", 35: "uint64"},
+    **numbered("uint8 int8 int16 int32 int64 float16 float32 float64 - complex64 complex128 bool bfloat16", 1),
+    **numbered("uint16 float8_e4m3fn float8_e5m2 - - - uint32 uint64", 28),
 }
 """torch/_export/serde/schema.py, ScalarType."""
 
@@ -84,10 +83,8 @@ def _is_weights(name: str) -> bool:
 def _json(archive: Zip, name: str) -> Any:
     if archive.size(name) > MAX_JSON:
         raise UnreadableFile(f"{archive.path}: {name} is too large")
-    try:
+    with damaged(f"{archive.path}: {name} is damaged", ValueError, RecursionError, why=str):
         return json.loads(archive.read(name).tobytes())
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{archive.path}: {name} is damaged ({error})") from error
 
 
 def _weights(archive: Zip, config: str) -> dict[str, Tensor]:
@@ -95,50 +92,30 @@ def _weights(archive: Zip, config: str) -> dict[str, Tensor]:
     folder, where = config.rpartition("/")[0], str(archive.path)
     storages: dict[tuple[str, np.dtype[Any]], Storage] = {}
     result: dict[str, Tensor] = {}
-    try:
+    with damaged(f"{where}: {config} is damaged", why=typed):
         for name, entry in _json(archive, config)["config"].items():
             if entry["use_pickle"]:
                 raise UnreadableFile(f"{where}: {name} is a subclass of Tensor, which cannot be read")
             meta, member = entry["tensor_meta"], f"{folder}/{entry['path_name']}"
             if meta["dtype"] not in SCALARS:
                 raise UnreadableFile(f"{where}: {name} has element type {meta['dtype']}, which cannot be read")
-            dtype = np.dtype(DTYPES[SCALARS[meta["dtype"]]])
+            dtype = SCALARS[meta["dtype"]]
             if (member, dtype) not in storages:
-                storages[member, dtype] = _storage(archive, member, dtype)
+                storage = Storage(member, dtype, archive.size(member) // dtype.itemsize, where)
+                storage.lies_in(partial(archive.read, member))
+                storages[member, dtype] = storage
             shape, stride = ([n["as_int"] for n in meta[key]] for key in ("sizes", "strides"))
             offset = meta["storage_offset"]["as_int"]
             result[name] = strided(storages[member, dtype], dtype, offset, shape, stride, where)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UnreadableFile(f"{where}: {config} is damaged ({type(error).__name__}: {error})") from error
     return result
 
 
-def _storage(archive: Zip, member: str, dtype: np.dtype[Any]) -> Storage:
-    storage = Storage(member, dtype, archive.size(member) // dtype.itemsize, str(archive.path))
-    storage.fetch = lambda: mapped(archive.read(member), 0, dtype, storage.numel, big=False)
-    return storage
-
-
-class _Inner(Zip):
-    """A torch zip that is a member of another zip."""
-
-    def __init__(self, outer: Zip, name: str) -> None:
-        self.path = outer.path
-        self.bytes = outer.read(name)
-        try:
-            with zipfile.ZipFile(io.BytesIO(self.bytes)) as archive:  # type: ignore[arg-type]
-                self.infos = {info.filename: info for info in archive.infolist()}
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError) as error:
-            raise UnreadableFile(f"{outer.path}: {name} is damaged ({error})") from error
-        self.names = list(self.infos)
-
-
 def _inner(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
-    inner = _Inner(archive, name)
-    pickle = next((n for n in inner.names if n == "data.pkl" or n.endswith("/data.pkl")), None)
+    inner = archive.zip_in(name)
+    pickle = pickle_in(inner)
     if pickle is None:
         raise UnreadableFile(f"{archive.path}: {name} is no torch zip")
-    return read_pickle(inner, pickle, f"{pickle.removesuffix('data.pkl')}data/")
+    return read_pickle(inner, pickle)
 
 
 def _settings(archive: Zip) -> dict[str, Any]:
@@ -148,20 +125,17 @@ def _settings(archive: Zip) -> dict[str, Any]:
     if len(models) != 1:
         return {}
     settings: dict[str, Any] = {}
-    try:
+    with damaged(f"{archive.path}: {models[0]} is damaged", why=typed):
         for node in _json(archive, models[0])["graph_module"]["graph"]["nodes"]:
             given = {item["name"]: next(iter(item["arg"].values()), None) for item in node["inputs"]}
             function = node["target"].removeprefix("torch.ops.aten.").partition(".")[0]
             if node["target"].startswith("torch.ops.aten.") and function not in OPERATORS:
                 raise NotADenseNet(f"{archive.path}: its graph has {function}, which a DenseNet does not have")
-            if "batch_norm" in function and settings.setdefault("eps", given.get("eps", 1e-5)) != given.get(
-                "eps", 1e-5
-            ):
+            eps = given.get("eps", 1e-5)
+            if "batch_norm" in function and settings.setdefault("eps", eps) != eps:
                 raise UnreadableFile(f"{archive.path}: its batch norms have different eps")
             if function in ("max_pool2d", "max_pool3d"):
                 settings["stem_ceil"] = bool(given.get("ceil_mode", False))
             elif function in ("avg_pool2d", "avg_pool3d"):
                 settings["transition_ceil"] = bool(given.get("ceil_mode", False))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UnreadableFile(f"{archive.path}: {models[0]} is damaged ({type(error).__name__}: {error})") from error
     return settings

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Checkpoint
+from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
 from converter.formats.torch.pickle import Pickle
-from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype
+from converter.formats.torch.tensors import Storage, builders, storage_dtype
 
 NAME = "torch legacy"
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -30,12 +30,7 @@ def matches(_path: Path, head: bytes) -> bool:
 
 
 def open_legacy(path: Path) -> Checkpoint:
-    """Open a file of the older ``torch.save``.
-
-    Raises:
-        UnreadableFile: damaged or truncated.
-        UnsafeFile: the pickle asks for code to be run.
-    """
+    """Open a file of the older ``torch.save``."""
     data = np.memmap(path, np.uint8, mode="r")
     where = str(path)
     storages: dict[str, Storage] = {}
@@ -49,15 +44,11 @@ def open_legacy(path: Path) -> Checkpoint:
         cls, key, _location, numel = pid[1:5]
         if not isinstance(key, (str, int)):
             raise UnreadableFile(f"{path}: a reference of unknown kind")
-        root = _storage(storages, str(key), cls, int(numel), where)
+        root = storages.get(str(key)) or Storage(str(key), storage_dtype(cls, where), int(numel), where)
+        storages[root.key] = root
         if len(pid) > 5 and pid[5] is not None:
             view_key, offset, size = pid[5]
-            view = Storage(str(view_key), root.dtype, int(size), where)
-            first = int(offset)
-            if first < 0 or first + view.numel > root.numel:
-                raise UnreadableFile(f"{path}: a storage view reaches outside its storage")
-            view.fetch = lambda: root.array()[first : first + view.numel]
-            return view
+            return root.window(view_key, int(offset), int(size))
         return root
 
     pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent)
@@ -80,19 +71,9 @@ def open_legacy(path: Path) -> Checkpoint:
         size = count * storage.dtype.itemsize
         if count < storage.numel or at + 8 + size > len(data):
             raise UnreadableFile(f"{path}: truncated, storage {key} is not complete")
-        storage.fetch = _fetch(data, at + 8, storage)
+        storage.lies_in(lambda: data, at + 8)
         at += 8 + size
     missing = [s.key for s in storages.values() if s.fetch is None]
     if missing:
         raise UnreadableFile(f"{path}: {len(missing)} storages are not in the file")
     return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
-
-
-def _storage(storages: dict[str, Storage], key: str, cls: Any, numel: int, where: str) -> Storage:
-    if key not in storages:
-        storages[key] = Storage(key, storage_dtype(cls, where), numel, where)
-    return storages[key]
-
-
-def _fetch(data: Array, start: int, storage: Storage) -> Any:
-    return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)

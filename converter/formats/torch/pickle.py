@@ -73,7 +73,6 @@ class Pickle:
         where: names the file in errors.
         builders: what to call for a global that is reduced or instantiated.
         persistent: turns a persistent id into an object.
-        start: where in ``data`` the pickle begins.
     """
 
     def __init__(
@@ -83,13 +82,12 @@ class Pickle:
         *,
         builders: Mapping[str, Builder] | None = None,
         persistent: Callable[[Any], Any] | None = None,
-        start: int = 0,
     ) -> None:
         self.data = memoryview(data)
         self.where = where
         self.builders = builders or {}
         self.persistent = persistent
-        self.end = start
+        self.end = 0
         self.inert: dict[str, None] = {}
 
     def load(self) -> Any:
@@ -188,7 +186,7 @@ class Pickle:
                     stack.append(self._uint(2))
                 case 0x74:  # TUPLE
                     stack.append(tuple(pop_mark()))
-                case 0x52:  # REDUCE
+                case 0x52 | 0x81:  # REDUCE, NEWOBJ
                     args = stack.pop()
                     stack.append(self._make(stack.pop(), tuple(args), {}))
                 case 0x51:  # BINPERSID
@@ -197,8 +195,8 @@ class Pickle:
                     stack.append(())
                 case 0x4A:  # BININT
                     stack.append(struct.unpack("<i", self.take(4))[0])
-                case 0x89:  # NEWFALSE
-                    stack.append(False)
+                case 0x88 | 0x89:  # NEWTRUE, NEWFALSE
+                    stack.append(op == 0x88)
                 # the machine
                 case 0x80:  # PROTO
                     self._uint(1)
@@ -218,8 +216,6 @@ class Pickle:
                 # plain values
                 case 0x4E:  # NONE
                     stack.append(None)
-                case 0x88:  # NEWTRUE
-                    stack.append(True)
                 case 0x8A | 0x8B:  # LONG1, LONG4
                     stack.append(int.from_bytes(self.take(self._uint(1 if op == 0x8A else 4)), "little", signed=True))
                 case 0x49:  # INT
@@ -243,17 +239,14 @@ class Pickle:
                 # containers
                 case 0x7D:  # EMPTY_DICT
                     stack.append({})
-                case 0x5D:  # EMPTY_LIST
-                    stack.append([])
-                case 0x8F:  # EMPTY_SET; a list, since its members may be unhashable records
+                case 0x5D | 0x8F:  # EMPTY_LIST; EMPTY_SET, as a list, since its members may be unhashable records
                     stack.append([])
                 case 0x6C:  # LIST
                     stack.append(pop_mark())
                 case 0x91:  # FROZENSET
                     stack.append(tuple(pop_mark()))
                 case 0x64:  # DICT
-                    items = pop_mark()
-                    stack.append(_pairs(items, {}))
+                    stack.append(_pairs(pop_mark(), {}))
                 case 0x61:  # APPEND
                     value = stack.pop()
                     _extend(stack[-1], [value])
@@ -282,9 +275,6 @@ class Pickle:
                     if not isinstance(module, str) or not isinstance(name, str):
                         raise UnreadableFile(f"{self.where}: damaged pickle, a class whose name is no text")
                     stack.append(self._global(module, name))
-                case 0x81:  # NEWOBJ
-                    args = stack.pop()
-                    stack.append(self._make(stack.pop(), tuple(args), {}))
                 case 0x92:  # NEWOBJ_EX
                     kwargs, args = stack.pop(), stack.pop()
                     stack.append(self._make(stack.pop(), tuple(args), kwargs))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
 from converter.formats.torch.zip import read_pickle
 from converter.formats.zips import Zip
 
@@ -30,23 +31,17 @@ def open_frozen(path: Path) -> Checkpoint:
 
     The tree: ``constants`` (tensors and plain values, by index), ``code`` (text), ``cls``
     (the module's class in it).
-
-    Raises:
-        UnreadableFile: damaged, or without the code of its module.
-        UnsafeFile: a pickle in it asks for code to be run.
     """
     archive = Zip(path)
     folder = _folder(archive) or ""
-    root, inert = read_pickle(archive, f"{folder}data.pkl", f"{folder}data/")
-    constants, more = read_pickle(archive, f"{folder}constants.pkl", f"{folder}constants/")
+    root, inert = read_pickle(archive, f"{folder}data")
+    constants, more = read_pickle(archive, f"{folder}constants")
     module, _, cls = (root.cls if isinstance(root, Record) else "").rpartition(".")
     file = f"{folder}code/{module.replace('.', '/')}.py"
     if not isinstance(constants, tuple) or not cls or archive.size(file) > MAX_CODE:
         raise UnreadableFile(f"{path}: a TorchScript module without readable constants or code")
-    try:
+    with damaged(f"{path}: damaged, {file} is no text", UnicodeDecodeError):
         code = str(archive.read(file).data, "utf-8")
-    except UnicodeDecodeError as error:
-        raise UnreadableFile(f"{path}: damaged, {file} is no text") from error
     tree = {"constants": list(constants), "code": code, "cls": cls}
     return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))))
 

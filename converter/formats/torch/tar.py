@@ -18,8 +18,9 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import damaged
 from converter.formats.torch.pickle import Pickle
-from converter.formats.torch.tensors import Storage, builders, mapped, storage_dtype, strided
+from converter.formats.torch.tensors import Storage, builders, storage_dtype, strided
 
 NAME = "torch tar"
 MAX_DIMS = 16
@@ -37,20 +38,12 @@ def matches(path: Path, head: bytes) -> bool:
 
 
 def open_tar(path: Path) -> Checkpoint:
-    """Open a tar written by the first versions of ``torch.save``.
-
-    Raises:
-        UnreadableFile: damaged or truncated.
-        UnsafeFile: a pickle asks for code to be run.
-    """
+    """Open a tar written by the first versions of ``torch.save``."""
     where = str(path)
     data = np.memmap(path, np.uint8, mode="r")
-    try:
-        with tarfile.open(path, "r:") as tar:
-            members = {m.name: data[m.offset_data : m.offset_data + m.size] for m in tar.getmembers()}
-            sizes = {m.name: m.size for m in tar.getmembers()}
-    except (tarfile.TarError, OSError) as error:
-        raise UnreadableFile(f"{path}: damaged tar ({error})") from error
+    with damaged(f"{path}: damaged tar", tarfile.TarError, OSError, why=str), tarfile.open(path, "r:") as tar:
+        members = {m.name: data[m.offset_data : m.offset_data + m.size] for m in tar.getmembers()}
+        sizes = {m.name: m.size for m in tar.getmembers()}
     if any(len(members[name]) < sizes[name] for name in members):
         raise UnreadableFile(f"{path}: truncated tar")
     storages = _read_storages(members["storages"], where)
@@ -77,13 +70,9 @@ def _read_storages(data: Array, where: str) -> dict[int, Storage]:
         storage = storages[int(key)] = Storage(str(key), dtype, numel, where)
         start = stream.end
         stream.take(numel * dtype.itemsize)
-        storage.fetch = _fetch(data, start, storage)
+        storage.lies_in(lambda: data, start)
     for target, root_key, offset, numel in stream.load():
-        root = storages[int(root_key)]
-        if offset < 0 or offset + numel > root.numel:
-            raise UnreadableFile(f"{where}: a storage view reaches outside its storage")
-        view = storages[int(target)] = Storage(str(target), root.dtype, int(numel), where)
-        view.fetch = _slice(root, int(offset), int(numel))
+        storages[int(target)] = storages[int(root_key)].window(target, int(offset), int(numel))
     return storages
 
 
@@ -103,11 +92,3 @@ def _read_tensors(data: Array, storages: dict[int, Storage], where: str) -> dict
         storage = storages[int(storage_key)]
         tensors[int(key)] = strided(storage, storage.dtype, offset, shape, stride, where)
     return tensors
-
-
-def _fetch(data: Array, start: int, storage: Storage) -> Any:
-    return lambda: mapped(data, start, storage.dtype, storage.numel, big=False)
-
-
-def _slice(root: Storage, offset: int, numel: int) -> Any:
-    return lambda: root.array()[offset : offset + numel]

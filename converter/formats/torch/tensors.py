@@ -10,40 +10,17 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
+from converter.formats.dtypes import named
 from converter.formats.torch.pickle import Builder, Global, StateDict
 
-DTYPES: dict[str, Any] = {
-    "float64": np.float64,
-    "float32": np.float32,
-    "float16": np.float16,
-    "bfloat16": ml_dtypes.bfloat16,
-    "int64": np.int64,
-    "int32": np.int32,
-    "int16": np.int16,
-    "int8": np.int8,
-    "uint8": np.uint8,
-    "uint16": np.uint16,
-    "uint32": np.uint32,
-    "uint64": np.uint64,
-    "bool": np.bool_,
-    "complex64": np.complex64,
-    "complex128": np.complex128,
-    "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
-    "float8_e5m2": ml_dtypes.float8_e5m2,
-}
-ALIASES = {
-    "double": "float64",
-    "float": "float32",
-    "half": "float16",
-    "long": "int64",
-    "int": "int32",
-    "short": "int16",
-}
+DTYPES = named(
+    """float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 complex128
+    float8_e4m3fn float8_e5m2"""
+)
 STORAGES = {
     "Double": "float64",
     "Float": "float32",
@@ -59,7 +36,8 @@ STORAGES = {
     "ComplexDouble": "complex128",
     "Untyped": "uint8",
 }
-
+ALIASES = {stem.lower(): STORAGES[stem] for stem in ("Double", "Float", "Half", "Long", "Int", "Short")}
+"""Other names that element types have in ``torch``."""
 
 EXPANDED = 1 << 16
 """Elements a tensor may have beyond its storage's (``expand`` gives strides of 0): enough for any norm."""
@@ -68,19 +46,17 @@ EXPANDED = 1 << 16
 class Storage:
     """A flat array of the file, found but not yet read.
 
-    ``fetch`` is set by the container once it knows where the bytes are (in the older
-    formats they follow the pickle that names them); ``offset`` counts elements, for
-    a storage that is a view of another one.
+    ``fetch`` is set once the container knows where the bytes are: in the older formats
+    they follow the pickle that names them.
     """
 
-    __slots__ = ("dtype", "fetch", "key", "numel", "offset", "where")
+    __slots__ = ("dtype", "fetch", "key", "numel", "where")
 
     def __init__(self, key: str, dtype: np.dtype[Any], numel: int, where: str) -> None:
         self.key = key
         self.dtype = dtype
         self.numel = numel
         self.where = where
-        self.offset = 0
         self.fetch: Callable[[], Array] | None = None
 
     def array(self) -> Array:
@@ -88,6 +64,22 @@ class Storage:
         if self.fetch is None:
             raise UnreadableFile(f"{self.where}: storage {self.key} is not in the file (truncated?)")
         return self.fetch()
+
+    def lies_in(self, bytes_of: Callable[[], Array], start: int = 0, *, big: bool = False) -> None:
+        """Say where the elements are: in bytes that are had on demand, from ``start`` on, in that byte order."""
+        self.fetch = lambda: _elements(bytes_of(), start, self.dtype, self.numel, big=big)
+
+    def window(self, key: Any, offset: int, numel: int) -> Storage:
+        """A storage that is a piece of this one.
+
+        Raises:
+            UnreadableFile: it reaches outside.
+        """
+        if offset < 0 or offset + numel > self.numel:
+            raise UnreadableFile(f"{self.where}: a storage view reaches outside its storage")
+        view = Storage(str(key), self.dtype, int(numel), self.where)
+        view.fetch = lambda: self.array()[offset : offset + view.numel]
+        return view
 
 
 def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
@@ -100,8 +92,7 @@ def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
     stem = name.removesuffix("Storage").removesuffix("Tensor")
     if stem not in STORAGES:
         raise UnreadableFile(f"{where}: tensors of type {name} cannot be read; save the model in float32 first")
-    dtype: np.dtype[Any] = np.dtype(DTYPES[STORAGES[stem]])
-    return dtype
+    return DTYPES[STORAGES[stem]]
 
 
 def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
@@ -110,8 +101,7 @@ def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
     name = ALIASES.get(name, name)
     if name not in DTYPES:
         raise UnreadableFile(f"{where}: tensors of type torch.{name} cannot be read; save the model in float32 first")
-    found: np.dtype[Any] = np.dtype(DTYPES[name])
-    return found
+    return DTYPES[name]
 
 
 def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, stride: Any, where: str) -> Tensor:
@@ -171,21 +161,14 @@ def builders(where: str) -> dict[str, Builder]:
         "torch.nn.parameter.Parameter": first,
         "torch.nn.parameter.Buffer": first,
         "torch._tensor._rebuild_from_type_v2": lambda function, cls, args, state: _call(result, function, args),
-        "torch.Size": lambda items=(): tuple(items),
-        "builtins.set": lambda items=(): list(items),
-        "__builtin__.set": lambda items=(): list(items),
-        "builtins.frozenset": lambda items=(): tuple(items),
-        "builtins.tuple": lambda items=(): tuple(items),
-        "builtins.list": lambda items=(): list(items),
-        "builtins.dict": lambda items=(): dict(items),
+        **dict.fromkeys(("torch.Size", "builtins.frozenset", "builtins.tuple"), tuple),
+        **dict.fromkeys(("builtins.set", "__builtin__.set", "builtins.list"), list),
+        "builtins.dict": dict,
         "_codecs.encode": lambda text, encoding="latin-1": text.encode("latin-1"),
     }
-    for name in (*DTYPES, *ALIASES):
-        result[f"torch.{name}"] = lambda *_: None  # values, never called: known so that they are not reported
-    for prefix in ("torch.", "torch.cuda.", "torch.storage."):
-        for stem in STORAGES:
-            result[f"{prefix}{stem}Storage"] = lambda *_: None
-    return result
+    values = [f"torch.{name}" for name in (*DTYPES, *ALIASES)]  # never called: known so that they are not reported
+    values += [f"{module}.{stem}Storage" for module in ("torch", "torch.cuda", "torch.storage") for stem in STORAGES]
+    return {**result, **dict.fromkeys(values, lambda *_: None)}
 
 
 def _call(known: dict[str, Builder], function: Any, args: Any) -> Any:
@@ -199,8 +182,8 @@ def _storage(storage: Any, where: str) -> Storage:
     return storage
 
 
-def mapped(buffer: Array, start: int, dtype: np.dtype[Any], numel: int, *, big: bool) -> Any:
-    """``numel`` elements of a mapped file from byte ``start``, in the file's byte order."""
+def _elements(buffer: Array, start: int, dtype: np.dtype[Any], numel: int, *, big: bool) -> Any:
+    """``numel`` elements of a buffer from byte ``start``, in the file's byte order."""
     raw = buffer[start : start + numel * dtype.itemsize]
     if big == (sys.byteorder == "big") or dtype.itemsize == 1:
         return raw.view(dtype)

@@ -20,7 +20,7 @@ from converter.core.files import replacing
 from converter.formats.torch.tensors import DTYPES, STORAGES
 from converter.formats.zips import ZipWriter
 
-CLASSES = {np.dtype(DTYPES[name]): f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
+CLASSES = {DTYPES[name]: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
 
 
 def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
