@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
-from converter import load
-from converter.core.model import Images, Model
-from converter.demo.demo import CHECKPOINT, IMAGES, record
-from converter.use.calibrate import images_of
-from densenet.preprocess import Preprocess
+if TYPE_CHECKING:
+    import numpy as np
+
+    from converter.core.model import Model
+
+# The networks are small: threads would wait for each other longer than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unflushed() -> Iterator[None]:
+    """No file of a test has to outlive a power failure; waiting for the disk would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
 def trained() -> Model:
+    """The model that ships with the package, with the preprocessing it was trained for."""
+    from converter import Images, load
+    from converter.demo.demo import CHECKPOINT, record
+    from densenet.preprocess import Preprocess
+
     return load(CHECKPOINT).described(Images(Preprocess.from_dict(record()["preprocessing"])))
 
 
 @pytest.fixture(scope="session")
 def trained_images(trained: Model) -> list[np.ndarray]:
+    """The images that ship with it, as it takes them."""
+    from converter.demo.demo import IMAGES
+    from converter.use.calibrate import images_of
+
     return images_of(trained, IMAGES)
 
 

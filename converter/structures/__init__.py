@@ -18,9 +18,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
 
         yield read_flyyufelix
-        from converter.structures.keras_numbered import read_numbered  # noqa: PLC0415
+        from converter.structures.keras_numbered import read_keras_numbered  # noqa: PLC0415
 
-        yield read_numbered
+        yield read_keras_numbered
     if format_name.startswith("TensorFlow"):
         from converter.structures.tf_tracked import read_tracked  # noqa: PLC0415
 
@@ -38,9 +38,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_lua
     if format_name.startswith(("Paddle", "pickle")):
-        from converter.structures.paddle_numbered import read_numbered as read_paddle  # noqa: PLC0415
+        from converter.structures.paddle_numbered import read_paddle_numbered  # noqa: PLC0415
 
-        yield read_paddle
+        yield read_paddle_numbered
     if format_name.startswith("onnx"):
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.parts import Part, Structure, norm_part
+from converter.structures.parts import Part, Structure, norm_part, part_of
+from converter.structures.weights import lazily
 
 FACTOR = "the factor that the mean and variance beside it are stored multiplied with"
 COLOURS = "Caffe's networks take BGR images as a rule, with a mean and scale that the file does not say"
@@ -150,6 +151,5 @@ def _weighted(checkpoint: Checkpoint, name: str, blobs: list[tuple[str, Tensor]]
     keys = {leaf: key for leaf, (key, _) in zip(leaves, blobs)}
     weight = tensors["weight"]
     if len(weight.shape) == 4 and last and len(blobs) == 2 and weight.shape[2:] == (1, 1):
-        matrix = weight.shape[:2]
-        tensors["weight"] = Tensor(matrix, weight.dtype, lambda: weight.read().reshape(matrix))
-    return Part("linear" if len(tensors["weight"].shape) == 2 else "conv", tensors, keys)
+        tensors["weight"] = lazily(weight, lambda array: array[:, :, 0, 0])
+    return part_of(tensors, keys)

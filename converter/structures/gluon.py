@@ -6,22 +6,15 @@ import re
 from collections.abc import Callable, Mapping
 
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.structures.parts import Part, Structure, norm_part
+from converter.structures.parts import Structure, part_of
 
 STRUCTURED = re.compile(r"(?P<prefix>.*\.)?(?:features\.(?P<at>\d+(?:\.\d+)*)|output)\.(?P<leaf>\w+)")
-
-
 COUNTED = re.compile(
     r"(?P<prefix>.*?)(?:stage(?P<stage>\d+)_)?(?P<kind>batchnorm|conv|dense)(?P<count>\d+)_"
     r"(?P<leaf>gamma|beta|running_mean|running_var|weight|bias)"
 )
-
-
 GLUON_LEAVES = {"gamma": "weight", "beta": "bias"}  # the others are called as ours
-
-
 END = (1 << 30,)
-
 
 Place = tuple[int, ...]
 """Sorts modules in order of execution."""
@@ -76,11 +69,5 @@ def _structure(
         place, leaf = found
         if modules.setdefault(place, {}).setdefault(GLUON_LEAVES.get(leaf, leaf), key) != key:
             return None
-    return Structure(name, [_part(tree, modules[place]) for place in sorted(modules)])
-
-
-def _part(tree: Mapping[str, Tensor], keys: Mapping[str, str]) -> Part:
-    tensors = {leaf: tree[key] for leaf, key in keys.items()}
-    if "weight" not in tensors or len(tensors["weight"].shape) == 1:
-        return norm_part(tensors, keys)
-    return Part("linear" if len(tensors["weight"].shape) == 2 else "conv", tensors, keys)
+    found_keys = [modules[place] for place in sorted(modules)]
+    return Structure(name, [part_of({leaf: tree[key] for leaf, key in keys.items()}, keys) for keys in found_keys])

@@ -1,59 +1,40 @@
 """A Keras model's own description of itself: what it computes, beside the weights.
 
 ``model_config`` of a whole model's HDF5, ``config.json`` of a ``.keras``: layers in
-order, each with its class, its settings and the layers it takes (``inbound_nodes``).
-No weight shows a batch norm's epsilon, the padding or a missing activation; here they
-are.  A network that only has a DenseNet's weights, not its wiring, is refused.
+order, each with its class, its settings and the layers it takes.  No weight shows a
+batch norm's epsilon, the padding or a missing activation; here they are.  Each layer
+becomes an operator for ``wiring.py``, with weights of which only the shape is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from converter.core.checkpoint import Checkpoint
-from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.formats.keras.config import layer_dicts
+import numpy as np
 
-SILENT = frozenset(
-    """InputLayer Dropout SpatialDropout2D AlphaDropout GaussianDropout GaussianNoise ActivityRegularization
-    Scale""".split()
+from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.wiring import read_wiring
+from densenet.config import NORM_TENSORS
+
+Layer = Mapping[str, Any]
+"""As ``converter/formats/keras/config.py`` describes one."""
+Value = tuple[str, ...]
+"""A layer's outputs: one, or several of a model's."""
+
+IMAGE = "the image"
+MAX_OUTPUTS = 64
+MAX_WIDTH = 1 << 20
+MODELS = ("Functional", "Model", "Sequential")
+SILENT = (
+    *("InputLayer", "Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+    *("ActivityRegularization", "Scale"),
 )
 """Layers that change nothing at inference, as do all called ``Random...``; and flyyufelix' Scale, part of its norm."""
-KNOWN = SILENT | frozenset(
-    """Conv2D BatchNormalization Dense ZeroPadding2D Activation ReLU Softmax Concatenate Flatten MaxPooling2D
-    AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D Functional Model Sequential""".split()
-)
-OUTPUTS = ("linear", "softmax", "sigmoid", None)
-"""What may follow the classifier: not part of the logits."""
-
-
-@dataclass(eq=False)
-class _Layer:
-    """One layer, and its neighbours: what it takes and who takes what it makes."""
-
-    kind: str
-    name: str
-    config: Mapping[str, Any]
-    takes: list[str]
-    inputs: list[_Layer] = field(default_factory=list)
-    outputs: list[_Layer] = field(default_factory=list)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """A setting; lists as tuples."""
-        return _tuples(self.config.get(name, default))
-
-    @property
-    def silent(self) -> bool:
-        return self.kind in SILENT or self.kind.startswith("Random")
-
-    @property
-    def relu(self) -> bool:
-        if self.kind == "ReLU":
-            return not any(self.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
-        return self.kind == "Activation" and self.config.get("activation") == "relu"
+ACTIVATIONS: Mapping[str, Kind] = {"relu": "relu", "linear": "skip", "None": "skip", "softmax": "end", "sigmoid": "end"}
 
 
 def settings_of_keras(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -63,158 +44,193 @@ def settings_of_keras(checkpoint: Checkpoint) -> dict[str, Any]:
         NotADenseNet: its layers or their wiring are not a DenseNet's.
         UnreadableFile: it is no description of a model.
     """
-    where, config = checkpoint.path, checkpoint.graph
-    if config is None:
-        return {}
+    where = checkpoint.path
     try:
-        return _settings(config)
+        return _settings(checkpoint.graph) if checkpoint.graph is not None else {}
     except NotADenseNet as error:
         raise NotADenseNet(f"{where}: {error}") from error
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         raise UnreadableFile(f"{where}: its model config cannot be understood ({type(error).__name__})") from error
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _settings(model: Layer) -> dict[str, Any]:
+    network = _Network()
+    outputs = network.run(model, (IMAGE,), "")
+    if len(network.places) != 1:
+        raise NotADenseNet(f"its model has batch norms in {len(network.places)} places; a DenseNet in one")
+    heads = [ops for ops in map(network.needed, outputs[:MAX_OUTPUTS]) if _norms(ops) == _norms(network.ops)]
+    settings: dict[str, Any] = {}
+    for ops in heads or [network.ops]:
+        for name, value in _judged(ops, network.size()).items():
+            if settings.setdefault(name, value) != value:
+                raise NotADenseNet(f"{ops[-1].name}: {name} is {value} there, {settings[name]} for another result")
+    return settings
 
 
-def _names(node: Any) -> Iterator[str]:
-    """Every ``[layer, node, tensor, ...]`` in an inbound node: the same in Keras 2 and 3, nested otherwise."""
-    if isinstance(node, list):
-        if len(node) >= 3 and isinstance(node[0], str) and isinstance(node[1], int) and isinstance(node[2], int):
-            yield node[0]
-        else:
-            for item in node:
-                yield from _names(item)
-    elif isinstance(node, dict):
-        for item in node.values():
-            yield from _names(item)
+def _judged(ops: list[Op], size: tuple[int, ...]) -> dict[str, Any]:
+    """What the wiring says of one result; other results (of other heads, of parts of the network) are left out."""
+    structure = read_wiring("keras", ops, IMAGE, [ops[-1].y], size=size)
+    known = {weight.key for op in ops for weight in op.weights.values()}
+    for key in (part.keys["weight"] for part in structure.parts):
+        if key not in known:  # weights are taken by their names, and as they are
+            layer = key.partition(" (")[0]
+            raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
+    return {**structure.settings, "eps": next(part.eps for part in structure.parts if part.kind == "norm")}
 
 
-def _models(model: Any) -> Iterator[list[_Layer]]:
-    """The layers of a model, connected, then those of each model nested in it."""
-    layers = []
-    for layer in layer_dicts(model):
-        inner = layer.get("config")
-        values = inner if isinstance(inner, dict) else {}
-        name = str(layer.get("name") or values.get("name"))
-        layers.append(_Layer(layer["class_name"], name, values, list(_names(layer.get("inbound_nodes")))))
-    yield _connected(layers)
-    for layer in layer_dicts(model):
-        yield from _models(layer) if layer_dicts(layer) else ()
+def _norms(ops: list[Op]) -> int:
+    return sum(op.kind == "norm" for op in ops)
 
 
-def _connected(layers: list[_Layer]) -> list[_Layer]:
-    """The layers that do something, each knowing its neighbours among them."""
-    if not any(layer.takes for layer in layers):  # a Sequential does not say
-        for before, layer in pairwise(layers):
-            layer.takes.append(before.name)
-    makers: dict[str, _Layer] = {}
-    for layer in layers:
-        layer.inputs = [makers[name] for name in layer.takes]
-        makers[layer.name] = layer.inputs[0] if layer.silent and layer.inputs else layer
-        if not layer.silent:
-            for before in layer.inputs:
-                before.outputs.append(layer)
-    return [layer for layer in layers if not layer.silent]
+class _Network:
+    """The operators of a model and of those nested in it, in order."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.places: set[str] = set()
+        self.widths: dict[str, int] = {}
+        self.shape: Sequence[int | None] = ()
+        self.channels_first = False
+
+    def size(self) -> tuple[int, ...]:
+        """Height and width of the image, where they are fixed."""
+        size = self.shape[2:4] if self.channels_first else self.shape[1:3]
+        return tuple(n for n in size if n is not None) if None not in size else ()
+
+    def needed(self, output: str) -> list[Op]:
+        """The operators that a result depends on."""
+        wanted, ops = {output}, list[Op]()
+        for op in reversed(self.ops):
+            if op.y in wanted:
+                wanted.update(op.x)
+                ops.append(op)
+        return ops[::-1]
+
+    def run(self, model: Layer, given: Value, place: str) -> Value:
+        """What a model makes of values; a Sequential does not say which layers take which."""
+        layers = model["layers"]
+        if len(given) != 1 or sum(layer["class"] == "InputLayer" for layer in layers) > 1:
+            raise NotADenseNet(f"{place or 'its model'} has several inputs; a DenseNet has one, the image")
+        chained = not any(call for layer in layers for call in layer["calls"])
+        made: dict[str, Value] = {}
+        last: Value = given
+        for layer in layers:
+            name, calls = place + layer["name"], layer["calls"]
+            if layer["class"] == "InputLayer":
+                last = given
+            elif not chained and len(calls) != 1:
+                raise NotADenseNet(f"{name} is used {len(calls)} times; a DenseNet has each of its layers once")
+            elif not chained:
+                last = tuple(made[source][i] for source, i in calls[0])
+            if layer["class"] == "BatchNormalization":
+                self.places.add(place)
+            made[layer["name"]] = last = self.layer(layer, last, name)
+        return tuple(made[source][i] for source, i in model["outputs"]) or last
+
+    def layer(self, layer: Layer, x: Value, name: str) -> Value:
+        """What a layer makes of values."""
+        kind, settings = layer["class"], layer["settings"]
+        shape = settings.get("batch_input_shape") or settings.get("batch_shape")
+        if shape is not None and not self.ops:
+            self.shape = shape
+        if "data_format" in settings:
+            self.channels_first = settings["data_format"] == "channels_first"
+        if kind in MODELS:
+            return self.run(layer, x, f"{name}/")
+        if kind == "RandomCrop":
+            self.shape = ()
+        if kind in SILENT or kind.startswith("Random"):
+            return x
+        if kind not in READERS:
+            raise NotADenseNet(f"{name} is a {kind} layer, which a DenseNet does not have")
+        width = sum(self.widths.get(value, 0) for value in x)
+        op = replace(READERS[kind](settings, name, width), x=x, name=f"{name} ({kind})")
+        axes = (1, [1]) if self.channels_first else (-1, 3, [-1], [3])
+        if op.kind in ("norm", "concat") and settings.get("axis", -1) not in axes:
+            op = replace(op, kind="other")
+        self.widths[name] = op.weights["weight"].tensor.shape[0] if op.weights else width
+        then = ACTIVATIONS.get(str(settings.get("activation")), "other")
+        if then != "skip":
+            inner = f"{name} before its activation"
+            self.ops.append(replace(op, y=inner))
+            op = Op(then, (inner,), name, op.name)
+        self.ops.append(op)
+        return (name,)
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    models = list(_models(config))
-    layers = [layer for model in models for layer in model]
-    strange = sorted({layer.kind for layer in layers} - KNOWN)
-    if strange:
-        raise NotADenseNet(f"its model has {', '.join(strange)} layers, which a DenseNet does not have")
-    networks = [model for model in models if any(layer.kind == "BatchNormalization" for layer in model)]
-    if len(networks) != 1:
-        raise NotADenseNet(f"its model has batch norms in {len(networks)} places; a DenseNet in one")
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for name, value in CHECKS.get(layer.kind, _nothing)(layer).items():
-            if result.setdefault(name, value) != value:
-                raise NotADenseNet(f"{layer.name} has {name} {value}, another layer {result[name]}")
-    return {**result, **_relus(networks[0])}
+# -- layers to operators -----------------------------------------------------------------
+
+Reader = Callable[[Mapping[str, Any], str, int], Op]
 
 
-def _nothing(_layer: _Layer) -> dict[str, Any]:
-    return {}
+def _unread(name: str, *shape: int) -> Weight:
+    """A weight of which a config says no more than the shape."""
+
+    def read() -> Array:
+        raise NotADenseNet(f"{name}: what it computes depends on its weights, which a DenseNet's does not")
+
+    if not all(0 <= n <= MAX_WIDTH for n in shape):
+        raise NotADenseNet(f"{name} has sizes that no layer has")
+    return Weight(name, Tensor(shape, np.dtype(np.float32), read))
 
 
-def _conv(layer: _Layer) -> dict[str, Any]:
-    size, strides = layer.get("kernel_size"), layer.get("strides", (1, 1))
-    padding = _padding(layer, size[0])
-    plain = layer.get("dilation_rate", (1, 1)) == (1, 1) and layer.get("groups", 1) == 1
-    stem = size[0] > 3 and strides == (2, 2)
-    if not plain or not padding or not (stem or strides == (1, 1)) or layer.get("activation", "linear") != "linear":
-        raise NotADenseNet(f"{layer.name} is a convolution as a DenseNet does not have it")
-    return {"padding": padding} if stem else {}
+def _plain(kind: Kind) -> Reader:
+    return lambda settings, name, width: Op(kind, (), name, name)
 
 
-def _max_pool(layer: _Layer) -> dict[str, Any]:
-    padding = _padding(layer, 3)
-    if layer.get("pool_size") != (3, 3) or layer.get("strides") != (2, 2) or not padding:
-        raise NotADenseNet(f"{layer.name} is a pooling as a DenseNet does not have it")
-    return {"padding": padding}
+def _window(settings: Mapping[str, Any], size: str) -> Window:
+    kernel = tuple(settings[size])
+    strides, none = tuple(settings.get("strides") or kernel), (0,) * len(kernel)
+    dilations, groups = tuple(settings.get("dilation_rate", ())), settings.get("groups", 1)
+    return Window(kernel, strides, none, none, dilations, groups, same=settings.get("padding") == "same")
 
 
-def _average_pool(layer: _Layer) -> dict[str, Any]:
-    if any(after.kind == "Flatten" for after in layer.outputs):
-        return {"global_pool": "avg"}  # over all that is left, at the size the model was built for
-    if layer.get("pool_size") != (2, 2) or layer.get("strides") != (2, 2):
-        raise NotADenseNet(f"{layer.name} is a pooling as a DenseNet does not have it")
-    return {"transition_ceil": layer.get("padding") == "same"}
+def _conv(settings: Mapping[str, Any], name: str, width: int) -> Op:
+    window = _window(settings, "kernel_size")
+    weight = _unread(name, settings["filters"], width, *window.kernel)
+    return Op("conv", (), name, name, {"weight": weight}, window)  # a bias would make no difference
 
 
-def _padding(layer: _Layer, size: int) -> str | None:
-    """``same`` as TensorFlow means it, ``symmetric`` by a layer of its own, None for anything else."""
-    padded = [before for before in layer.inputs if before.kind == "ZeroPadding2D"]
-    if not padded:
-        return "same" if layer.get("padding") == "same" else "symmetric" if size == 1 else None
-    half = (size // 2, size // 2)
-    return "symmetric" if layer.get("padding") == "valid" and padded[0].get("padding") == (half, half) else None
+def _norm(settings: Mapping[str, Any], name: str, width: int) -> Op:
+    if not (settings.get("center", True) and settings.get("scale", True)):
+        raise NotADenseNet(f"{name} lacks its scale or its offset")
+    return Op(
+        "norm", (), name, name, {leaf: _unread(name, width) for leaf in NORM_TENSORS}, eps=float(settings["epsilon"])
+    )
 
 
-def _norm(layer: _Layer) -> dict[str, Any]:
-    if not (layer.get("center", True) and layer.get("scale", True)):
-        raise NotADenseNet(f"{layer.name} lacks its scale or its offset")
-    return {"eps": float(layer.get("epsilon"))}
+def _dense(settings: Mapping[str, Any], name: str, width: int) -> Op:
+    units = settings["units"]
+    return Op("linear", (), name, name, {"weight": _unread(name, units, width), "bias": _unread(name, units)})
 
 
-def _concatenate(layer: _Layer) -> dict[str, Any]:
-    old, *new = layer.inputs
-    if any(x.kind != "Conv2D" for x in new) or not any(x.kind == "BatchNormalization" for x in old.outputs):
-        raise NotADenseNet(f"{layer.name} does not put new feature maps behind the old ones")
-    return {}
+def _pool(kind: Kind) -> Reader:
+    return lambda settings, name, width: Op(kind, (), name, name, window=_window(settings, "pool_size"))
 
 
-def _activation(layer: _Layer) -> dict[str, Any]:
-    if not layer.relu and layer.get("activation", "softmax") not in OUTPUTS:
-        raise NotADenseNet(f"{layer.name} computes {layer.get('activation')}, which a DenseNet does not there")
-    return {}
+def _pad(settings: Mapping[str, Any], name: str, width: int) -> Op:
+    (top, bottom), (left, right) = settings["padding"]
+    return Op("pad", (), name, name, window=Window((), (), (top, left), (bottom, right)))
 
 
-CHECKS = {
+def _relu(settings: Mapping[str, Any], name: str, width: int) -> Op:
+    plain = not any(settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
+    return Op("relu" if plain else "other", (), name, name)
+
+
+READERS: Mapping[str, Reader] = {
     "Conv2D": _conv,
-    "MaxPooling2D": _max_pool,
-    "AveragePooling2D": _average_pool,
-    "GlobalAveragePooling2D": lambda _: {"global_pool": "avg"},
-    "GlobalMaxPooling2D": lambda _: {"global_pool": "max"},
     "BatchNormalization": _norm,
-    "Concatenate": _concatenate,
-    "Activation": _activation,
-    "ReLU": _activation,
-    "Dense": _activation,
+    "Activation": _plain("skip"),
+    "ReLU": _relu,
+    "Softmax": _plain("end"),
+    "ZeroPadding2D": _pad,
+    "MaxPooling2D": _pool("max_pool"),
+    "AveragePooling2D": _pool("avg_pool"),
+    "GlobalAveragePooling2D": _plain("global_avg"),
+    "GlobalMaxPooling2D": _plain("global_max"),
+    "Concatenate": _plain("concat"),
+    "Flatten": _plain("flatten"),
+    "Dense": _dense,
 }
-"""Per class of layer: refuse what a DenseNet has not, and return the config fields it settles."""
-
-
-def _relus(network: list[_Layer]) -> dict[str, Any]:
-    """Which norms no ReLU follows: the last (Keras 2.1.3 to 2.1.6), all of the transitions', or none."""
-    norms = [layer for layer in network if layer.kind == "BatchNormalization"]
-    mute = [norm for norm in norms if not (norm.outputs and all(after.relu for after in norm.outputs))]
-    pools = sum(layer.kind == "AveragePooling2D" for layer in network)
-    between = [norm for norm in mute if norm is not norms[-1]]
-    into_pool = [n for n in between if any(p.kind == "AveragePooling2D" for c in n.outputs for p in c.outputs)]
-    if len(into_pool) != len(between) or len(between) not in (0, pools):
-        raise NotADenseNet(f"no relu follows {between[0].name}")
-    return {"final_relu": norms[-1] not in mute, "transition_relu": not between}
+"""Layers by class, without the activation that is part of some."""

@@ -17,7 +17,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.keras import EPS, LEAVES
-from converter.structures.parts import Part, Structure, norm_part
+from converter.structures.parts import Part, Structure, part_of
 
 TITU_EPS = 1.1e-5
 NAMED = ("conv2_block1_1_conv/kernel", "conv2_1_x1/kernel")
@@ -29,7 +29,7 @@ LEAF_OF = {
 """Keras' leaf names to the library's."""
 
 
-def read_numbered(checkpoint: Checkpoint) -> Structure | None:
+def read_keras_numbered(checkpoint: Checkpoint) -> Structure | None:
     """Weights of numbered Keras layers, as a structure.
 
     Raises:
@@ -109,7 +109,7 @@ def parts_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], where: str)
         names = {LEAF_OF[kind][leaf]: key for leaf, key in members.items()}
         values = {name: _turned(tensors[key]) for name, key in names.items()}
         said = {name: keys[key] for name, key in names.items()}
-        by_kind[kind].append(norm_part(values, said) if kind == "norm" else Part(kind, values, said))  # type: ignore[arg-type]
+        by_kind[kind].append(part_of(values, said))
     convs, norms = by_kind["conv"], by_kind["norm"]
     stem = len(norms) - len(convs)
     if not convs or stem not in (0, 1):

@@ -1,7 +1,7 @@
 """What a layout without usable names hands over: its weighted modules in order of execution.
 
 A Lua module tree, an ONNX graph, numbered Keras variables: a reader in this folder
-turns each into a ``Structure``; ``converter/arrange.py`` lays it along the network.
+turns each into a ``Structure``; ``converter/reading/arrange.py`` lays it along the network.
 """
 
 from __future__ import annotations
@@ -53,6 +53,16 @@ class Structure:
 
 StructureReader = Callable[[Checkpoint], Structure | None]
 """Reads a checkpoint's tree if it is of the reader's kind, else returns None."""
+
+
+def part_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], eps: float | None = None) -> Part:
+    """A module by the shape of its weight: one dimension for each feature map it has, two or more for a kernel.
+
+    Raises:
+        NotADenseNet: a norm that lacks one of its tensors.
+    """
+    dims = len(tensors["weight"].shape) if "weight" in tensors else 1
+    return norm_part(tensors, keys, eps) if dims == 1 else Part("linear" if dims == 2 else "conv", tensors, keys)
 
 
 def norm_part(tensors: Mapping[str, Tensor], keys: Mapping[str, str], eps: float | None = None) -> Part:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.ops import Kind, Op, Weight, Window
 from converter.structures.parts import Structure
-from converter.structures.wiring import Kind, Op, Weight, Window, read_wiring
+from converter.structures.weights import flat, transposed
+from converter.structures.wiring import read_wiring
 from densenet.config import NORM_TENSORS
 
 NAME = "torchscript"
@@ -258,9 +260,7 @@ def _linear(function: str, arguments: Sequence[Any], _: Mapping[Any, Any]) -> Fo
     if not isinstance(weight, Weight) or len(weight.tensor.shape) != 2 or not isinstance(bias, Weight | None):
         return None
     if function != "linear":
-        tensor = weight.tensor
-        turned = Tensor(tensor.shape[::-1], tensor.dtype, lambda: tensor.read().T)
-        weight = Weight(f"{weight.key} (transposed)", turned, weight.sources)
+        weight = replace(weight, key=f"{weight.key} (transposed)", tensor=transposed(weight.tensor))
     return "linear", {"weights": {"weight": weight, **({"bias": bias} if bias else {})}}
 
 
@@ -275,14 +275,8 @@ def _arithmetic(function: str, arguments: Sequence[Any], keywords: Mapping[Any, 
         return "affine", {"weights": {leaf: _number(float(other))}}
     if not isinstance(other, Weight):
         return None
-    shape = other.tensor.shape
-    per_channel = prod(shape) == 1 or (len(shape) > 2 and shape[-1] == shape[-2] == 1)
-    if prod(shape) not in (1, *shape):
-        return None
-    tensor = other.tensor
-    flat = Tensor((prod(shape),), tensor.dtype, lambda: tensor.read().reshape(-1))
-    weight = Weight(f"{other.key} (per channel)", flat, other.sources)
-    return "affine" if per_channel else "row", {"weights": {leaf: weight}}
+    found = flat(replace(other, key=f"{other.key} (per channel)"))
+    return (found[0], {"weights": {leaf: found[1]}}) if found is not None else None
 
 
 def _number(value: float) -> Weight:

@@ -1,129 +1,47 @@
-"""A traced network as operators and the values between them; verified to be wired as a DenseNet.
+"""The one judge of wiring: whether operators are put together as a DenseNet.
 
-An ONNX graph and a frozen TorchScript module both say what is computed, and with which
-constants.  Their readers put that into the few operators below; here the wiring is
-followed from the input, every stride, padding and concatenation compared with a
-DenseNet's, and what differs becomes a setting or an error that names the operator.
-Nobody's names are trusted.
+An ONNX graph, a frozen TorchScript module, a Keras model's config and a Lua module tree
+all say what is computed.  Their readers put that into the few operators of ``ops.py``;
+here the wiring is followed from the input, every stride, padding and concatenation
+compared with a DenseNet's, and what differs becomes a setting or an error that names
+the operator.  Nobody's names are trusted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import prod
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
-from converter.structures.parts import Part, Structure
-from densenet.config import NORM_TENSORS, DenseNetConfig
+from converter.structures.ops import Op
+from converter.structures.parts import Structure, part_of
+from converter.structures.steps import permuted, shifted, steps_of
+from converter.structures.weights import lazily, made, vector
+from densenet.config import DenseNetConfig, Stem
+from densenet.topology import Step, steps
 
-Array = np.ndarray[Any, Any]
 Value = tuple[str, ...]
 """What flows between operators: outputs of operators, concatenated.  Concat itself is no operator."""
 
 MAX_OPS = 20_000
 MAX_JOINED = 1024
-
-Kind = Literal[
-    "conv",
-    "norm",
-    "affine",
-    "row",
-    "relu",
-    "max_pool",
-    "avg_pool",
-    "global_avg",
-    "global_max",
-    "pad",
-    "reflect",
-    "concat",
-    "add",
-    "linear",
-    "flatten",
-    "skip",
-    "end",
-    "other",
-    "blur",
-    "max_blur",
-]
-"""What an operator does.
-
-affine: times ``weight``, plus ``bias``, each per channel or absent.
-row: the same along the last axis, which is the channels behind a linear layer only.
-pad, reflect: borders of zeros, or reflected.
-add: two values.
-flatten: changes the shape alone.
-skip: changes nothing.
-end: what may follow logits (softmax, argmax).
-other: none of these; refused where the network depends on it.
-blur, max_blur: found here; blur pooling, and max pooling with it.
-"""
+BEHIND_LOGITS = ("end", "flatten", "affine", "row", "other")
+"""What may follow the first of kind ``end``: it is left out with it."""
 
 
-@dataclass(frozen=True)
-class Weight:
-    """A constant, in the library's orientation.
-
-    Attributes:
-        key: what reports call it.
-        tensor: its values.
-        sources: names of the file's constants it is made of.
-    """
-
-    key: str
-    tensor: Tensor
-    sources: tuple[str, ...] = ()
+def _steps(part: str, **config: Any) -> list[Step]:
+    """What a network does in its stem, its first layer or transition, up to a concatenation."""
+    return [s for s in steps(DenseNetConfig(block_config=(1, 1), **config)) if s.name.startswith(f"{part}.")]
 
 
-@dataclass(frozen=True)
-class Window:
-    """What a convolution or pooling sees, per spatial dimension.
-
-    ``same`` is TensorFlow's padding rule; ``size`` the input's, where it is fixed.
-    """
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    begin: tuple[int, ...]
-    end: tuple[int, ...]
-    dilations: tuple[int, ...] = ()
-    groups: int = 1
-    ceil: bool = False
-    same: bool = False
-    size: tuple[int, ...] = ()
-
-    def is_same(self) -> bool:
-        """Whether explicit padding is what TensorFlow's SAME comes to at this input size."""
-        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(self.size, self.kernel, self.strides)]
-        begin = tuple(t // 2 for t in total)
-        return bool(total) and (self.begin, self.end) == (begin, tuple(t - b for t, b in zip(total, begin)))
-
-    def size_after(self) -> tuple[int, ...]:
-        """Output size."""
-        if self.same:
-            return tuple(-(-n // s) for n, s in zip(self.size, self.strides))
-        spans = zip(self.size, self.begin, self.end, self.kernel, self.strides)
-        return tuple((n + b + e - k + (s - 1) * self.ceil) // s + 1 for n, b, e, k, s in spans)
-
-
-@dataclass(frozen=True)
-class Op:
-    """One operator: the values it takes and makes, its constants by the library's leaf names.
-
-    ``name`` is how errors call it.
-    """
-
-    kind: Kind
-    x: tuple[str, ...]
-    y: str
-    name: str
-    weights: Mapping[str, Weight] = field(default_factory=dict)
-    window: Window | None = None
-    eps: float | None = None
+STEMS = [_steps("stem", stem=stem) for stem in get_args(Stem)]
+LAYERS = [_steps("blocks.0.layers.0", bottleneck=bottleneck) for bottleneck in (True, False)]
+TRANSITION = _steps("transitions.0")
 
 
 def read_wiring(
@@ -148,40 +66,34 @@ def read_wiring(
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    walk = _Walk(list(ops), start, tuple(size))
+    judge = _Judge(list(ops), start, tuple(size))
     with np.errstate(all="ignore"):  # weights that are not finite are for others to report
-        walk.network()
-    if walk.end and walk.end not in [walk.values.get(name) for name in outputs]:
-        raise NotADenseNet(f"what is made of {', '.join(walk.end)} is not followed; it is not the result")
-    used = {source for step in walk.parts for weight in step.weights.values() for source in weight.sources}
-    return Structure(
-        layout,
-        [
-            Part(
-                "conv" if step.kind == "conv" else "norm" if step.kind == "norm" else "linear",
-                {leaf: weight.tensor for leaf, weight in step.weights.items()},
-                {leaf: weight.key for leaf, weight in step.weights.items()},
-                step.eps,
-            )
-            for step in walk.parts
-        ],
-        walk.settings,
-        {name: "a constant that is no weight" for name in constants if name not in used},
-        tuple(walk.notes),
-    )
+        judge.network()
+    if judge.end and judge.end not in [judge.values.get(name) for name in outputs]:
+        if judge.forks(judge.end):
+            raise judge.fork(judge.end)
+        raise NotADenseNet(f"what is made of {', '.join(judge.end)} is not followed; it is not the result")
+    used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
+    parts = [
+        part_of(
+            {leaf: w.tensor for leaf, w in step.weights.items()},
+            {leaf: w.key for leaf, w in step.weights.items()},
+            step.eps,
+        )
+        for step in judge.weighted
+    ]
+    dropped = {name: "a constant that is no weight" for name in constants if name not in used}
+    return Structure(layout, parts, judge.settings, dropped, tuple(judge.notes))
 
 
-# -- from operators to the steps of a DenseNet -------------------------------------------
-
-
-class _Walk:
-    """Follows the values from the image on; collects parts in order, and settings."""
+class _Judge:
+    """Follows the values from the image on; collects steps with weights in order, and settings."""
 
     def __init__(self, ops: list[Op], start: str, size: tuple[int, ...]) -> None:
         if len(ops) > MAX_OPS:
             raise NotADenseNet(f"{len(ops)} operators; no DenseNet has so many")
         self.size = size
-        self.parts: list[Op] = []
+        self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
         self.eps = next((op.eps for op in ops if op.kind == "norm" and op.eps is not None), DenseNetConfig.eps)
@@ -194,6 +106,8 @@ class _Walk:
         self.values: dict[str, Value] = {start: self.start}
         self._index(ops)
 
+    # -- values and who takes them -------------------------------------------------
+
     def _index(self, ops: list[Op]) -> None:
         """Who takes which value; concatenations become part of the values."""
         values = self.values
@@ -205,8 +119,8 @@ class _Walk:
             taken = [values[name] for name in op.x if name in values]
             if len(taken) < len(op.x):
                 continue  # depends on something before the start
-            joined = sum(taken, ()) if len(taken) < MAX_JOINED else ()
             if op.kind in ("skip", "concat"):
+                joined = sum(taken, ()) if len(taken) < MAX_JOINED else ()
                 if not 0 < len(joined) <= MAX_JOINED:
                     raise NotADenseNet(f"{op.name} concatenates {len(joined)} values")
                 values[op.y] = joined
@@ -228,6 +142,36 @@ class _Walk:
                 break
         return ops, value
 
+    def forks(self, value: Value) -> bool:
+        return len(self.takers.get(value, ())) > 1
+
+    def order(self, features: Value, ours: Value) -> Array | None:
+        """Where the channels of our concatenation (oldest first) are in the file's; None if they agree."""
+        if features == ours:
+            return None
+        width = {name: self.widths[name] for name in features}
+        ends = np.cumsum([width[name] for name in features])
+        begin = dict(zip(features, ends - [width[name] for name in features]))
+        return np.concatenate([begin[name] + np.arange(width[name]) for name in ours])
+
+    def steps(self, ops: list[Op], order: Array | None = None) -> list[Op]:
+        """Operators as steps; those with weights are added to ``weighted``.
+
+        Behind a concatenation in another order than ours the first norm and convolution
+        have their channels reordered.
+        """
+        steps, self.size = steps_of(ops, self.eps, self.size)
+        weighted = [step for step in steps if step.kind in ("conv", "norm")]
+        if order is not None:
+            weighted[:2] = [permuted(step, order) for step in weighted[:2]]
+        for step in weighted:
+            if step.eps not in (None, self.eps):
+                raise NotADenseNet(f"{step.name}: eps is {step.eps} here, {self.eps} before")
+        self.weighted += weighted
+        return steps
+
+    # -- parts of the network ------------------------------------------------------
+
     def network(self) -> None:
         """Stem, then layers and transitions for as long as values are joined, then the head."""
         ops, value = self.run(self.start)
@@ -247,80 +191,68 @@ class _Walk:
                 self.head(ops, value, order)
                 return
 
-    def forks(self, value: Value) -> bool:
-        return len(self.takers.get(value, ())) > 1
-
-    def order(self, features: Value, ours: Value) -> Array | None:
-        """Where the channels of our concatenation (oldest first) are in the file's; None if they agree."""
-        if features == ours:
-            return None
-        width = {name: self.widths[name] for name in features}
-        ends = np.cumsum([width[name] for name in features])
-        begin = dict(zip(features, ends - [width[name] for name in features]))
-        return np.concatenate([begin[name] + np.arange(width[name]) for name in ours])
-
-    # -- parts of the network ------------------------------------------------------
-
     def stem(self, steps: list[Op], value: Value) -> None:
-        kinds = [step.kind for step in steps]
-        if kinds == ["conv"]:  # CIFAR
-            self.window(steps[0], 3, 1)
-        elif kinds[:-2] in (["conv", "norm"], [*["conv", "norm", "relu"] * 2, "conv", "norm"]):
-            first, pool = steps[0], self.activated_pool(steps[-2:])
-            for conv in steps[3:-2:3]:
-                self.window(conv, 3, 1)
-            padding = self.window(first, first.window.kernel[0] if first.window else 7, 2)
-            padding &= self.window(pool, 3, 2) if pool.kind == "max_pool" else {"symmetric", "same"}
-            if not padding:
-                raise self.unlike(pool, "padding by the same rule as before the convolution")
-            self.settings["padding"] = "symmetric" if "symmetric" in padding else "same"
+        for wanted in STEMS:
+            kinds = [step.op for step in wanted]
+            pooled = kinds[-1] == "max_pool"
+            if len(steps) == len(kinds) and _starts(steps, kinds[:-2] if pooled else kinds):
+                break
         else:
             raise self.astray(value, steps, "the stem: convolution, norm, ReLU, max pooling")
-        self.widths[value[0]] = self.width(steps)
+        rules = _compared(steps, wanted)
+        if pooled:
+            pool = self.activated_pool(steps[-2:])
+            if pool.kind == "max_pool":
+                rules &= pool.paddings(3, 2)
+            if not rules:
+                raise pool.unlike("padding by the same rule as before the convolution")
+            self.settings["padding"] = "symmetric" if "symmetric" in rules else "same"
+        self.widths[value[0]] = _width(steps)
 
     def activated_pool(self, steps: list[Op]) -> Op:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
-            raise self.unlike(steps[1], "ReLU and max pooling after the stem's convolution")
+            raise steps[1].unlike("ReLU and max pooling after the stem's convolution")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
         return pool
 
     def layer(self, steps: list[Op], value: Value) -> None:
-        kinds = [step.kind for step in steps]
-        if kinds not in (["norm", "relu", "conv"], ["norm", "relu", "conv"] * 2):
+        wanted = next((w for w in LAYERS if len(w) == len(steps) and _starts(steps, [step.op for step in w])), None)
+        if wanted is None:
             raise self.astray((), steps, "a layer: norm, ReLU, convolution, once or twice")
-        for i, conv in enumerate(steps[2::3]):
-            self.window(conv, 1 if len(steps) > 3 and i == 0 else 3, 1)
-        self.widths[value[0]] = self.width(steps)
+        _compared(steps, wanted)
+        self.widths[value[0]] = _width(steps)
 
     def transition(self, steps: list[Op], value: Value) -> None:
         relu = any(step.kind == "relu" for step in steps)
-        before, rest = steps[: 1 + relu], steps[1 + relu :]  # a 1x1 convolution and pooling commute
+        rest = steps[1 + relu :]  # a 1x1 convolution and pooling commute
         conv = next((step for step in rest if step.kind == "conv"), None)
         pool = next((step for step in rest if step.kind in ("avg_pool", "blur")), None)
-        if [step.kind for step in before] != ["norm", "relu"][: 1 + relu] or len(rest) != 2 or not (conv and pool):
+        if not _starts(steps, ["norm", "relu"][: 1 + relu]) or len(rest) != 2 or conv is None or pool is None:
             raise self.astray((), steps, "a transition: norm, ReLU, convolution, average pooling")
-        self.window(conv, 1, 1)
+        _compared(steps, TRANSITION)
         window = pool.window
         assert window is not None
         if pool.kind == "avg_pool" and (
             (set(window.kernel), set(window.strides)) != ({2}, {2}) or any((*window.begin, *window.end))
         ):
-            raise self.unlike(pool, "2x2 average pooling with stride 2 and no padding")
+            raise pool.unlike("2x2 average pooling with stride 2 and no padding")
         self.agree("transition_pool", "blur" if pool.kind == "blur" else "avg", pool)
         if pool.kind == "avg_pool":
             # SAME averages a lone last row or column by itself, as rounding up does.
             self.agree("transition_ceil", window.ceil or window.same, pool)
         self.agree("transition_relu", relu, steps[0])
-        self.widths[value[0]] = self.width(steps)
+        self.widths[value[0]] = _width(steps)
 
     def agree(self, name: str, value: Any, op: Op) -> None:
         """A setting that all transitions must share."""
         if self.settings.setdefault(name, value) != value:
             raise NotADenseNet(f"{op.name}: {name} is {value} here, {self.settings[name]} before")
+
+    # -- the head ------------------------------------------------------------------
 
     def head(self, ops: list[Op], value: Value, order: Array | None) -> None:
         pooled = next((i for i, op in enumerate(ops) if op.kind not in ("norm", "affine", "relu")), len(ops))
@@ -350,7 +282,7 @@ class _Walk:
             return "avg"
         if op.kind == "global_max" or (op.kind == "max_pool" and whole):
             return "max"
-        raise self.unlike(op, "global pooling")
+        raise op.unlike("global pooling")
 
     def two_pools(self, value: Value) -> tuple[str, list[Op], Value, bool]:
         """Average and maximum, concatenated or as their mean; the run behind that; whether the maximum is first."""
@@ -369,63 +301,37 @@ class _Walk:
         half, *rest = ops or adds
         scale = half.weights.get("weight")
         if set(half.weights) != {"weight"} or scale is None or not np.all(scale.tensor.read() == 0.5):
-            raise self.unlike(half, "the mean of average and maximum")
+            raise half.unlike("the mean of average and maximum")
         return "avgmax", rest, end, False
 
     def classifier(self, ops: list[Op], order: Array | None) -> None:
         linear: Op | None = None
-        for op in ops:
-            weight = op.weights.get("weight")
+        for i, op in enumerate(ops):
             if op.kind == "flatten":
                 continue
             if op.kind == "end":
+                behind = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
+                if behind is not None:
+                    raise behind.unlike("nothing of the kind behind the logits")
                 self.notes.append(f"{op.name} behind the logits is left out")
                 self.end = ()
                 break
-            if linear is None and op.kind == "linear":
-                linear = op
-            elif linear is None and op.kind == "conv" and weight and prod(weight.tensor.shape[2:]) == 1:
-                flat = reshaped(weight, weight.tensor.shape[:2])
-                linear = replace(op, kind="linear", weights={**op.weights, "weight": flat})
-            elif linear is not None and op.kind in ("affine", "row") and set(op.weights) == {"bias"}:
-                linear = replace(linear, weights={**linear.weights, "bias": _sum(linear, op)})
+            if linear is None:
+                linear = _as_linear(op)
+            elif op.kind in ("affine", "row") and set(op.weights) == {"bias"}:
+                linear = shifted(linear, op)
             else:
-                raise self.unlike(op, "the logits" if linear else "the classifier")
+                raise op.unlike("the logits")
         if linear is None:
             return
         weights = dict(linear.weights)
         classes, bias = weights["weight"].tensor.shape[0], weights.get("bias")
         if bias is None or bias.tensor.shape != (classes,):
-            weights["bias"] = made(_vector(bias, classes), f"{(bias or weights['weight']).key} (bias)", bias)
+            weights["bias"] = made(vector(bias, classes), f"{(bias or weights['weight']).key} (bias)", bias)
         linear = replace(linear, weights=weights)
-        self.parts.append(linear if order is None else _permuted(linear, order))
-
-    # -- convolutions and windows --------------------------------------------------
-
-    def window(self, step: Op, size: int, stride: int) -> set[str]:
-        """Check a window; its padding, ``symmetric`` or ``same`` (with fixed sizes it can be both)."""
-        window = step.window
-        assert window is not None
-        what = f"a {size}x{size} window with stride {stride}, padded by {size // 2}"
-        shape = (set(window.kernel), set(window.strides), window.groups, set(window.dilations) | {1})
-        if shape != ({size}, {stride}, 1, {1}):
-            raise self.unlike(step, what)
-        centred = not window.same and {*window.begin, *window.end} == {size // 2}
-        same = window.same or window.is_same()
-        if stride == 1:
-            centred = same = centred or window.same
-        if not (centred or same):
-            raise self.unlike(step, f"{what} or as TensorFlow's SAME")
-        return {name for name, has in (("symmetric", centred), ("same", same)) if has}
-
-    def width(self, steps: list[Op]) -> int:
-        """Channels after the last convolution."""
-        return next(step.weights["weight"].tensor.shape[0] for step in reversed(steps) if step.kind == "conv")
+        self.weighted.append(linear if order is None else permuted(linear, order))
 
     # -- errors --------------------------------------------------------------------
-
-    def unlike(self, op: Op, expected: str) -> NotADenseNet:
-        return NotADenseNet(f"{op.name}: a DenseNet has {expected} there")
 
     def fork(self, value: Value) -> NotADenseNet:
         names = " and ".join(op.name for op in self.takers[value][:3])
@@ -435,182 +341,41 @@ class _Walk:
         """What to say of operators that are not what was expected: a strange one, a fork, or their order."""
         strange = next((step for step in steps if step.kind in ("other", "add", "end", "linear")), None)
         if strange is not None:
-            return self.unlike(strange, expected)
+            return strange.unlike(expected)
         if self.forks(value):
             return self.fork(value)
         found = ", ".join(step.name for step in steps[:8])
         return NotADenseNet(f"expected {expected}; found {found or 'nothing more'}")
 
-    # -- operators merged into steps -----------------------------------------------
 
-    def steps(self, ops: list[Op], order: Array | None = None) -> list[Op]:
-        """Operators without the variety: scales merged into norms, folded norms unfolded, pads into windows.
-
-        Those with weights are added to ``parts``; behind a concatenation in another order
-        than ours the first norm and convolution have their channels reordered.
-        """
-        steps: list[Op] = []
-        pad: Op | None = None
-        for given in ops:
-            op, last = given, steps[-1] if steps else None
-            if op.kind in ("pad", "reflect") and pad is None:
-                pad = op
-                continue
-            if pad is not None:
-                op, pad = self.padded(pad, op, last), None
-            if op.window is not None and self.size:
-                op = replace(op, window=replace(op.window, size=self.size))
-                self.size = op.window.size_after() if op.window else ()
-            if op.kind == "conv":
-                op = _without_zeros(op)
-            if op.kind == "affine":
-                merged = self.merged(op, last)
-                if merged is not None:
-                    steps[-1] = merged
-                    continue
-                op = self.as_norm(op)
-            elif op.kind in ("relu", "max_pool") and last is not None and last.kind == "conv":
-                steps[-1:] = self.unfolded(last)
-            elif op.kind == "blur":
-                at = -2 if last is not None and last.kind == "relu" else -1
-                if len(steps) >= -at and steps[at].kind == "max_pool":
-                    self.window(steps.pop(at), 3, 1)
-                    op = replace(op, kind="max_blur")
-            steps.append(op)
-        if pad is not None:
-            raise self.unlike(pad, "no padding")
-        weighted = [step for step in steps if step.kind in ("conv", "norm")]
-        if order is not None:
-            weighted[:2] = [_permuted(step, order) for step in weighted[:2]]
-        self.parts += weighted
-        return steps
-
-    def padded(self, pad: Op, op: Op, last: Op | None) -> Op:
-        """An operator with the padding that stands before it."""
-        amount, window = pad.window, op.window
-        assert amount is not None
-        if not any((*amount.begin, *amount.end)):
-            return op
-        if pad.kind == "reflect":
-            if {*amount.begin, *amount.end} == {1} and _is_blur(op):
-                return replace(op, kind="blur", weights={})
-            raise self.unlike(pad, "reflected borders before blur pooling only")
-        # Zeros are below nothing that ReLU gives: to max pooling they are what its own padding is.
-        harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and last.kind == "relu")
-        if window is None or window.same or not harmless:
-            raise self.unlike(pad, "no padding")
-        begin = tuple(a + b for a, b in zip(amount.begin, window.begin))
-        end = tuple(a + b for a, b in zip(amount.end, window.end))
-        return replace(op, window=replace(window, begin=begin, end=end))
-
-    def merged(self, op: Op, last: Op | None) -> Op | None:
-        """A scale and shift as part of the norm or convolution before it, if it can be."""
-        if last is None or last.kind not in ("norm", "conv"):
-            return None
-        if last.kind == "conv":
-            if "weight" in op.weights:
-                return None
-            return replace(last, y=op.y, weights={**last.weights, "bias": _sum(last, op)})
-        gamma, beta = last.weights["weight"], last.weights["bias"]
-        scale, shift = op.weights.get("weight"), op.weights.get("bias")
-        width = prod(gamma.tensor.shape)
-        factor = _vector(scale, width, 1.0)
-        moved = _vector(beta, width) * factor + _vector(shift, width)
-        values = {
-            "weight": made(_vector(gamma, width) * factor, f"{gamma.key} ({op.y})", gamma, scale),
-            "bias": made(moved, f"{beta.key} ({op.y})", beta, scale, shift),
-        }
-        return replace(last, y=op.y, weights={**last.weights, **values})
-
-    def as_norm(self, op: Op) -> Op:
-        """A scale and shift of its own: a norm with mean 0 and variance 1 - eps."""
-        have = [weight for weight in op.weights.values() if weight.tensor.shape]
-        if not have or not all(prod(w.tensor.shape) == max(w.tensor.shape) for w in have):
-            raise self.unlike(op, "one scale and shift per channel")
-        width = max(prod(weight.tensor.shape) for weight in have)
-        return self.identity(op, width, op.weights.get("weight"), op.weights.get("bias"))
-
-    def unfolded(self, conv: Op) -> tuple[Op, Op]:
-        """A convolution into which a norm was folded, and that norm again: it only adds the bias."""
-        bias = conv.weights.get("bias")
-        width = conv.weights["weight"].tensor.shape[0]
-        plain = replace(conv, weights={"weight": conv.weights["weight"]})
-        return plain, self.identity(conv, width, None, bias)
-
-    def identity(self, op: Op, width: int, scale: Weight | None, shift: Weight | None) -> Op:
-        leaves = {"weight": (scale, 1.0), "bias": (shift, 0.0), "running_mean": (None, 0.0)}
-        weights: dict[str, Weight] = {}
-        for leaf, (weight, value) in {**leaves, "running_var": (None, 1.0 - self.eps)}.items():
-            if weight is not None and weight.tensor.shape == (width,):
-                weights[leaf] = weight
-            else:
-                key = f"{op.y} ({leaf} of the norm folded into it)" if weight is None else f"{weight.key} ({op.y})"
-                weights[leaf] = made(_vector(weight, width, value), key, weight)
-        return replace(op, kind="norm", weights={leaf: weights[leaf] for leaf in NORM_TENSORS}, window=None)
+# -- steps here and in a DenseNet --------------------------------------------------------
 
 
-# -- constants -----------------------------------------------------------------------------
+def _starts(steps: Sequence[Op], kinds: Sequence[str]) -> bool:
+    return [step.kind for step in steps[: len(kinds)]] == list(kinds)
 
 
-def made(values: Array, key: str, *of: Weight | None) -> Weight:
-    """A constant made of others."""
-    sources = tuple(source for weight in of if weight is not None for source in weight.sources)
-    return Weight(key, Tensor.of(np.asarray(values, np.float32)), sources)
+def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
+    """Convolutions held against a DenseNet's; the rules by which all of those with a stride are padded."""
+    rules = {"symmetric", "same"}
+    modules = (step.module for step in wanted if step.op == "conv" and step.module is not None)
+    for conv, module in zip((step for step in found if step.kind == "conv"), modules):
+        padding = conv.paddings(module.shape[-1], module.stride)
+        rules &= padding if module.stride > 1 else rules
+    return rules
 
 
-def reshaped(weight: Weight, shape: tuple[int, ...]) -> Weight:
-    """The same values in another shape."""
-    tensor = weight.tensor
-    return replace(weight, tensor=Tensor(shape, tensor.dtype, lambda: tensor.read().reshape(shape)))
+def _width(steps: Sequence[Op]) -> int:
+    """Channels after the last convolution."""
+    return next(step.weights["weight"].tensor.shape[0] for step in reversed(steps) if step.kind == "conv")
 
 
-def _vector(weight: Weight | None, width: int, default: float = 0.0) -> Array:
-    """Per-channel values in float64; a scalar is one for every channel."""
-    if weight is None:
-        return np.full(width, default)
-    if prod(weight.tensor.shape) not in (1, width):
-        raise NotADenseNet(f"{weight.key} has shape {list(weight.tensor.shape)}, {width} channels need one value each")
-    return np.broadcast_to(weight.tensor.read().astype(np.float64).reshape(-1), (width,))
-
-
-def _sum(op: Op, shift: Op) -> Weight:
-    """The bias of a convolution or linear layer and what is added behind it."""
-    bias, added = op.weights.get("bias"), shift.weights["bias"]
-    width = op.weights["weight"].tensor.shape[0]
-    values = _vector(bias, width) + _vector(added, width)
-    return made(values, f"{added.key} ({shift.y})", bias, added)
-
-
-def _permuted(step: Op, order: Array) -> Op:
-    """What follows a concatenation in another order than ours, with its input channels in our order."""
-    axis = 0 if step.kind == "norm" else 1
-
-    def turned(weight: Weight) -> Weight:
-        tensor = weight.tensor
-        if tensor.shape[axis] != len(order):
-            raise NotADenseNet(f"{step.name}: {weight.key} has {tensor.shape[axis]} channels of {len(order)}")
-        taken = Tensor(tensor.shape, tensor.dtype, lambda: np.take(tensor.read(), order, axis))
-        return replace(weight, key=f"{weight.key} ({step.y})", tensor=taken)
-
-    leaves = NORM_TENSORS if step.kind == "norm" else ("weight",)
-    return replace(step, weights={**step.weights, **{leaf: turned(step.weights[leaf]) for leaf in leaves}})
-
-
-def _without_zeros(conv: Op) -> Op:
-    """A convolution without a bias that adds nothing (torch's exporter writes one when it does not optimise)."""
-    bias = conv.weights.get("bias")
-    if bias is None or bias.tensor.read().any():
-        return conv
-    return replace(conv, weights={"weight": conv.weights["weight"]})
-
-
-def _is_blur(op: Op) -> bool:
-    """timm's BlurPool2d (timm/layers/blur_pool.py): a binomial 3x3 filter per channel, stride 2."""
-    weight, window = op.weights.get("weight"), op.window
-    if op.kind != "conv" or weight is None or window is None or "bias" in op.weights:
-        return False
-    shape = weight.tensor.shape
-    if window.groups != shape[0] or shape[1:] != (1, 3, 3) or set(window.strides) != {2} or any(window.begin):
-        return False
-    row = np.array([0.25, 0.5, 0.25])
-    return bool(np.allclose(weight.tensor.read().astype(np.float64), np.outer(row, row), atol=1e-3))
+def _as_linear(op: Op) -> Op:
+    """A linear layer, also one that is written as a 1x1 convolution."""
+    weight = op.weights.get("weight")
+    if op.kind == "linear":
+        return op
+    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1:
+        flat = replace(weight, tensor=lazily(weight.tensor, lambda array: array.reshape(array.shape[:2])))
+        return replace(op, kind="linear", weights={**op.weights, "weight": flat})
+    raise op.unlike("the classifier")

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from helpers.cases import LEGACY
 from helpers.command import ok, refused, run
+from helpers.networks import TIMM, random_model
 
-from converter.demo.demo import CHECKPOINT, RECORD
+from converter.demo.demo import CHECKPOINT, IMAGES, RECORD
+from converter.formats.safetensors import write_safetensors
 
 
 @pytest.mark.parametrize(
@@ -110,3 +112,21 @@ def test_zoo_names_download_through_the_cache(tmp_path: Path, monkeypatch: pytes
     line = refused(2, "convert", "densenet121_3rdparty_in1k", tmp_path / "a.safetensors")
     assert "densenet121_3rdparty_in1k" in line
     assert "offline" in line.lower()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"crop": [0, 0]}', '{"wings": 2}', '{"crop": "many"}'])
+@pytest.mark.parametrize("verb", ["export", "convert", "predict", "verify", "inspect", "evaluate", "package"])
+def test_damaged_preprocessing_in_a_file_is_one_line_in_every_verb(verb: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    model = random_model(TIMM)
+    write_safetensors(path, model.tensors, {**model.metadata(), "densenet.preprocess": text})
+    more: dict[str, list[object]] = {
+        "export": [tmp_path / "a.onnx"],
+        "convert": [tmp_path / "b.safetensors"],
+        "predict": [next(IMAGES.glob("3/*.png"))],
+        "evaluate": [IMAGES],
+        "package": [tmp_path / "out"],
+    }
+    line = refused(2, verb, path, *more.get(verb, []))
+    assert "a.safetensors: its densenet.preprocess metadata is damaged" in line
+    assert [found.name for found in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,8 +1,8 @@
 """The config's numbers against the paper's and the published ones."""
 
 import pytest
+from helpers.networks import any_configs
 from hypothesis import given
-from hypothesis import strategies as st
 
 from densenet import DenseNetConfig
 from densenet.config import NAMED
@@ -21,26 +21,6 @@ PAPER = [  # table 2 of arXiv 1608.06993: depth, growth rate, bottleneck, parame
     (250, 24, True, 15.3),
     (190, 40, True, 25.6),
 ]
-
-
-@st.composite
-def any_config(draw: st.DrawFn) -> DenseNetConfig:
-    stem = draw(st.sampled_from(("imagenet", "cifar", "deep")))
-    return DenseNetConfig(
-        growth_rate=draw(st.integers(1, 6)),
-        block_config=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))),
-        init_features=draw(st.integers(4, 12)),
-        bottleneck=draw(st.booleans()),
-        bn_size=draw(st.integers(1, 4)),
-        compression=draw(st.sampled_from((0.5, 0.7, 1.0))),
-        stem=stem,
-        stem_widths=(3, 5) if stem == "deep" else (),
-        num_classes=draw(st.integers(0, 5)),
-        in_channels=draw(st.integers(1, 4)),
-        eps=draw(st.sampled_from((1e-5, 1e-3))),
-        final_relu=draw(st.booleans()),
-        global_pool=draw(st.sampled_from(("avg", "catavgmax"))),
-    )
 
 
 @pytest.mark.parametrize(("name", "numbers"), PUBLISHED.items())
@@ -70,7 +50,7 @@ def test_timms_variants_have_timms_parameters(name: str) -> None:
     assert NAMED[name].parameters() == sum(p.numel() for p in theirs.parameters())
 
 
-@given(any_config())
+@given(any_configs())
 def test_dict_round_trip_and_unique_names(config: DenseNetConfig) -> None:
     assert DenseNetConfig.from_dict(config.to_dict()) == config
     names = list(config.tensors())

@@ -1,18 +1,21 @@
 """Images prepared inside the graph."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from helpers.networks import random_model
+from helpers.networks import CIFAR, random_model, save
 from helpers.variants import SMALL, VARIANTS, run, torch_logits
 from PIL import Image
 
+from converter import export_onnx, verify
 from converter.core.errors import ConverterError
 from converter.core.model import Images
 from converter.exporters.onnx import to_onnx
+from densenet.config import DenseNetConfig
 from densenet.images import load as load_image
 from densenet.preprocess import Preprocess
 
@@ -49,3 +52,44 @@ def test_preprocessing_in_the_graph_needs_what_it_needs() -> None:
         to_onnx(random_model(VARIANTS["volumes"], scaled=True), image_input=True)
     with pytest.raises(ConverterError, match="pads"):
         to_onnx(replace(model, images=Images(Preprocess(resize=32, crop=(64, 64)))), image_input=True)
+
+
+UNRECORDED = {
+    "CIFAR": (CIFAR, "short edge 32, centre 32 x 32", "RGB"),
+    "CIFAR, grey": (replace(CIFAR, in_channels=1), "centre 32 x 32", "L"),
+    "ImageNet, grey": (replace(SMALL, in_channels=1), "short edge 256, centre 224 x 224", "L"),
+}
+"""Networks of which nobody says how their images are prepared, and what is assumed then."""
+
+
+@pytest.mark.parametrize(("config", "said", "mode"), UNRECORDED.values(), ids=UNRECORDED)
+def test_images_of_a_network_without_recorded_preprocessing(
+    config: DenseNetConfig, said: str, mode: str, tmp_path: Path
+) -> None:
+    model = random_model(config, scaled=True)
+    source = save(model, tmp_path / "a.safetensors")
+    done = export_onnx(source, tmp_path / "a.onnx", image_input=True)
+    (note,) = [note for note in done.notes if "is not recorded" in note]
+    assert said in note
+    image = np.asarray(photograph(300, 260).convert(mode))
+    (logits,) = run(onnx.load(tmp_path / "a.onnx"), image.reshape(1, 300, 260, config.in_channels))
+    expected = torch_logits(model, load_image(image, Preprocess.usual(config)))
+    assert np.abs(logits - expected).max() <= 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("config", [CIFAR, replace(CIFAR, in_channels=1)], ids=["colours", "grey"])
+def test_a_graph_without_recorded_preprocessing_verifies(config: DenseNetConfig, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = save(random_model(config, scaled=True), tmp_path / "a.safetensors")
+    export_onnx(source, tmp_path / "a.onnx", image_input=True)
+    verdict = verify(source, tmp_path / "a.onnx", engines=["onnxruntime@1"])
+    assert verdict.passed, verdict.problems
+    (compared,) = (found for name, found in verdict.results.items() if "a.onnx" in name)
+    assert any("8-bit" in comparison.batch for comparison in compared)
+    (check,) = [check for check in verdict.checks["a.onnx"] if check.name == "image preparation"]
+    assert check.ok
+
+
+def test_no_images_are_made_up_for_networks_that_take_none(tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match="channels"):
+        to_onnx(random_model(replace(SMALL, in_channels=5)), image_input=True)

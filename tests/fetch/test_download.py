@@ -81,7 +81,7 @@ def test_redirect(server):
     first = server.url.replace("/models/", "/moved/")
 
     class Moved(Handler):
-        def do_GET(self):
+        def do_GET(self):  # noqa: N802 (its base class calls it)
             self.server.redirect = other if self.path.startswith("/moved/") else None
             super().do_GET()
 
@@ -160,7 +160,7 @@ def test_part_not_asked_for(server):
 
 def test_answer_dropped_before_it_starts(server):
     class Silent(Handler):
-        def do_GET(self):
+        def do_GET(self):  # noqa: N802 (its base class calls it)
             if not self.server.requests:
                 self.server.requests.append({})
                 self.connection.shutdown(socket.SHUT_RDWR)
@@ -176,7 +176,7 @@ def test_timeout(server, cache, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
 
     class Stuck(Handler):
-        def do_GET(self):
+        def do_GET(self):  # noqa: N802 (its base class calls it)
             time.sleep(0.5)
 
     server.RequestHandlerClass = Stuck
@@ -321,7 +321,10 @@ def test_names_stay_in_the_folder(last, cache):
 @pytest.mark.skipif(sys.platform == "win32", reason="each process has its own part there")
 def test_two_processes(server, cache):
     server.delay = 0.01
-    code = "import sys; from converter.fetch import download as d; print(d.download(sys.argv[1], sha256_prefix=sys.argv[2]))"
+    code = (
+        "import sys; from converter.fetch.download import download; "
+        "print(download(sys.argv[1], sha256_prefix=sys.argv[2]))"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, server.url, SHA256[:8]], stdout=subprocess.PIPE, text=True)
         for _ in range(3)

@@ -40,6 +40,27 @@ def imagenet_configs(draw: st.DrawFn) -> DenseNetConfig:
     )
 
 
+@st.composite
+def any_configs(draw: st.DrawFn) -> DenseNetConfig:
+    """Networks of every kind, of every size that is small."""
+    stem = draw(st.sampled_from(("imagenet", "cifar", "deep")))
+    return DenseNetConfig(
+        growth_rate=draw(st.integers(1, 6)),
+        block_config=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))),
+        init_features=draw(st.integers(4, 12)),
+        bottleneck=draw(st.booleans()),
+        bn_size=draw(st.integers(1, 4)),
+        compression=draw(st.sampled_from((0.5, 0.7, 1.0))),
+        stem=stem,
+        stem_widths=(3, 5) if stem == "deep" else (),
+        num_classes=draw(st.integers(0, 5)),
+        in_channels=draw(st.integers(1, 4)),
+        eps=draw(st.sampled_from((1e-5, 1e-3))),
+        final_relu=draw(st.booleans()),
+        global_pool=draw(st.sampled_from(("avg", "catavgmax"))),
+    )
+
+
 def random_tensors(
     config: DenseNetConfig, seed: int = 0, dtype: Any = np.float32, *, scaled: bool = False, counters: bool = False
 ) -> dict[str, np.ndarray]:

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from helpers.networks import save
-from helpers.parity import changed, edit, network, node
+from helpers.networks import SMALL, random_model, save
+from helpers.parity import PREPROCESS, changed, edit, network, node
 from onnx import helper, numpy_helper
 
-from converter import convert, export_onnx, load, verify, verify_against
-from converter.core.errors import ConverterError, UnreadableFile
+from converter import Bench, Images, Source, convert, export_onnx, load, verify, verify_against
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.exporters.onnx import to_onnx
+from converter.formats.torch.zip_writer import write_torch
+from converter.layouts import layout_named
+from converter.layouts.custom import layout_toml
 from converter.use.inputs import synthetic
 
 # -- whole verifications -----------------------------------------------------------------------
@@ -232,3 +235,91 @@ def test_half_precision_is_judged_by_its_budget(reference: Path, tmp_path: Path)
     assert verdict.budgets[name].images > 10
     broken = changed(load(half), "norm.weight", lambda w: w[::-1].copy())
     assert not verify(reference, save(broken, tmp_path / "broken.safetensors")).passed
+
+
+# -- candidates that say how they are read ------------------------------------------------------
+
+
+@pytest.fixture
+def two_sets(reference: Path, tmp_path: Path) -> Path:
+    """A file with the reference's weights in one place and others in another."""
+    tree = {
+        "state_dict": load(reference).tensors,
+        "state_dict_ema": random_model(SMALL, seed=1).tensors,
+    }
+    write_torch(tmp_path / "two.pth", tree)
+    return tmp_path / "two.pth"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_candidates_with_weights_of_their_own(reference: Path, two_sets: Path) -> None:
+    assert not verify(reference, two_sets).passed  # the average is what trainers mean
+    assert verify(reference, Source(two_sets, weights="state_dict")).passed
+    assert verify(Source(two_sets, weights="state_dict"), reference).passed
+    assert verify(two_sets, reference, weights="state_dict").passed
+    # what is said of the reference is not said of the candidates
+    assert not verify(two_sets, two_sets, weights="state_dict").passed
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_file_read_in_two_ways_is_two_candidates(reference: Path, two_sets: Path) -> None:
+    """Equal addresses are not equal sources: neither is judged in the other's place."""
+    first, second = Source(two_sets, weights="state_dict"), Source(two_sets, weights="state_dict_ema")
+    verdict = verify(reference, first, second)
+    assert not verdict.passed
+    assert len(verdict.checks) == 2
+    verdict = verify(reference, second, first)
+    assert not verdict.passed
+    assert len(verdict.checks) == 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_candidates_with_a_layout_and_keys_to_leave_out(reference: Path, tmp_path: Path) -> None:
+    path, table = tmp_path / "a.npz", tmp_path / "mine.toml"
+    arrays = {f"x.{name}": tensor.read() for name, tensor in load(reference).tensors.items()}
+    np.savez(path, **arrays, beside=np.ones(3, np.float32))
+    table.write_text(layout_toml(layout_named("library")).replace('"library"', '"mine"'))
+    with pytest.raises(NotADenseNet, match="beside"):
+        verify(reference, path)
+    assert verify(reference, Source(path, drop=("beside",))).passed
+    assert verify(reference, Source(path, str(table), drop=("beside",))).passed
+    with pytest.raises(ConverterError, match="not a DenseNet in the keras layout"):
+        verify(reference, Source(path, "keras", drop=("beside",)))
+    with pytest.raises(ConverterError, match="no key matches"):
+        verify(reference, Source(path, drop=("nothing*",)))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_candidates_with_settings(reference: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{name: tensor.read() for name, tensor in load(reference).tensors.items()})
+    assert verify(reference, tmp_path / "a.npz").passed
+    verdict = verify(reference, Source(tmp_path / "a.npz", settings={"final_relu": False}))
+    assert not verdict.passed
+    assert "activations" in [check.name for check in verdict.checks["a.npz"] if check.ok is False]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_records_and_keywords_say_the_same(reference: Path, tmp_path: Path) -> None:
+    export_onnx(reference, tmp_path / "a.onnx")
+    names = ("PyTorch float32", "ONNX Runtime 1 thread, a.onnx")
+    by_record = verify(reference, tmp_path / "a.onnx", bench=Bench(seed=3, engines=["onnxruntime@1"]))
+    by_keyword = verify(reference, tmp_path / "a.onnx", seed=3, engines=["onnxruntime@1"])
+    assert tuple(by_record.results) == tuple(by_keyword.results) == names
+    assert by_record.inputs == by_keyword.inputs
+    assert by_record.seed == by_keyword.seed == 3
+    # a keyword beats the record's field
+    assert verify(reference, tmp_path / "a.onnx", bench=Bench(engines=["torch"]), engines=["onnxruntime@1"]).seed == 0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_is_said_about_the_references_images(tmp_path: Path) -> None:
+    """A reference that records nothing is compared with what the user says of it."""
+    bare, described = save(SMALL, tmp_path / "bare.safetensors"), tmp_path / "described.safetensors"
+    convert(bare, described, preprocess=PREPROCESS.to_dict(), labels="abcde")
+    unsaid = {check.name: check.ok for check in verify(bare, described).checks["described.safetensors"]}
+    assert (unsaid["preprocessing"], unsaid["labels"]) == (None, None)
+    about = Images(PREPROCESS, ("a", "b", "c", "d", "x"))
+    verdict = verify(bare, described, about=about)
+    said = {check.name: check.ok for check in verdict.checks["described.safetensors"]}
+    assert (said["preprocessing"], said["labels"]) == (True, False)
+    assert verify(bare, described, preprocess=PREPROCESS.to_dict(), labels="abcde").passed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.networks import TIMM, save
-from helpers.packages import read
+from helpers.packages import read, save_described, small_images
 
 from converter import load
 from converter.core.errors import ConverterError
@@ -43,7 +43,8 @@ def test_a_card_states_the_recorded_run(digits: Path) -> None:
 
 
 def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(zoo_model("torchvision/densenet121"), config=replace(TIMM, num_classes=1000))
+    config = replace(TIMM, num_classes=1000)
+    entry = replace(zoo_model("torchvision/densenet121"), config=config, preprocess=small_images(config))
     monkeypatch.setattr(home, "zoo_entry", lambda *_: entry)
     source = save(entry.config, tmp_path / "a.safetensors")
     package(source, tmp_path / "out", onnx=["fp32"])
@@ -65,7 +66,7 @@ def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: Path) -> None:
-    source = save(replace(TIMM, num_classes=1000), tmp_path / "a.safetensors")
+    source = save_described(replace(TIMM, num_classes=1000), tmp_path / "a.safetensors")
     package(source, tmp_path / "out", onnx=["fp32"])
     assert read(tmp_path / "out" / "config.json")["label_names"][7] == "LABEL_7"
     assert "1000 classes whose names the source does not give" in (tmp_path / "out" / "README.md").read_text()
@@ -78,7 +79,7 @@ def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: 
 
 
 def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
-    impostor = save(TIMM, tmp_path / "densenet121.tv_in1k")
+    impostor = save_described(TIMM, tmp_path / "densenet121.tv_in1k")
     assert home.zoo_entry(impostor, load(impostor)) is None
     assert home.zoo_entry("densenet121-a639ec97.pth", load(impostor)) is None
     real = replace(load(impostor), origin=Origin("x.pth", "a639ec97" + "0" * 56, "torch legacy", "torchvision-legacy"))
@@ -86,7 +87,7 @@ def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> N
 
 
 def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:
-    package(save(TIMM, tmp_path / "a`](x)|\n<b>.safetensors"), tmp_path / "out", onnx=["fp32"])
+    package(save_described(TIMM, tmp_path / "a`](x)|\n<b>.safetensors"), tmp_path / "out", onnx=["fp32"])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "converted from `a(x) b.safetensors`" in card
     assert "<b>" not in card
@@ -96,7 +97,7 @@ def test_an_evaluation_folders_name_cannot_write_into_the_card(tmp_path: Path) -
     folder = tmp_path / "ev | <img src=x onerror=alert(1)> `"
     for name in "abcde":
         shutil.copytree(IMAGES / "3", folder / name)
-    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], evaluation=folder)
+    package(save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], evaluation=folder)
     text = (tmp_path / "out" / "README.md").read_text().partition("# DenseNet")[2]
     assert "ev \\| \\<img src=x onerror=alert(1)> \\`" in text
     assert "top-5" not in text.partition("## Accuracy")[2].partition("## Files")[0]  # of five classes it says nothing

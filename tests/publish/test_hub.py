@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.hub import REPO, densenet
+from helpers.cases import CASES
+from helpers.hub import REPO, client, densenet
 from helpers.hub_server import Hub
 
 from converter.demo.demo import IMAGES
+from converter.publish.repository import verify_repository
 from converter.use.predict import predictor
 
 
@@ -108,7 +110,7 @@ def test_a_wrong_address_is_one_line(hub: Hub, tmp_path: Path, address: str, mes
 
 
 def test_shards_and_config_come_along(hub: Hub, tmp_path: Path) -> None:
-    data = Path(__file__).parent / "data" / "timm-hf-small"
+    data = CASES / "timm-hf-small"
     hub.add(
         REPO,
         {
@@ -121,22 +123,12 @@ def test_shards_and_config_come_along(hub: Hub, tmp_path: Path) -> None:
     assert any(line.endswith("/config.json") for line in hub.requests)
 
 
-VERIFY = """
-import sys
-from converter.publish.repository import verify_repository
-proof = verify_repository(sys.argv[1])
-print(proof.passed, len(proof.checks["provenance.json"]))
-"""
-
-
 def test_a_published_repository_is_proved_from_its_own_files(hub: Hub, digits: Path, tmp_path: Path) -> None:
     densenet(hub, tmp_path / "a", "push", digits, REPO)
     for target in (REPO, f"hf://{REPO}"):
-        environment = {**os.environ, **hub.environment(tmp_path / "b", token=None)}
-        done = subprocess.run(
-            [sys.executable, "-c", VERIFY, target], env=environment, capture_output=True, text=True, check=True
-        )
-        assert done.stdout == "True 10\n"
+        with client(hub, tmp_path / "b", token=None):
+            proof = verify_repository(target)
+        assert (proof.passed, len(proof.checks["provenance.json"])) == (True, 10)
     reports = [tmp_path / f"report.{kind}" for kind in ("json", "md", "xml", "html")]
     wanted = [part for report in reports for part in ("--report", report)]
     done = densenet(hub, tmp_path / "b", "verify", REPO, *wanted, token=None, HF_HUB_OFFLINE="1")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.networks import SMALL, TIMM, save
-from helpers.packages import LABELS, read
+from helpers.packages import LABELS, read, save_described, small_images
 from safetensors.numpy import load_file
 
 from converter import convert, load
@@ -78,7 +78,7 @@ def test_no_local_path_is_in_any_file(digits: Path) -> None:
 
 
 def test_packaging_again_gives_the_same_bytes(tmp_path: Path) -> None:
-    source = save(TIMM, tmp_path / "source.safetensors")
+    source = save_described(TIMM, tmp_path / "source.safetensors")
     for name in ("a", "b"):
         package(source, tmp_path / name, labels=LABELS)
     files = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
@@ -88,7 +88,7 @@ def test_packaging_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["weights", "drop", "layout"])
 def test_how_a_checkpoint_is_read_holds_for_its_proof(option: str, tmp_path: Path) -> None:
-    first: dict[str, Any] = load_file(save(TIMM, tmp_path / "a.safetensors"))
+    first: dict[str, Any] = load_file(save_described(TIMM, tmp_path / "a.safetensors"))
     source = tmp_path / "a.npz"
     if option == "weights":
         source = tmp_path / "a.pth"
@@ -106,13 +106,13 @@ def test_how_a_checkpoint_is_read_holds_for_its_proof(option: str, tmp_path: Pat
     else:
         np.savez(source, **first)
         said = {"layout": "library"}
-    package(source, tmp_path / "out", onnx=["fp32"], **said)
+    package(source, tmp_path / "out", onnx=["fp32"], preprocess=small_images(TIMM), **said)
     expected = load(source, **said).tensors["classifier.weight"].read()
     assert (load(tmp_path / "out" / "model.safetensors").tensors["classifier.weight"].read() == expected).all()
 
 
 def test_what_no_package_wrote_is_not_overwritten(tmp_path: Path) -> None:
-    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    source, out = save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
     out.mkdir()
     (out / "README.md").write_text("my project")
     with pytest.raises(CannotWrite, match=r"README.md: is not of an earlier package"):
@@ -128,7 +128,7 @@ def test_what_no_package_wrote_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(budget.BUDGETS, "int8", budget.Budget(1e-9, 0.95))  # type: ignore[index]
-    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out")
+    done = package(save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out")
     assert set(done.left_out) == {"onnx/model_quantized.onnx"}
     assert not (tmp_path / "out" / "onnx" / "model_quantized.onnx").exists()
     card = (tmp_path / "out" / "README.md").read_text()
@@ -138,14 +138,14 @@ def test_a_precision_over_budget_is_left_out_with_the_reason(tmp_path: Path, mon
 
 @pytest.mark.parametrize("wanted", [[], ["int8"], ["fp16", "fp32"]])
 def test_onnx_files_can_be_chosen(wanted: list[str], tmp_path: Path) -> None:
-    done = package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=wanted)
+    done = package(save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=wanted)
     names = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_quantized.onnx"}
     assert {name for name in done.files if name.endswith(".onnx")} == {names[p] for p in wanted}
     assert (tmp_path / "out" / "onnx").exists() == bool(wanted)
 
 
 def test_packaging_over_an_older_package_replaces_it_and_leaves_other_files_alone(tmp_path: Path) -> None:
-    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    source, out = save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
     package(source, out)
     (out / "notes.txt").write_text("mine")
     package(source, out, onnx=["fp32"])
@@ -155,7 +155,7 @@ def test_packaging_over_an_older_package_replaces_it_and_leaves_other_files_alon
 
 
 def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    source, out = save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
     package(source, out, onnx=["fp32"])
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     monkeypatch.setattr(home, "model_card", lambda _: 1 / 0)
@@ -177,7 +177,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConverterError, match=message):
-        package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", **options)
+        package(save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -190,7 +190,7 @@ def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, tmp_pat
 def test_a_package_killed_while_it_moves_is_mended_by_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, out = save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
+    source, out = save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out"
     package(source, out, onnx=["fp32"])
     real, moved = shutil.move, list[Path]()
 

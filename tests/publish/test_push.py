@@ -11,6 +11,7 @@ import pytest
 from helpers.hub import REPO, densenet, names
 from helpers.hub_server import Fault, Hub
 from helpers.networks import SMALL, TIMM, save
+from helpers.packages import save_described
 
 from converter.demo.demo import CHECKPOINT
 from converter.publish.package import package
@@ -39,7 +40,7 @@ def test_the_card_learns_the_name_of_the_repository(hub: Hub, small: Path, tmp_p
 
 
 def test_a_checkpoint_is_packaged_and_pushed_at_once(hub: Hub, tmp_path: Path) -> None:
-    source = save(TIMM, tmp_path / "a.safetensors")
+    source = save_described(TIMM, tmp_path / "a.safetensors")
     done = densenet(hub, tmp_path / "home", "push", source, REPO, "--onnx", "fp32", "--private", "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["committed"]

@@ -130,7 +130,8 @@ def test_a_full_disk(hub: Hub, digits: Path, tmp_path: Path) -> None:
     def limited(*arguments: Any) -> Run:
         command = ["sh", "-c", 'ulimit -f 100; exec "$@"', "sh", sys.executable, "-c", CLI, *map(str, arguments)]
         environment = {**os.environ, **hub.environment(tmp_path / "home")}
-        return Run(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False))
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return Run(done.returncode, done.stdout, done.stderr)
 
     done = limited("package", CHECKPOINT, tmp_path / "out", "--onnx", "none")
     assert (done.status, "cannot be written" in done.line) == (2, True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from helpers.networks import TIMM, random_model, save
-from helpers.packages import read
+from helpers.networks import TIMM, random_model
+from helpers.packages import read, save_described
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_tensors
@@ -78,7 +78,7 @@ def test_a_provenance_that_vouches_for_nothing_proves_nothing(
 
 
 def test_an_onnx_file_of_other_weights_fails_the_proof_although_its_hash_is_right(tmp_path: Path) -> None:
-    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
+    package(save_described(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=["fp32"])
     wrong = to_onnx(random_model(TIMM, seed=1)).SerializeToString()
     forge(tmp_path / "out", "onnx/model.onnx", wrong)
     proof = verify_repository(tmp_path / "out")

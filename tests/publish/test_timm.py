@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.networks import CIFAR, TIMM, save
-from helpers.packages import read
+from helpers.packages import read, save_described
 
 from converter import load
 from converter.engines.onnxruntime import onnx_engine
@@ -41,7 +41,7 @@ def test_timm_computes_the_same_from_the_folder(changes: dict[str, Any], tmp_pat
     import torch
 
     config = replace(TIMM, **changes)
-    source = save(config, tmp_path / "source.safetensors")
+    source = save_described(config, tmp_path / "source.safetensors")
     done = package(source, tmp_path / "out", onnx=["fp32"])
     assert (done.layout, done.why_not_timm) == ("timm", "")
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()

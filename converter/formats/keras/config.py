@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from converter.core.errors import UnreadableFile, UnsafeFile
 
 MAX_CONFIG = 1 << 26
-
-
 CODE = frozenset(("Lambda", "__lambda__"))
 
+Layer = dict[str, Any]
+"""A layer or model, whichever Keras described it, by these names.
 
-def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
-    """A model's config.
+class, name, settings: as the file has them.
+calls: for each time it is called, the layers it takes, and which of their outputs.
+layers: of a model, those in it, in order; outputs: which of them, and which of their outputs, are its results.
+"""
+
+
+def parse_config(text: str | bytes, where: str) -> Layer:
+    """A model and the layers in it.
 
     Raises:
         UnreadableFile: it is no JSON object.
@@ -29,43 +35,58 @@ def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UnreadableFile(f"{where}: its model config is damaged")
     try:
-        code = CODE & set(_classes(config))
+        code, model = CODE & set(_classes(config)), _layer(config)
     except RecursionError as error:
         raise UnreadableFile(f"{where}: its model config is nested too deeply") from error
     if code:
         raise UnsafeFile(f"{where}: refused, the model has a Lambda layer (code to run); nothing was executed")
-    return config
+    return model
 
 
-def layer_names(config: Mapping[str, Any]) -> dict[str, str]:
+def layer_names(model: Layer) -> dict[str, str]:
     """The layers' names by their place in ``model.weights.h5``: ``conv2d_3`` -> ``conv2_block1_1_conv``.
 
     saving_lib numbers them per class, in order, class names in snake case (keras/src/utils/naming.py).
     """
     result: dict[str, str] = {}
 
-    def visit(node: Any, place: str, called: str) -> None:
+    def visit(model: Layer, place: str, called: str) -> None:
         count: dict[str, int] = {}
-        for layer in layer_dicts(node):
-            kind = str(layer.get("class_name", ""))
-            snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kind).lower()
+        for layer in model["layers"]:
+            snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer["class"]).lower()
             number = count.get(snake, 0)
             count[snake] = number + 1
             key = f"{place}{snake}_{number}" if number else f"{place}{snake}"
-            inner = layer.get("config")
-            own = layer.get("name") or (inner.get("name") if isinstance(inner, dict) else None) or snake
-            result[key] = f"{called}{own}"
-            visit(layer, f"{key}/", f"{called}{own}/")
+            result[key] = f"{called}{layer['name'] or snake}"
+            visit(layer, f"{key}/", f"{result[key]}/")
 
-    visit(config, "", "")
+    visit(model, "", "")
     return result
 
 
-def layer_dicts(model: Any) -> list[dict[str, Any]]:
-    """The layers of a model's config, in order; none of what is no model."""
-    inner = model.get("config") if isinstance(model, dict) else None
-    layers = inner.get("layers") if isinstance(inner, dict) else inner  # Sequential of Keras 2.0: a bare list
-    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+def _layer(node: dict[str, Any]) -> Layer:
+    inner, calls = node.get("config"), node.get("inbound_nodes")
+    settings = inner if isinstance(inner, dict) else {}
+    layers = settings.get("layers") if isinstance(inner, dict) else inner  # Sequential of Keras 2.0: a bare list
+    return {
+        "class": str(node.get("class_name", "")),
+        "name": str(node.get("name") or settings.get("name") or ""),
+        "settings": settings,
+        "calls": [list(_references(call)) for call in calls] if isinstance(calls, list) else [],
+        "layers": [_layer(each) for each in layers if isinstance(each, dict)] if isinstance(layers, list) else [],
+        "outputs": list(_references(settings.get("output_layers"))),
+    }
+
+
+def _references(node: Any) -> Iterator[tuple[str, int]]:
+    """Every ``[layer, node, output, ...]`` in an inbound node: the same in Keras 2 and 3, nested otherwise."""
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list) and len(node) >= 3 and [type(item) for item in node[:3]] == [str, int, int]:
+        yield node[0], node[2]
+    elif isinstance(node, list):
+        for item in node:
+            yield from _references(item)
 
 
 def _classes(node: Any) -> Iterator[str]:

@@ -1,0 +1,120 @@
+"""Operators and the values between them: what readers of graphs, module trees and configs hand over to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from converter.core.checkpoint import Tensor
+from converter.core.errors import NotADenseNet
+
+Learned = Literal["conv", "norm", "affine", "row", "linear"]
+Pool = Literal["max_pool", "avg_pool", "global_avg", "global_max", "blur", "max_blur"]
+Kind = Literal[Learned, Pool, "relu", "pad", "reflect", "concat", "add", "flatten", "skip", "end", "other"]
+"""What an operator does.
+
+affine: times ``weight``, plus ``bias``, each per channel or absent.
+row: the same along the last axis, which is the channels behind a linear layer only.
+pad, reflect: borders of zeros, or reflected.
+add: two values.
+flatten: changes the shape alone.
+skip: changes nothing.
+end: what may follow logits (softmax, argmax).
+other: none of these; refused where the network depends on it.
+blur, max_blur: no reader's; blur pooling, and max pooling with it, as ``steps.py`` finds them.
+"""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant, in the library's orientation.
+
+    Attributes:
+        key: what reports call it.
+        tensor: its values; only their shape is known of a description without weights.
+        sources: names of the file's constants it is made of.
+    """
+
+    key: str
+    tensor: Tensor
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a convolution or pooling sees, per spatial dimension.
+
+    ``same`` is TensorFlow's padding rule; ``size`` the input's, where it is fixed.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    dilations: tuple[int, ...] = ()
+    groups: int = 1
+    ceil: bool = False
+    same: bool = False
+    size: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """``3x3 window, stride 1, padding 1``."""
+        sizes = {"stride": self.strides, "padding": ("SAME",) if self.same else (*self.begin, *self.end)}
+        told = [f"{name} {'x'.join(map(str, dict.fromkeys(values)))}" for name, values in sizes.items()]
+        told += [f"groups {self.groups}"] * (self.groups != 1) + ["dilated"] * bool({*self.dilations} - {1})
+        return f"{'x'.join(map(str, self.kernel))} window, {', '.join(told)}"
+
+    def is_same(self) -> bool:
+        """Whether explicit padding is what TensorFlow's SAME comes to at this input size."""
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(self.size, self.kernel, self.strides)]
+        begin = tuple(t // 2 for t in total)
+        return bool(total) and (self.begin, self.end) == (begin, tuple(t - b for t, b in zip(total, begin)))
+
+    def size_after(self) -> tuple[int, ...]:
+        """Output size."""
+        if self.same:
+            return tuple(-(-n // s) for n, s in zip(self.size, self.strides))
+        spans = zip(self.size, self.begin, self.end, self.kernel, self.strides)
+        return tuple((n + b + e - k + (s - 1) * self.ceil) // s + 1 for n, b, e, k, s in spans)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: the values it takes and makes, its constants by the library's leaf names.
+
+    ``name`` is how errors call it.
+    """
+
+    kind: Kind
+    x: tuple[str, ...]
+    y: str
+    name: str
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    window: Window | None = None
+    eps: float | None = None
+
+    def unlike(self, expected: str) -> NotADenseNet:
+        """The error for it, where a DenseNet has something else."""
+        has = f" ({self.window})" if self.window is not None and self.window.kernel else ""
+        return NotADenseNet(f"{self.name}{has}: a DenseNet has {expected} there")
+
+    def paddings(self, size: int, stride: int) -> set[str]:
+        """The rules by which it is padded, ``symmetric`` or ``same``; with fixed sizes it can be both.
+
+        Raises:
+            NotADenseNet: it has another window, or is padded otherwise.
+        """
+        window, what = self.window, f"a {size}x{size} window with stride {stride}, padded by {size // 2}"
+        if window is None or (
+            (set(window.kernel), set(window.strides), window.groups, set(window.dilations) | {1})
+            != ({size}, {stride}, 1, {1})
+        ):
+            raise self.unlike(what)
+        centred = not window.same and {*window.begin, *window.end} == {size // 2}
+        same = window.same or window.is_same()
+        if stride == 1:
+            centred = same = centred or window.same
+        if not (centred or same):
+            raise self.unlike(f"{what} or as TensorFlow's SAME")
+        return {name for name, has in (("symmetric", centred), ("same", same)) if has}
