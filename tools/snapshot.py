@@ -18,6 +18,7 @@ import multiprocessing
 import sys
 import tempfile
 import traceback
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -39,12 +40,14 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 
-def one(case: Path) -> dict[str, object]:
-    """Everything the commands make of one case."""
+def one(case: Path, commands: str = "") -> dict[str, object]:
+    """Everything the commands make of one case; of those with ``commands`` in their names."""
     main = next(iter(entry_points(group="console_scripts", name="densenet"))).load()
     source = case / json.loads((case / "case.json").read_text("utf-8"))["file"]
     result: dict[str, object] = {}
     for name, words in COMMANDS.items():
+        if commands not in name and name != "inspect":
+            continue
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             out, err = io.StringIO(), io.StringIO()
             sys.argv = ["densenet", *(str(source) if word == "SRC" else word for word in words)]
@@ -68,12 +71,12 @@ def one(case: Path) -> dict[str, object]:
     return result
 
 
-def write(target: Path, folders: list[Path], jobs: int) -> int:
+def write(target: Path, folders: list[Path], jobs: int, commands: str) -> int:
     """Write a snapshot of every case below some folders."""
     cases = sorted(path.parent.resolve() for folder in folders for path in folder.rglob("case.json"))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         result = {}
-        for case, found in zip(cases, pool.imap(one, cases)):
+        for case, found in zip(cases, pool.imap(partial(one, commands=commands), cases)):
             result[f"{case.parent.name}/{case.name}"] = found
             print(f"{len(result)} of {len(cases)}  {case.name}", file=sys.stderr, flush=True)
     target.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
@@ -110,12 +113,13 @@ def main() -> int:
     writing.add_argument("target", type=Path)
     writing.add_argument("folders", type=Path, nargs="+")
     writing.add_argument("--jobs", type=int, default=1)
+    writing.add_argument("--commands", default="", help="only commands with this in their names, and inspect")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     args = parser.parse_args()
     if args.verb == "write":
-        return write(args.target, args.folders, args.jobs)
+        return write(args.target, args.folders, args.jobs, args.commands)
     return compare(args.before, args.after)
 
 

@@ -77,7 +77,7 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
     before = last.kind if last is not None else None
     if op.kind == "conv":
         op = _without_zeros(op)
-    elif last is not None and op.kind == before == "relu":
+    elif last is not None and op.kind == "relu" and (before == "relu" or _kinds(steps[-2:]) == ["relu", "max_pool"]):
         steps[-1] = replace(last, y=op.y)  # twice is once
         return
     elif last is not None and op.kind == "affine" and before == "norm":
@@ -96,6 +96,10 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
             steps.pop(at).paddings(3, 1)
             op = replace(op, kind="max_blur")
     steps.append(op)
+
+
+def _kinds(steps: list[Op]) -> list[str]:
+    return [step.kind for step in steps]
 
 
 # -- borders -----------------------------------------------------------------------------

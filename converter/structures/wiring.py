@@ -307,8 +307,8 @@ class _Judge:
     def classifier(self, ops: list[Op], order: Array | None) -> None:
         linear: Op | None = None
         for i, op in enumerate(ops):
-            if op.kind == "flatten":
-                continue
+            if op.kind == "flatten" or (op.kind == "relu" and linear is None and self.settings["final_relu"]):
+                continue  # what is pooled of what ReLU gave is not negative
             if op.kind == "end":
                 behind = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
                 if behind is not None:
