@@ -156,7 +156,9 @@ class DenseNetConfig:
         """A size or stride, one number where all axes have the same, None where it is the usual."""
         value: Any = getattr(self, name)
         numbers = (value,) if value is None or _is_int(value) else tuple(value)
-        if value is not None and (not all(_is_int(n) and n > 0 for n in numbers) or len(numbers) not in (1, self.spatial_dims)):
+        if value is not None and (
+            not all(_is_int(n) and n > 0 for n in numbers) or len(numbers) not in (1, self.spatial_dims)
+        ):
             raise ValueError(f"{name} must be a positive integer, or one for each axis, not {value!r}")
         if name == "stem_kernel" and value is not None and not all(n % 2 for n in numbers):
             raise ValueError(f"stem_kernel must be odd, not {value!r}")
@@ -380,7 +382,9 @@ class DenseNetConfig:
                 other += elements * (2 if step.op == "norm" else 1)
             if step.op == "max_pool":
                 strides = self.axes(self.stem_pool_stride)
-                space = tuple(ceil((n - 1) / s) + 1 for n, s in zip(space, strides)) if self.stem_ceil else divided(strides)
+                space = (
+                    tuple(ceil((n - 1) / s) + 1 for n, s in zip(space, strides)) if self.stem_ceil else divided(strides)
+                )
             elif step.op in ("max_blur", "blur"):
                 space = divided((2,) * self.spatial_dims)
             elif step.op == "avg_pool":

@@ -12,7 +12,7 @@ import typer
 
 from converter.core.errors import ConverterError
 from converter.core.source import Source
-from densenet.config import CHOICES, SETTINGS, DenseNetConfig
+from densenet.config import AXES, CHOICES, SETTINGS, DenseNetConfig
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
     from converter.core.model import Images
@@ -87,10 +87,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
             result[name] = text.lower() == "true"
         elif kind is float and (number := _number(text)) is not None:
             result[name] = number
+        elif name in AXES and all(part.isdecimal() and int(part) for part in text.split("x")):
+            axes = tuple(map(int, text.split("x")))
+            result[name] = axes[0] if len(axes) == 1 else axes
         elif name in CHOICES and text in CHOICES[name]:
             result[name] = text
         else:
-            allowed = get_args(kind) or ("true", "false") if kind is not float else ("a number",)
+            numbers = ("a number", "one for each axis as in 1x2x2") if name in AXES else ("a number",)
+            allowed = numbers if kind is float or name in AXES else get_args(kind) or ("true", "false")
             raise ConverterError(f"--set {pair}: {name} takes {', '.join(map(str, allowed))}")
     return result
 

@@ -126,7 +126,15 @@ class _Builder:
         self.graph.add("Conv", (x, self.constant(f"{module.name}.weight")), module.name, **attributes)
 
     def pool(
-        self, op: str, x: str, name: str, size: tuple[int, ...], stride: tuple[int, ...], *, ceil: bool = False, **pads: Any
+        self,
+        op: str,
+        x: str,
+        name: str,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+        *,
+        ceil: bool = False,
+        **pads: Any,
     ) -> str:
         """Pooling by a window."""
         window = {"kernel_shape": list(size), **pads, **({"ceil_mode": 1} if ceil else {})}

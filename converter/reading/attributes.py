@@ -86,11 +86,12 @@ def _check_conv(key: str, values: Any, module: Module) -> None:
     kernel = module.shape[2:]
     if values.get("padding_mode", "zeros") != "zeros":
         raise NotADenseNet(f"{key} pads with {values['padding_mode']}; a DenseNet pads with zeros")
-    want = {"stride": module.stride, "padding": kernel[0] // 2, "dilation": 1, "groups": 1}
-    for name, number in want.items():
-        have = values.get(name, number)
-        if have not in (number, (number,) * len(kernel)):
-            raise NotADenseNet(f"{key} has {name} {have}; a DenseNet has {number} there")
+    ones = (1,) * len(kernel)
+    want = {"stride": module.stride, "padding": tuple(n // 2 for n in kernel), "dilation": ones, "groups": ones}
+    for name, numbers in want.items():
+        have = values.get(name, numbers)
+        if have not in (numbers, numbers[0]) or (have == numbers[0] and len(set(numbers)) > 1):
+            raise NotADenseNet(f"{key} has {name} {have}; a DenseNet has {numbers[0]} there")
 
 
 def _check_classes(candidate: Candidate) -> None:
