@@ -251,6 +251,11 @@ class DenseNetConfig:
         return f"DenseNet (blocks {blocks}, k={self.growth_rate})"
 
     @property
+    def is_published(self) -> bool:
+        """Whether it is one of the paper's networks for ImageNet, class for class."""
+        return self in NAMED.values()
+
+    @property
     def usual_size(self) -> int:
         """Height and width in pixels of the images such a network is usually given."""
         return 224 if self.first_stride != 1 else 32

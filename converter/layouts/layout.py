@@ -114,7 +114,9 @@ class Layout:
         new_first: layers put their new feature maps before the old ones, not behind.
         wrapper: what belongs around the tensors in a ``.pth`` of this ecosystem.
         in_metadata: fields it expresses only where the file's metadata can hold them.
-        of_version: config fields (and a note) that follow from the file's metadata, an old version's say.
+        implies: config fields (and a note each) that follow from the shapes or from the file's metadata, an old
+            version's say.
+        shared: its names are those of many people's code, which may compute something else than the ecosystem's.
     """
 
     name: str
@@ -129,7 +131,8 @@ class Layout:
     new_first: bool = False
     wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     in_metadata: frozenset[str] = frozenset()
-    of_version: Callable[[Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda _: {}
+    implies: Callable[[DenseNetConfig, Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda *_: {}
+    shared: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What people want to know of it, as plain JSON values."""

@@ -12,6 +12,11 @@ from converter.reading.facts import Said, believed, contradictions, own_config
 from converter.reading.recognise import Candidate
 from densenet.config import SETTINGS, DenseNetConfig
 
+UNSAID = (
+    "the file holds tensors alone; strides, pooling, ReLUs and eps are taken as they usually are "
+    "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
+)
+
 
 def settle(
     candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said
@@ -43,11 +48,16 @@ def settle(
         "the modules' names": attributes.settings_of_names(candidate),
     }
     said = believed(voices)
-    for name, (value, why) in layout.of_version(checkpoint.metadata).items():
+    told = bool(candidate.group.classes) or any(
+        values for voice, values in voices.items() if voice != "the modules' names"
+    )
+    for name, (value, why) in layout.implies(config, checkpoint.metadata).items():
         if name not in said:
             said[name] = value
             notes.append(why)
     notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
+    if layout.shared and not told and not config.is_published:
+        notes.append(UNSAID)
     if config.stem == "deep" and "stem_pool" not in {*said, *layout.network}:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:
