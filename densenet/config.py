@@ -22,7 +22,7 @@ Axes = int | tuple[int, ...]
 Stem = Literal["imagenet", "cifar", "deep"]
 StemPool = Literal["max", "blur", "none"]
 TransitionPool = Literal["avg", "blur"]
-GlobalPool = Literal["avg", "max", "avgmax", "catavgmax"]
+GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "catmaxavg"]
 Padding = Literal["symmetric", "same"]
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -83,7 +83,8 @@ class DenseNetConfig:
         padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
             which pads even inputs by one more at the bottom and right.
         transition_relu, final_relu: whether a ReLU follows the norm there.
-        global_pool: ``avg``, ``max``, ``avgmax`` (their mean) or ``catavgmax`` (both, concatenated).
+        global_pool: ``avg``, ``max``, ``avgmax`` (their mean), ``catavgmax`` (both, concatenated)
+            or ``catmaxavg`` (the maximum first).
         num_classes: 0 for a backbone, whose output is the pooled features.
         in_channels: channels of the input image.
         eps: added to every variance by the batch norms.
@@ -293,7 +294,7 @@ class DenseNetConfig:
     @property
     def classifier_features(self) -> int:
         """Length of the pooled feature vector, the classifier's input."""
-        return self.num_features * (2 if self.global_pool == "catavgmax" else 1)
+        return self.num_features * (2 if self.global_pool.startswith("cat") else 1)
 
     def block_widths(self) -> list[tuple[int, int]]:
         """For each dense block its input and output feature maps."""
@@ -413,7 +414,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "stem": ("imagenet", "cifar", "deep"),
     "stem_pool": ("max", "blur", "none"),
     "transition_pool": ("avg", "blur"),
-    "global_pool": ("avg", "max", "avgmax", "catavgmax"),
+    "global_pool": ("avg", "max", "avgmax", "catavgmax", "catmaxavg"),
     "padding": ("symmetric", "same"),
 }
 

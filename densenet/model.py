@@ -85,7 +85,9 @@ class DenseNet(nn.Module):
             return x.amax(2)
         if self.global_pool == "avgmax":
             return 0.5 * (x.mean(2) + x.amax(2))
-        return torch.cat([x.mean(2), x.amax(2)], 1)
+        if self.global_pool == "catavgmax":
+            return torch.cat([x.mean(2), x.amax(2)], 1)
+        return torch.cat([x.amax(2), x.mean(2)], 1)
 
     @torch.jit.unused
     def extract_feat(self, x: Tensor, out_indices: Sequence[int] = (-1,)) -> tuple[Tensor, ...]:

@@ -49,6 +49,16 @@ Weights = Annotated[
     typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
 ]
 Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Asked = Annotated[
+    str | None,
+    typer.Option(
+        "--original",
+        metavar="MODULE:FUNCTION",
+        help="RUNS YOUR CODE, in a process of its own: a function (package.module:function, or file.py:function) that "
+        "takes nothing or SRC's path and returns the network: a PyTorch or Keras model, or a function from images to "
+        "logits. The verdict then rests on its logits. It has 10 minutes to start, and for each batch.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="What no tensor shows, e.g. stem_pool=blur. Repeatable."),
@@ -174,12 +184,13 @@ def what_to_package(
         str | None,
         typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
     ] = None,
+    original: Asked = None,
 ) -> "Recipe":
     """What goes into a package."""
     from converter.publish.recipe import Recipe
 
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
-    return Recipe(wanted, calibration, evaluation, license_id=license_id)
+    return Recipe(wanted, calibration, evaluation, license_id=license_id, original=original)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

@@ -155,8 +155,8 @@ class _Builder:
         add, kind = self.graph.add, self.config.global_pool
         pools = (("GlobalAveragePool", "avg"), ("GlobalMaxPool", "max"))
         pooled = tuple(add(op, x, f"global_pool.{name}") for op, name in pools if name in kind)
-        if kind == "catavgmax":
-            return add("Concat", pooled, "global_pool", axis=1)
+        if kind in ("catavgmax", "catmaxavg"):
+            return add("Concat", pooled if kind == "catavgmax" else pooled[::-1], "global_pool", axis=1)
         if kind == "avgmax":
             self.graph.initializers["global_pool.half"] = np.array(0.5, np.float32)
             return add("Mul", (add("Add", pooled, "global_pool.sum"), "global_pool.half"), "global_pool")

@@ -193,6 +193,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "results": [replace(result, dataset=cell(result.dataset)) for result in facts.results],
         "files": [_row(file) for file in facts.files],
         "proof": facts.proof,
+        "rests_on": cell(facts.proof.rests_on),
         "judged": _kinds(reduced[0]) if reduced else "",
         "budgets": ", ".join(f"{name} {BUDGETS[name].error:.0%}" for name in sorted({j.precision for j in reduced})),
         "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",
