@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from converter.core.model import Origin as Origin
     from converter.core.source import Source as Source
     from converter.core.version import __version__ as __version__
+    from converter.engines.original import Original as Original
     from converter.parity.bench import Bench as Bench
     from converter.parity.verdict import Verification as Verification
     from converter.parity.verify import verify as verify
@@ -48,6 +49,7 @@ HOMES = {
     "core.model": "Images Model Origin",
     "core.source": "Source",
     "core.version": "__version__",
+    "engines.original": "Original",
     "parity.bench": "Bench",
     "parity.verdict": "Verification",
     "parity.verify": "verify verify_against",

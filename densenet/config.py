@@ -17,10 +17,12 @@ from typing import Any, Literal, NamedTuple
 from densenet.names import Kind, Name, parse
 from densenet.topology import steps
 
+Axes = int | tuple[int, ...]
+"""One number, or one for each spatial axis."""
 Stem = Literal["imagenet", "cifar", "deep"]
-StemPool = Literal["max", "blur"]
+StemPool = Literal["max", "blur", "none"]
 TransitionPool = Literal["avg", "blur"]
-GlobalPool = Literal["avg", "max", "avgmax", "catavgmax"]
+GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "catmaxavg"]
 Padding = Literal["symmetric", "same"]
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -33,7 +35,7 @@ class Module(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    stride: int = 1
+    stride: tuple[int, ...] = ()
 
     @property
     def place(self) -> Name:
@@ -65,22 +67,30 @@ class DenseNetConfig:
         bottleneck: whether a layer has a 1x1 convolution before its 3x3 one (DenseNet-B).
         bn_size: width of that bottleneck in multiples of the growth rate.
         compression: feature maps kept by a transition, as a fraction (theta; floor).
-        stem: ``imagenet`` (7x7 stride 2, norm, ReLU, max pool), ``cifar`` (3x3 stride 1
-            alone) or ``deep`` (three 3x3 convolutions, the first with stride 2; timm).
+        stem: ``imagenet`` (a convolution, norm, ReLU, pooling), ``cifar`` (a convolution
+            alone) or ``deep`` (three 3x3 convolutions with norms and ReLUs, pooling; timm).
+        stem_kernel: size of the stem's first convolution; None for the usual: 7 in an
+            ``imagenet`` stem, else 3.
+        stem_stride: of that convolution; None for the usual: 1 in a ``cifar`` stem, else 2.
         stem_widths: output channels of the first two convolutions of a deep stem.
-        stem_pool: ``max`` (3x3 stride 2), or ``blur``: max pool with stride 1, then a
+        stem_pool: ``max`` (3x3), ``none``, or ``blur``: max pool with stride 1, then a
             binomial 3x3 filter with stride 2 and reflected borders (timm's BlurPool2d).
-        transition_pool: ``avg`` (2x2) or ``blur``.
+        stem_pool_stride: of the max pooling.
+        transition_pool: ``avg`` or ``blur``.
+        transition_stride: window and stride of the transitions' average pooling.
         stem_ceil, transition_ceil: output size of that pooling rounded up, not down
             (Caffe's rule, and MXNet's ``pooling_convention: full``).
         padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
             which pads even inputs by one more at the bottom and right.
         transition_relu, final_relu: whether a ReLU follows the norm there.
-        global_pool: ``avg``, ``max``, ``avgmax`` (their mean) or ``catavgmax`` (both, concatenated).
+        global_pool: ``avg``, ``max``, ``avgmax`` (their mean), ``catavgmax`` (both, concatenated)
+            or ``catmaxavg`` (the maximum first).
         num_classes: 0 for a backbone, whose output is the pooled features.
         in_channels: channels of the input image.
         eps: added to every variance by the batch norms.
-        spatial_dims: 2 for images, 3 for volumes.
+        spatial_dims: 1 for signals, 2 for images, 3 for volumes.
+
+    Sizes and strides are one number, or one for each spatial axis.
 
     Raises:
         ValueError: a field has a value no DenseNet has.
@@ -93,9 +103,13 @@ class DenseNetConfig:
     bn_size: int = 4
     compression: float = 0.5
     stem: Stem = "imagenet"
+    stem_kernel: Axes | None = None
+    stem_stride: Axes | None = None
     stem_widths: tuple[int, ...] = ()
     stem_pool: StemPool = "max"
+    stem_pool_stride: Axes = 2
     transition_pool: TransitionPool = "avg"
+    transition_stride: Axes = 2
     stem_ceil: bool = False
     transition_ceil: bool = False
     padding: Padding = "symmetric"
@@ -112,6 +126,8 @@ class DenseNetConfig:
         object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         if self.stem == "deep" and not self.stem_widths:
             object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
+        for name in AXES:
+            object.__setattr__(self, name, self._axes_field(name))
         for name in ("growth_rate", "init_features", "bn_size", "in_channels"):
             if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
@@ -125,17 +141,38 @@ class DenseNetConfig:
             raise ValueError(f"compression must be in (0, 1], not {self.compression!r}")
         if not 0 <= self.eps < 1:
             raise ValueError(f"eps must be in [0, 1), not {self.eps!r}")
-        if self.spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, not {self.spatial_dims!r}")
+        if self.spatial_dims not in (1, 2, 3):
+            raise ValueError(f"spatial_dims must be 1, 2 or 3, not {self.spatial_dims!r}")
         if self.stem_widths and (self.stem != "deep" or len(self.stem_widths) != 2):
             raise ValueError("stem_widths are the two inner widths of a deep stem")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        if self.spatial_dims == 3 and "blur" in (self.stem_pool, self.transition_pool):
-            raise ValueError("blur pooling is defined for images, not for volumes")
+        if "blur" in (self.stem_pool, self.transition_pool):
+            self._check_blur()
         if min(w for w, _ in self.block_widths()) < 1:
             raise ValueError("compression leaves a transition without feature maps")
+
+    def _axes_field(self, name: str) -> Axes | None:
+        """A size or stride, one number where all axes have the same, None where it is the usual."""
+        value: Any = getattr(self, name)
+        numbers = (value,) if value is None or _is_int(value) else tuple(value)
+        if value is not None and (
+            not all(_is_int(n) and n > 0 for n in numbers) or len(numbers) not in (1, self.spatial_dims)
+        ):
+            raise ValueError(f"{name} must be a positive integer, or one for each axis, not {value!r}")
+        if name == "stem_kernel" and value is not None and not all(n % 2 for n in numbers):
+            raise ValueError(f"stem_kernel must be odd, not {value!r}")
+        uniform = numbers[0] if len(set(numbers)) == 1 else numbers
+        usual = {"stem_kernel": 7 if self.stem == "imagenet" else 3, "stem_stride": 1 if self.stem == "cifar" else 2}
+        return None if uniform == usual.get(name, uniform is None) else uniform
+
+    def _check_blur(self) -> None:
+        if self.spatial_dims != 2:
+            raise ValueError("blur pooling is defined for images, not for signals or volumes")
+        for pool, stride in (("stem_pool", "stem_pool_stride"), ("transition_pool", "transition_stride")):
+            if getattr(self, pool) == "blur" and getattr(self, stride) != 2:
+                raise ValueError(f"blur pooling has stride 2, not {getattr(self, stride)!r}")
 
     # -- constructors -------------------------------------------------------------
 
@@ -189,8 +226,9 @@ class DenseNetConfig:
             raise ValueError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """All fields as plain JSON values; those of later versions only where they are not the usual."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if k not in AXES or v != AXES[k]}
 
     def telling(self) -> dict[str, Any]:
         """The fields that say what is not usual, and those everybody wants to see, as plain JSON values."""
@@ -214,9 +252,33 @@ class DenseNetConfig:
         return f"DenseNet (blocks {blocks}, k={self.growth_rate})"
 
     @property
+    def is_published(self) -> bool:
+        """Whether it is one of the paper's networks for ImageNet, class for class."""
+        return self in NAMED.values()
+
+    @property
     def usual_size(self) -> int:
         """Height and width in pixels of the images such a network is usually given."""
-        return 32 if self.stem == "cifar" else 224
+        return 224 if self.first_stride != 1 else 32
+
+    @property
+    def first_kernel(self) -> Axes:
+        """Size of the first convolution."""
+        return self.stem_kernel or (7 if self.stem == "imagenet" else 3)
+
+    @property
+    def first_stride(self) -> Axes:
+        """Stride of the first convolution."""
+        return self.stem_stride or (1 if self.stem == "cifar" else 2)
+
+    @property
+    def stem_halves(self) -> bool:
+        """Whether pooling follows the stem."""
+        return self.stem != "cifar" and self.stem_pool != "none"
+
+    def axes(self, value: Axes) -> tuple[int, ...]:
+        """A size or stride for each spatial axis."""
+        return (value,) * self.spatial_dims if isinstance(value, int) else tuple(value)
 
     @property
     def depth(self) -> int:
@@ -232,7 +294,7 @@ class DenseNetConfig:
     @property
     def classifier_features(self) -> int:
         """Length of the pooled feature vector, the classifier's input."""
-        return self.num_features * (2 if self.global_pool == "catavgmax" else 1)
+        return self.num_features * (2 if self.global_pool.startswith("cat") else 1)
 
     def block_widths(self) -> list[tuple[int, int]]:
         """For each dense block its input and output feature maps."""
@@ -248,8 +310,8 @@ class DenseNetConfig:
     def modules(self) -> Iterator[Module]:
         """Every module that owns tensors, in the order the network applies them."""
 
-        def conv(name: str, cin: int, cout: int, size: int, stride: int = 1) -> Module:
-            return Module(name, (cout, cin, *[size] * self.spatial_dims), stride)
+        def conv(name: str, cin: int, cout: int, size: Axes, stride: Axes = 1) -> Module:
+            return Module(name, (cout, cin, *self.axes(size)), self.axes(stride))
 
         def norm(name: str, width: int) -> Module:
             return Module(name, (width,))
@@ -257,13 +319,14 @@ class DenseNetConfig:
         if self.stem == "deep":
             widths = (self.in_channels, *self.stem_widths, self.init_features)
             for i in range(3):
-                yield conv(f"stem.conv{i}", widths[i], widths[i + 1], 3, 2 if i == 0 else 1)
+                first = i == 0
+                size, stride = (self.first_kernel, self.first_stride) if first else (3, 1)
+                yield conv(f"stem.conv{i}", widths[i], widths[i + 1], size, stride)
                 yield norm(f"stem.norm{i}", widths[i + 1])
-        elif self.stem == "cifar":
-            yield conv("stem.conv", self.in_channels, self.init_features, 3)
         else:
-            yield conv("stem.conv", self.in_channels, self.init_features, 7, 2)
-            yield norm("stem.norm", self.init_features)
+            yield conv("stem.conv", self.in_channels, self.init_features, self.first_kernel, self.first_stride)
+            if self.stem == "imagenet":
+                yield norm("stem.norm", self.init_features)
         widths_of_blocks = self.block_widths()
         for b, layers in enumerate(self.block_config):
             start, end = widths_of_blocks[b]
@@ -313,20 +376,25 @@ class DenseNetConfig:
         space = (size,) * self.spatial_dims if isinstance(size, int) else tuple(size)
         macs = other = 0
 
-        def halved(up: bool) -> tuple[int, ...]:
-            return tuple(ceil(n / 2) if up else n // 2 for n in space)
+        def divided(stride: tuple[int, ...], up: bool = True) -> tuple[int, ...]:
+            return tuple(ceil(n / s) if up else n // s for n, s in zip(space, stride))
 
         for step in steps(self):
             elements = step.channels * prod(space)
             if step.op == "conv" and step.module is not None:
-                space = halved(up=True) if step.module.stride == 2 else space
+                space = divided(step.module.stride)
                 macs += prod(step.module.shape) * prod(space)
             elif step.op not in ("concat", "linear"):
                 other += elements * (2 if step.op == "norm" else 1)
-            if step.op == "max_pool" and self.stem_ceil:
-                space = tuple(n // 2 + 1 for n in space)
-            elif step.op in ("max_pool", "max_blur", "avg_pool", "blur"):
-                space = halved(up=step.op != "avg_pool" or self.transition_ceil)
+            if step.op == "max_pool":
+                strides = self.axes(self.stem_pool_stride)
+                space = (
+                    tuple(ceil((n - 1) / s) + 1 for n, s in zip(space, strides)) if self.stem_ceil else divided(strides)
+                )
+            elif step.op in ("max_blur", "blur"):
+                space = divided((2,) * self.spatial_dims)
+            elif step.op == "avg_pool":
+                space = divided(self.axes(self.transition_stride), up=self.transition_ceil)
         return macs, other
 
 
@@ -334,11 +402,19 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+AXES: Mapping[str, int | None] = {
+    "stem_kernel": None,
+    "stem_stride": None,
+    "stem_pool_stride": 2,
+    "transition_stride": 2,
+}
+"""Sizes and strides, and what they usually are."""
+
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "stem": ("imagenet", "cifar", "deep"),
-    "stem_pool": ("max", "blur"),
+    "stem_pool": ("max", "blur", "none"),
     "transition_pool": ("avg", "blur"),
-    "global_pool": ("avg", "max", "avgmax", "catavgmax"),
+    "global_pool": ("avg", "max", "avgmax", "catavgmax", "catmaxavg"),
     "padding": ("symmetric", "same"),
 }
 
@@ -355,7 +431,8 @@ NAMED: Mapping[str, DenseNetConfig] = {
 
 
 SETTINGS = (
-    *("stem_pool", "transition_pool", "stem_ceil", "transition_ceil", "padding"),
+    *("stem_stride", "stem_pool", "stem_pool_stride", "transition_pool", "transition_stride"),
+    *("stem_ceil", "transition_ceil", "padding"),
     *("transition_relu", "final_relu", "global_pool", "eps"),
 )
 """Config fields that tensors do not show."""

@@ -15,10 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from densenet.config import DenseNetConfig
 
-CONVS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
-NORMS: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-MAX_POOLS: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-AVG_POOLS: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVG_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 class DenseNet(nn.Module):
@@ -58,7 +58,7 @@ class DenseNet(nn.Module):
     def _initialise(self) -> None:
         """He initialisation, as the paper's code does it (liuzhuang13/DenseNet, models/densenet.lua)."""
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight)
             elif isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
@@ -85,7 +85,9 @@ class DenseNet(nn.Module):
             return x.amax(2)
         if self.global_pool == "avgmax":
             return 0.5 * (x.mean(2) + x.amax(2))
-        return torch.cat([x.mean(2), x.amax(2)], 1)
+        if self.global_pool == "catavgmax":
+            return torch.cat([x.mean(2), x.amax(2)], 1)
+        return torch.cat([x.amax(2), x.mean(2)], 1)
 
     @torch.jit.unused
     def extract_feat(self, x: Tensor, out_indices: Sequence[int] = (-1,)) -> tuple[Tensor, ...]:
@@ -115,64 +117,82 @@ class DenseNet(nn.Module):
         return tuple(outputs)
 
 
-class _CifarStem(nn.Module):
+class _Stem(nn.Module):
+    """What all stems share: their first convolution and their pooling, padded as the config says."""
+
     def __init__(self, config: DenseNetConfig) -> None:
         super().__init__()
-        conv = CONVS[config.spatial_dims]
-        self.conv = conv(config.in_channels, config.init_features, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return x
-
-
-class _ImageNetStem(nn.Module):
-    def __init__(self, config: DenseNetConfig) -> None:
-        super().__init__()
-        conv, width = CONVS[config.spatial_dims], config.init_features
         self.same = config.padding == "same"
-        self.conv = conv(config.in_channels, width, 7, stride=2, padding=0 if self.same else 3, bias=False)
-        self.norm = NORMS[config.spatial_dims](width, eps=config.eps)
-        self.pool = _stem_pool(config)
+        self.kernel, self.stride = list(config.axes(config.first_kernel)), list(config.axes(config.first_stride))
+        self.window, self.step = [3] * config.spatial_dims, list(config.axes(config.stem_pool_stride))
+        self.pool: nn.Module = nn.Identity()
+        if config.stem_halves:
+            pool = MAX_POOLS[config.spatial_dims]
+            if config.stem_pool == "blur":
+                self.pool = nn.Sequential(pool(3, stride=1, padding=1), BlurPool2d(config.init_features))
+            else:
+                self.pool = pool(3, stride=self.step, padding=0 if self.same else 1, ceil_mode=config.stem_ceil)
+
+    def first(self, config: DenseNetConfig, width: int) -> nn.Module:
+        """The first convolution."""
+        padding = [0 if self.same else n // 2 for n in self.kernel]
+        conv = CONVS[config.spatial_dims]
+        layer: nn.Module = conv(config.in_channels, width, self.kernel, self.stride, padding, bias=False)
+        return layer
+
+    def around(self, x: Tensor) -> Tensor:
+        """The image with what the first convolution does not pad itself."""
+        return pad_same(x, self.kernel, self.stride) if self.same else x
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The pooling.  Zeros may pad it: nothing is below zero after a ReLU."""
+        y: Tensor = self.pool(pad_same(x, self.window, self.step) if self.same else x)
+        return y
+
+
+class _CifarStem(_Stem):
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__(config)
+        self.conv = self.first(config, config.init_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(pad_same(x, 7) if self.same else x)))
-        # Zeros may pad the max pooling: nothing is below zero after a ReLU.
-        x = self.pool(pad_same(x, 3) if self.same else x)
+        x = self.conv(self.around(x))
         return x
 
 
-class _DeepStem(nn.Module):
+class _ImageNetStem(_Stem):
     def __init__(self, config: DenseNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
+        self.conv = self.first(config, config.init_features)
+        self.norm = NORMS[config.spatial_dims](config.init_features, eps=config.eps)
+        self.halves = config.stem_halves
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.conv(self.around(x))))
+        return self.pooled(x) if self.halves else x
+
+
+class _DeepStem(_Stem):
+    def __init__(self, config: DenseNetConfig) -> None:
+        super().__init__(config)
         conv, norm = CONVS[config.spatial_dims], NORMS[config.spatial_dims]
         inputs, outputs = (config.in_channels, *config.stem_widths), (*config.stem_widths, config.init_features)
-        self.same = config.padding == "same"
-        self.conv0 = conv(inputs[0], outputs[0], 3, stride=2, padding=0 if self.same else 1, bias=False)
+        self.conv0 = self.first(config, outputs[0])
         self.norm0 = norm(outputs[0], eps=config.eps)
         self.conv1 = conv(inputs[1], outputs[1], 3, padding=1, bias=False)
         self.norm1 = norm(outputs[1], eps=config.eps)
         self.conv2 = conv(inputs[2], outputs[2], 3, padding=1, bias=False)
         self.norm2 = norm(outputs[2], eps=config.eps)
-        self.pool = _stem_pool(config)
+        self.halves = config.stem_halves
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm0(self.conv0(pad_same(x, 3) if self.same else x)))
+        x = F.relu(self.norm0(self.conv0(self.around(x))))
         x = F.relu(self.norm1(self.conv1(x)))
         x = F.relu(self.norm2(self.conv2(x)))
-        x = self.pool(pad_same(x, 3) if self.same else x)
-        return x
+        return self.pooled(x) if self.halves else x
 
 
 STEMS: dict[str, type[nn.Module]] = {"cifar": _CifarStem, "imagenet": _ImageNetStem, "deep": _DeepStem}
-
-
-def _stem_pool(config: DenseNetConfig) -> nn.Module:
-    pool, same = MAX_POOLS[config.spatial_dims], config.padding == "same"
-    if config.stem_pool == "blur":
-        return nn.Sequential(pool(3, stride=1, padding=1), BlurPool2d(config.init_features))
-    layer: nn.Module = pool(3, stride=2, padding=0 if same else 1, ceil_mode=config.stem_ceil)
-    return layer
 
 
 class _Layer(nn.Module):
@@ -241,7 +261,8 @@ class _Transition(nn.Module):
         if config.transition_pool == "blur":
             self.pool = BlurPool2d(out)
         else:
-            self.pool = AVG_POOLS[config.spatial_dims](2, stride=2, ceil_mode=config.transition_ceil)
+            size = config.axes(config.transition_stride)
+            self.pool = AVG_POOLS[config.spatial_dims](size, stride=size, ceil_mode=config.transition_ceil)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(x)
@@ -268,12 +289,12 @@ class BlurPool2d(nn.Module):
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.width)
 
 
-def pad_same(x: Tensor, size: int) -> Tensor:
-    """Zeros around ``x`` as TensorFlow's SAME rule puts them for a window of ``size`` with stride 2."""
+def pad_same(x: Tensor, size: list[int], stride: list[int]) -> Tensor:
+    """Zeros around ``x`` as TensorFlow's SAME rule puts them for a window of that size and stride."""
     padding: list[int] = []
-    for i in range(x.dim() - 1, 1, -1):
-        n = x.shape[i]
-        total = max((n + 1) // 2 * 2 - 2 + size - n, 0)
+    for i in range(len(size) - 1, -1, -1):
+        n = x.shape[2 + i]
+        total = max(((n + stride[i] - 1) // stride[i] - 1) * stride[i] + size[i] - n, 0)
         padding.append(total // 2)
         padding.append(total - total // 2)
     return F.pad(x, padding)

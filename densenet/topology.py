@@ -57,7 +57,7 @@ def steps(config: DenseNetConfig) -> list[Step]:
     x = INPUT
     for name in (module.name for module in modules.values() if module.place.part == "stem"):
         x = conv(name, x) if modules[name].kind == "conv" else norm(name, x)
-    if config.stem != "cifar":
+    if config.stem_halves:
         x = add("max_blur" if config.stem_pool == "blur" else "max_pool", "stem.pool", x)
     for b, layers in enumerate(config.block_config):
         for layer in (f"blocks.{b}.layers.{i}" for i in range(layers)):

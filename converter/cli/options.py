@@ -12,7 +12,7 @@ import typer
 
 from converter.core.errors import ConverterError
 from converter.core.source import Source
-from densenet.config import CHOICES, SETTINGS, DenseNetConfig
+from densenet.config import AXES, CHOICES, SETTINGS, DenseNetConfig
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
     from converter.core.model import Images
@@ -49,6 +49,16 @@ Weights = Annotated[
     typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
 ]
 Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Asked = Annotated[
+    str | None,
+    typer.Option(
+        "--original",
+        metavar="MODULE:FUNCTION",
+        help="RUNS YOUR CODE, in a process of its own: a function (package.module:function, or file.py:function) that "
+        "takes nothing or SRC's path and returns the network: a PyTorch or Keras model, or a function from images to "
+        "logits. The verdict then rests on its logits. It has 10 minutes to start, and for each batch.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="What no tensor shows, e.g. stem_pool=blur. Repeatable."),
@@ -87,10 +97,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
             result[name] = text.lower() == "true"
         elif kind is float and (number := _number(text)) is not None:
             result[name] = number
+        elif name in AXES and all(part.isdecimal() and int(part) for part in text.split("x")):
+            axes = tuple(map(int, text.split("x")))
+            result[name] = axes[0] if len(axes) == 1 else axes
         elif name in CHOICES and text in CHOICES[name]:
             result[name] = text
         else:
-            allowed = get_args(kind) or ("true", "false") if kind is not float else ("a number",)
+            numbers = ("a number", "one for each axis as in 1x2x2") if name in AXES else ("a number",)
+            allowed = numbers if kind is float or name in AXES else get_args(kind) or ("true", "false")
             raise ConverterError(f"--set {pair}: {name} takes {', '.join(map(str, allowed))}")
     return result
 
@@ -170,12 +184,13 @@ def what_to_package(
         str | None,
         typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
     ] = None,
+    original: Asked = None,
 ) -> "Recipe":
     """What goes into a package."""
     from converter.publish.recipe import Recipe
 
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
-    return Recipe(wanted, calibration, evaluation, license_id=license_id)
+    return Recipe(wanted, calibration, evaluation, license_id=license_id, original=original)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ def command(
         show.print_json(done.to_dict())
         return
     print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, float32 error {done.proof.worst():.1e}")
+    print(f"The proof rests on {done.proof.rests_on}.")
     rows = [[name, f"{size:,}", str(done.compared(name))] for name, size in done.files.items()]
     show.table("", ["file", "bytes", "compared with float32"], rows, right=("bytes",))
     if done.why_not_timm:

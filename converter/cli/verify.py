@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading_first
+from converter.cli.options import Asked, Json, handed, reading_first
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
@@ -33,9 +33,11 @@ def command(
         typer.Option(
             metavar="NAME",
             help="onnxruntime[-disabled|-basic|-extended][@THREADS], openvino, torch[-compiled|-channels-last], "
-            "torchvision, timm, keras. Repeatable. Default: ONNX Runtime, PyTorch, and A's own framework if installed.",
+            "torchvision, timm, keras, tensorflow, paddle. Repeatable. Default: ONNX Runtime, PyTorch, and A's own "
+            "framework if installed.",
         ),
     ] = None,
+    original: Asked = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
@@ -46,7 +48,8 @@ def command(
 
     The checkpoint runs in PyTorch in float64; an artifact passes when its error on every input is within
     5 times what PyTorch's own float32 shows there (or 8 units in the last place), and no setting or weight
-    differs. Otherwise the module that is to blame is named.
+    differs. Otherwise the module that is to blame is named. That A is read right is this tool's word, unless its
+    own code is asked (--original).
     """
     from converter.parity.bench import Bench
     from converter.parity.report import DETAILS, check_targets, tables, verdict_line, write_report
@@ -60,10 +63,10 @@ def command(
     whole = not others and against is None and record is None and is_repository(str(first.address))
     if (whole or against is not None) and not first.is_plain:
         raise ConverterError("--layout, --weights, --drop and --set say how to read a checkpoint, and there is none")
-    if against is not None and (others or record is not None or images is not None):
-        raise ConverterError("--against takes one ONNX file, and no --record or --images")
+    if against is not None and (others or not all(x is None for x in (record, images, original))):
+        raise ConverterError("--against takes one ONNX file, and no --record, --images or --original")
     with show.progress("verifying") as say:
-        bench = Bench(images, seed, engine or ())
+        bench = Bench(images, seed, engine or (), original)
         if whole:
             verdict = verify_repository(str(first.address), bench=bench, progress=say)
         elif against is not None:

@@ -1,1 +1,1 @@
-"""What computes logits; nothing else imports PyTorch, ONNX Runtime, OpenVINO, Keras, timm or torchvision."""
+"""What computes; nothing else imports PyTorch, ONNX Runtime, OpenVINO, Keras, TensorFlow, Paddle, timm, torchvision."""

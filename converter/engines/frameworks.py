@@ -18,7 +18,9 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable, first_line
 from converter.core.model import Model
+from converter.engines.paddle import paddle_engine
 from converter.engines.run import Run
+from converter.engines.tensorflow import tensorflow_engine
 from converter.engines.timm_model import timm_model
 from converter.engines.torch import torch_engine
 from densenet.config import DenseNetConfig
@@ -34,8 +36,22 @@ FRAMEWORK_OF: Mapping[str, str] = {
     "timm": "timm",
     "keras": "keras",
     "keras2": "keras",
+    "paddle": "paddle",
 }
 """Which framework reads a layout."""
+FRAMEWORK_OF_FORMAT: Mapping[str, str] = {
+    "TensorFlow SavedModel": "tensorflow",
+    "TensorFlow frozen graph": "tensorflow",
+    "Paddle program": "paddle",
+}
+"""Which one runs a format, whatever layout it is in."""
+PACKAGES: Mapping[str, str] = {"paddle": "paddlepaddle"}
+"""What to install, where it has another name."""
+
+
+def framework_of(model: Model) -> str:
+    """The framework a checkpoint comes from; empty where none is known here."""
+    return FRAMEWORK_OF_FORMAT.get(model.origin.format) or FRAMEWORK_OF.get(model.origin.layout, "")
 
 
 def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, Run]:
@@ -44,17 +60,17 @@ def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, R
     Args:
         model: the checkpoint as we read it; its layout says which framework.
         path: the checkpoint itself.
-        framework: ``torchvision``, ``timm`` or ``keras`` instead.
+        framework: a key of :data:`FRAMEWORKS` instead.
 
     Raises:
         Unavailable: it is not installed, or no framework we know reads this layout.
         ConverterError: it cannot load the file.
     """
-    name = framework or FRAMEWORK_OF.get(model.origin.layout, "")
+    name = framework or framework_of(model)
     if name not in FRAMEWORKS:
         raise Unavailable(f"no framework known here reads the {model.origin.layout} layout")
     if find_spec(name) is None:
-        raise Unavailable(f"{name} is not installed")
+        raise Unavailable(f"{name} is not installed: pip install {PACKAGES.get(name, name)}")
     try:
         return name, FRAMEWORKS[name](model, path)
     except ConverterError:
@@ -141,13 +157,15 @@ FRAMEWORKS: Mapping[str, Callable[[Model, Path], Run]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "keras": _keras,
+    "tensorflow": tensorflow_engine,
+    "paddle": paddle_engine,
 }
 
 
 def _plain(config: DenseNetConfig, framework: str, fields: tuple[str, ...]) -> None:
     """Refuse a network whose other fields are not the framework's own."""
     usual = DenseNetConfig().to_dict()
-    beyond = [k for k, v in config.to_dict().items() if k not in fields and v != usual[k]]
+    beyond = [k for k, v in config.to_dict().items() if k not in fields and v != usual.get(k)]
     if beyond:
         raise Unavailable(f"{framework} is not tried on a network with {beyond[0]} {getattr(config, beyond[0])}")
 

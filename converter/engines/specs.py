@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
+from converter.engines.frameworks import FRAMEWORKS, PACKAGES
 from converter.engines.onnxruntime import LEVELS, onnx_engine
 from converter.engines.openvino import openvino_engine
 from converter.engines.run import Run
@@ -22,9 +23,11 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "torchvision": (),
     "timm": (),
     "keras": (),
+    "tensorflow": (),
+    "paddle": (),
 }
 """Engines, and what may follow a hyphen."""
-SOURCES = ("torchvision", "timm", "keras")
+SOURCES = tuple(FRAMEWORKS)
 NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FORMS: Mapping[str, TorchForm] = {"": "eager", "compiled": "compiled", "channels-last": "channels_last"}
 THREADED = ("onnxruntime", "openvino")
@@ -100,4 +103,4 @@ def check_installed(specs: Iterable[Spec]) -> None:
     """
     for spec in specs:
         if spec.kind in (*SOURCES, "openvino") and find_spec(spec.kind) is None:
-            raise Unavailable(f"{spec.kind} is not installed: pip install {spec.kind}")
+            raise Unavailable(f"{spec.kind} is not installed: pip install {PACKAGES.get(spec.kind, spec.kind)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converter.core.errors import CannotExpress
-from densenet.config import NAMED, DenseNetConfig
+from densenet.config import AXES, NAMED, DenseNetConfig
 
 TIMM_NAMES = ("densenet121", "densenet169", "densenet201", "densenet161", "densenet264d", "densenetblur121d")
 
@@ -68,7 +68,11 @@ def _beyond_timm(config: DenseNetConfig) -> dict[str, bool]:
         "TensorFlow's padding": config.padding == "same",
         "no ReLU in the transitions": not config.transition_relu,
         "no ReLU after the last norm": not config.final_relu,
-        "three spatial dimensions": config.spatial_dims != 2,
+        f"{config.spatial_dims} spatial dimensions": config.spatial_dims != 2,
+        "another stride or kernel in its stem or transitions": any(
+            getattr(config, name) != usual for name, usual in AXES.items()
+        ),
+        "no pooling after the stem": config.stem != "cifar" and config.stem_pool == "none",
     }
 
 

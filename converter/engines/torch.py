@@ -49,6 +49,33 @@ def torch_module(model: Model) -> DenseNet:
     return module.eval()
 
 
+def windowed_engine(model: Model, usual: Array) -> Run:
+    """The model in float64 as many authors write it: its last pooling has the size of the maps of usual images.
+
+    Of larger maps such a pooling takes the first window alone, where it does not fail.
+
+    Args:
+        model: what to run.
+        usual: one image of the usual size.
+
+    Raises:
+        Unavailable: PyTorch is not installed.
+    """
+    module = torch_module(model)
+    sizes: list[tuple[int, ...]] = []
+
+    def cut(_: torch.nn.Module, _inputs: tuple[torch.Tensor, ...], maps: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(maps.shape[2:]))
+        for axis, length in enumerate(sizes[0], 2):
+            maps = maps.narrow(axis, 0, min(length, maps.shape[axis]))
+        return maps
+
+    module.norm.register_forward_hook(cut)
+    run = torch_engine(module, double=True)
+    run(usual)
+    return run
+
+
 def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchForm = "eager") -> Run:
     """PyTorch on the CPU, in float32, or in float64 as the oracle.
 

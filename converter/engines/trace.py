@@ -84,6 +84,6 @@ def inputs_of_modules(config: DenseNetConfig) -> dict[str, str]:
     takes = {"classifier": FEATURES}
     for step in steps(config):
         if step.op in ("conv", "norm", "max_pool", "max_blur", "avg_pool", "blur"):
-            first = step.op == "max_pool" or (step.module is not None and step.module.stride == 2)
+            first = step.op == "max_pool" or step.inputs[0] == INPUT
             takes[step.name] = "" if pads and first else step.inputs[0]
     return takes

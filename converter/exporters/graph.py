@@ -18,7 +18,7 @@ from densenet.topology import FEATURES, INPUT, Step, steps
 
 IMAGE = "image"
 PROBABILITIES = "probabilities"
-SPACE = {2: ("height", "width"), 3: ("depth", "height", "width")}
+SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,13 @@ class _Builder:
             add("Concat", x, name, axis=1)
         elif step.op == "max_pool":
             window = self.same or {"pads": [1] * 2 * self.dims}
-            self.pool("MaxPool", x[0], name, 3, ceil=self.config.stem_ceil, **window)
+            size, stride = (3,) * self.dims, self.config.axes(self.config.stem_pool_stride)
+            self.pool("MaxPool", x[0], name, size, stride, ceil=self.config.stem_ceil, **window)
         elif step.op == "max_blur":
-            self.blur(self.pool("MaxPool", x[0], f"{name}.max", 3, stride=1, pads=[1] * 2 * self.dims), step)
+            self.blur(self.pool("MaxPool", x[0], f"{name}.max", (3, 3), (1, 1), pads=[1] * 4), step)
         elif step.op == "avg_pool":
-            self.pool("AveragePool", x[0], name, 2, ceil=self.config.transition_ceil)
+            size = self.config.axes(self.config.transition_stride)
+            self.pool("AveragePool", x[0], name, size, size, ceil=self.config.transition_ceil)
         elif step.op == "blur":
             self.blur(x[0], step)
         elif step.op == "global_pool":
@@ -118,15 +120,25 @@ class _Builder:
 
     def conv(self, module: Module, x: str) -> None:
         """A convolution; the first of all pads as the stem does."""
-        size = module.shape[2]
-        padding = self.same if module.stride == 2 and self.same else {"pads": [size // 2] * 2 * self.dims}
-        attributes = {"kernel_shape": [size] * self.dims, "strides": [module.stride] * self.dims, **padding}
+        size, strides = module.shape[2:], list(module.stride)
+        padding = self.same if x == INPUT and self.same else {"pads": [n // 2 for n in size] * 2}
+        attributes = {"kernel_shape": list(size), "strides": strides, **padding}
         self.graph.add("Conv", (x, self.constant(f"{module.name}.weight")), module.name, **attributes)
 
-    def pool(self, op: str, x: str, name: str, size: int, *, stride: int = 2, ceil: bool = False, **pads: Any) -> str:
-        """Pooling by a square window."""
-        window = {"kernel_shape": [size] * self.dims, **pads, **({"ceil_mode": 1} if ceil else {})}
-        return self.graph.add(op, (x,), name, **window, strides=[stride] * self.dims)
+    def pool(
+        self,
+        op: str,
+        x: str,
+        name: str,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+        *,
+        ceil: bool = False,
+        **pads: Any,
+    ) -> str:
+        """Pooling by a window."""
+        window = {"kernel_shape": list(size), **pads, **({"ceil_mode": 1} if ceil else {})}
+        return self.graph.add(op, (x,), name, **window, strides=list(stride))
 
     def blur(self, x: str, step: Step) -> None:
         """timm's BlurPool2d: reflected borders, a binomial filter, stride 2."""
@@ -143,8 +155,8 @@ class _Builder:
         add, kind = self.graph.add, self.config.global_pool
         pools = (("GlobalAveragePool", "avg"), ("GlobalMaxPool", "max"))
         pooled = tuple(add(op, x, f"global_pool.{name}") for op, name in pools if name in kind)
-        if kind == "catavgmax":
-            return add("Concat", pooled, "global_pool", axis=1)
+        if kind in ("catavgmax", "catmaxavg"):
+            return add("Concat", pooled if kind == "catavgmax" else pooled[::-1], "global_pool", axis=1)
         if kind == "avgmax":
             self.graph.initializers["global_pool.half"] = np.array(0.5, np.float32)
             return add("Mul", (add("Add", pooled, "global_pool.sum"), "global_pool.half"), "global_pool")

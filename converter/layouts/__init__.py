@@ -34,6 +34,7 @@ LAYOUTS: tuple[Layout, ...] = (
     mmpretrain.BACKBONE,
     monai.MONAI,
     gpleiss.GPLEISS,
+    gpleiss.GPLEISS_2017,
     bamos.BAMOS,
     bamos.ANDREASVEIT,
     kuangliu.KUANGLIU,

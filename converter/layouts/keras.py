@@ -17,12 +17,13 @@ from typing import Any
 
 from converter.core.checkpoint import Array
 from converter.layouts.layout import Layout, Leaf, Shape
+from densenet.config import DenseNetConfig
 
 EPS = 1.001e-5
 WITHOUT_FINAL_RELU = ("2.1.3", "2.1.4", "2.1.5", "2.1.6")
 
 
-def _of_version(metadata: Mapping[str, str]) -> Mapping[str, tuple[Any, str]]:
+def _implies(_: DenseNetConfig, metadata: Mapping[str, str]) -> Mapping[str, tuple[Any, str]]:
     version = metadata.get("keras_version", "")
     if version not in WITHOUT_FINAL_RELU:
         return {}
@@ -74,7 +75,7 @@ KERAS = Layout(
     leaves=LEAVES,
     network={"eps": EPS},
     expresses={"compression": ()},
-    of_version=_of_version,
+    implies=_implies,
 )
 
 KERAS2 = replace(

@@ -114,7 +114,9 @@ class Layout:
         new_first: layers put their new feature maps before the old ones, not behind.
         wrapper: what belongs around the tensors in a ``.pth`` of this ecosystem.
         in_metadata: fields it expresses only where the file's metadata can hold them.
-        of_version: config fields (and a note) that follow from the file's metadata, an old version's say.
+        implies: config fields (and a note each) that follow from the shapes or from the file's metadata, an old
+            version's say.
+        shared: its names are those of many people's code, which may compute something else than the ecosystem's.
     """
 
     name: str
@@ -129,7 +131,8 @@ class Layout:
     new_first: bool = False
     wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     in_metadata: frozenset[str] = frozenset()
-    of_version: Callable[[Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda _: {}
+    implies: Callable[[DenseNetConfig, Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda *_: {}
+    shared: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What people want to know of it, as plain JSON values."""
@@ -194,13 +197,11 @@ class Layout:
 
         Names can mean different things in a network of so many ``blocks``, or with a ``deep`` stem.
         """
-        for template, pattern, names in _patterns(self, blocks, deep):
+        for template, pattern, names, shifts in _patterns(self, blocks, deep):
             found = pattern.fullmatch(key)
             if found:
                 tensor, part = names[found["leaf"]]
-                groups = {
-                    k: int(v) + _shift(self.modules[template], k) for k, v in found.groupdict().items() if k != "leaf"
-                }
+                groups = {name: int(found[name]) + shift for name, shift in shifts.items()}
                 return f"{fill(template, groups | {'n': blocks})}.{tensor}", part
         return None
 
@@ -231,12 +232,12 @@ def variables(module: Name, config: DenseNetConfig) -> dict[str, int]:
     return values
 
 
-Pattern = tuple[str, re.Pattern[str], dict[str, tuple[str, int]]]
+Pattern = tuple[str, re.Pattern[str], dict[str, tuple[str, int]], dict[str, int]]
 
 
 @cache
 def _patterns(layout: Layout, blocks: int, deep: bool) -> tuple[Pattern, ...]:
-    """Per module template: a pattern for its keys, and what each ending stands for."""
+    """Per module template: a pattern for its keys, what each ending stands for, what to add to each number."""
     other_stem = ("stem.conv", "stem.norm") if deep else ("stem.conv{s}", "stem.norm{s}")
     return tuple(_compile(layout, template, blocks) for template in layout.modules if template not in other_stem)
 
@@ -266,7 +267,8 @@ def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
         at = found.end()
     text += re.escape(source[at:])
     endings = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return template, re.compile(rf"{text}(?P<leaf>{endings})"), names
+    shifts = {variable: _shift(source, variable) for variable in seen}
+    return template, re.compile(rf"{text}(?P<leaf>{endings})"), names, shifts
 
 
 def _shift(template: str, variable: str) -> int:

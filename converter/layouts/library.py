@@ -12,15 +12,19 @@ EXPRESSES: Mapping[str, tuple[Any, ...]] = {
     **CHOICES,
     "bottleneck": (True, False),
     "compression": (),
+    "stem_kernel": (),
+    "stem_stride": (),
     "stem_widths": (),
+    "stem_pool_stride": (),
+    "transition_stride": (),
     "stem_ceil": (True, False),
     "transition_ceil": (True, False),
     "transition_relu": (True, False),
     "final_relu": (True, False),
     "eps": (),
-    "spatial_dims": (2, 3),
+    "spatial_dims": (1, 2, 3),
 }
-SHAPED = frozenset({"bottleneck", "compression", "stem", "stem_widths", "spatial_dims"})
+SHAPED = frozenset({"bottleneck", "compression", "stem", "stem_kernel", "stem_widths", "spatial_dims"})
 """Config fields that shapes alone show."""
 IN_METADATA = frozenset(EXPRESSES) - SHAPED
 """Names that do not say whose code they belong to leave these to the file's metadata."""

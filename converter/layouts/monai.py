@@ -7,7 +7,7 @@ from converter.layouts.torchvision import TORCHVISION
 MONAI = replace(
     TORCHVISION,
     name="monai",
-    about="MONAI's DenseNet in 2 or 3 dimensions",
+    about="MONAI's DenseNet in 1, 2 or 3 dimensions",
     modules={
         **{
             library: name.replace("denselayer{l+1}.", "denselayer{l+1}.layers.")
@@ -15,6 +15,7 @@ MONAI = replace(
         },
         "classifier": "class_layers.out",
     },
-    expresses={"spatial_dims": (2, 3)},
+    expresses={"spatial_dims": (1, 2, 3)},
     signature=(),
+    implies=lambda *_: {},
 )

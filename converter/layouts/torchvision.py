@@ -4,15 +4,27 @@ Before torchvision 0.2.1 the modules of a layer were called ``norm.1``, ``conv.1
 the published files (densenet121-a639ec97.pth and its sisters) still are.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from converter.layouts.layout import Layout
+from densenet.config import DenseNetConfig
 
 IGNORE = {
     "op_threshs": "thresholds of the outputs (torchxrayvision), not a weight",
     "*total_ops": "a counter left by the thop profiler",
     "*total_params": "a counter left by the thop profiler",
 }
+
+
+def _implies(config: DenseNetConfig, _: Mapping[str, str]) -> Mapping[str, tuple[Any, str]]:
+    """These names in three dimensions are those of the video networks (kenshohara/3D-ResNets-PyTorch, densenet.py)."""
+    if config.spatial_dims != 3:
+        return {}
+    why = "stem stride 1x2x2 is assumed, as in 3D-ResNets-PyTorch's code; --set stem_stride=2 changes it"
+    return {"stem_stride": ((1, 2, 2), why)}
+
 
 TORCHVISION = Layout(
     name="torchvision",
@@ -31,6 +43,8 @@ TORCHVISION = Layout(
     },
     ignore=IGNORE,
     signature=("features.relu0",),
+    implies=_implies,
+    shared=True,
 )
 
 LEGACY = replace(

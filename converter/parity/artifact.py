@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from converter.core.errors import ConverterError
@@ -17,7 +18,7 @@ from converter.engines.run import Run
 from converter.engines.specs import THREADED, Spec
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
-from converter.parity.proto import fixed_size, has_free_batch, is_own, precision_of, read_proto
+from converter.parity.proto import channels_last, fixed_size, has_free_batch, is_own, precision_of, read_proto
 from converter.reading.inspection import Inspection
 from converter.reading.load import inspect_place
 
@@ -67,10 +68,19 @@ class Artifact:
         Raises:
             ConverterError: one cannot be read, or is no DenseNet.
         """
-        wanted = {str(source.address if isinstance(source, Source) else source): source for source in sources}
-        files = [cls.open(source) for source in wanted.values()]
-        names = [file.name for file in files]
-        return [replace(f, name=address) if names.count(f.name) > 1 else f for f, address in zip(files, wanted)]
+        wanted: list[Source] = []
+        for source in map(Source.of, sources):
+            if source not in wanted:
+                wanted.append(source)
+        files = [cls.open(source) for source in wanted]
+        names, addresses = [file.name for file in files], [str(source) for source in wanted]
+        result = []
+        for i, (file, address) in enumerate(zip(files, addresses)):
+            name = address if names.count(file.name) > 1 else file.name
+            if addresses.count(address) > 1:  # read in several ways
+                name += f" ({wanted[i].weights or addresses[: i + 1].count(address)})"
+            result.append(replace(file, name=name))
+        return result
 
     @property
     def path(self) -> Path | None:
@@ -140,7 +150,17 @@ class Artifact:
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:
             start = partial(spec.start, self.source() if self.proto else None, self.model, output)
-            yield f"{spec.label}, {self.name}", start
+            yield f"{spec.label}, {self.name}", partial(transposing, start) if self.is_channels_last() else start
+
+    def is_channels_last(self) -> bool:
+        """Whether it is an ONNX file that takes images (N, H, W, C)."""
+        return self.proto is not None and channels_last(self.proto)
+
+
+def transposing(start: Callable[[], Run]) -> Run:
+    """An engine that takes images (N, H, W, C), for ours."""
+    run = start()
+    return lambda x: run(np.ascontiguousarray(np.moveaxis(x, 1, -1)))
 
 
 def precision_of_model(model: Model) -> str:

@@ -21,7 +21,7 @@ from converter.parity.checks import (
     with_folded_eps,
 )
 from converter.parity.image_checks import prepares_images
-from converter.parity.proto import dims_of, inputs_of, is_own, precision_of, takes_pixels
+from converter.parity.proto import channels_last, dims_of, inputs_of, is_own, precision_of, takes_pixels
 from densenet.config import DenseNetConfig
 from densenet.topology import FEATURES, INPUT, LOGITS
 
@@ -91,7 +91,7 @@ def _input(proto: onnx.ModelProto, config: DenseNetConfig, own: bool) -> Check:
         return Check("input", False, f"{len(values)} inputs; one batch of images expected")
     name, dims = values[0].name, dims_of(values[0])
     said, rank = f"{name} {dims}", config.spatial_dims + 2
-    channels = rank - 1 if takes_pixels(proto) else 1
+    channels = rank - 1 if takes_pixels(proto) or channels_last(proto) else 1
     if own and name not in (INPUT, IMAGE):
         return Check("input", False, f"{said}: it is called {INPUT} or {IMAGE} in files of this tool")
     if len(dims) != rank or (isinstance(dims[channels], int) and dims[channels] != config.in_channels):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from converter.core.checkpoint import Array
+from converter.parity.activation import softmax
 from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
 
 HALF_ULP = float(np.finfo(np.float16).eps)
@@ -19,8 +20,6 @@ def compare_probabilities(batch: str, found: Array, logits: Array, *, half: bool
         logits: of the same file, (N, classes).
         half: they are computed in float16: an exponent is off by the rounding of its logit.
     """
-    exact = logits.astype(np.float64)
-    exact = np.exp(exact - exact.max(axis=1, keepdims=True))
-    exact /= exact.sum(axis=1, keepdims=True)
+    exact = softmax(logits)
     rounding = (HALF_ULP if half else ULP) * max(1.0, float(np.abs(logits).max(initial=0)))
     return compare(batch, found, exact, FLOOR_ULPS * rounding)

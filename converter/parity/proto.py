@@ -53,10 +53,43 @@ def takes_pixels(proto: onnx.ModelProto) -> bool:
     return any(value.type.tensor_type.elem_type == onnx.TensorProto.UINT8 for value in inputs_of(proto))
 
 
+ELEMENTWISE = frozenset("Identity Cast Add Sub Mul Div QuantizeLinear DequantizeLinear".split())
+"""Operators that may stand between an image and the Transpose that puts its channels first."""
+FEW_CHANNELS = 16
+
+
+def channels_last(proto: onnx.ModelProto) -> bool:
+    """Whether a foreign file takes images (N, H, W, C), as what comes from TensorFlow does.
+
+    Its input says so, or it is transposed before anything else is done with it.
+    """
+    values = inputs_of(proto)
+    if len(values) != 1 or is_own(proto) or takes_pixels(proto):
+        return False
+    dims = dims_of(values[0])
+    if len(dims) < 3:
+        return False
+    first, last = dims[1], dims[-1]
+    if isinstance(last, int) and last <= FEW_CHANNELS and not (isinstance(first, int) and first <= FEW_CHANNELS):
+        return True
+    name, wanted = values[0].name, [0, len(dims) - 1, *range(1, len(dims) - 1)]
+    for _ in range(len(proto.graph.node)):
+        takers = [node for node in proto.graph.node if name in node.input]
+        if len(takers) != 1:
+            return False
+        if takers[0].op_type == "Transpose":
+            return any(list(attribute.ints) == wanted for attribute in takers[0].attribute)
+        if takers[0].op_type not in ELEMENTWISE:
+            return False
+        name = takers[0].output[0]
+    return False
+
+
 def fixed_size(proto: onnx.ModelProto) -> tuple[int, ...]:
     """The height and width a foreign file is fixed to; empty if it takes any, or says it does."""
     values = inputs_of(proto)
-    space = dims_of(values[0])[2:] if len(values) == 1 and not is_own(proto) else []
+    dims = dims_of(values[0]) if len(values) == 1 and not is_own(proto) else []
+    space = dims[1:-1] if channels_last(proto) else dims[2:]
     return tuple(int(n) for n in space) if space and all(isinstance(n, int) for n in space) else ()
 
 

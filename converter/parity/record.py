@@ -16,6 +16,7 @@ from converter.core.model import Images, Model
 from converter.core.version import __version__
 from converter.formats import open_checkpoint
 from converter.formats.npz import write_npz
+from converter.parity.verdict import OUR_READING
 from converter.use.inputs import Batch, remake
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
@@ -26,7 +27,10 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a recorded reference says: its network, its oracle, inputs with the oracle's logits and their limits."""
+    """What a recorded reference says: its network, its oracle, inputs with the oracle's logits and their limits.
+
+    ``rests_on`` is as in a :class:`converter.Verification`.
+    """
 
     config: DenseNetConfig
     images: Images
@@ -34,10 +38,16 @@ class Recorded:
     batches: list[Batch]
     truths: list[Array]
     limits: list[float]
+    rests_on: str = OUR_READING
 
 
 def write_record(
-    path: Path, model: Model, batches: Sequence[Batch], truths: Sequence[Array], limits: Sequence[float]
+    path: Path,
+    model: Model,
+    batches: Sequence[Batch],
+    truths: Sequence[Array],
+    limits: Sequence[float],
+    rests_on: str = OUR_READING,
 ) -> None:
     """Write a reference: the oracle's logits, the permitted error of each input, and how to make the inputs again.
 
@@ -54,6 +64,7 @@ def write_record(
         "version": VERSION,
         "tool": __version__,
         "oracle": "PyTorch float64",
+        "rests_on": rests_on,
         "limits": [limits[i] for i in kept],
         "source": model.metadata()[SOURCE_KEY],
         "config": model.config.to_dict(),
@@ -92,6 +103,7 @@ def read_record(path: Path) -> Recorded:
         steps = info.get("preprocess")
         images = Images(Preprocess.from_dict(steps) if steps else None, tuple(info.get("labels", ())))
         config, batches = DenseNetConfig.from_dict(info["config"]), remake(info["inputs"], arrays)
-        return Recorded(config, images, f"recorded: {info.get('oracle')}", batches, truths, limits)
+        oracle, rests_on = f"recorded: {info.get('oracle')}", str(info.get("rests_on", OUR_READING))
+        return Recorded(config, images, oracle, batches, truths, limits, rests_on)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableFile(f"{path}: not a recorded reference; write one with densenet verify --record") from error

@@ -54,13 +54,14 @@ def write_report(path: Path, verdict: Verification) -> None:
 def verdict_line(verdict: Verification) -> str:
     """The verdict in one line."""
     if verdict.passed:
-        judged = [c for engine, cs in verdict.results.items() if engine not in verdict.budgets for c in cs]
+        float32 = (cs for engine, cs in verdict.results.items() if engine not in verdict.budgets)
+        judged = [c for cs in float32 for c in cs if c.limit >= ULP or not c.limit]
         if not judged:
-            return f"pass: everything holds{took(verdict)}."
+            return f"pass: everything holds{took(verdict)}. It rests on {verdict.rests_on}."
         closest = max(judged, key=lambda c: c.ulps / c.limit if c.limit else 0.0)
         said = f"the float32 error closest to its limit is {closest.ulps:.1f} of {closest.limit / ULP:.1f} ulps"
-        return f"pass: {said}{took(verdict)}. {verdict.rule}"
-    return f"FAIL: {reason(verdict)}. {verdict.rule}"
+        return f"pass: {said}{took(verdict)}. It rests on {verdict.rests_on}. {verdict.rule}"
+    return f"FAIL: {reason(verdict)}. It rests on {verdict.rests_on}. {verdict.rule}"
 
 
 def took(verdict: Verification) -> str:
@@ -154,8 +155,8 @@ def tables(verdict: Verification, *, every_input: bool = False) -> list[Table]:
 
 def _row(c: Comparison) -> list[str]:
     return [
-        _figure(c.ulps, ".1f"),
-        f"{c.limit / ULP:.1f}",
+        _ulps(c.ulps),
+        _ulps(c.limit / ULP),
         _figure(c.absolute, ".1e"),
         _figure(c.cosine, ".9f") if c.cosine < 1 - 1e-9 else "1",
         _figure(c.kl, ".0e"),
@@ -194,6 +195,11 @@ def _figure(value: float, form: str) -> str:
     return format(value, form) if isfinite(value) else ""
 
 
+def _ulps(value: float) -> str:
+    """Units in float32's last place; of float64's errors the power of ten."""
+    return _figure(value, ".1f" if not value or value >= 0.05 else ".0e")
+
+
 def _static(verdict: Verification) -> list[Case]:
     """Static checks that failed or could not be made, and inputs that prove nothing."""
     names = {*verdict.checks, "inputs"}
@@ -217,6 +223,8 @@ def to_junit(verdict: Verification) -> str:
         mine = [case for case in everything if case.group == group]
         suite = ElementTree.SubElement(root, "testsuite", name=_printable(group))
         _count(suite, mine)
+        said = ElementTree.SubElement(ElementTree.SubElement(suite, "properties"), "property", name="rests_on")
+        said.set("value", _printable(verdict.rests_on))
         for case in mine:
             element = ElementTree.SubElement(suite, "testcase", classname=_printable(group), name=_printable(case.name))
             if case.problem:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,14 +14,23 @@ from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
 from converter.core.progress import Progress
-from converter.engines.frameworks import FRAMEWORK_OF, source_engine
 from converter.engines.run import Run
 from converter.engines.specs import Spec
 from converter.exporters.graph import IMAGE, PROBABILITIES
+from converter.parity.activation import activation_of_graph, activation_of_numbers, through
 from converter.parity.artifact import Artifact, precision_of_model
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
 from converter.parity.checks import Check, Expected, different_weights, model_checks
-from converter.parity.compare import DISCRIMINATION, FACTOR, Comparison, compare, failed, measured, spread
+from converter.parity.compare import (
+    DISCRIMINATION,
+    FACTOR,
+    Comparison,
+    compare,
+    failed,
+    measured,
+    relative_error,
+    spread,
+)
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.outputs import compare_probabilities
@@ -31,6 +40,7 @@ from converter.parity.verdict import Verification
 from converter.use.inputs import Batch
 from densenet.topology import FEATURES
 
+T = TypeVar("T")
 FEW = 5
 """Images at once, which is none of the inputs' numbers; the other is all there are of one size."""
 
@@ -39,16 +49,28 @@ class Trial:
     """Collects the verdict, candidate by candidate."""
 
     def __init__(self, truth: Truth, progress: Progress) -> None:
-        self.truth, self.progress = truth, progress
+        self.truth, self.progress, self.rests_on = truth, progress, truth.rests_on
         self.results: dict[str, list[Comparison]] = {}
         self.checks: dict[str, list[Check]] = {}
         self.breaks: dict[str, Break] = {}
         self.budgets: dict[str, Judgement] = {}
         self.logits: dict[str, tuple[Array, Array]] = {}
         self.notes: list[str] = []
+        self.problems: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Say something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def compare(self, name: str, run: Callable[[Batch], Array], batches: Sequence[Batch]) -> list[Array | None]:
         """Run one engine on some of the inputs and judge it; the logits, None where it failed."""
+        return self.judge(name, batches, self.compute(name, run, batches))
+
+    def compute(
+        self, name: str, run: Callable[[Batch], Array], batches: Sequence[Batch]
+    ) -> list[Array | ConverterError]:
+        """What one engine makes of some of the inputs, or why it makes nothing."""
         outputs: list[Array | ConverterError] = []
         for batch in batches:
             self.progress(f"{name}, {batch.name}")
@@ -56,7 +78,32 @@ class Trial:
                 outputs.append(run(batch))
             except ConverterError as error:
                 outputs.append(error)
-        return self.judge(name, batches, outputs)
+        return outputs
+
+    def fits(self, batch: Batch, output: Array | ConverterError) -> bool:
+        """Whether an engine's logits are what they should be."""
+        if isinstance(output, ConverterError):
+            return False
+        expected, limit = self.truth.of(batch)
+        return relative_error(output, expected) <= limit
+
+    def under(self, name: str, activation: str) -> Trial:
+        """The same trial, for what gives probabilities: held against the probabilities of the reference's logits."""
+        if not activation:
+            return self
+        other = copy(self)
+        other.truth = through(self.truth, activation)
+        self.note(f"{name} gives probabilities ({activation}); they are compared with those of the reference's logits")
+        limits = other.truth.limits
+        if not limits or not spread(other.truth.truths) > DISCRIMINATION * float(np.median(limits)):
+            self.problems.append(f"{name}: the probabilities hardly differ between the inputs, and prove nothing")
+        return other
+
+    def known(self, batches: Sequence[Batch], outputs: Sequence[T]) -> tuple[list[Batch], list[T]]:
+        """Those of the inputs on which this trial judges."""
+        names = {batch.name for batch in self.truth.batches}
+        pairs = [(batch, output) for batch, output in zip(batches, outputs) if batch.name in names]
+        return [batch for batch, _ in pairs], [output for _, output in pairs]
 
     def judge(
         self, name: str, batches: Sequence[Batch], outputs: Sequence[Array | ConverterError]
@@ -82,40 +129,15 @@ class Trial:
             both = [np.concatenate([(p[i] / s).ravel() for p, s in zip(pairs, scales)]) for i in (0, 1)]
             self.logits[name] = (both[0], both[1])
 
-    def sources(self, model: Model, reference: Path, specs: Sequence[Spec]) -> None:
-        """The reference in other engines: PyTorch's other forms, and the framework it comes from."""
-        for spec in specs:
-            if spec.kind == "torch" and spec.option:
-                run = spec.start(None, model)
-                self.compare(spec.label, partial(_floats, run), self.truth.batches)
-        asked = [spec.kind for spec in specs if spec.is_source]
-        if specs and not asked:
-            return
-        for framework in asked or ([""] if model.origin.layout in FRAMEWORK_OF else []):
-            try:
-                name, run = source_engine(model, reference, framework)
-            except ConverterError as error:
-                if framework:
-                    raise
-                self.notes.append(f"not compared with its own framework: {error}")
-                continue
-            plain = [batch for batch in self.truth.batches if batch.pixels is None]
-            self.compare(f"{name}, its own model", partial(_floats, run), plain)
-
     def artifact(self, file: Artifact, specs: Sequence[Spec]) -> None:
         """One candidate: what it says, what it computes, and where it breaks."""
         truth, name, precision = self.truth, file.name, self.precision(file)
         self.progress(f"{name}, static checks")
         self.checks[name] = self.static(file)
         eight_bit = file.proto is not None and takes_pixels(file.proto)
-        size = file.fixed()
-        batches = [
-            batch
-            for batch in truth.batches
-            if (batch.pixels is not None) == eight_bit and (not size or batch.array.shape[2:] == size)
-        ]
-        if not batches:
-            raise ConverterError(f"{name}: takes images of {listed({size})} only, and no input of the record is so")
+        batches = self.suitable(file)
+        if file.is_channels_last():
+            self.note(f"{name} takes images (N, H, W, C); it is given them so")
         for engine, start in file.runs(specs):
             try:
                 run = start()
@@ -124,26 +146,56 @@ class Trial:
             except ConverterError as error:
                 self.results[engine] = [failed("loading", 0.0, str(error))]
                 continue
-            outputs = self.compare(engine, partial(_pixels if eight_bit else _floats, run), batches)
+            made = self.compute(engine, partial(pixels if eight_bit else floats, run), batches)
+            outputs = [None if isinstance(output, ConverterError) else output for output in made]
             if file.proto is not None:
                 found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
+            judge = self.under(name, self.activation(file, batches, outputs))
+            telling, told = judge.known(batches, made)
+            logits = judge.judge(engine, telling, told)
             for output in file.further_outputs():
                 if output == PROBABILITIES or (output == FEATURES and truth.features):
                     other = dict(file.runs(specs, output))[engine]()
-                    compute = partial(_pixels if eight_bit else _floats, other)
+                    compute = partial(pixels if eight_bit else floats, other)
                     self.further(engine, output, compute, precision, zip(batches, outputs))
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
             if precision == "fp32" and not eight_bit and file.takes_any_batch():
-                self.results[engine] += self.together(run, batches)
+                self.results[engine] += judge.together(run, telling)
             if precision != "fp32":
-                self.budget(engine, precision, batches, outputs)
+                judge.budget(engine, precision, telling, logits)
             elif not self.agrees(engine, name):
                 culprit = self.where(file, engine)
                 if culprit is not None:
                     self.breaks[engine] = culprit
+
+    def suitable(self, file: Artifact) -> list[Batch]:
+        """The inputs that a file takes.
+
+        Raises:
+            ConverterError: there are none.
+        """
+        eight_bit = file.proto is not None and takes_pixels(file.proto)
+        size = file.fixed()
+        batches = [
+            batch
+            for batch in self.truth.batches
+            if (batch.pixels is not None) == eight_bit and (not size or batch.array.shape[2:] == size)
+        ]
+        if not batches:
+            raise ConverterError(
+                f"{file.name}: takes images of {listed({size})} only, and no input of the record is so"
+            )
+        return batches
+
+    def activation(self, file: Artifact, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> str:
+        """What a file of others puts behind its logits."""
+        if file.proto is None or file.is_own():
+            return ""
+        truths = [self.truth.of(batch)[0] for batch in batches]
+        return activation_of_graph(file.proto) or activation_of_numbers(outputs, truths)
 
     def together(self, run: Run, batches: Sequence[Batch]) -> list[Comparison]:
         """The same images in other company: what comes of one must not depend on how many come at once."""
@@ -274,7 +326,7 @@ class Trial:
 
     def verification(self, reference: str, start: float, seed: int | None) -> Verification:
         """Everything so far, and whether the inputs could have told."""
-        truth, problems = self.truth, list[str]()
+        truth, problems = self.truth, list(dict.fromkeys(self.problems))
         if not all(np.isfinite(values).all() for values in truth.truths):
             problems.append("the reference itself computes NaN or infinite logits")
         differ = spread([values for values in truth.truths if np.isfinite(values).all()])
@@ -300,6 +352,7 @@ class Trial:
             tuple(self.notes),
             self.logits,
             seed,
+            rests_on=self.rests_on,
         )
 
 
@@ -324,10 +377,12 @@ def listed(lengths: set[Any]) -> str:
     return ", ".join("x".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in sorted(lengths))
 
 
-def _floats(run: Run, batch: Batch) -> Array:
+def floats(run: Run, batch: Batch) -> Array:
+    """An engine's logits for a batch as networks take it."""
     return run(batch.array)
 
 
-def _pixels(run: Run, batch: Batch) -> Array:
+def pixels(run: Run, batch: Batch) -> Array:
+    """Those of an engine that takes 8-bit images."""
     assert batch.pixels is not None
     return run(batch.pixels)

@@ -17,6 +17,7 @@ from converter.parity.bench import USUAL, Bench
 from converter.parity.compare import FACTOR, explained_error, limits_for, relative_error
 from converter.parity.proto import takes_pixels
 from converter.parity.record import read_record
+from converter.parity.verdict import OUR_READING
 from converter.use.images import find_images, shipped_images
 from converter.use.inputs import Batch, arrays, pixels, standard
 from densenet.config import DenseNetConfig
@@ -38,6 +39,7 @@ class Truth:
         rounded: PyTorch's float32 logits by input; none where they were not recorded.
         own: their error on each input.
         limits: the error permitted on each input.
+        rests_on: as in a :class:`converter.Verification`.
         features: what goes into the classifier, by input: the oracle's, and the error permitted; none unless needed.
     """
 
@@ -51,6 +53,7 @@ class Truth:
     own: list[float]
     limits: list[float]
     features: Mapping[str, tuple[Array, float]] = field(default_factory=dict)
+    rests_on: str = OUR_READING
 
     @classmethod
     def compute(
@@ -116,7 +119,18 @@ class Truth:
         """
         found = read_record(path)
         own = [limit / FACTOR for limit in found.limits]
-        return cls(None, found.config, found.images, found.oracle, found.batches, found.truths, {}, own, found.limits)
+        return cls(
+            None,
+            found.config,
+            found.images,
+            found.oracle,
+            found.batches,
+            found.truths,
+            {},
+            own,
+            found.limits,
+            rests_on=found.rests_on,
+        )
 
 
 def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[Batch]:

@@ -19,6 +19,10 @@ SCHEMA_VERSION = 1
 """Of ``to_dict``; it grows when a field changes its meaning or goes, not when one is added."""
 
 
+OUR_READING = "our reading of the file"
+"""What a verdict rests on where the original was not asked."""
+
+
 @dataclass(frozen=True)
 class Verification:
     """The verdict.
@@ -40,6 +44,7 @@ class Verification:
         logits: (oracle, engine) logits by engine, flattened, for plots; not part of ``to_dict``.
         seed: of the synthetic inputs.
         rule: when an engine passes, in words.
+        rests_on: whose word it is that the reference's logits are right: our reading of the file, or the original.
     """
 
     reference: str
@@ -58,6 +63,7 @@ class Verification:
     logits: Mapping[str, tuple[Array, Array]] = field(default_factory=dict, repr=False, compare=False)
     seed: int | None = None
     rule: str = RULE
+    rests_on: str = OUR_READING
 
     @property
     def passed(self) -> bool:
@@ -80,6 +86,7 @@ class Verification:
             "passed": self.passed,
             "reference": self.reference,
             "oracle": self.oracle,
+            "rests_on": self.rests_on,
             "rule": self.rule,
             "limit": self.limit,
             "reference_error": _finite(self.reference_error),

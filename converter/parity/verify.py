@@ -13,7 +13,6 @@ from converter.core.model import Images
 from converter.core.progress import Progress, Steps
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
-from converter.engines.frameworks import FRAMEWORK_OF
 from converter.engines.specs import THREADED, check_installed, parse_specs
 from converter.engines.torch import has_torch
 from converter.fetch.place import resolve
@@ -22,6 +21,7 @@ from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.proto import takes_pixels
 from converter.parity.record import write_record
+from converter.parity.sources import Sources
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
 from converter.parity.verdict import Verification
@@ -47,7 +47,8 @@ def verify(
 
     The reference runs in PyTorch in float64; an artifact passes when its error on every input
     is within 5 times PyTorch's own float32 error there (or 8 ulps), and no setting, weight or
-    declaration differs.  Where one fails, the module that is to blame is named.
+    declaration differs.  Where one fails, the module that is to blame is named.  That the
+    reference is read right is our word, unless the original is asked (``original``).
 
     Args:
         reference: any checkpoint.
@@ -75,19 +76,18 @@ def verify(
     place = resolve(source.address)
     model = inspect_place(place, source).model.described(described)
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
+    sources = Sources(model, place, source, bench)
     progress("starting PyTorch")
     specs, steps = bench.specs, Steps(progress)
-    steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files)
-    steps.engines += sum(spec.is_source or (spec.kind == "torch" and bool(spec.option)) for spec in specs)
-    steps.engines += not specs and model.origin.layout in FRAMEWORK_OF
-    truth = Truth.compute(model, bench, files, steps)
+    steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files) + sources.count()
+    truth = Truth.compute(model, bench, [*files, *sources.files], steps)
     trial = Trial(truth, steps)
     trial.judge(YARDSTICK, truth.batches, [truth.rounded[batch.name] for batch in truth.batches])
-    trial.sources(model, place.path, specs)
+    sources.judged(trial)
     for file in files:
         trial.artifact(file, specs)
     if record is not None:
-        write_record(Path(record), model, truth.batches, truth.truths, truth.limits)
+        write_record(Path(record), model, truth.batches, truth.truths, truth.limits, trial.rests_on)
     return trial.verification(str(source), start, bench.seed)
 
 

@@ -161,7 +161,9 @@ def _title(facts: CardFacts) -> str:
 def _values(facts: CardFacts) -> dict[str, Any]:
     model, config, labels = facts.model, facts.model.config, facts.model.images.labels
     size = (
-        facts.preprocess.crop if facts.preprocess else (32 if config.spatial_dims == 3 else 224,) * config.spatial_dims
+        facts.preprocess.crop
+        if facts.preprocess
+        else {1: (256,), 2: (config.usual_size,) * 2, 3: (32,) * 3}[config.spatial_dims]
     )
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
@@ -179,7 +181,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "timm": not facts.why_not_timm,
         "why_not_timm": facts.why_not_timm,
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
-        "axes": ["depth", "height", "width"][-config.spatial_dims :],
+        "axes": ["length"] if config.spatial_dims == 1 else ["depth", "height", "width"][-config.spatial_dims :],
         "top5": config.num_classes > FEW,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,
@@ -191,6 +193,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "results": [replace(result, dataset=cell(result.dataset)) for result in facts.results],
         "files": [_row(file) for file in facts.files],
         "proof": facts.proof,
+        "rests_on": cell(facts.proof.rests_on),
         "judged": _kinds(reduced[0]) if reduced else "",
         "budgets": ", ".join(f"{name} {BUDGETS[name].error:.0%}" for name in sorted({j.precision for j in reduced})),
         "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",

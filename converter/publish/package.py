@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress, CannotWrite, ConverterError, VerificationFailed
+from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import onnx_engine
+from converter.engines.original import Original
 from converter.engines.timm_model import timm_model
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
@@ -143,6 +144,8 @@ def package(
     recipe = replace(recipe or Recipe(), **taken(order, Ingredients))
     recipe = replace(recipe, repo=repo) if repo is not None else recipe
     wanted, said = records(source, images, order)
+    if recipe.original is not None and not has_torch():
+        raise Unavailable("an original is judged in PyTorch: pip install 'densenet-converter[torch]'")
     if folder.exists() and not folder.is_dir():
         raise CannotWrite(f"{folder}: is a file; name a folder")
     progress(f"reading {wanted}")
@@ -206,7 +209,7 @@ class _Builder:
         model, wanted = self.model, set(recipe.onnx)
         images = images_of(model, recipe.calibration) if recipe.calibration else []
         why_not_timm = self.weights_and_config(recipe.license_id)
-        proof = self.float32("fp32" in wanted)
+        proof = self.float32("fp32" in wanted, recipe.original)
         if wanted & {"fp16", "int8"}:
             self.reduced(wanted, images)
         if "fp32" not in wanted:
@@ -273,7 +276,7 @@ class _Builder:
             self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
         return why
 
-    def float32(self, keep: bool) -> Verification:
+    def float32(self, keep: bool, original: str | Original | None) -> Verification:
         """The float32 graph, and the proof that it and the weights equal the source.
 
         It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
@@ -282,7 +285,7 @@ class _Builder:
         self.proto = to_onnx(self.model)
         self.path = self.put(ONNX_FILES["fp32"], self.proto.SerializeToString())
         weights = self.folder / WEIGHTS
-        proof = prove_float(self.source, self.model, weights, self.path, self.progress)
+        proof = prove_float(self.source, self.model, weights, self.path, self.progress, original=original)
         if not proof.passed:
             raise VerificationFailed(f"{self.source}: what was written does not compute the same ({reason(proof)})")
         if keep:

@@ -10,6 +10,7 @@ from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.core.source import Source, shown
 from converter.engines.onnxruntime import onnx_engine
+from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import to_onnx
 from converter.parity.checks import Check
@@ -29,7 +30,9 @@ RULE_WITHOUT_ORACLE = (
 )
 
 
-def prove_float(source: Source, model: Model, weights: Path, onnx_file: Path, progress: Progress) -> Verification:
+def prove_float(
+    source: Source, model: Model, weights: Path, onnx_file: Path, progress: Progress, *, original: str | Original | None
+) -> Verification:
     """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
 
     Args:
@@ -37,6 +40,7 @@ def prove_float(source: Source, model: Model, weights: Path, onnx_file: Path, pr
         model: the same, loaded, with all that is said of it.
         weights, onnx_file: the published files.
         progress: called with a line before each step.
+        original: the user's own network, to be asked, too.
 
     Returns:
         a verdict that does not say how long it took, so that the same package gives the same bytes.
@@ -45,9 +49,8 @@ def prove_float(source: Source, model: Model, weights: Path, onnx_file: Path, pr
         return against_exact(model, weights, onnx_file, progress=progress)
     from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
 
-    own = model.config.to_dict()
-    settled = replace(source, settings={name: own[name] for name in SETTINGS})
-    verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress)
+    settled = replace(source, settings={name: getattr(model.config, name) for name in SETTINGS})
+    verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress, original=original)
     checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}
     return replace(verdict, reference=model.origin.name, checks=checks, seconds=None)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from converter.core.errors import ConverterError
+from converter.engines.original import Original
 from converter.fetch.hub_client import check_name
 from converter.publish.expectations import ONNX_FILES, PLACEHOLDER
 
@@ -22,6 +23,7 @@ class Ingredients(TypedDict, total=False):
     license_id: str | None
     datasets: Sequence[str]
     about: Sequence[str]
+    original: str | Original | None
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class Recipe:
             publisher's, for models of the zoo.
         datasets: names on the Hub of what the weights were trained on.
         about: paragraphs for the card.
+        original: the user's own network, as in a :class:`converter.Bench`: the proof then rests on its logits.
 
     Raises:
-        ConverterError: there is no such precision, or it is no name of a repository or licence.
+        ConverterError: there is no such precision, or it is no name of a repository, licence or function.
     """
 
     onnx: Iterable[str] = tuple(ONNX_FILES)
@@ -51,8 +54,11 @@ class Recipe:
     license_id: str | None = None
     datasets: Sequence[str] = ()
     about: Sequence[str] = ()
+    original: str | Original | None = None
 
     def __post_init__(self) -> None:
+        if self.original is not None:
+            object.__setattr__(self, "original", Original.of(self.original))
         asked = set(self.onnx)
         if unknown := asked - set(ONNX_FILES):
             known = ", ".join(ONNX_FILES)

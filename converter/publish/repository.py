@@ -61,8 +61,8 @@ def verify_repository(
         Unavailable: there is no such repository, or no network.
     """
     start = time.perf_counter()
-    if not has_torch() and (bench.specs or bench.seed):
-        raise Unavailable("--engine and --seed need PyTorch: pip install 'densenet-converter[torch]'")
+    if not has_torch() and (bench.specs or bench.seed or bench.original):
+        raise Unavailable("--engine, --seed and --original need PyTorch: pip install 'densenet-converter[torch]'")
     local = Path(target).exists()
     folder, present = _local(Path(target)) if local else _fetch(str(target), progress)
     files = read_provenance(folder)

@@ -13,7 +13,7 @@ import numpy as np
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.layout import Layout, Leaf, Stored
-from converter.reading.recognise import Candidate
+from converter.reading.candidate import Candidate
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from converter.structures.parts import Part, Structure

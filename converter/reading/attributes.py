@@ -2,120 +2,130 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from converter.core.errors import NotADenseNet
-from converter.reading.recognise import Candidate
-from densenet.config import CHOICES, DenseNetConfig, Module
+from converter.layouts.timm import TIMM
+from converter.reading.candidate import Candidate
+from converter.reading.chain import Chain
+from converter.reading.module_tree import LEAVES
+from converter.reading.told import Told
+from densenet.config import SETTINGS, DenseNetConfig, Module
 
-POOLS: dict[str, dict[str, int]] = {
-    "MaxPool2d": {"kernel_size": 3, "padding": 1, "dilation": 1},
-    "AvgPool2d": {"kernel_size": 2, "stride": 2, "padding": 0},
-}
-PLAIN = frozenset(
-    "Conv2d Conv3d BatchNorm2d BatchNorm3d ReLU MaxPool2d MaxPool3d AvgPool2d AvgPool3d Linear Dropout "
-    "Dropout2d Flatten AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool2d Sequential ModuleList ModuleDict "
-    "DataParallel".split()
-)
-"""Classes of torch.nn that a DenseNet is made of."""
-NEEDED = {"pool0": ("MaxPool2d", "MaxPool3d", "Sequential"), "relu0": ("ReLU",), "relu": ("ReLU",)}
-"""Modules without tensors under torchvision's names, and what they must be."""
+HOMES = ("torch.", "timm.")
+"""Whose classes are known: of others it is taken that they do what their tensors look like."""
+
+SAME = "same"
+"""The padding of a convolution with stride 1 that keeps the size."""
 
 
-def settings_of_names(candidate: Candidate) -> dict[str, Any]:
-    """Blur pooling shows in the module names: timm's pool0 is then a sequence of two."""
+def settings_of_names(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
+    """What names of modules show: blur pooling (timm's pool0 is then a sequence of two), the order of two poolings."""
     modules, prefix = candidate.group.modules, candidate.prefix
-    if prefix + "features.pool0" not in modules:
-        return {}
-    return {"stem_pool": "blur" if prefix + "features.pool0.1" in modules else "max"}
+    said: dict[str, Any] = {}
+    if prefix + "features.pool0" in modules:
+        said["stem_pool"] = "blur" if prefix + "features.pool0.1" in modules else "max"
+    if not config.global_pool.startswith("cat"):
+        return said
+    if any(prefix + name in modules for name in TIMM.signature):
+        said["global_pool"] = "catavgmax"
+    pooled = {name.rpartition(".")[0] for name in modules if name.rpartition(".")[2] == "mp"}
+    if any(f"{name}.ap".lstrip(".") in modules for name in pooled):  # fastai's AdaptiveConcatPool2d
+        said["global_pool"] = "catmaxavg"
+    return said
 
 
-def settings_of(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
-    """Config fields that attributes state.
+def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
+    """Config fields that the modules of a network pickled whole state, and what people should know of them.
 
     Raises:
         NotADenseNet: they contradict a DenseNet.
     """
-    _check_classes(candidate)
-    said = _eps(candidate, config)
-    attributes = candidate.group.attributes
-    head = next((values for name, values in attributes.items() if name.rpartition(".")[2] == "global_pool"), {})
-    if head.get("pool_type") in CHOICES["global_pool"]:  # timm's SelectAdaptivePool2d
-        said["global_pool"] = head["pool_type"]
-    for name, cls in _pools(candidate):
-        values = attributes.get(name, {})
-        window = POOLS.get(cls) if name.startswith(candidate.prefix + "features.") else None
-        for field, number in (window or {}).items():
-            if values.get(field, number) not in (number, (number,) * config.spatial_dims):
-                raise NotADenseNet(f"{name} has {field} {values[field]}; a DenseNet has {number} there")
-        ceil = bool(values.get("ceil_mode", False))
-        if cls == "MaxPool2d":
-            said["stem_ceil"] = ceil
-        elif cls == "AvgPool2d" and "transition" in name:
-            said["transition_ceil"] = ceil
-        elif cls == "BlurPool2d":
-            said["transition_pool" if "transition" in name else "stem_pool"] = "blur"
-    return said
+    group = candidate.group
+    if not group.classes:
+        return Told()
+    configs = [values.get("config") for values in group.attributes.values()]
+    own: dict[str, Any] = next((values for values in configs if isinstance(values, dict)), {})
+    if own:
+        return Told({name: own[name] for name in SETTINGS if name in own})
+    told = Chain(candidate, config).follow()
+    strange = _check_weighted(candidate, config, told)
+    told.notes += [
+        f"{path} and others are of the class {cls}: taken as a usual {kind}" for (cls, kind), path in strange.items()
+    ]
+    for path, values in group.attributes.items():
+        if values.get("hooks"):
+            called = ", ".join(values["hooks"])
+            told.notes.append(f"{path or 'the module'} has hooks that are not run: {called}")
+        if values.get("apply_sigmoid") is True or values.get("op_threshs") is not None:  # torchxrayvision
+            told.notes.append("the Sigmoid behind the classifier is left out: logits come before it")
+    if config.global_pool == "catavgmax" and told.settings.get("global_pool") in ("avg", "max", "avgmax"):
+        kind = told.settings["global_pool"]
+        raise NotADenseNet(f"the classifier takes twice the features that {kind} pooling gives")
+    return told
 
 
-def _pools(candidate: Candidate) -> Iterator[tuple[str, str]]:
-    for name, cls in candidate.group.classes.items():
-        if "Pool" in cls:
-            yield name, cls.rpartition(".")[2]
-
-
-def _eps(candidate: Candidate, config: DenseNetConfig) -> dict[str, Any]:
-    """The norms' common eps; convolutions are held against the network's on the way."""
+def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) -> dict[tuple[str, str], str]:
+    """The norms' common eps, the convolutions' strides; classes whose code is not known, with a place of each."""
     eps = set()
-    for module in config.modules():
-        stored = candidate.used.get(f"{module.name}.weight")
-        key = stored.keys[0].removesuffix(".weight") if stored else ""
-        values = candidate.group.attributes.get(key, {})
+    strange: dict[tuple[str, str], str] = {}
+    for module, path in _places(candidate, config):
+        values, cls = candidate.group.attributes.get(path, {}), candidate.group.classes.get(path)
+        if cls is not None and not _is_known(path, cls, module):
+            strange.setdefault((cls, module.kind), path)
         if module.kind == "norm" and "eps" in values:
             eps.add(values["eps"])
         elif module.kind == "conv":
-            _check_conv(key, values, module)
+            _check_conv(path, values, module, told)
     if len(eps) > 1:
         raise NotADenseNet(f"the batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
-    return {"eps": eps.pop()} if eps else {}
+    if eps:
+        told.settings["eps"] = eps.pop()
+    return strange
 
 
-def _check_conv(key: str, values: Any, module: Module) -> None:
-    kernel = module.shape[2:]
-    if values.get("padding_mode", "zeros") != "zeros":
-        raise NotADenseNet(f"{key} pads with {values['padding_mode']}; a DenseNet pads with zeros")
-    want = {"stride": module.stride, "padding": kernel[0] // 2, "dilation": 1, "groups": 1}
-    for name, number in want.items():
-        have = values.get(name, number)
-        if have not in (number, (number,) * len(kernel)):
-            raise NotADenseNet(f"{key} has {name} {have}; a DenseNet has {number} there")
+def _places(candidate: Candidate, config: DenseNetConfig) -> Iterator[tuple[Module, str]]:
+    """Every module of the network and its place in the file."""
+    for module in config.modules():
+        stored = candidate.used.get(f"{module.name}.weight")
+        if stored:
+            yield module, stored.keys[0].rpartition(".")[0]
 
 
-def _check_classes(candidate: Candidate) -> None:
-    """Refuse a pickled or scripted module that has other layers of torch.nn in it than a DenseNet."""
-    prefix, layout = candidate.prefix, candidate.layout
-    for path, cls in candidate.group.classes.items():
-        if not path.startswith(prefix) or path[len(prefix) :].startswith(layout.modules.get("classifier", " ")):
-            continue
-        home, _, name = re.sub(r"___torch_mangle_\d+\.", "", cls).rpartition(".")
-        if home.removeprefix("__torch__.").startswith("torch.nn.modules."):
-            _check_class(path, name, f"{prefix}features.")
-    modules = candidate.group.modules
-    if f"{prefix}features.relu0" in modules and f"{prefix}features.pool0" not in modules:
-        raise NotADenseNet(f"{prefix}features.pool0 is missing: a network without the stem's pooling")
+def _is_known(path: str, cls: str, module: Module) -> bool:
+    """Whether a class is known to compute what a module of the network does.
 
-
-def _check_class(path: str, name: str, features: str) -> None:
-    """One module of torch.nn; ``features`` is what torchvision's names begin with."""
-    # timm has an Identity for every dropout and drop path it does without
-    last = path.rpartition(".")[2]
-    idle = name == "Identity" and last not in ("pool", "pool0", "relu", "relu0", "act", "conv", "norm")
-    if name not in PLAIN and not idle:
+    Raises:
+        NotADenseNet: it is known to compute something else.
+    """
+    name = cls.rpartition(".")[2]
+    kind = LEAVES.get(name)
+    if kind == module.kind or (module.kind == "linear" and kind == "conv"):
+        return True
+    if kind is not None or cls.startswith(HOMES):
         raise NotADenseNet(f"{path} is a {name}, which a DenseNet does not have")
-    wanted = NEEDED.get(last)
-    if wanted and path.startswith(features) and name not in wanted:
-        raise NotADenseNet(f"{path} is a {name}; a DenseNet has {wanted[0]} there")
-    if path.startswith(f"{features}transition") and path.endswith(".pool") and not name.startswith("AvgPool"):
-        raise NotADenseNet(f"{path} is a {name}; a DenseNet has AvgPool2d there")
+    return False
+
+
+def _check_conv(path: str, values: Any, module: Module, told: Told) -> None:
+    kernel = module.shape[2:]
+    axes = len(kernel)
+    if values.get("padding_mode", "zeros") != "zeros":
+        raise NotADenseNet(f"{path} pads with {values['padding_mode']}; a DenseNet pads with zeros")
+    ones = (1,) * axes
+    first = module.name in ("stem.conv", "stem.conv0")
+    stride = _axes(values.get("stride", module.stride), axes)
+    if first and "stride" in values:
+        told.settings["stem_stride"] = stride[0] if len(set(stride)) == 1 else stride
+    want = {"stride": module.stride, "padding": tuple(n // 2 for n in kernel), "dilation": ones, "groups": ones}
+    for name, numbers in want.items():
+        have = values.get(name, numbers)
+        if (name == "stride" and first) or (name == "padding" and have == SAME and stride == ones):
+            continue
+        if _axes(have, axes) != numbers:
+            raise NotADenseNet(f"{path} has {name} {have}; a DenseNet has {numbers[0]} there")
+
+
+def _axes(value: Any, axes: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes

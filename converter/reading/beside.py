@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
@@ -57,6 +58,17 @@ def images_of(checkpoint: Checkpoint, classes: int) -> Images:
         ConverterError: what this tool recorded is damaged.
     """
     return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)))
+
+
+def normalising(config: DenseNetConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess | None:
+    """The usual preprocessing with such a normalisation; None where there is none, or none of images."""
+    if not mean:
+        return None
+    with suppress(ValueError):
+        channels = config.in_channels
+        spread = [values * channels if len(values) == 1 else values for values in (mean, std)]
+        return replace(Preprocess.usual(config), mean=spread[0], std=spread[1])
+    return None
 
 
 def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:

@@ -11,6 +11,13 @@ from densenet.config import DenseNetConfig
 from densenet.names import parse
 
 
+def unfolded_norm(module: str, bias: Tensor, eps: float) -> dict[str, Tensor]:
+    """The norm that was folded into a convolution: with mean 0 and variance 1 - eps it adds the convolution's bias."""
+    constants = {"weight": 1.0, "running_mean": 0.0, "running_var": 1.0 - eps}
+    tensors = {leaf: Tensor.of(np.full(bias.shape, value, bias.dtype)) for leaf, value in constants.items()}
+    return {f"{module}.{leaf}": tensor for leaf, tensor in {**tensors, "bias": bias}.items()}
+
+
 def fold_conv_biases(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Move the biases of convolutions into the running means of the norms that see them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from converter.layouts.custom import ENDING, NUMBER
 from converter.layouts.layout import TORCH_LEAVES, VARIABLE, Layout, Leaf, fill, variables
-from converter.reading.recognise import Candidate
+from converter.reading.candidate import Candidate
 from densenet.names import parse
 
 

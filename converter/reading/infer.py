@@ -6,17 +6,18 @@ shows in their number and shapes.  What comes out is a guess and is reported as 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from itertools import groupby
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.reading.arrange import arrange
+from converter.reading.candidate import Candidate
+from converter.reading.fit import dropped_by
 from converter.reading.guess import guess
-from converter.reading.recognise import BY_REQUEST, Candidate
+from converter.reading.heads import zeros
+from converter.reading.order import is_list, named, orders
 from converter.reading.wrappers import Group
 from converter.structures.parts import Part, Structure
 from densenet.config import COUNTER
@@ -46,26 +47,39 @@ def infer(groups: list[Group], where: str, drop: Sequence[str] = ()) -> Candidat
         where: names the file in errors.
     """
     for group in groups:
-        dropped = {key: BY_REQUEST for key in group.tensors if any(fnmatchcase(key, glob) for glob in drop)}
-        kept = [key for key in group.tensors if key not in dropped]
-        for keys in (kept, sorted(kept, key=_natural)):
+        dropped = {**group.dropped, **dropped_by(drop, group)}
+        kept = {key: tensor for key, tensor in group.tensors.items() if key not in dropped}
+        if group.unread or group.problem or not kept:
+            continue
+        names = named(kept) if is_list(list(kept)) else {key: key for key in kept}
+        keys = {name: key for key, name in names.items()}
+        for order in orders(list(keys)):
             try:
-                parts = list(_parts({key: group.tensors[key] for key in keys}))
-                found = arrange(Structure(INFERRED, parts, notes=(NOTE,)), where)
+                parts = list(_parts({name: kept[keys[name]] for name in order}, keys))
+                found = arrange(Structure(INFERRED, parts, notes=(NOTE, *group.notes)), where)
             except NotADenseNet:
                 continue
-            return replace(found, layout=guess(found) or found.layout, dropped={**found.dropped, **dropped})
+            whole = replace(
+                group, tensors={key: tensor for part in parts for key, tensor in _by_key(part)}, sources=group.sources
+            )
+            return replace(
+                found,
+                layout=guess(found) or found.layout,
+                dropped={**found.dropped, **dropped},
+                group=replace(whole, tensors={**found.group.tensors, **whole.tensors}),
+            )
     return None
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Names in the order of the numbers in them."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _by_key(part: Part) -> Iterator[tuple[str, Tensor]]:
+    return ((part.keys[leaf], tensor) for leaf, tensor in part.tensors.items())
 
 
-def _parts(tensors: Mapping[str, Tensor]) -> Iterator[Part]:
+def _parts(tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> Iterator[Part]:
+    """Consecutive tensors of one name as modules, under the keys they have in the file."""
     for _, members in groupby(tensors.items(), key=lambda item: split(item[0])[0]):
-        yield _part(dict(members))
+        part = _part(dict(members))
+        yield replace(part, keys={leaf: keys.get(name, name) for leaf, name in part.keys.items()})
 
 
 def split(key: str) -> tuple[str, str]:
@@ -92,4 +106,7 @@ def _part(members: Mapping[str, Tensor]) -> Part:
         return Part("conv", tensors, leaves)
     if dims == 2 and set(tensors) == {"weight", "bias"}:
         return Part("linear", tensors, leaves)
+    if dims == 2 and set(tensors) == {"weight"}:
+        bias = f"{leaves['weight']} (no bias: zeros)"
+        return Part("linear", {**tensors, "bias": zeros(weight.shape[0], weight)}, {**leaves, "bias": bias})
     raise NotADenseNet(f"{leaves['weight']} of shape {list(weight.shape)} is of no kind that a DenseNet has")

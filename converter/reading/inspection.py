@@ -8,7 +8,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.model import Model
-from converter.reading.recognise import Candidate
+from converter.reading.candidate import Candidate
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ class Inspection:
             "tried": [candidate.to_dict() for candidate in self.tried],
             "tensors": {
                 name: {
-                    "keys": list(self.chosen.used[name].keys) if name in self.chosen.used else [],
+                    "keys": self._keys(name),
                     "dtype": str(tensor.dtype),
                     "shape": list(tensor.shape),
                 }
                 for name, tensor in model.tensors.items()
             },
         }
+
+    def _keys(self, name: str) -> list[str]:
+        """What the file calls the arrays a tensor is made of."""
+        keys = self.chosen.used[name].keys if name in self.chosen.used else ()
+        return [source for key in keys for source in self.chosen.group.names(key)]
 
     def size(self) -> tuple[int, int]:
         """Height and width FLOPs are given for: what images are cropped to, where that is recorded."""

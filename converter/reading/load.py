@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,15 +20,19 @@ from converter.formats import open_checkpoint
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
-from converter.reading import beside
+from converter.reading import attributes, beside
 from converter.reading.arrange import arrange
+from converter.reading.candidate import Candidate
+from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
-from converter.reading.folds import fold_conv_biases
+from converter.reading.fit import dropped_by
+from converter.reading.folds import fold_conv_biases, unfolded_norm
 from converter.reading.inspection import Inspection
-from converter.reading.recognise import Candidate, UnknownNames, recognise
+from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
-from converter.reading.wrappers import groups
+from converter.reading.told import Told
 from converter.structures import settled_by_graph, structure_readers
+from densenet.config import DenseNetConfig
 from densenet.names import parse
 
 
@@ -66,10 +70,11 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         stated = settled_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
         try:
-            config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings})
+            told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
+            config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
         except NotADenseNet as error:
             raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-        tensors = _tensors(chosen, checkpoint)
+        tensors = _tensors(chosen, config, checkpoint)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
@@ -81,7 +86,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.group.path,
             chosen.prefix,
         )
-        images = beside.images_of(checkpoint, config.num_classes).or_else(Images(place.preprocess))
+        inside = Images(beside.normalising(config, told.mean, told.std))
+        images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
         model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
@@ -102,14 +108,14 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
                 raise ConverterError(f"{path}: --weights and --drop go by names, which this file lacks")
             candidate = arrange(structure, str(path))
             return candidate, [candidate]
-    found = groups(checkpoint.tree)
+    found = sets_of_weights(checkpoint.tree)
     if wanted.weights is not None:
         named = [group for group in found if group.path == wanted.weights]
         if not named:
             have = ", ".join(group.path or "''" for group in found)
             raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
-        found = named
-    idle = [glob for glob in drop if not any(fnmatchcase(key, glob) for group in found for key in group.tensors)]
+        found = [replace(group, siblings={}) for group in named]
+    idle = [glob for glob in drop if not any(dropped_by((glob,), group) for group in found)]
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
     try:
@@ -123,17 +129,18 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
         return guessed, [guessed]
 
 
-def _tensors(candidate: Candidate, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+def _tensors(candidate: Candidate, config: DenseNetConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """The network's tensors by library name."""
-    assert candidate.config is not None
     result = {}
     for name, (leaf, keys) in candidate.used.items():
         parts = [candidate.group.tensors[key] for key in keys]
-        tensor = reordered(_join(leaf, parts), name, candidate.config, candidate.layout, inverse=False)
+        tensor = reordered(_join(leaf, parts), name, config, candidate.layout, inverse=False)
         # Weights are real numbers; anything else is another kind of file (quantised, say).
         if not is_float(tensor.dtype) and not name.endswith("num_batches_tracked"):
             raise NotADenseNet(f"{checkpoint.path}: {keys[0]} has type {tensor.dtype}; weights must be floating point")
         result[name] = tensor
+    for module in candidate.unfolded:
+        result |= unfolded_norm(module, result[f"{module}.bias"], config.eps)
     return result
 
 

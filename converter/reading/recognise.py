@@ -1,103 +1,29 @@
 """Which layout is this, and which DenseNet?  Read from names and shapes alone.
 
 Every layout is tried on every group of tensors; the one that accounts for every
-tensor wins, and the config is read off the shapes.  Every source key ends as used,
-or as dropped for a stated reason; anything else is an error that lists the keys.
+tensor wins.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts import LAYOUTS
-from converter.layouts.layout import Layout, Leaf, Stored
-from converter.reading.shapes import config_of
+from converter.layouts.layout import Layout
+from converter.reading.candidate import Candidate, some
+from converter.reading.choice import PLAIN, is_network, rank
+from converter.reading.fit import attempts, dropped_by, unread_message
 from converter.reading.wrappers import Group
-from densenet.config import COUNTER, DenseNetConfig
-from densenet.names import parse
+from densenet.config import COUNTER
 
-MAX_BLOCKS = 8
-LISTED = 6
-NUMBER = re.compile(r"\d+")
-
-
-BY_REQUEST = "left out by request"
-"""Why a key that --drop matches is not used."""
+TOGETHER = "what joins them"
+"""The class of a network whose parts stand beside each other in a file."""
 
 
 class UnknownNames(NotADenseNet):
     """No layout knows any of the names."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One layout tried on one group of tensors, and what came of it; ``graph`` is what the file's graph settles."""
-
-    layout: Layout
-    group: Group
-    prefix: str
-    config: DenseNetConfig | None = None
-    used: Mapping[str, Stored] = field(default_factory=dict)
-    dropped: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    misshapen: tuple[str, ...] = ()
-    problem: str = ""
-    notes: tuple[str, ...] = ()
-    graph: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def accounted(self) -> int:
-        """How many source keys this reading explains."""
-        return sum(len(stored.keys) for stored in self.used.values()) + len(self.dropped)
-
-    @property
-    def fits(self) -> bool:
-        """Whether every tensor is accounted for."""
-        return self.config is not None and not (self.missing or self.unexpected or self.misshapen or self.problem)
-
-    def why_not(self) -> str:
-        """What speaks against this reading, in one line; empty if it fits."""
-        parts = [self.problem] if self.problem else []
-        if self.missing:
-            parts.append(f"missing {_some(self.missing)}{self._nearest()}")
-        if self.unexpected:
-            parts.append(f"unexpected {_some(self.unexpected)}")
-        if self.misshapen:
-            parts.append(_some(self.misshapen))
-        return "; ".join(parts)
-
-    def behind(self) -> list[str]:
-        """Classes of the activations that a whole module has in its classifier."""
-        head = self.prefix + self.layout.modules.get("classifier", " ")
-        classes = self.group.classes.items()
-        return sorted(
-            {cls.rpartition(".")[2] for path, cls in classes if path.startswith(head) and ".activation." in cls}
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """This reading as plain JSON values."""
-        return {
-            "layout": self.layout.name,
-            "inside": self.group.path,
-            "prefix": self.prefix,
-            "accounted": self.accounted,
-            "of": len(self.group.tensors),
-            "fits": self.fits,
-            "against": self.why_not(),
-        }
-
-    def _nearest(self) -> str:
-        from difflib import get_close_matches  # noqa: PLC0415 (for errors only)
-
-        close = get_close_matches(self.missing[0], self.unexpected, 1, 0.6)
-        return f" (nearest: {close[0]})" if close else ""
 
 
 def recognise(
@@ -118,195 +44,132 @@ def recognise(
         prefer: name of the layout to take where several fit equally well.
 
     Raises:
-        NotADenseNet: no layout accounts for every tensor; says what came nearest.
+        NotADenseNet: no layout accounts for every tensor of the preferred group; says what came nearest.
     """
-    tried: list[Candidate] = []
-    layouts = LAYOUTS if layout is None else (layout,)
-    for group in groups:
-        tried += [candidate for known in layouts for candidate in _try(known, group, tuple(drop))]
-    fitting = [candidate for candidate in tried if candidate.fits]
-    if not fitting:
-        raise _refusal(groups, tried, where, layout)
-    first = next(group for group in groups if any(c.group is group for c in fitting))
-    of_first = [candidate for candidate in fitting if candidate.group is first]
-    most = max(len(c.used) for c in of_first)
-    best = [candidate for candidate in of_first if len(candidate.used) == most]
-    chosen = next((c for c in best if _signed(c) or c.layout.name == prefer), best[0])
-    others = [c for c in fitting if c.group is not first]
+    layouts, globs = LAYOUTS if layout is None else (layout,), tuple(drop)
+    readings = [[found for known in layouts for found in attempts(known, group, globs)] for group in groups]
+    tried = [candidate for found in readings for candidate in found]
+    at = next((i for i, found in enumerate(readings) if any(c.fits for c in found)), None)
+    if at is None:
+        raise _refusal(groups, tried, where, layout, globs)
+    for group, found in zip(groups[:at], readings):
+        if _competes(group, found, groups[at]):
+            error = _refusal([group], found, where, layout, globs)
+            place = groups[at].path or "''"
+            raise NotADenseNet(f"{error} (in {group.path or 'the top of the file'}); {_offer(place)}")
+    chosen = _best(readings[at], prefer)
+    others = [group.path or "the file" for group, found in zip(groups[at + 1 :], readings[at + 1 :]) if _fit_any(found)]
     if others:
-        chosen = replace(
-            chosen, notes=(*chosen.notes, f"another set of weights is in {others[0].group.path or 'the file'}")
-        )
+        note = f"another set of weights is in {others[0]} (--weights {others[0]})"
+        chosen = replace(chosen, notes=(*chosen.notes, note))
+    joined = _with_head(chosen, groups, readings, layouts, globs)
+    if isinstance(joined, Candidate):
+        return joined, [*tried, joined]
+    if joined:
+        raise NotADenseNet(f"{where}: {joined}" if where else joined)
     return chosen, tried
+
+
+def _fit_any(found: Sequence[Candidate]) -> bool:
+    return any(candidate.fits for candidate in found)
+
+
+def _offer(place: str) -> str:
+    return f"the weights at {place} would fit: --weights {place} reads them"
+
+
+def _best(found: Sequence[Candidate], prefer: str) -> Candidate:
+    fitting = [candidate for candidate in found if candidate.fits]
+    most = max(len(c.used) for c in fitting)
+    best = [candidate for candidate in fitting if len(candidate.used) == most]
+    return next((c for c in best if _signed(c) or c.layout.name == prefer), best[0])
 
 
 def _signed(candidate: Candidate) -> bool:
     return any(candidate.prefix + name in candidate.group.modules for name in candidate.layout.signature)
 
 
-def _try(layout: Layout, group: Group, drop: tuple[str, ...]) -> list[Candidate]:
-    best: dict[str, Candidate] = {}
-    for prefix in _prefixes(layout, group.tensors):
-        for blocks in range(1, MAX_BLOCKS + 1) if layout.depends_on_blocks else (0,):
-            for deep in (False, True) if layout.has_deep_stem else (False,):
-                candidate = _fit(layout, group, prefix, blocks, deep, drop)
-                rank = (candidate.fits, candidate.accounted)
-                if prefix not in best or rank > (best[prefix].fits, best[prefix].accounted):
-                    best[prefix] = candidate
-    return list(best.values())
+def _competes(group: Group, found: Sequence[Candidate], chosen: Group) -> bool:
+    """Whether a set of weights that does not fit is to be preferred to one that does, all the same."""
+    nearly = any(candidate.config is not None for candidate in found) or bool(group.unread or group.problem)
+    return nearly or (rank(group.path) < rank(chosen.path) and is_network(group.tensors))
 
 
-def _prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the layout's own names: ``module.``, ``model.encoder.`` ..."""
-    anchors = layout.anchors()
-    anchored = [key for key in tensors if key.endswith(anchors)]
-    prefixes = {key[: -len(anchor)]: None for key in anchored for anchor in anchors if key.endswith(anchor)}
-    return [prefix for prefix in prefixes if not prefix or not prefix[-1].isalnum()][:MAX_BLOCKS]
-
-
-def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, drop: tuple[str, ...]) -> Candidate:
-    parts: dict[str, dict[int, str]] = {}
-    rest: dict[str, Tensor] = {}
-    dropped: dict[str, str] = {}
-    for key, tensor in group.tensors.items():
-        if any(fnmatchcase(key, pattern) for pattern in drop):
-            dropped[key] = BY_REQUEST
-            continue
-        found = layout.match(key[len(prefix) :], blocks, deep) if key.startswith(prefix) else None
-        if found:
-            parts.setdefault(found[0], {})[found[1]] = key
-        else:
-            rest[key] = tensor
-    notes: list[str] = []
-    shapes = {
-        name: _leaf(layout, name).shape(group.tensors[keys[0]].shape) for name, keys in parts.items() if 0 in keys
-    }
-    try:
-        config = config_of(shapes, layout.network)
-    except NotADenseNet as error:
-        used = {name: Stored(_leaf(layout, name), tuple(keys.values())) for name, keys in parts.items()}
-        return Candidate(layout, group, prefix, used=used, dropped=dropped, problem=str(error))
-    if not config.num_classes:
-        config, extra, note = _find_classifier(layout, config, rest)
-        for name, key in extra.items():
-            parts[name] = {0: key}
-            shapes[name] = _leaf(layout, name).shape(rest.pop(key).shape)
-        notes += [note] if note else []
-    expected, wanted = layout.expand(config), config.tensors()
-    used, missing, misshapen = {}, [], []
-    for name, (leaf, keys) in expected.items():
-        have = parts.pop(name, {})
-        if len(have) == len(keys):
-            used[name] = Stored(leaf, tuple(have[i] for i in range(len(keys))))
-            if name in wanted and shapes[name] != wanted[name]:
-                misshapen.append(_mismatch(used[name].keys[0], shapes[name], wanted[name], name, config))
-        elif not leaf.optional:
-            missing += [prefix + key for i, key in enumerate(keys) if i not in have]
-    unexpected = [key for keys in parts.values() for key in keys.values()]
-    outside, problem = _account(layout, prefix, rest, config, dropped)
-    return Candidate(
-        layout,
-        group,
-        prefix,
-        config,
-        used,
-        dropped,
-        tuple(missing),
-        (*unexpected, *outside),
-        tuple(misshapen),
-        problem,
-        tuple(notes),
+def _with_head(
+    chosen: Candidate,
+    groups: Sequence[Group],
+    readings: Sequence[Sequence[Candidate]],
+    layouts: Sequence[Layout],
+    drop: Sequence[str],
+) -> Candidate | str:
+    """The network joined with the head that stands beside it in the file; or why it cannot be; or nothing to say."""
+    group = chosen.group
+    if chosen.config is None or chosen.config.num_classes or not group.path:
+        return ""
+    parent, _, own = group.path.rpartition(".")
+    beside = {name: other for name, other in group.siblings.items() if name != own and is_network(other.tensors)}
+    full = [
+        other.path
+        for other, found in zip(groups, readings)
+        if other.path.rpartition(".")[0] == parent
+        and other.path not in (group.path, parent)
+        and rank(other.path) == PLAIN
+        and is_network(other.tensors)
+        and not any(candidate.config for candidate in found)
+    ]
+    if not beside and not full:
+        return ""
+    if not full:
+        whole = next(other for other in groups if other.path == group.path)
+        joined = _joined(parent, own, whole, beside)
+        found = [candidate for known in layouts for candidate in attempts(known, joined, drop)]
+        if _fit_any(found) and (best := _best(found, "")).config is not None and best.config.num_classes:
+            return best
+    strange = ", ".join((*beside, *full)) or "beside it"
+    return (
+        f"{group.path} is a DenseNet without a head, and what {strange} does with its features is not known; "
+        f"--weights {group.path} reads the network alone"
     )
 
 
-def _leaf(layout: Layout, name: str) -> Leaf:
-    place = parse(name)
-    return layout.leaves[f"{place.kind}.{place.leaf}"]
+def _joined(parent: str, own: str, group: Group, beside: dict[str, Group]) -> Group:
+    """One group of a network and what stands beside it, each under its name."""
+    members = {own: group, **beside}
+
+    def merged(part: str) -> dict[str, object]:
+        values = {name: getattr(member, part) for name, member in members.items()}
+        return {f"{name}.{key}".strip("."): value for name, of in values.items() for key, value in of.items()}
+
+    sources = {f"{name}.{key}".strip("."): v for name, member in members.items() for key, v in member.sources.items()}
+    return Group(
+        parent,
+        merged("tensors"),  # type: ignore[arg-type]
+        frozenset(f"{name}.{module}".strip(".") for name, member in members.items() for module in member.modules),
+        merged("attributes"),  # type: ignore[arg-type]
+        {"": TOGETHER, **merged("classes")} if any(member.classes for member in members.values()) else {},  # type: ignore[dict-item]
+        merged("unread"),  # type: ignore[arg-type]
+        sources,
+        notes=group.notes,
+    )
 
 
-def _mismatch(key: str, have: Any, want: Any, name: str, config: DenseNetConfig) -> str:
-    if name == "classifier.weight" and have[1:] != want[1:]:
-        return (
-            f"{key} takes {have[1] if len(have) > 1 else '?'} features where the network gives "
-            f"{config.num_features}: there are layers between them, which a DenseNet does not have"
-        )
-    return f"{key} has shape {list(have)}, {config.name} needs {list(want)}"
-
-
-def _find_classifier(
-    layout: Layout, config: DenseNetConfig, rest: Mapping[str, Tensor]
-) -> tuple[DenseNetConfig, dict[str, str], str]:
-    """A classifier under a name of its own: the one leftover linear layer that takes the pooled features."""
-    leaves = {k.partition(".")[2]: leaf for k, leaf in layout.leaves.items() if k.startswith("linear.")}
-    if "weight" not in leaves or "bias" not in leaves or len(leaves["weight"].names) > 1:
-        return config, {}, ""
-    weight, bias = leaves["weight"].names[0], leaves["bias"].names[0]
-    found = []
-    for key, tensor in rest.items():
-        stem = key.removesuffix(weight)
-        if stem == key or stem + bias not in rest or len(tensor.shape) not in (2, 4):
-            continue
-        shape = leaves["weight"].shape(tensor.shape)
-        if len(shape) != 2:
-            continue
-        classes, features = shape
-        if features in (config.num_features, 2 * config.num_features) and rest[stem + bias].shape == (classes,):
-            found.append((stem, classes, features))
-    if len(found) != 1:
-        return config, {}, ""
-    stem, classes, features = found[0]
-    pool = "catavgmax" if features > config.num_features else config.global_pool
-    names = {"classifier.weight": stem + weight, "classifier.bias": stem + bias}
-    return replace(config, num_classes=classes, global_pool=pool), names, f"the classifier is called {stem}"
-
-
-def _account(
-    layout: Layout, prefix: str, rest: Mapping[str, Tensor], config: DenseNetConfig, dropped: dict[str, str]
-) -> tuple[list[str], str]:
-    """State a reason for every key that is no part of the network, or report it as unexpected."""
-    unexpected, outside = [], {}
-    for key, tensor in rest.items():
-        inside = key.startswith(prefix)
-        reason = layout.ignored(key[len(prefix) :] if inside else key)
-        if reason:
-            dropped[key] = reason
-        elif inside:
-            unexpected.append(key)
-        else:
-            outside[key] = tensor
-    strange = [key for key in outside if not _beside(key)]
-    if strange:
-        return unexpected, (
-            f"outside {prefix!r} there are tensors that may compute something: {_some(strange)}; "
-            f"leave them out with --drop if they do not"
-        )
-    dropped |= dict.fromkeys(outside, f"outside the network ({prefix!r})")
-    return unexpected, ""
-
-
-BESIDE = frozenset(
-    "criterion loss loss_fn loss_function losses metric metrics train_metrics val_metrics test_metrics "
-    "train_acc val_acc accuracy decoder segmentation_head".split()
-)
-"""What training frameworks keep beside a network: losses, metrics, a decoder that takes its features."""
-
-
-def _beside(key: str) -> bool:
-    parts = key.split(".")
-    return parts[-1] in ("num_batches_tracked", "n_averaged") or any(part in BESIDE for part in parts[:3])
-
-
-def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str, layout: Layout | None) -> NotADenseNet:
+def _refusal(
+    groups: Sequence[Group], tried: Sequence[Candidate], where: str, layout: Layout | None, drop: Sequence[str]
+) -> NotADenseNet:
     """The error for a checkpoint that no layout fits: what it nearly is, or that it is something else."""
     at = f"{where}: " if where else ""
     if not groups:
         return NotADenseNet(f"{at}holds no named tensors to speak of; not a DenseNet checkpoint")
+    first = groups[0]
+    unread = {key: what for key, what in first.unread.items() if key not in dropped_by(drop, first)}
+    if first.problem or unread:
+        return NotADenseNet(f"{at}{first.problem or unread_message(unread)}")
     near = max(
         tried, key=lambda c: (c.config is not None, c.accounted - len(c.missing), -len(c.unexpected)), default=None
     )
     if near is None or not near.used:
-        keys = [key for key in groups[0].tensors if not key.endswith(COUNTER)]
-        said = f"({len(keys)} tensors: {_some(keys)})"
+        keys = [key for key in first.tensors if not key.endswith(COUNTER)]
+        said = f"({len(keys)} tensors: {some(keys)})"
         if layout is not None:
             return NotADenseNet(f"{at}not a DenseNet in the {layout.name} layout {said}; leave out --layout to try all")
         return UnknownNames(
@@ -314,20 +177,3 @@ def _refusal(groups: Sequence[Group], tried: Sequence[Candidate], where: str, la
         )
     what = near.config.name if near.config else "a DenseNet"
     return NotADenseNet(f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}")
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few names; those that differ in their numbers alone as one: ``denselayer{1...6}.norm1.bias``."""
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault(NUMBER.sub("#", name), []).append(name)
-    merged = [text for group in alike.values() for text in (group if len(group) < 3 else [_template(group)])]
-    text = ", ".join(merged[:LISTED])
-    return text if len(merged) <= LISTED else f"{text} and {len(merged) - LISTED} more"
-
-
-def _template(names: Sequence[str]) -> str:
-    """Names of one form, with the range of every number that is not always the same."""
-    columns = zip(*(map(int, NUMBER.findall(name)) for name in names))
-    ranges = iter(str(min(c)) if min(c) == max(c) else f"{{{min(c)}...{max(c)}}}" for c in columns)
-    return NUMBER.sub(lambda _: next(ranges), names[0])

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.metadata import CONFIG_KEY
 from converter.reading import attributes, beside
+from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
-from converter.reading.recognise import Candidate
+from converter.reading.told import Told
 from densenet.config import SETTINGS, DenseNetConfig
+
+AT = re.compile(r"(?:^|\.)(\d+)\.$")
+"""A prefix that is a place in a Sequential."""
+
+UNSAID = (
+    "the file holds tensors alone; strides, pooling, ReLUs and eps are taken as they usually are "
+    "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
+)
 
 
 def settle(
-    candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said
+    candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said, told: Told
 ) -> tuple[DenseNetConfig, list[str]]:
     """The config with everything the file and the user say applied; and what had to be assumed.
 
@@ -23,6 +33,7 @@ def settle(
         checkpoint: the opened file.
         stated: what its graph settles (:func:`converter.structures.settled_by_graph`).
         settings: what the user says, and the address.
+        told: what the modules of a network pickled whole say.
 
     Raises:
         NotADenseNet: the file says it computes what a DenseNet does not, or contradicts itself.
@@ -38,16 +49,27 @@ def settle(
         "the user": settings,
         "the file's own metadata": own,
         "the file's graph": graph,
-        "the modules' attributes": attributes.settings_of(candidate, config),
+        "the modules' attributes": told.settings,
         "the config.json beside it": beside.settings_of(checkpoint, config),
-        "the modules' names": attributes.settings_of_names(candidate),
+        "the modules' names": attributes.settings_of_names(candidate, config),
     }
     said = believed(voices)
-    for name, (value, why) in layout.of_version(checkpoint.metadata).items():
+    notes += told.notes
+    heard = bool(candidate.group.classes) or any(
+        values for voice, values in voices.items() if voice != "the modules' names"
+    )
+    for name, (value, why) in layout.implies(config, checkpoint.metadata).items():
         if name not in said:
             said[name] = value
             notes.append(why)
     notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
+    if not candidate.group.classes and (place := AT.search(candidate.prefix)) and int(place[1]):
+        notes.append(
+            f"the network is number {place[1]} of a sequence: what runs before it has no tensors and is not known "
+            "(a normalisation, say)"
+        )
+    if layout.shared and not heard and not config.is_published:
+        notes.append(UNSAID)
     if config.stem == "deep" and "stem_pool" not in {*said, *layout.network}:
         notes.append("max pooling after the deep stem is assumed: the file cannot say; --set stem_pool=blur changes it")
     if said.get("stem_pool") == "blur" and "transition_pool" not in said:
@@ -57,9 +79,16 @@ def settle(
                 "add --set transition_pool=avg or --set transition_pool=blur"
             )
         notes.append("average pooling in the transitions is assumed; --set transition_pool=blur changes it")
+    named = voices["the modules' names"].get("global_pool")
+    if named == said.get("global_pool") == "catmaxavg" and "global_pool" not in told.settings:
+        notes.append("maxima are taken to come first, as in fastai; --set global_pool=catavgmax changes it")
+    if config.global_pool == "catavgmax" and "global_pool" not in {**said, **layout.network}:
+        raise ConverterError(
+            f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
+            "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
+        )
     if checkpoint.format == "TorchScript":
         notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
-    notes += [f"the {name} behind the classifier is left out: logits come before it" for name in candidate.behind()]
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

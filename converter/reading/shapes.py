@@ -41,7 +41,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
     growth_of = conv2 if bottleneck else conv1
     deep = "stem.conv0.weight" in shapes
     stem = shapes.get("stem.conv0.weight" if deep else "stem.conv.weight", ())
-    if not growth_of or not conv1 or len(stem) < 4:
+    if not growth_of or not conv1 or len(stem) < 3:
         raise NotADenseNet("the stem or the layers lack their convolutions")
     growth = growth_of[0]
     values: dict[str, Any] = {
@@ -50,7 +50,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
         "bottleneck": bottleneck,
         "in_channels": stem[1],
         "spatial_dims": len(stem) - 2,
-        "stem": "deep" if deep else "imagenet" if stem[2] > 3 or "stem.norm.weight" in shapes else "cifar",
+        "stem": "deep" if deep else "imagenet" if "stem.norm.weight" in shapes or stem[2] > 3 else "cifar",
+        "stem_kernel": stem[2:],
     }
     if bottleneck:
         values["bn_size"] = max(conv1[0] // growth, 1)
@@ -67,7 +68,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
     values["num_classes"] = classifier[0] if len(classifier) == 2 else 0
     try:
         values["compression"] = _compression(shapes, values["init_features"], growth, blocks)
-        config = DenseNetConfig(**{**values, **network})
+        small = {"stem_stride": 1, "stem_pool": "none"} if values["stem"] == "imagenet" and max(stem[2:]) <= 3 else {}
+        config = DenseNetConfig(**{**values, **small, **network})
     except ValueError as error:
         raise NotADenseNet(str(error)) from error
     if len(classifier) == 2 and classifier[1] == 2 * config.num_features:

@@ -1,17 +1,20 @@
-"""What people wrap weights in: training checkpoints, whole modules, averaged copies.
+"""What people wrap weights in: training checkpoints, whole modules, lists of arrays.
 
 ``groups`` lists every place in a checkpoint's tree that holds enough named tensors to
-be a network, best first; ``recognise.py`` then says which of them is a DenseNet.
+be a network; ``choice.py`` says which is to be preferred, ``recognise.py`` which is a
+DenseNet.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from converter.core.checkpoint import Record, Tensor, child_items
+from converter.reading.unreadable import unreadable
+from densenet.config import COUNTER
 
 MIN_TENSORS = 8
 MAX_DEPTH = 6
@@ -19,16 +22,27 @@ MAX_TENSORS = 1 << 14
 """Ten times what the largest DenseNet has."""
 
 SKIPPED = frozenset(
-    "optimizer optimizers optimizer_states opt optim lr_scheduler lr_schedulers scheduler param_schedulers amp_scaler "
-    "scaler grad_scaler message_hub callbacks loops rng_state".split()
+    "optimizer optimizers optimizer_states optimizer_state_dict optim_state_dict opt optim lr_scheduler lr_schedulers "
+    "scheduler param_schedulers amp_scaler scaler grad_scaler message_hub callbacks loops rng_state _metadata".split()
 )
 """Training state that holds tensors but no network."""
 
-AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|average)([._]|$)|_ema$", re.IGNORECASE)
-"""Where trainers keep the averaged weights, which is what they evaluate (timm: load_checkpoint(use_ema=True))."""
+STANDS_FOR = frozenset("torch._dynamo.eval_frame.OptimizedModule builtins.getattr __builtin__.getattr".split())
+"""What is made of a module and computes what it does: ``torch.compile``; ``model.state_dict`` saved without ``()``."""
 
-MMENGINE = ("message_hub", "meta")
-"""Beside these ``state_dict`` has the average and ``ema_state_dict`` the raw weights (mmengine's EMAHook)."""
+GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
+GRAPH_PROBLEM = (
+    "a torch.fx GraphModule, whose forward is code made for it: save its state_dict(), or export it with torch.export"
+)
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.spectral_norm.", "torch.nn.utils.prune.")
+"""What these do is computed from the tensors they leave (``parametrizations.py``)."""
+
+OWN_CONFIG = "densenet.config.DenseNetConfig"
+"""What a module of this library's knows of itself."""
+
+MANGLED = re.compile(r"^__torch__\.|___torch_mangle_\d+\.")
 
 
 @dataclass(frozen=True)
@@ -39,9 +53,14 @@ class Group:
         path: where in the file they are, ``""`` for the top, ``state_dict``, ``model`` ...
         tensors: by dotted name.
         modules: names of all modules, also those without tensors, where the file tells.
-        attributes: numbers of a pickled module by dotted name: ``eps``, ``ceil_mode`` ...
-        classes: class of a pickled module by dotted name.
-        extras: plain values that stood beside the tensors.
+        attributes: plain values of a pickled module by dotted name: ``eps``, ``ceil_mode`` ...
+        classes: class of a pickled module by dotted name, parents before children, in order of definition.
+        unread: names under which there is no array that can be read, and what there is.
+        sources: the file's own names of what has another name here, or was computed from several.
+        dropped: names that were left out already, and why.
+        notes: what people should know of these tensors.
+        siblings: the few tensors that stand beside this group in the file, by their place there.
+        problem: why this cannot be read at all.
     """
 
     path: str
@@ -49,13 +68,21 @@ class Group:
     modules: frozenset[str] = frozenset()
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    siblings: Mapping[str, Group] = field(default_factory=dict)
+    problem: str = ""
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """What the file calls a tensor."""
+        return self.sources.get(key, (key,))
 
 
 def groups(tree: Any) -> list[Group]:
-    """Every group of tensors in a tree, the one to prefer first."""
-    found = list(_groups(tree, "", MAX_DEPTH, set()))
-    swapped = isinstance(tree, dict) and any(name in tree for name in MMENGINE)
-    return sorted(found, key=lambda group: bool(AVERAGED.search(group.path)) == swapped)
+    """Every group of tensors in a tree, in the file's order."""
+    return list(_groups(tree, "", MAX_DEPTH, set()))
 
 
 def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]:
@@ -63,43 +90,113 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
         return
     seen.add(id(node))
     if isinstance(node, Record):
+        if node.cls in STANDS_FOR and node.args:
+            yield from _groups(node.args[0], path, depth, seen)
+            return
         group = _module_group(node, path)
-        if len(group.tensors) >= MIN_TENSORS:
+        if len(group.tensors) + len(group.unread) >= MIN_TENSORS:
             yield group
             return
     elif isinstance(node, dict):
-        tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
-        if MIN_TENSORS <= len(tensors) <= MAX_TENSORS:
-            metadata = getattr(node, "attributes", {}).get("_metadata", {})
-            modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()
-            yield Group(path, tensors, modules)
+        if (found := _named(node, path)) and len(found.tensors) + len(found.unread) >= MIN_TENSORS:
+            yield found
+    elif (found := _listed(node, path)) is not None:
+        yield found
+        return
     if depth:
-        for name, child in child_items(node):
+        beside = _small(node, path) if isinstance(node, dict) else {}
+        for name, child in (*child_items(node), *_arguments(node)):
             if name not in SKIPPED and isinstance(child, (dict, list, tuple, Record)):
-                yield from _groups(child, f"{path}.{name}" if path else name, depth - 1, seen)
+                place = f"{path}.{name}" if path else name
+                for group in _groups(child, place, depth - 1, seen):
+                    yield replace(group, siblings=beside) if group.path == place else group
+
+
+def _arguments(node: Any) -> Iterator[tuple[str, Any]]:
+    """What a record was made of."""
+    if isinstance(node, Record):
+        yield from ((f"argument{i}", value) for i, value in enumerate(node.args))
+
+
+def _named(node: Mapping[Any, Any], path: str) -> Group | None:
+    """A dict's own tensors, and what it has in place of some."""
+    tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
+    unread = unreadable(node)
+    if (not tensors and not unread) or len(tensors) > MAX_TENSORS:
+        return None
+    metadata = getattr(node, "attributes", {}).get("_metadata", {})
+    modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()
+    return Group(path, {k: v for k, v in tensors.items() if k not in unread}, modules, unread=unread)
+
+
+def _listed(node: Any, path: str) -> Group | None:
+    """A list of arrays, named by their places."""
+    if not isinstance(node, (list, tuple)) or not MIN_TENSORS <= len(node) <= MAX_TENSORS:
+        return None
+    if not all(isinstance(value, Tensor) for value in node):
+        return None
+    return Group(path, {str(i): value for i, value in enumerate(node)})
+
+
+def _small(node: Mapping[Any, Any], path: str) -> dict[str, Group]:
+    """Members of a dict that hold a few tensors each, by name; and its own few under the empty name."""
+    found: dict[str, Group] = {}
+    members = {str(k): v for k, v in node.items() if isinstance(v, (dict, Record)) and str(k) not in SKIPPED}
+    for name, child in (("", node), *members.items()):
+        group = _module_group(child, name) if isinstance(child, Record) else _named(child, name)
+        if group is not None and 0 < len(group.tensors) + len(group.unread) < MIN_TENSORS:
+            found[name] = group
+    return found
 
 
 def _module_group(root: Record, path: str) -> Group:
     """A pickled module as the group its ``state_dict()`` would be."""
+    group = Group(path, {}, attributes={}, classes={}, problem=GRAPH_PROBLEM if root.cls == GRAPH_MODULE else "")
     tensors: dict[str, Tensor] = {}
-    attributes: dict[str, dict[str, Any]] = {}
+    unread: dict[str, str] = {}
+    attributes: dict[str, Mapping[str, Any]] = {}
     classes: dict[str, str] = {}
-    todo: list[tuple[Record, str]] = [(root, "")]
+    graph = root.cls == GRAPH_MODULE and root.args and isinstance(root.args[0], dict)
+    todo: list[tuple[Record, str]] = [(Record(root.cls, state=root.args[0]) if graph else root, "")]
     seen: set[int] = set()
     while todo:
-        record, name = todo.pop(0)
+        record, name = todo.pop()
+        if record.cls in STANDS_FOR and record.args and isinstance(record.args[0], Record):
+            record = record.args[0]
         if id(record) in seen or not isinstance(record.state, dict):
             continue
         seen.add(id(record))
         state, dot = record.state, f"{name}." if name else ""
-        classes[name] = record.cls
-        attributes[name] = {str(k): v for k, v in state.items() if isinstance(v, (int, float, str, bool, tuple))}
+        classes[name] = MANGLED.sub("", record.cls)
+        attributes[name] = _plain(state)
         hidden = state.get("_non_persistent_buffers_set") or ()
         # A scripted module keeps its tensors and children as plain attributes, an eager one in three dicts.
         eager = "_modules" in state
         members = [state.get(k) or {} for k in ("_parameters", "_buffers")] if eager else [state]
         for member in members:
             tensors |= {dot + str(k): v for k, v in child_items(member) if isinstance(v, Tensor) and k not in hidden}
+            if eager and isinstance(member, dict):
+                # a norm without statistics or a layer without bias has None there
+                values = {k: v for k, v in member.items() if v is not None and k not in hidden}
+                unread |= {dot + k: what for k, what in unreadable(values).items()}
         children = child_items(state["_modules"] if eager else state)
-        todo += [(v, dot + k) for k, v in children if isinstance(v, Record)]
-    return Group(path, tensors, frozenset(classes), attributes, classes)
+        todo += reversed([(v, dot + k) for k, v in children if isinstance(v, Record)])  # depth first, as state_dict()
+    kept = {key: tensor for key, tensor in tensors.items() if key not in unread}
+    modules = frozenset(classes)
+    return replace(group, tensors=kept, modules=modules, attributes=attributes, classes=classes, unread=unread)
+
+
+def _plain(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """A module's plain values, lists as tuples; and under ``hooks`` what else it calls."""
+    values: dict[str, Any] = {
+        str(k): tuple(v) if isinstance(v, list) and all(isinstance(n, (int, float)) for n in v) else v
+        for k, v in state.items()
+        if isinstance(v, (int, float, str, bool, tuple, list, Tensor)) and k != COUNTER
+    }
+    config = values.get("config", state.get("config"))
+    if isinstance(config, Record) and config.cls == OWN_CONFIG and isinstance(config.state, dict):
+        values["config"] = config.state
+    hooks = [hook for name in HOOKS for _, hook in child_items(state.get(name)) if state.get(name)]
+    called = [hook.cls if isinstance(hook, Record) else str(hook) for hook in hooks]
+    unknown = tuple(name for name in called if not name.startswith(KNOWN_HOOKS))
+    return {**values, **({"hooks": unknown} if unknown else {})}

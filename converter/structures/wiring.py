@@ -360,8 +360,9 @@ def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
     rules = {"symmetric", "same"}
     modules = (step.module for step in wanted if step.op == "conv" and step.module is not None)
     for conv, module in zip((step for step in found if step.kind == "conv"), modules):
-        padding = conv.paddings(module.shape[-1], module.stride)
-        rules &= padding if module.stride > 1 else rules
+        stride = max(module.stride)
+        padding = conv.paddings(module.shape[-1], stride)
+        rules &= padding if stride > 1 else rules
     return rules
 
 

@@ -53,11 +53,11 @@ def standard(
         seed: of the first synthetic batch; the others follow.
         size: the only height and width to use, where a file is fixed to one.
     """
-    volumes = config.spatial_dims == 3
-    base = size or (volume_size(config) if volumes else base_size(config, preprocess))
+    images_too = config.spatial_dims == 2
+    base = size or (base_size(config, preprocess) if images_too else volume_size(config))
     odd = size or awkward_size(config, base)
-    wide = size or (base if volumes else (base[0] * 4 // 3, base[1] * 5 // 3))
-    many = 3 if volumes else 7
+    wide = size or ((base[0] * 4 // 3, base[1] * 5 // 3) if images_too else base)
+    many = 7 if images_too else 3
     plan: list[tuple[str, int, tuple[int, ...]]] = [
         ("noise", 1, base),
         ("noise", 2, odd),
@@ -88,8 +88,9 @@ def base_size(config: DenseNetConfig, preprocess: Preprocess | None) -> tuple[in
 
 
 def volume_size(config: DenseNetConfig) -> tuple[int, ...]:
-    """Depth, height and width that leave something after every pooling, and are cheap."""
-    return (max(32, 2 ** (len(config.block_config) + 1)),) * 3
+    """Lengths of signals, or of volumes, that leave something after every pooling, and are cheap."""
+    least = 32 if config.spatial_dims == 3 else 256
+    return (max(least, 2 ** (len(config.block_config) + 1)),) * config.spatial_dims
 
 
 def awkward_size(config: DenseNetConfig, base: Sequence[int]) -> tuple[int, ...]:
@@ -98,12 +99,17 @@ def awkward_size(config: DenseNetConfig, base: Sequence[int]) -> tuple[int, ...]
     Before a transition the maps have 2^t (n + 1) - 1 rows, t transitions being still to come;
     the max pooling of an ImageNet stem sees an even number.
     """
-    step = 2 ** (len(config.block_config) - 1)
-    stride = 1 if config.stem == "cifar" else 4
+    pooled = (
+        config.axes(config.stem_pool_stride if config.stem_pool == "max" else 2)
+        if config.stem_halves
+        else (1,) * len(base)
+    )
+    strides = [a * b for a, b in zip(config.axes(config.first_stride), pooled)]
+    steps = [n ** (len(config.block_config) - 1) for n in config.axes(config.transition_stride)]
     result = []
-    for i, length in enumerate(base):
+    for i, (length, stride, step) in enumerate(zip(base, strides, steps)):
         rows = max(round(length / stride / step) + (1 if i % 2 == 0 else 0), 2) * step - 1
-        result.append(rows if stride == 1 else stride * rows - 1)
+        result.append(max(rows if stride == 1 else stride * rows - 1, 1))
     return tuple(result)
 
 
@@ -168,7 +174,9 @@ def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
     except (OSError, ValueError) as error:
         raise ConverterError(f"{path}: not a .npy array ({error})") from error
     if array.ndim != 2 + config.spatial_dims or array.shape[1] != config.in_channels or array.dtype.kind != "f":
-        axes = "depth, height, width" if config.spatial_dims == 3 else "height, width"
+        axes = (
+            ", ".join(("depth", "height", "width")[3 - config.spatial_dims :]) if config.spatial_dims > 1 else "length"
+        )
         raise ConverterError(
             f"{path}: has {array.dtype} {list(array.shape)}; float (N, {config.in_channels}, {axes}) is needed"
         )

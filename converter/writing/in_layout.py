@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,9 @@ def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arrange
 
 def _beyond(config: DenseNetConfig, layout: Layout, unsaid: frozenset[str]) -> list[tuple[str, Any]]:
     """Config fields at a value the layout's own networks cannot have, or that nothing could say (``unsaid``)."""
-    plain = {**DenseNetConfig().to_dict(), **layout.network}
+    plain = {**asdict(DenseNetConfig()), **layout.network}
     result = []
-    for name, value in config.to_dict().items():
+    for name, value in asdict(config).items():
         allowed = None if name in unsaid else layout.expresses.get(name)
         if name in IMPLICIT or name == "eps" or value == plain[name]:
             continue

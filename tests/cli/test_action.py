@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.networks import TIMM, save
+from helpers.networks import CIFAR, TIMM, save
 
 from converter.demo.demo import CHECKPOINT, RECORD
 from converter.use.export import export_onnx
@@ -56,3 +56,20 @@ def test_what_a_caller_passes_is_never_run(tmp_path: Path) -> None:
     assert (status, output) == (2, "passed=false\n")
     assert "no such file" in said
     assert not {"one", "two", "three"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_original_is_asked(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    save(CIFAR, tmp_path / "net.safetensors")
+    code = f"from densenet import DenseNet, DenseNetConfig\n\ndef build():\n    return DenseNet({CIFAR!r})\n"
+    (tmp_path / "authors.py").write_text(code)
+    inputs = {"reference": "net.safetensors", "engines": "onnxruntime@1"}
+    status, output, summary = act(tmp_path, **inputs, original="authors.py:build")
+    assert (status, output) == (0, "passed=true\n")
+    assert "the original's own logits (authors.py:build)" in summary
+    (tmp_path / "output").unlink()
+    (tmp_path / "summary").unlink()
+    status, output, said = act(tmp_path, **inputs, original="$(touch one).py:build")
+    assert (status, output) == (2, "passed=false\n")
+    assert "no such file" in said
+    assert not (tmp_path / "one").exists()

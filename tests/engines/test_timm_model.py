@@ -28,7 +28,7 @@ def test_published_architectures_need_no_arguments(name: str) -> None:
         (replace(TIMM, transition_ceil=True), "pooling that rounds up"),
         (replace(TIMM, padding="same"), "TensorFlow's padding"),
         (replace(TIMM, transition_pool="blur"), "blur pooling in the transitions alone"),
-        (replace(TIMM, spatial_dims=3), "three spatial dimensions"),
+        (replace(TIMM, spatial_dims=3), "3 spatial dimensions"),
     ],
 )
 def test_networks_timm_lacks_are_refused_by_name(config: DenseNetConfig, reason: str) -> None:

@@ -167,9 +167,10 @@ def test_no_such_layout() -> None:
 def test_a_key_used_twice_or_not_at_all_is_an_error() -> None:
     config = DenseNetConfig(growth_rate=4, block_config=(1, 1), init_features=8, num_classes=3)
     written = in_layout(random_model(config, counters=True), layout_named("torchvision")).tensors
+    extra = Tensor.of(written["features.norm5.weight"].read() + 1)
     with pytest.raises(NotADenseNet, match=r"unexpected features\.extra\.weight"):
-        recognise(groups({**written, "features.extra.weight": written["features.norm5.weight"]}))
-    candidate, _ = recognise(
-        groups({**written, "features.extra.weight": written["features.norm5.weight"]}), drop=["*extra*"]
-    )
+        recognise(groups({**written, "features.extra.weight": extra}))
+    candidate, _ = recognise(groups({**written, "features.extra.weight": extra}), drop=["*extra*"])
     assert candidate.dropped == {"features.extra.weight": "left out by request"}
+    candidate, _ = recognise(groups({**written, "features.extra.weight": written["features.norm5.weight"]}))
+    assert candidate.dropped == {"features.extra.weight": "the same tensor as features.norm5.weight"}

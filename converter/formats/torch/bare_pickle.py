@@ -30,6 +30,7 @@ HEAD = re.compile(rb"\x80[\x02-\x05]|\([dl]p\d|[\]}]q[\x00\x01]|\(?c[\w.]+\n\w+\
 ARRAY = re.compile(r"numpy\.(_core|core)\.multiarray\._reconstruct")
 BUFFER = re.compile(r"numpy\.(_core|core)\.numeric\._frombuffer")
 DTYPE = "numpy.dtype"
+NDARRAY = "numpy.ndarray"
 ENCODED = "_codecs.encode"
 CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
 """Numbers and truth values; nothing else can be a weight."""
@@ -49,7 +50,7 @@ def open_bare_pickle(path: Path) -> Checkpoint:
         UnsafeFile: the pickle asks for code to be run.
     """
     pickle = Pickle(np.memmap(path, np.uint8, mode="r").data, str(path), builders=_builders())
-    tree = _with_arrays(pickle.load(), str(path))
+    tree = with_arrays(pickle.load(), str(path))
     if any(name.startswith("torch.") for name in pickle.inert):
         raise UnreadableFile(f"{path}: PyTorch tensors written by pickle.dump; write them with torch.save instead")
     return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
@@ -57,7 +58,7 @@ def open_bare_pickle(path: Path) -> Checkpoint:
 
 def _builders() -> dict[str, Builder]:
     """What may be built: containers; what numpy needs is kept as records until its state is known."""
-    kept = [ENCODED, DTYPE, "numpy.ndarray"]
+    kept = [ENCODED, DTYPE, NDARRAY]
     for core in ("numpy.core", "numpy._core"):
         kept += [f"{core}.multiarray._reconstruct", f"{core}.multiarray.scalar", f"{core}.numeric._frombuffer"]
     result: dict[str, Builder] = {name: _keep(name) for name in kept}
@@ -71,8 +72,8 @@ def _keep(name: str) -> Builder:
     return lambda *args: Record(name, args)
 
 
-def _with_arrays(tree: Any, where: str) -> Any:
-    """The tree with Tensors in place of records of arrays.
+def with_arrays(tree: Any, where: str) -> Any:
+    """The tree with Tensors in place of records of numpy's arrays.
 
     A tuple ``(name, array)`` is how Paddle pickles a tensor inside other objects
     (python/paddle/framework/io.py, ``reduce_varbase``); it becomes the array.  Every object is
@@ -146,9 +147,9 @@ def _dtype(record: Any) -> np.dtype[Any] | None:
     return np.dtype((">" if big else "<") + code)
 
 
-def _bytes(data: Any, where: str) -> tuple[int, Callable[[], bytes]] | None:
+def _bytes(data: Any, where: str) -> tuple[int, Callable[[], bytes | memoryview]] | None:
     """Size of an array's data, and how to get it."""
-    if isinstance(data, bytes):
+    if isinstance(data, (bytes, memoryview)):
         return len(data), lambda: data
     if isinstance(data, Record) and data.cls == ENCODED and data.args:
         data = data.args[0]

@@ -16,6 +16,7 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.formats.torch.bare_pickle import NDARRAY, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 
@@ -76,4 +77,6 @@ def open_legacy(path: Path) -> Checkpoint:
     missing = [s.key for s in storages.values() if s.fetch is None]
     if missing:
         raise UnreadableFile(f"{path}: {len(missing)} storages are not in the file")
+    if NDARRAY in pickle.inert:
+        tree = with_arrays(tree, where)
     return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))

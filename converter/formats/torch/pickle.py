@@ -19,12 +19,31 @@ from converter.core.errors import UnreadableFile, UnsafeFile
 Builder = Callable[..., Any]
 
 DANGEROUS_MODULES = frozenset(
-    """os posix nt subprocess pty sys importlib imp runpy code codeop ctypes cffi socket ssl http urllib requests ftplib
-    smtplib telnetlib webbrowser shutil tempfile multiprocessing threading _thread asyncio concurrent signal
-    pickle _pickle cPickle dill cloudpickle joblib marshal shelve pdb bdb timeit trace cProfile
-    profile pip setuptools distutils commands popen2 pydoc inspect gc atexit faulthandler resource mmap venv ensurepip
+    """os posix nt subprocess pty sys importlib imp runpy codeop ctypes cffi socket ssl http urllib requests ftplib
+    smtplib telnetlib webbrowser shutil tempfile multiprocessing threading _thread asyncio concurrent
+    pickle _pickle cPickle dill cloudpickle joblib marshal shelve pdb bdb timeit cProfile
+    commands pip setuptools distutils popen2 pydoc gc atexit faulthandler mmap venv ensurepip
     idlelib lib2to3 doctest unittest nose pytest""".split()
 )
+FILES = frozenset(
+    """commands imp runpy codeop ftplib smtplib telnetlib webbrowser shutil tempfile pickle _pickle cPickle shelve pdb
+    bdb timeit cProfile popen2 pydoc doctest""".split()
+)
+"""Of these the modules that are one file in the standard library: what is in ``shutil.nets`` is somebody's own."""
+
+SHARED_NAMES: Mapping[str, frozenset[str]] = {
+    module: frozenset(names.split())
+    for module, names in {
+        "code": "InteractiveConsole InteractiveInterpreter interact compile_command codeop sys traceback builtins",
+        "inspect": "getattr_static getmembers getmodule importlib sys os builtins linecache ast functools types",
+        "profile": "run runctx main Profile importlib io sys marshal",
+        "resource": "setrlimit prlimit",
+        "signal": "alarm pthread_kill raise_signal setitimer siginterrupt signal sigqueue",
+        "trace": "Trace CoverageResults Ignore main sys linecache pickle sysconfig threading inspect os",
+    }.items()
+}
+"""Modules of the standard library by whose names people call their own, and what runs code in the library's."""
+
 DANGEROUS_BUILTINS = frozenset(
     "eval exec execfile compile __import__ open file input raw_input breakpoint globals locals vars exit quit help "
     "memoryview reload apply".split()
@@ -58,10 +77,12 @@ class Global(NamedTuple):
 
 def refuse_dangerous(name: Global, where: str) -> None:
     """Raise UnsafeFile for a global that has no business in a file of weights."""
-    top = name.module.partition(".")[0]
-    full = str(name)
-    builtin = top in ("builtins", "__builtin__") and name.name.partition(".")[0] in DANGEROUS_BUILTINS
-    if top in DANGEROUS_MODULES or builtin or full in DANGEROUS:
+    top, _, below = name.module.partition(".")
+    full, first = str(name), name.name.partition(".")[0]
+    builtin = top in ("builtins", "__builtin__") and first in DANGEROUS_BUILTINS
+    module = top in DANGEROUS_MODULES and not (below and top in FILES)
+    shared = not below and first in SHARED_NAMES.get(top, ())
+    if module or builtin or shared or full in DANGEROUS:
         raise UnsafeFile(f"{where}: refused, the pickle asks for {full} (code to run); nothing was executed")
 
 

@@ -6,13 +6,13 @@ The names and argument orders are those of torch/_utils.py and torch/serializati
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Array, Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.dtypes import named
 from converter.formats.torch.pickle import Builder, Global, StateDict
@@ -38,6 +38,9 @@ STORAGES = {
 }
 ALIASES = {stem.lower(): STORAGES[stem] for stem in ("Double", "Float", "Half", "Long", "Int", "Short")}
 """Other names that element types have in ``torch``."""
+QUANTISED = {"QInt8": "Char", "QUInt8": "Byte", "QInt32": "Int"}
+"""Storages of quantised tensors, and as which they are found; they are not read."""
+
 
 EXPANDED = 1 << 16
 """Elements a tensor may have beyond its storage's (``expand`` gives strides of 0): enough for any norm."""
@@ -50,7 +53,7 @@ class Storage:
     they follow the pickle that names them.
     """
 
-    __slots__ = ("dtype", "fetch", "key", "numel", "where")
+    __slots__ = ("dtype", "fetch", "key", "numel", "views", "where")
 
     def __init__(self, key: str, dtype: np.dtype[Any], numel: int, where: str) -> None:
         self.key = key
@@ -58,6 +61,7 @@ class Storage:
         self.numel = numel
         self.where = where
         self.fetch: Callable[[], Array] | None = None
+        self.views: dict[Any, Tensor] = {}
 
     def array(self) -> Array:
         """The elements as a flat read-only array."""
@@ -86,10 +90,11 @@ def storage_dtype(cls: Any, where: str) -> np.dtype[Any]:
     """The element type of a storage or tensor class such as ``torch.cuda.HalfStorage``.
 
     Raises:
-        UnreadableFile: an element type without a numpy equivalent (quantised, say).
+        UnreadableFile: an element type without a numpy equivalent.
     """
     name = cls.name if isinstance(cls, Global) else type(cls).__name__
     stem = name.removesuffix("Storage").removesuffix("Tensor")
+    stem = QUANTISED.get(stem, stem)
     if stem not in STORAGES:
         raise UnreadableFile(f"{where}: tensors of type {name} cannot be read; save the model in float32 first")
     return DTYPES[STORAGES[stem]]
@@ -107,12 +112,17 @@ def named_dtype(dtype: Any, where: str) -> np.dtype[Any]:
 def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, stride: Any, where: str) -> Tensor:
     """A tensor as a view of its storage, checked against the storage's declared size.
 
+    The same view is the same object: that is how aliases are known.
+
     Raises:
         UnreadableFile: the view reaches outside its storage.
     """
     shape, stride, offset = tuple(map(int, shape)), tuple(map(int, stride)), int(offset)
     if len(shape) != len(stride) or min((offset, *shape, *stride)) < 0:
         raise UnreadableFile(f"{where}: a tensor has a malformed shape or stride")
+    known = storage.views.get((dtype, offset, shape, stride))
+    if known is not None:
+        return known
     available = storage.numel * storage.dtype.itemsize // dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
     if prod(shape) > max(available, EXPANDED):
@@ -130,7 +140,8 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
         view = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
         return view if view.dtype.isnative else view.astype(dtype)
 
-    return Tensor(shape, dtype, read)
+    tensor = storage.views[dtype, offset, shape, stride] = Tensor(shape, dtype, read)
+    return tensor
 
 
 def builders(where: str) -> dict[str, Builder]:
@@ -160,20 +171,53 @@ def builders(where: str) -> dict[str, Builder]:
         "torch._utils._rebuild_parameter_with_state": first,
         "torch.nn.parameter.Parameter": first,
         "torch.nn.parameter.Buffer": first,
-        "torch._tensor._rebuild_from_type_v2": lambda function, cls, args, state: _call(result, function, args),
+        "torch._tensor._rebuild_from_type_v2": lambda function, cls, args, state: _subclass(
+            result, function, cls, args, state
+        ),
+        "torch._utils._rebuild_device_tensor_from_numpy": first,
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor": first,
         **dict.fromkeys(("torch.Size", "builtins.frozenset", "builtins.tuple"), tuple),
         **dict.fromkeys(("builtins.set", "__builtin__.set", "builtins.list"), list),
         "builtins.dict": dict,
         "_codecs.encode": lambda text, encoding="latin-1": text.encode("latin-1"),
     }
     values = [f"torch.{name}" for name in (*DTYPES, *ALIASES)]  # never called: known so that they are not reported
-    values += [f"{module}.{stem}Storage" for module in ("torch", "torch.cuda", "torch.storage") for stem in STORAGES]
+    stems = (*STORAGES, *QUANTISED)
+    values += [f"{module}.{stem}Storage" for module in ("torch", "torch.cuda", "torch.storage") for stem in stems]
     return {**result, **dict.fromkeys(values, lambda *_: None)}
 
 
-def _call(known: dict[str, Builder], function: Any, args: Any) -> Any:
+DTENSORS = (
+    "torch.distributed.tensor.DTensor",
+    "torch.distributed._tensor.DTensor",
+    "torch.distributed._tensor.api.DTensor",
+)
+PLACEMENTS = ("Shard", "Replicate", "_StridedShard")
+
+
+def _subclass(known: dict[str, Builder], function: Any, cls: Any, args: Any, state: Any) -> Any:
+    """A tensor of a subclass: the plain tensor it is built as, or a record under the subclass's name."""
     build = known.get(str(function)) if isinstance(function, Global) else None
-    return build(*args) if build else None
+    if build is not None:
+        return build(*args)
+    values = {k: v for part in (state if isinstance(state, tuple) else (state,)) for k, v in (part or {}).items()}
+    if str(cls) in DTENSORS and (local := _only_shard(args, values)) is not None:
+        return local
+    return Record(str(cls), tuple(args) if isinstance(args, (tuple, list)) else (args,), state)
+
+
+def _only_shard(args: Any, state: Mapping[str, Any]) -> Tensor | None:
+    """The local part of a distributed tensor, where it is all of it."""
+    local, spec = state.get("_local_tensor"), state.get("_spec")
+    whole = next((tuple(a) for a in args if isinstance(a, tuple) and all(isinstance(n, int) for n in a)), None)
+    if not isinstance(local, Tensor) or not isinstance(spec, Record) or local.shape != whole:
+        return None
+    values = spec.state if isinstance(spec.state, dict) else {}
+    placements = values.get("placements")
+    known = isinstance(placements, (tuple, list)) and all(
+        isinstance(p, Record) and p.cls.rpartition(".")[2] in PLACEMENTS for p in placements
+    )
+    return local if known else None  # a partial sum is not all of it
 
 
 def _storage(storage: Any, where: str) -> Storage:

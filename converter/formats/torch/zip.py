@@ -12,6 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.formats.torch.bare_pickle import NDARRAY, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 from converter.formats.zips import Zip
@@ -72,4 +73,5 @@ def read_pickle(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
         return storages[key]
 
     machine = Pickle(archive.read(f"{name}.pkl").data, where, builders=builders(where), persistent=persistent)
-    return machine.load(), tuple(machine.inert)
+    tree = machine.load()
+    return (with_arrays(tree, where) if NDARRAY in machine.inert else tree), tuple(machine.inert)

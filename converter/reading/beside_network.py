@@ -1,0 +1,49 @@
+"""What training keeps beside a network: losses and their weights, metrics, counters.  Nothing that computes logits."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from converter.core.checkpoint import Tensor
+from densenet.config import COUNTER, DenseNetConfig
+
+LOSS = re.compile(r"(^|_)(loss|losses|criterion|criteria|crit|focal|bce|objective)(_|\d|$)")
+"""A module of this name is a loss."""
+LOSS_WEIGHTS = re.compile(r"(^|_)(class|classes|cls|pos|neg|label|loss|category|ce|bce)_?weights?$")
+"""A tensor of this name is what a loss weighs classes with."""
+METRIC = re.compile(r"(^|_)(metrics?|accuracy|acc|auroc|auc|f1|confmat|meters?)(_|\d|$)")
+"""A module of this name counts how good the network is."""
+
+DEPTH = 3
+"""So near the top a loss or a metric stands."""
+
+
+def why_beside(key: str, tensor: Tensor, config: DenseNetConfig) -> str:
+    """Why a tensor is no part of the network; empty if it may compute something.
+
+    Args:
+        key: its name.
+        tensor: its shape and type.
+        config: the network it was found beside.
+    """
+    *modules, leaf = key.lower().split(".")
+    dims = len(tensor.shape)
+    if leaf in (COUNTER, "n_averaged") or (dims == 0 and tensor.dtype.kind in "iub"):
+        return "a counter"
+    if dims < 2 and LOSS_WEIGHTS.search(leaf):
+        return "the loss's weights of the classes"
+    near = modules[:DEPTH]
+    loss = any(LOSS.search(name) for name in near)
+    metric = any(METRIC.search(name) for name in near)
+    if not (loss or metric) or _may_be_head(tensor, config):
+        return ""
+    return "belongs to the loss" if loss else "belongs to a metric"
+
+
+def _may_be_head(tensor: Tensor, config: DenseNetConfig) -> bool:
+    """Whether it takes the features of a network that lacks a head (an angular margin's weights, say)."""
+    shape = tuple(np.array(tensor.shape)[np.array(tensor.shape) > 1]) if tensor.shape else ()
+    features = (config.num_features, 2 * config.num_features)
+    return not config.num_classes and len(shape) == 2 and any(n in features for n in shape)

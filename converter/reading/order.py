@@ -1,0 +1,81 @@
+"""In which order tensors may have been made, where a container sorts them by name, or keeps no names at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from converter.core.checkpoint import Tensor
+from densenet.config import COUNTER, NORM_TENSORS
+
+NUMBERED = re.compile(r"(arr_)?\d+")
+"""Names of arrays that have none: places in a list, and numpy.savez's."""
+
+FIRST = re.compile(r"^(stem|init|first|entry|input|conv0|conv_?in)")
+LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|final|norm_final|bn_final)")
+"""How what comes first and last is called."""
+
+NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
+
+Order = Callable[[Sequence[str]], list[str]]
+
+
+def orders(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Orders in which keys may follow each other: the file's, by number, and sorted ones with the norms put back.
+
+    In a layer and a transition a norm precedes its convolution, in a stem it follows.
+    """
+    yield list(keys)
+    yield sorted(keys, key=lambda key: [_natural(part) for part in re.split(r"(\d+)", key)])
+    for norm_first in (True, False):
+        for stem_differs in (True, False):
+            yield sorted(keys, key=lambda key: _place(key, norm_first, stem_differs))
+
+
+def _natural(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdigit() else (-1, part)
+
+
+def _place(key: str, norm_first: bool, stem_differs: bool) -> list[tuple[int, int, int, str]]:
+    """Component for component: first and last by name, then by number, then norms and convolutions."""
+    *modules, _ = key.split(".")
+    result, in_stem = [], False
+    for part in modules:
+        number = re.search(r"(\d+)$", part)
+        about = 0 if FIRST.match(part) else 2 if LAST.match(part) else 1
+        in_stem = in_stem or about == 0
+        before = norm_first != (in_stem and stem_differs)
+        kind = 1 - before if NORM.search(part) else before if CONV.search(part) else 1
+        name = re.sub(r"\d+$", "", part)
+        # norm1, conv1, norm2, conv2: the number decides, then the kind
+        kind_or_name = "" if NORM.search(part) or CONV.search(part) else name
+        result.append((about, int(number[1]) if number else 0, int(kind), kind_or_name))
+    return result
+
+
+def is_list(keys: Sequence[str]) -> bool:
+    """Whether names are mere places."""
+    return all(NUMBERED.fullmatch(key) for key in keys)
+
+
+def named(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Names, as PyTorch would give them, for the arrays of a list, by their own: told by their order and dimensions.
+
+    A vector after a matrix is its bias; four vectors are a norm's, with a number behind them its counter.
+    """
+    keys = sorted(tensors, key=lambda key: int(key.removeprefix("arr_")))
+    result: dict[str, str] = {}
+    at = module = 0
+    while at < len(keys):
+        dims = [len(tensors[key].shape) for key in keys[at : at + 5]]
+        if dims[0] > 1:
+            leaves = ["weight", "bias"] if dims[0] == 2 and dims[1:2] == [1] else ["weight"]
+        elif dims[:4] == [1] * 4:
+            leaves = [*NORM_TENSORS, *([COUNTER] if dims[4:] == [0] else [])]
+        else:
+            return {}
+        for leaf, key in zip(leaves, keys[at:]):
+            result[key] = f"{module}.{leaf}"
+        at += len(leaves)
+        module += 1
+    return result
