@@ -10,7 +10,6 @@ protocol 2 there are no bytes: they are text, ``_codecs.encode(text, "latin1")``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,18 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.damage import damaged
+from converter.formats.torch.legacy import read_legacy
+from converter.formats.torch.numpy_arrays import DTYPE, ENCODED, NDARRAY, bytes_of, dtype_of, with_arrays
 from converter.formats.torch.pickle import Builder, Pickle, StateDict
+from converter.formats.torch.tensors import builders
 
 NAME = "pickle"
 
+JOBLIB = ("joblib.numpy_pickle.NumpyArrayWrapper", "sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper")
+MAX_NESTED = 1 << 34
+"""Bytes of a storage in a pickle."""
 HEAD = re.compile(rb"\x80[\x02-\x05]|\([dl]p\d|[\]}]q[\x00\x01]|\(?c[\w.]+\n\w+\n")
 """PROTO; or, before protocol 2, a container put into the memo, or a global."""
-
-ARRAY = re.compile(r"numpy\.(_core|core)\.multiarray\._reconstruct")
-BUFFER = re.compile(r"numpy\.(_core|core)\.numeric\._frombuffer")
-DTYPE = "numpy.dtype"
-NDARRAY = "numpy.ndarray"
-ENCODED = "_codecs.encode"
-CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
-"""Numbers and truth values; nothing else can be a weight."""
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -42,18 +38,47 @@ def matches(_path: Path, head: bytes) -> bool:
 
 
 def open_bare_pickle(path: Path) -> Checkpoint:
-    """Open a pickle whose arrays are numpy's.  Other objects become inert records.
+    """Open a pickle of arrays or tensors.  Other objects become inert records.
 
     Raises:
-        UnreadableFile: damaged or truncated; an array is shorter than its shape says; the
-            tensors are PyTorch's.
+        UnreadableFile: damaged or truncated; an array is shorter than its shape says.
         UnsafeFile: the pickle asks for code to be run.
     """
-    pickle = Pickle(np.memmap(path, np.uint8, mode="r").data, str(path), builders=_builders())
-    tree = with_arrays(pickle.load(), str(path))
-    if any(name.startswith("torch.") for name in pickle.inert):
-        raise UnreadableFile(f"{path}: PyTorch tensors written by pickle.dump; write them with torch.save instead")
-    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
+    tree, inert = read_bare_pickle(np.memmap(path, np.uint8, mode="r").data, str(path))
+    return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
+
+
+def read_bare_pickle(data: memoryview | bytes, where: str) -> tuple[Any, tuple[str, ...]]:
+    """What a pickle holds, and the classes that became inert records.
+
+    torch's tensors hand pickle a storage as the bytes of a nested ``torch.save``
+    (torch/storage.py, ``_load_from_bytes``); joblib lays an array's bytes into the stream behind
+    the object that describes it (joblib/numpy_pickle.py, NumpyArrayWrapper).
+    """
+
+    def nested(data: Any) -> Any:
+        found = bytes_of(data, where)
+        if found is None or found[0] > MAX_NESTED:
+            raise UnreadableFile(f"{where}: damaged pickle, a storage that is no bytes")
+        return read_legacy(np.frombuffer(found[1](), np.uint8), where)[0]
+
+    known = {**builders(where), **_builders(), "torch.storage._load_from_bytes": nested}
+    pickle = Pickle(data, where, builders=known)
+    pickle.built = lambda record: _raw_array(pickle, record)
+    return with_arrays(pickle.load(), where), tuple(pickle.inert)
+
+
+def _raw_array(pickle: Pickle, record: Record) -> Any:
+    """The array whose bytes follow in the stream, for what describes one; anything else as it is."""
+    if record.cls not in JOBLIB or not isinstance(record.state, dict):
+        return record
+    dtype, shape = dtype_of(record.state.get("dtype")), record.state.get("shape")
+    if dtype is None or not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise UnreadableFile(f"{pickle.where}: an array that joblib describes by what is no shape or type of numbers")
+    if record.state.get("numpy_array_alignment_bytes") is not None:
+        pickle.take(pickle.take(1)[0])
+    data = pickle.take(prod(shape) * dtype.itemsize)
+    return Tensor.over(lambda: data, dtype, shape, fortran=record.state.get("order") == "F")
 
 
 def _builders() -> dict[str, Builder]:
@@ -70,94 +95,3 @@ def _builders() -> dict[str, Builder]:
 
 def _keep(name: str) -> Builder:
     return lambda *args: Record(name, args)
-
-
-def with_arrays(tree: Any, where: str) -> Any:
-    """The tree with Tensors in place of records of numpy's arrays.
-
-    A tuple ``(name, array)`` is how Paddle pickles a tensor inside other objects
-    (python/paddle/framework/io.py, ``reduce_varbase``); it becomes the array.  Every object is
-    visited once, without recursion: a pickle can refer to itself.
-    """
-    root = [tree]
-    todo: list[Any] = [root]
-    done: dict[int, Any] = {}
-    alive: list[Any] = []  # an id is an object's only while that lives
-
-    def replaced(node: Any) -> Any:
-        if not isinstance(node, (dict, list, tuple, Record)):
-            return node
-        if id(node) not in done:
-            alive.append(node)
-            done[id(node)] = result = _replacement(node, where)
-            if not isinstance(result, Tensor):
-                done[id(result)] = result
-                todo.append(result)
-        return done[id(node)]
-
-    while todo:
-        node = todo.pop()
-        if isinstance(node, dict):
-            for key, value in node.items():
-                node[key] = replaced(value)
-        elif isinstance(node, list):
-            node[:] = map(replaced, node)
-        else:
-            node.state = replaced(node.state)
-    return root[0]
-
-
-def _replacement(node: Any, where: str) -> Any:
-    """A Tensor for what is an array; a list for any other tuple, so that its members can be replaced."""
-    if isinstance(node, Record):
-        return _array(node, where) or node
-    if isinstance(node, tuple):
-        pair = len(node) == 2 and isinstance(node[0], str) and isinstance(node[1], Record)
-        return (_array(node[1], where) if pair else None) or list(node)
-    return node
-
-
-def _array(record: Record, where: str) -> Tensor | None:
-    """The tensor a record stands for, if it stands for an array of numbers."""
-    if ARRAY.fullmatch(record.cls) and isinstance(record.state, tuple) and len(record.state) == 5:
-        _version, shape, code, fortran, data = record.state
-    elif BUFFER.fullmatch(record.cls) and len(record.args) == 4:
-        data, code, shape, order = record.args
-        fortran = order == "F"
-    else:
-        return None
-    dtype, raw = _dtype(code), _bytes(data, where)
-    if dtype is None or raw is None:
-        return None
-    size, fetch = raw
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise UnreadableFile(f"{where}: damaged pickle, an array has a malformed shape")
-    if size != prod(shape) * dtype.itemsize:
-        raise UnreadableFile(f"{where}: damaged pickle, an array of shape {list(shape)} has {size} bytes of {dtype}")
-    return Tensor.over(fetch, dtype, shape, fortran=fortran)
-
-
-def _dtype(record: Any) -> np.dtype[Any] | None:
-    if not isinstance(record, Record) or record.cls != DTYPE or not record.args:
-        return None
-    code, state = record.args[0], record.state
-    if not isinstance(code, str) or not CODE.fullmatch(code):
-        return None
-    big = isinstance(state, tuple) and len(state) > 1 and state[1] == ">"
-    return np.dtype((">" if big else "<") + code)
-
-
-def _bytes(data: Any, where: str) -> tuple[int, Callable[[], bytes | memoryview]] | None:
-    """Size of an array's data, and how to get it."""
-    if isinstance(data, (bytes, memoryview)):
-        return len(data), lambda: data
-    if isinstance(data, Record) and data.cls == ENCODED and data.args:
-        data = data.args[0]
-    if not isinstance(data, str):  # Python 2's bytes also come as text
-        return None
-
-    def encoded() -> bytes:
-        with damaged(f"{where}: damaged pickle, the bytes of an array are no bytes", UnicodeEncodeError):
-            return data.encode("latin-1")
-
-    return len(data), encoded

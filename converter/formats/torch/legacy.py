@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint
+from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.bare_pickle import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 
@@ -32,8 +32,13 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_legacy(path: Path) -> Checkpoint:
     """Open a file of the older ``torch.save``."""
-    data = np.memmap(path, np.uint8, mode="r")
-    where = str(path)
+    tree, inert = read_legacy(np.memmap(path, np.uint8, mode="r"), str(path))
+    return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
+
+
+def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
+    """What the bytes of such a file hold, and the classes that became inert records."""
+    where = path
     storages: dict[str, Storage] = {}
 
     def persistent(pid: Any) -> Any:
@@ -79,4 +84,4 @@ def open_legacy(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: {len(missing)} storages are not in the file")
     if NDARRAY in pickle.inert:
         tree = with_arrays(tree, where)
-    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(pickle.inert))
+    return tree, tuple(pickle.inert)

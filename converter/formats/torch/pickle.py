@@ -59,6 +59,8 @@ DANGEROUS = frozenset(
     _operator.attrgetter _operator.methodcaller types.FunctionType types.CodeType functools.reduce""".split()
 )
 
+DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle", "joblib.numpy_pickle_utils"))
+"""Classes in such modules that only describe data."""
 
 LARGE = 1 << 16
 SMALL = 1 << 53
@@ -82,6 +84,7 @@ def refuse_dangerous(name: Global, where: str) -> None:
     builtin = top in ("builtins", "__builtin__") and first in DANGEROUS_BUILTINS
     module = top in DANGEROUS_MODULES and not (below and top in FILES)
     shared = not below and first in SHARED_NAMES.get(top, ())
+    module = module and full not in DATA
     if module or builtin or shared or full in DANGEROUS:
         raise UnsafeFile(f"{where}: refused, the pickle asks for {full} (code to run); nothing was executed")
 
@@ -94,6 +97,9 @@ class Pickle:
         where: names the file in errors.
         builders: what to call for a global that is reduced or instantiated.
         persistent: turns a persistent id into an object.
+
+    Attributes:
+        built: what becomes of a record once its state is known; data may follow it in the stream.
     """
 
     def __init__(
@@ -110,6 +116,7 @@ class Pickle:
         self.persistent = persistent
         self.end = 0
         self.inert: dict[str, None] = {}
+        self.built: Callable[[Record], Any] = lambda record: record
 
     def load(self) -> Any:
         """Interpret one pickle, from ``end`` to its STOP.
@@ -308,6 +315,8 @@ class Pickle:
                 case 0x62:  # BUILD
                     state = stack.pop()
                     _build(stack[-1], state)
+                    if isinstance(stack[-1], Record):
+                        stack[-1] = self.built(stack[-1])
                 case 0x50:  # PERSID
                     stack.append(self._persistent(self._line().decode()))
                 case _:

@@ -12,7 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.bare_pickle import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 from converter.formats.zips import Zip
