@@ -143,7 +143,7 @@ class Chain:
     def between(self, one: Module, here: str, other: Module, there: str) -> None:
         """What stands between two modules with weights that follow each other in the network."""
         first, last = self.at[here], self.at[there]
-        strict = self.tree.in_order(self.tree.common(here, there))
+        strict = self.tree.says_all_between(here, there)
         if first > last and strict:
             raise NotADenseNet(f"{there} runs before {here}; a DenseNet has them the other way round")
         steps = [step for step in self.steps[first + 1 : last] if step.path not in self.at]

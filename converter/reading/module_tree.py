@@ -152,6 +152,15 @@ class ModuleTree:
                 return path
         return ""
 
+    def says_all_between(self, here: str, there: str) -> bool:
+        """Whether every module around the two, up to the one that holds both, runs its children in order."""
+        above = self.common(here, there)
+        around = [above]
+        for path in (here, there):
+            while (path := path.rpartition(".")[0]) and path != above and path.startswith(above):
+                around.append(path)
+        return all(self.in_order(path) for path in around)
+
     def common(self, one: str, other: str) -> str:
         """The nearest module that holds both."""
         above = {""}

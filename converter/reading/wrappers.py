@@ -93,7 +93,7 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
         if node.cls in STANDS_FOR and node.args:
             yield from _groups(node.args[0], path, depth, seen)
             return
-        group = _module_group(node, path)
+        group = _module_group(node, path) if _is_module(node) else Group(path, {})
         if len(group.tensors) + len(group.unread) >= MIN_TENSORS:
             yield group
             return
@@ -110,6 +110,12 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
                 place = f"{path}.{name}" if path else name
                 for group in _groups(child, place, depth - 1, seen):
                     yield replace(group, siblings=beside) if group.path == place else group
+
+
+def _is_module(record: Record) -> bool:
+    """Whether an object is a torch module, eager or scripted, and not somebody's own that holds one."""
+    state = record.state
+    return isinstance(state, dict) and ("_modules" in state or record.cls.startswith("__torch__"))
 
 
 def _arguments(node: Any) -> Iterator[tuple[str, Any]]:
