@@ -50,6 +50,10 @@ def resolve(address: str | Path) -> Place:
         return Place(found.path, found.name, found.preprocess)
     try:
         path = complete(Path(address))
+        if path.is_dir():
+            from converter.fetch.folders import checkpoint_in  # noqa: PLC0415 (for few)
+
+            return Place(checkpoint_in(path), path.resolve().name)
         if path.exists():
             return Place(path, path.name)
     except (OSError, ValueError) as error:  # too long, or with a null character

@@ -15,6 +15,8 @@ from converter.core.errors import UnreadableFile
 from converter.formats.zips import Zip
 
 Opener = Callable[[Path], Checkpoint]
+MAX_DEPTH = 3
+"""Archives within each other: a checkpoint in a tar in a gzip is two."""
 KNOWN = (
     "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, Lua Torch, Caffe, MXNet, Paddle, "
     "MindSpore"
@@ -33,7 +35,7 @@ def _folders(path: Path) -> Iterator[tuple[bool, Opener]]:
     yield params.matches_folder(path), params.open_folder
 
 
-def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
+def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]:
     """Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
     from converter.formats.torch import legacy
 
@@ -42,6 +44,10 @@ def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
     from converter.formats.torch import tar
 
     yield tar.matches(path, head), tar.open_tar
+    if depth < MAX_DEPTH:
+        from converter.formats import packed
+
+        yield packed.matches(path, head), lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
     yield safetensors.matches(path, head), safetensors.open_safetensors
     from converter.formats import hdf5
     from converter.formats.keras import h5
@@ -60,7 +66,9 @@ def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
     yield params.matches_records(path, head), params.open_records
     yield params.matches_params(path, head), params.open_params
     yield bare_pickle.matches(path, head), bare_pickle.open_bare_pickle
-    from converter.formats import caffe, mindspore, mxnet, onnx_file, sharded, t7
+    from converter.formats import caffe, mindspore, mxnet, npy, onnx_file, sharded, t7
+
+    yield npy.matches(path, head), npy.open_npy
 
     yield mxnet.matches(path, head), mxnet.open_mxnet
     yield onnx_file.matches(path, head), onnx_file.open_onnx
@@ -70,7 +78,7 @@ def _files(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
     yield sharded.matches(path, head), lambda index: sharded.open_sharded(index, open_checkpoint)
 
 
-def _zips(archive: Zip) -> Iterator[tuple[bool, Opener]]:
+def _zips(archive: Zip, depth: int) -> Iterator[tuple[bool, Opener]]:
     """Formats that are zips, told apart by their members."""
     from converter.formats.torch import export, script
     from converter.formats.torch import zip as torch_zip
@@ -83,6 +91,10 @@ def _zips(archive: Zip) -> Iterator[tuple[bool, Opener]]:
 
     yield keras_zip.matches(archive), keras_zip.open_keras
     yield npz.matches(archive), npz.open_npz
+    if depth < MAX_DEPTH:
+        from converter.formats import packed
+
+        yield True, lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -101,7 +113,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _open(path: Path) -> Checkpoint:
+def _open(path: Path, depth: int = 0) -> Checkpoint:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         return _first(_folders(path), path, "is a folder, not a checkpoint; name the file in it")
@@ -112,12 +124,12 @@ def _open(path: Path) -> Checkpoint:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
-        return _first(_zips(Zip(path)), path, f"a zip without tensors; known formats: {KNOWN}")
+        return _first(_zips(Zip(path), depth), path, f"a zip without tensors; known formats: {KNOWN}")
     if head.startswith(b"version https://git-lfs"):
         why = "a Git LFS pointer, not the file itself; run git lfs pull"
     else:
         why = f"not a checkpoint of a known format: {KNOWN}"
-    return _first(_files(path, head), path, why)
+    return _first(_files(path, head, depth), path, why)
 
 
 def _first(readers: Iterator[tuple[bool, Opener]], path: Path, why: str) -> Checkpoint:

@@ -1,0 +1,147 @@
+"""One checkpoint inside something: compressed (gzip, bz2, xz, zlib), or the only one in a zip or tar.
+
+It is unpacked into a temporary file, which is gone as soon as its reader has mapped it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from converter.core.checkpoint import Checkpoint
+from converter.core.errors import ConverterError, UnreadableFile
+
+Opener = Callable[[Path], Checkpoint]
+CHUNK = 1 << 20
+MAX_RATIO = 1100
+"""No compression here does better (deflate: 1032), but for long runs of one byte."""
+MAX_MEMBERS = 10_000
+SUFFIXES = (
+    *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
+    *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb"),
+)
+"""What a checkpoint among the members of an archive is called like."""
+DAMAGED = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    ValueError,
+    RuntimeError,
+)
+
+
+class _Zlib:
+    """A zlib stream as a file to read (joblib's ``compress=3``)."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.machine = path.open("rb"), zlib.decompressobj()
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        while not self.machine.eof:
+            data = self.machine.unconsumed_tail or self.file.read(CHUNK)
+            if not data:
+                raise EOFError("ends in the middle")
+            if found := self.machine.decompress(data, size):
+                return found
+        return b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+KINDS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"x\x01": _Zlib,
+    b"x^": _Zlib,
+    b"x\x9c": _Zlib,
+    b"x\xda": _Zlib,
+}
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins like one that is compressed, or like a tar."""
+    return head.startswith(tuple(KINDS)) or head[257:262] == b"ustar"
+
+
+def open_packed(path: Path, opener: Opener) -> Checkpoint:
+    """The checkpoint in a compressed file, a tar or a zip.
+
+    Raises:
+        UnreadableFile: it is damaged, or holds no checkpoint or several; names them.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        kind = next((kind for magic, kind in KINDS.items() if head.startswith(magic)), None)
+        if kind is not None:
+            name = path.stem if path.suffix in (".gz", ".bz2", ".xz", ".z") else path.name
+            with _unpacked(path, kind(path), name) as inner:
+                return _opened(path, inner, opener)
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                chosen = _only(path, names)
+                with _unpacked(path, archive.open(chosen), chosen) as inner:
+                    return _opened(path, inner, opener)
+        with tarfile.open(path) as archive:
+            members = [member for _, member in zip(range(MAX_MEMBERS), archive) if member.isfile()]
+            chosen = _only(path, [member.name for member in members])
+            source = archive.extractfile(next(member for member in members if member.name == chosen))
+            assert source is not None
+            with _unpacked(path, source, chosen) as inner:
+                return _opened(path, inner, opener)
+    except ConverterError:
+        raise
+    except DAMAGED as error:
+        raise UnreadableFile(f"{path}: damaged, it cannot be unpacked ({type(error).__name__})") from error
+
+
+def _opened(path: Path, inner: Path, opener: Opener) -> Checkpoint:
+    try:
+        return replace(opener(inner), path=path, files=(path,))
+    except ConverterError as error:
+        raise type(error)(str(error).replace(str(inner), str(path))) from error
+
+
+def _only(path: Path, names: list[str]) -> str:
+    """The one member that is called like a checkpoint."""
+    found = [name for name in names if name.lower().endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(".")]
+    if len(found) == 1:
+        return found[0]
+    some = ", ".join((found or names)[:4]) or "nothing"
+    what = f"{len(found)} checkpoints" if found else "no checkpoint"
+    raise UnreadableFile(
+        f"{path}: an archive with {what} ({some}{' ...' if len(found or names) > 4 else ''}); unpack it"
+    )
+
+
+@contextmanager
+def _unpacked(path: Path, source: IO[bytes], name: str) -> Iterator[Path]:
+    """A stream as a file of its own, for as long as it is being opened."""
+    limit = MAX_RATIO * path.stat().st_size + CHUNK
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder) / (PurePosixPath(name).name or "checkpoint")
+        with inner.open("wb") as target:
+            while chunk := source.read(CHUNK):
+                target.write(chunk)
+                if target.tell() > limit:
+                    raise UnreadableFile(f"{path}: unpacks to more than {MAX_RATIO} times its size")
+        source.close()
+        yield inner
