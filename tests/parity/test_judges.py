@@ -37,7 +37,7 @@ LOGITS = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
         (lambda x: x + np.float32(1e-4), ""),
         (lambda x: x * np.nan, "NaN or infinite"),
         (lambda x: x * 1.5, "logit error"),
-        (lambda x: x[:, ::-1], "decided trained_images keep their class"),
+        (lambda x: x[:, ::-1], "decided images keep their class"),
     ],
 )
 def test_the_judge(change: object, problem: str) -> None:

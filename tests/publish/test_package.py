@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import python
 from helpers.networks import SMALL, TIMM, save
 from helpers.packages import LABELS, read, save_described, small_images
 from safetensors.numpy import load_file
@@ -227,8 +225,9 @@ main()
 
 
 def test_without_torch_it_packages_and_says_what_was_not_measured(tmp_path: Path) -> None:
-    run = [sys.executable, "-c", NO_TORCH, "package", str(CHECKPOINT), str(tmp_path / "out"), "--json"]
-    done = subprocess.run(run, env=os.environ, capture_output=True, text=True, check=True)
+    (tmp_path / "images.json").write_text(json.dumps(record()["preprocessing"]))
+    done = python(NO_TORCH, "package", CHECKPOINT, tmp_path / "out", "--preprocess", tmp_path / "images.json", "--json")
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["proof"]["oracle"] == "the exact graph in ONNX Runtime, float32"
     parity = read(tmp_path / "out" / "parity.json")
     assert parity["passed"]
@@ -238,5 +237,5 @@ def test_without_torch_it_packages_and_says_what_was_not_measured(tmp_path: Path
 
 def test_a_converted_file_packages_like_its_source(tmp_path: Path) -> None:
     convert(CHECKPOINT, tmp_path / "timm.safetensors", to="timm")
-    done = package(tmp_path / "timm.safetensors", tmp_path / "out", onnx=["fp32"])
+    done = package(tmp_path / "timm.safetensors", tmp_path / "out", onnx=["fp32"], preprocess=record()["preprocessing"])
     assert done.layout == "timm"
