@@ -67,10 +67,16 @@ class Artifact:
         Raises:
             ConverterError: one cannot be read, or is no DenseNet.
         """
-        wanted = {str(source.address if isinstance(source, Source) else source): source for source in sources}
-        files = [cls.open(source) for source in wanted.values()]
-        names = [file.name for file in files]
-        return [replace(f, name=address) if names.count(f.name) > 1 else f for f, address in zip(files, wanted)]
+        wanted: list[Source] = []
+        for source in map(Source.of, sources):
+            wanted += [source] if source not in wanted else []
+        files = [cls.open(source) for source in wanted]
+        names, addresses = [file.name for file in files], [str(source.address) for source in wanted]
+        for i, (file, source) in enumerate(zip(files, wanted)):
+            if names.count(file.name) > 1:
+                how = f" ({source.how()})" if addresses.count(addresses[i]) > 1 and source.how() else ""
+                files[i] = replace(file, name=f"{addresses[i]}{how}")
+        return files
 
     @property
     def path(self) -> Path | None:
