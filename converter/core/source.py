@@ -71,6 +71,11 @@ class Source:
         """Whether nothing is said but the address."""
         return self == Source(self.address)
 
+    def how(self) -> str:
+        """How it is read, in words; empty if nothing is said but the address."""
+        said = {"layout": self.layout, "weights": self.weights, "drop": ", ".join(self.drop), **self.settings}
+        return ", ".join(f"{name} {value}" for name, value in said.items() if value)
+
     def __str__(self) -> str:
         return shown(self.address)
 

@@ -44,10 +44,6 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     from converter.formats.torch import tar
 
     yield tar.matches(path, head), tar.open_tar
-    if depth < MAX_DEPTH:
-        from converter.formats import packed
-
-        yield packed.matches(path, head), lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
     yield safetensors.matches(path, head), safetensors.open_safetensors
     from converter.formats import hdf5
     from converter.formats.keras import h5
@@ -75,6 +71,10 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     yield caffe.matches(path, head), caffe.open_caffe
     yield mindspore.matches(path, head), mindspore.open_mindspore
     yield t7.matches(path, head), t7.open_t7  # has no magic number: after all that have one
+    if depth < MAX_DEPTH:
+        from converter.formats import packed
+
+        yield packed.matches(path, head), lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
     yield sharded.matches(path, head), lambda index: sharded.open_sharded(index, open_checkpoint)
 
 

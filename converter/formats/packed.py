@@ -126,10 +126,10 @@ def _only(path: Path, names: list[str]) -> str:
     if len(found) == 1:
         return found[0]
     some = ", ".join((found or names)[:4]) or "nothing"
-    what = f"{len(found)} checkpoints" if found else "no checkpoint"
-    raise UnreadableFile(
-        f"{path}: an archive with {what} ({some}{' ...' if len(found or names) > 4 else ''}); unpack it"
-    )
+    some += " ..." if len(found or names) > 4 else ""
+    if found:
+        raise UnreadableFile(f"{path}: an archive of {len(found)} checkpoints ({some}); unpack it and name one")
+    raise UnreadableFile(f"{path}: an archive without tensors, and with no checkpoint in it ({some})")
 
 
 @contextmanager

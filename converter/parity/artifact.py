@@ -70,17 +70,14 @@ class Artifact:
         """
         wanted: list[Source] = []
         for source in map(Source.of, sources):
-            if source not in wanted:
-                wanted.append(source)
+            wanted += [source] if source not in wanted else []
         files = [cls.open(source) for source in wanted]
-        names, addresses = [file.name for file in files], [str(source) for source in wanted]
-        result = []
-        for i, (file, address) in enumerate(zip(files, addresses)):
-            name = address if names.count(file.name) > 1 else file.name
-            if addresses.count(address) > 1:  # read in several ways
-                name += f" ({wanted[i].weights or addresses[: i + 1].count(address)})"
-            result.append(replace(file, name=name))
-        return result
+        names, addresses = [file.name for file in files], [str(source.address) for source in wanted]
+        for i, (file, source) in enumerate(zip(files, wanted)):
+            if names.count(file.name) > 1:
+                how = f" ({source.how()})" if addresses.count(addresses[i]) > 1 and source.how() else ""
+                files[i] = replace(file, name=f"{addresses[i]}{how}")
+        return files
 
     @property
     def path(self) -> Path | None:

@@ -115,7 +115,8 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
 def _is_module(record: Record) -> bool:
     """Whether an object is a torch module, eager or scripted, and not somebody's own that holds one."""
     state = record.state
-    return isinstance(state, dict) and ("_modules" in state or record.cls.startswith("__torch__"))
+    known = record.cls == GRAPH_MODULE or record.cls.startswith("__torch__")
+    return isinstance(state, dict) and (known or "_modules" in state)
 
 
 def _arguments(node: Any) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
+from densenet.config import Axes
 
 Learned = Literal["conv", "norm", "affine", "row", "linear"]
 Pool = Literal["max_pool", "avg_pool", "global_avg", "global_max", "blur", "max_blur"]
@@ -99,21 +100,25 @@ class Op:
         has = f" ({self.window})" if self.window is not None and self.window.kernel else ""
         return NotADenseNet(f"{self.name}{has}: a DenseNet has {expected} there")
 
-    def paddings(self, size: int, stride: int) -> set[str]:
+    def paddings(self, size: Axes, stride: Axes) -> set[str]:
         """The rules by which it is padded, ``symmetric`` or ``same``; with fixed sizes it can be both.
 
         Raises:
             NotADenseNet: it has another window, or is padded otherwise.
         """
-        window, what = self.window, f"a {size}x{size} window with stride {stride}, padded by {size // 2}"
-        if window is None or (
-            (set(window.kernel), set(window.strides), window.groups, set(window.dilations) | {1})
-            != ({size}, {stride}, 1, {1})
-        ):
+        window = self.window
+        axes = len(window.kernel) if window is not None else 0
+        kernel, strides = ((n,) * axes if isinstance(n, int) else n for n in (size, stride))
+        half = tuple(n // 2 for n in kernel)
+        said = ["x".join(map(str, dict.fromkeys(n) if len(set(n)) == 1 else n)) for n in (strides, half)]
+        what = f"a {'x'.join(map(str, kernel))} window with stride {said[0]}, padded by {said[1]}"
+        if window is None or (window.kernel, window.strides, window.groups, set(window.dilations) | {1}) != (
+            kernel, strides, 1, {1}
+        ):  # fmt: skip
             raise self.unlike(what)
-        centred = not window.same and {*window.begin, *window.end} == {size // 2}
+        centred = not window.same and (window.begin, window.end) == (half, half)
         same = window.same or window.is_same()
-        if stride == 1:
+        if set(strides) == {1}:
             centred = same = centred or window.same
         if not (centred or same):
             raise self.unlike(f"{what} or as TensorFlow's SAME")

@@ -22,7 +22,7 @@ from converter.structures.ops import Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import permuted, shifted, steps_of
 from converter.structures.weights import lazily, made, vector
-from densenet.config import DenseNetConfig, Stem
+from densenet.config import Axes, DenseNetConfig, Stem
 from densenet.topology import Step, steps
 
 Value = tuple[str, ...]
@@ -39,7 +39,12 @@ def _steps(part: str, **config: Any) -> list[Step]:
     return [s for s in steps(DenseNetConfig(block_config=(1, 1), **config)) if s.name.startswith(f"{part}.")]
 
 
-STEMS = [_steps("stem", stem=stem) for stem in get_args(Stem)]
+STEMS = [
+    wanted
+    for stem in get_args(Stem)
+    for pool in ("max", "none")
+    if (wanted := _steps("stem", stem=stem, stem_pool=pool)) and (pool == "max" or stem != "cifar")
+]
 LAYERS = [_steps("blocks.0.layers.0", bottleneck=bottleneck) for bottleneck in (True, False)]
 TRANSITION = _steps("transitions.0")
 
@@ -199,15 +204,28 @@ class _Judge:
                 break
         else:
             raise self.astray(value, steps, "the stem: convolution, norm, ReLU, max pooling")
-        rules = _compared(steps, wanted)
+        rules = self.first(steps[0]) & _compared(steps[1:], wanted[1:])
+        odd = steps[0]
+        if len(kinds) > 1 and not pooled:
+            self.settings["stem_pool"] = "none"
         if pooled:
-            pool = self.activated_pool(steps[-2:])
-            if pool.kind == "max_pool":
-                rules &= pool.paddings(3, 2)
-            if not rules:
-                raise pool.unlike("padding by the same rule as before the convolution")
+            odd = pool = self.activated_pool(steps[-2:])
+            if pool.kind == "max_pool" and pool.window is not None:
+                rules &= pool.paddings(3, pool.window.strides)
+                self.settings["stem_pool_stride"] = _uniform(pool.window.strides)
+        if not rules:
+            raise odd.unlike("padding of half the window, or as SAME pads it, and by one rule in all the stem")
+        if pooled or len(rules) == 1:
             self.settings["padding"] = "symmetric" if "symmetric" in rules else "same"
         self.widths[value[0]] = _width(steps)
+
+    def first(self, conv: Op) -> set[str]:
+        """The first convolution, whose size and stride are its own; the rules by which it may be padded."""
+        window = conv.window
+        if window is None or not all(n % 2 for n in window.kernel):
+            raise conv.unlike("a convolution of odd size")
+        self.settings["stem_stride"] = _uniform(window.strides)
+        return conv.paddings(window.kernel, window.strides)
 
     def activated_pool(self, steps: list[Op]) -> Op:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
@@ -236,10 +254,10 @@ class _Judge:
         _compared(steps, TRANSITION)
         window = pool.window
         assert window is not None
-        if pool.kind == "avg_pool" and (
-            (set(window.kernel), set(window.strides)) != ({2}, {2}) or any((*window.begin, *window.end))
-        ):
-            raise pool.unlike("2x2 average pooling with stride 2 and no padding")
+        if pool.kind == "avg_pool":
+            if window.kernel != window.strides or any((*window.begin, *window.end)):
+                raise pool.unlike("2x2 average pooling with stride 2 and no padding")
+            self.agree("transition_stride", _uniform(window.strides), pool)
         self.agree("transition_pool", "blur" if pool.kind == "blur" else "avg", pool)
         if pool.kind == "avg_pool":
             # SAME averages a lone last row or column by itself, as rounding up does.
@@ -353,6 +371,11 @@ class _Judge:
 
 def _starts(steps: Sequence[Op], kinds: Sequence[str]) -> bool:
     return [step.kind for step in steps[: len(kinds)]] == list(kinds)
+
+
+def _uniform(sizes: tuple[int, ...]) -> Axes:
+    """One number where all axes have the same."""
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:

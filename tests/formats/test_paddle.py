@@ -129,10 +129,15 @@ def test_code_is_refused(tmp_path, protocol):
         load(tmp_path / "y")
 
 
-def test_pickled_torch_tensors_are_refused_by_name(tmp_path):
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_pickled_torch_tensors_are_read(tmp_path, protocol):
+    """``pickle.dump`` of a state dict: every storage is a file of its own inside the pickle."""
     torch = pytest.importorskip("torch")
-    with pytest.raises(UnreadableFile, match=r"torch\.save"):
-        load(write_pickle(tmp_path / "x.pkl", {f"w{i}": torch.zeros(3) for i in range(9)}))
+    tensors, arrays = named(TORCHVISION)
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    file = write_pickle(tmp_path / "x.pkl", {"state_dict": state, "grid": torch.zeros(40_000)}, protocol)
+    assert file.stat().st_size > 1 << 17  # more than one frame of a pickle
+    same(load(file), tensors)
 
 
 # -- programs and records -----------------------------------------------------------------

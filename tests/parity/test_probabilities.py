@@ -187,8 +187,8 @@ def test_one_file_read_in_two_ways_is_two_candidates(reference: Path, tmp_path: 
     verdict = verify(reference, *both, preprocess=load(reference).images.preprocess)
     passed = {name: all(c.passed for c in found) for name, found in verdict.results.items() if "both.pth" in name}
     assert len(passed) == 2
-    assert [value for name, value in passed.items() if name.endswith("(state_dict)")] == [True]
-    assert [value for name, value in passed.items() if name.endswith("(state_dict_ema)")] == [False]
+    assert [value for name, value in passed.items() if name.endswith("(weights state_dict)")] == [True]
+    assert [value for name, value in passed.items() if name.endswith("(weights state_dict_ema)")] == [False]
     assert verify(reference, both[0], both[0]).passed
 
 

@@ -38,7 +38,7 @@ def test_the_order_of_the_voices() -> None:
     assert VOICES == STRONGEST_FIRST
 
 
-@pytest.mark.parametrize(("stronger", "weaker"), combinations(STRONGEST_FIRST, 2))
+@pytest.mark.parametrize(("stronger", "weaker"), list(combinations(STRONGEST_FIRST, 2)))
 def test_the_stronger_of_two_is_believed_and_the_weaker_where_the_other_is_silent(stronger: str, weaker: str) -> None:
     said = {
         weaker: {"eps": 0.5, "stem_pool": "blur"},

@@ -85,7 +85,7 @@ def test_a_softmax_is_left_out_and_reported(tmp_path: Path) -> None:
     network.fields["modules"].append(Obj("nn.LogSoftMax"))
     path = saved(tmp_path / "model.t7", network)
     check(path, SMALL, tensors)
-    assert any("softmax" in note for note in load(path).notes)
+    assert any("(nn.LogSoftMax) behind the logits is left out" in note for note in load(path).notes)
 
 
 def test_the_first_densenet_of_several_is_taken(tmp_path: Path) -> None:
@@ -167,12 +167,15 @@ def without(path: tuple[int, ...], name: str) -> Any:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (change((7,), dW=1, dH=1), "7 (nn.SpatialAveragePooling) has dW 1; a DenseNet has 2 there"),
+        (
+            change((7,), dW=1, dH=1),
+            "7 (nn.SpatialAveragePooling) (2x2 window, stride 1, padding 0): a DenseNet has 2x2",
+        ),
         (change((7,), divide=False), "divide"),
         (change((6,), groups=2), "groups 2"),
-        (change((1,), dW=2, dH=2), "1 (nn.SpatialConvolution) has dW 2"),
-        (change((1,), padW=0), "padW 0"),
-        (change((6,), kW=3), "3x1 convolution"),
+        (change((6,), dW=2, dH=2), "6 (nn.SpatialConvolution) (1x1 window, stride 2"),
+        (change((1,), padW=0), "1 (nn.SpatialConvolution) (3x3 window, stride 1, padding 1x0): a DenseNet has"),
+        (change((6,), kW=3), "6 (nn.SpatialConvolution) has a weight of another size than its kW and kH"),
         (change((2, 1, 2, 2), threshold=1e-6), "threshold"),
         (change((2, 1), dimension=1), "2.1 (nn.Concat)"),
         (change((12,), size=Longs([5])), "12 (nn.Reshape)"),
@@ -211,7 +214,7 @@ def test_transitions_that_round_differently_are_refused(tmp_path: Path) -> None:
     config = replace(SMALL, block_config=(1, 1, 1))
     network = Official(config, weights(config)).network()
     at(network, 6).fields["ceil_mode"] = True
-    with pytest.raises(NotADenseNet, match="rounds"):
+    with pytest.raises(NotADenseNet, match="transition_ceil is False here, True before"):
         load(saved(tmp_path / "model.t7", network))
 
 
