@@ -107,6 +107,7 @@ def compare(before: Path, after: Path) -> int:
 
 
 def main() -> int:
+    """Write a snapshot, or compare two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     writing = verbs.add_parser("write")
