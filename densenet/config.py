@@ -234,7 +234,7 @@ class DenseNetConfig:
         """The fields that say what is not usual, and those everybody wants to see, as plain JSON values."""
         plain = DenseNetConfig().to_dict()
         always = ("growth_rate", "block_config", "init_features", "num_classes")
-        return {name: value for name, value in self.to_dict().items() if name in always or value != plain[name]}
+        return {name: value for name, value in self.to_dict().items() if name in always or value != plain.get(name)}
 
     # -- what follows from it ------------------------------------------------------
 

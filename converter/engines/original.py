@@ -236,12 +236,15 @@ def asked(original: Original, path: Path, model: Model) -> Iterator[OriginalProc
     Raises:
         ConverterError: it cannot be started; says why in one line.
     """
-    command = [sys.executable, "-P", "-B", str(PROCESS)]
     pipe = subprocess.PIPE
     with tempfile.TemporaryDirectory(prefix="densenet-original-") as folder:
         # A session of its own: what it starts in turn ends with it, and an interrupt is for us alone.
         process = subprocess.Popen(  # noqa: S603 (the user names the code to run)
-            command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            [sys.executable, "-P", "-B", str(PROCESS), folder],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
         )
         try:
             running = OriginalProcess(original, process, Path(folder))

@@ -1,8 +1,8 @@
 """The process in which a user's own network runs: their code is imported here, and nowhere else.
 
 Run by its path, so nothing of this package is imported beside their code.  What is asked
-and answered are lines of JSON; arrays are ``.npy`` files of a folder that the asker made.
-What their code prints goes where its errors go; when the asker is gone, so is this.
+and answered are lines of JSON; arrays are ``.npy`` files of a folder that the asker made
+and names.  What their code prints goes where its errors go; when the asker is gone, so is this.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -290,6 +291,7 @@ def main() -> None:
     def listen() -> None:
         for line in asked:
             lines.put(line)
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
         os._exit(0)  # the asker is gone, whatever their code is doing
 
     threading.Thread(target=listen, daemon=True).start()

@@ -75,6 +75,8 @@ def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) ->
         if cls is not None and not _is_known(path, cls, module):
             strange.setdefault((cls, module.kind), path)
         if module.kind == "norm" and "eps" in values:
+            if not isinstance(values["eps"], int | float):
+                raise NotADenseNet(f"{path} has an eps that is no number: {values['eps']!r:.40}")
             eps.add(values["eps"])
         elif module.kind == "conv":
             _check_conv(path, values, module, told)

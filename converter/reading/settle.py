@@ -41,7 +41,11 @@ def settle(
     """
     config, layout, notes = candidate.config, candidate.layout, list(candidate.notes)
     assert config is not None
-    own = {name: value for name, value in own_config(checkpoint).items() if name in SETTINGS}
+    own = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in own_config(checkpoint).items()
+        if name in SETTINGS
+    }
     graph = {**candidate.graph, **{name: value for name, value in stated.items() if name in SETTINGS}}
     for name in contradictions(candidate.graph, own):  # in a file of ours somebody has changed the graph since
         raise NotADenseNet(f"the graph has {name} {graph[name]}, its {CONFIG_KEY} metadata says {own[name]}")

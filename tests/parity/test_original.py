@@ -500,8 +500,12 @@ def test_an_original_ends_with_the_command_that_asked_it(place: Path) -> None:
     if not hasattr(os, "killpg") or not Path("/proc").exists():
         pytest.skip("looks into /proc")
     words = ["-c", "from converter.cli import main; main()", "verify", "net.pth", "--original", "authors.py:sleeps"]
+    (place / "scratch").mkdir(exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        asker = subprocess.Popen([sys.executable, *words], cwd=place, stderr=subprocess.DEVNULL)
+        scratch = {"TMPDIR": str(place / "scratch")}
+        asker = subprocess.Popen(
+            [sys.executable, *words], cwd=place, stderr=subprocess.DEVNULL, env={**os.environ, **scratch}
+        )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not [p for p in running(b"original_process") if p[1] == asker.pid]:
             time.sleep(0.1)
@@ -511,6 +515,7 @@ def test_an_original_ends_with_the_command_that_asked_it(place: Path) -> None:
         while time.monotonic() < deadline and child in [pid for pid, _ in running(b"original_process")]:
             time.sleep(0.1)
         assert child not in [pid for pid, _ in running(b"original_process")]
+        assert not list((place / "scratch").glob("densenet-original-*"))
 
 
 def running(word: bytes) -> list[tuple[int, int]]:

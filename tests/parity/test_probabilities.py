@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers.command import ok
 from helpers.networks import save
 from helpers.parity import changed, edit, network, node
 from onnx import TensorProto, helper, numpy_helper
@@ -200,9 +201,11 @@ def test_one_file_read_in_two_ways_is_two_candidates(reference: Path, tmp_path: 
     [
         {"spatial_dims": 1, "in_channels": 2, "stem_stride": 2},
         {"spatial_dims": 3, "in_channels": 1},
+        {"spatial_dims": 3, "in_channels": 1, "stem_stride": (1, 2, 2)},
         {"in_channels": 5, "stem_kernel": 5},
+        {"transition_stride": (1, 2), "stem_pool_stride": 1},
     ],
-    ids=["signals", "volumes", "five-channels"],
+    ids=["signals", "volumes", "slices", "five-channels", "spectrograms"],
 )
 def test_networks_of_signals_volumes_and_many_channels(changes: dict[str, object], tmp_path: Path) -> None:
     from dataclasses import replace
@@ -215,6 +218,8 @@ def test_networks_of_signals_volumes_and_many_channels(changes: dict[str, object
     export_onnx(file, tmp_path / "exact.onnx", graph="exact")
     verdict = verify(file, tmp_path / "net.onnx", tmp_path / "exact.onnx", file, engines=ONE)
     assert verdict.passed, reason(verdict)
+    assert load(tmp_path / "net.onnx").config == config
+    assert "parameters" in ok("inspect", file)
     worse = save(changed(load(file), "blocks.1.layers.0.norm1.bias", lambda x: x + 1), tmp_path / "worse.safetensors")
     verdict = verify(file, worse)
     assert reason(verdict).startswith("blocks.1.layers.0.norm1: bias differs")
