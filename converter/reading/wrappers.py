@@ -114,9 +114,10 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
 
 def _is_module(record: Record) -> bool:
     """Whether an object is a torch module, eager or scripted, and not somebody's own that holds one."""
+    if record.cls == GRAPH_MODULE:  # its state is what it was made of
+        return True
     state = record.state
-    known = record.cls == GRAPH_MODULE or record.cls.startswith("__torch__")
-    return isinstance(state, dict) and (known or "_modules" in state)
+    return isinstance(state, dict) and ("_modules" in state or record.cls.startswith("__torch__"))
 
 
 def _arguments(node: Any) -> Iterator[tuple[str, Any]]:
