@@ -59,6 +59,11 @@ class Window:
     same: bool = False
     size: tuple[int, ...] = ()
 
+    @property
+    def stride(self) -> Axes:
+        """One number where all axes have the same."""
+        return self.strides[0] if len(set(self.strides)) == 1 else self.strides
+
     def __str__(self) -> str:
         """``3x3 window, stride 1, padding 1``."""
         sizes = {"stride": self.strides, "padding": ("SAME",) if self.same else (*self.begin, *self.end)}

@@ -22,7 +22,7 @@ from converter.structures.ops import Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import permuted, shifted, steps_of
 from converter.structures.weights import lazily, made, vector
-from densenet.config import Axes, DenseNetConfig, Stem
+from densenet.config import DenseNetConfig, Stem
 from densenet.topology import Step, steps
 
 Value = tuple[str, ...]
@@ -212,7 +212,7 @@ class _Judge:
             odd = pool = self.activated_pool(steps[-2:])
             if pool.kind == "max_pool" and pool.window is not None:
                 rules &= pool.paddings(3, pool.window.strides)
-                self.settings["stem_pool_stride"] = _uniform(pool.window.strides)
+                self.settings["stem_pool_stride"] = pool.window.stride
         if not rules:
             raise odd.unlike("padding of half the window, or as SAME pads it, and by one rule in all the stem")
         if pooled or len(rules) == 1:
@@ -224,7 +224,7 @@ class _Judge:
         window = conv.window
         if window is None or not all(n % 2 for n in window.kernel):
             raise conv.unlike("a convolution of odd size")
-        self.settings["stem_stride"] = _uniform(window.strides)
+        self.settings["stem_stride"] = window.stride
         return conv.paddings(window.kernel, window.strides)
 
     def activated_pool(self, steps: list[Op]) -> Op:
@@ -257,7 +257,7 @@ class _Judge:
         if pool.kind == "avg_pool":
             if window.kernel != window.strides or any((*window.begin, *window.end)):
                 raise pool.unlike("2x2 average pooling with stride 2 and no padding")
-            self.agree("transition_stride", _uniform(window.strides), pool)
+            self.agree("transition_stride", window.stride, pool)
         self.agree("transition_pool", "blur" if pool.kind == "blur" else "avg", pool)
         if pool.kind == "avg_pool":
             # SAME averages a lone last row or column by itself, as rounding up does.
@@ -371,11 +371,6 @@ class _Judge:
 
 def _starts(steps: Sequence[Op], kinds: Sequence[str]) -> bool:
     return [step.kind for step in steps[: len(kinds)]] == list(kinds)
-
-
-def _uniform(sizes: tuple[int, ...]) -> Axes:
-    """One number where all axes have the same."""
-    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
