@@ -44,7 +44,7 @@ def _deepspeed(folder: Path) -> Path | None:
     """DeepSpeed's save_checkpoint: ``latest`` names the subfolder; stages up to 2 have the whole model in one file."""
     latest = folder / "latest"
     tag = latest.read_text("utf-8", "replace").strip()[:255] if latest.is_file() else ""
-    if tag and Path(tag).name == tag:
+    if tag and tag != ".." and Path(tag).name == tag:
         return folder / tag / "mp_rank_00_model_states.pt"
     return folder / "mp_rank_00_model_states.pt"
 
@@ -67,13 +67,11 @@ RULES: Sequence[Callable[[Path], Path | None]] = (_mlflow, _deepspeed, _monai, _
 
 
 def _by_suffix(folder: Path) -> Path:
-    """The only file of the first kind of which there is one."""
+    """The only file that is called like a checkpoint, of whatever kind; the folder where there is none."""
     files = [path for _, path in zip(range(MAX_FILES), folder.rglob("*")) if path.is_file()]
-    for suffix in SUFFIXES:
-        found = sorted(path for path in files if path.name.endswith(suffix))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = ", ".join(path.relative_to(folder).as_posix() for path in found[:4])
-            raise UnreadableFile(f"{folder}: a folder with {len(found)} {suffix} files ({some} ...); name one of them")
-    return folder
+    found = sorted(path for path in files if path.name.endswith(SUFFIXES))
+    if len(found) > 1:
+        some = ", ".join(path.relative_to(folder).as_posix() for path in found[:4])
+        some += " ..." if len(found) > 4 else ""
+        raise UnreadableFile(f"{folder}: a folder with {len(found)} files of weights ({some}); name one of them")
+    return found[0] if found else folder

@@ -53,7 +53,8 @@ def resolve(address: str | Path) -> Place:
         if path.is_dir():
             from converter.fetch.folders import checkpoint_in  # noqa: PLC0415 (for few)
 
-            return Place(checkpoint_in(path), path.resolve().name)
+            file = checkpoint_in(path)
+            return Place(file, (path.resolve().name / file.relative_to(path)).as_posix())
         if path.exists():
             return Place(path, path.name)
     except (OSError, ValueError) as error:  # too long, or with a null character
