@@ -1,15 +1,14 @@
 """A server that misbehaves on request, and a cache."""
 
-import http.server
 import threading
 
 import pytest
-from helpers.web import DATA, SHA256, Handler
+from helpers.web import DATA, SHA256, Handler, QuietServer
 
 
 @pytest.fixture
 def server():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     server.data, server.etag, server.date = DATA, '"v1"', None
     server.ranges, server.length, server.shift, server.delay = True, True, 0, 0
     server.status = server.redirect = None

@@ -19,10 +19,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from helpers.web import QuietServer
 
 TOKEN = "hf_a-secret-that-nobody-may-ever-see"
 LFS = re.compile(r"\.(safetensors|onnx|bin|pth|h5)$")
@@ -81,8 +83,7 @@ class Hub:
         self.may_write = True
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
+        self.server = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> Hub:

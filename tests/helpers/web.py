@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import random
 import socket
+import sys
 import time
 
 import pytest
@@ -14,6 +15,16 @@ from converter.fetch.download import download as fetch
 DATA = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 OTHER = random.Random(1).randbytes(len(DATA))
+
+
+class QuietServer(http.server.ThreadingHTTPServer):
+    """A client that is killed cuts its connection: no error of the server's, and nothing to print into a test's stderr."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
