@@ -18,7 +18,7 @@ OTHER = random.Random(1).randbytes(len(DATA))
 
 
 class QuietServer(http.server.ThreadingHTTPServer):
-    """A client that is killed cuts its connection: no error of the server's, and nothing to print into a test's stderr."""
+    """A killed client cuts its connection: that is no error, and nothing to print into a test's stderr."""
 
     daemon_threads = True
 
