@@ -112,8 +112,8 @@ def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
 def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
-    if engine == "onnxruntime" and is_onnx(Path(source)):
-        return _from_onnx(source)
+    if engine == "onnxruntime" and is_onnx(Path(source)) and CONFIG_KEY in onnx_metadata(source):
+        return _from_onnx(source)  # others' graphs may normalise, or give probabilities: they are read
     model = load(source)
     if not model.config.num_classes:
         raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
@@ -131,7 +131,7 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
 
 def _from_onnx(source: str) -> Predictor:
     metadata = onnx_metadata(source)
-    config = DenseNetConfig.from_dict(metadata.get(CONFIG_KEY, {}))
+    config = DenseNetConfig.from_dict(metadata[CONFIG_KEY])
     taken = session(source).get_inputs()[0]
     if taken.type == "tensor(uint8)":
         raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
