@@ -169,7 +169,8 @@ class _Reader:
             elif number == 5:
                 single = self.tensor(value)[1]
             elif number in (7, 8, 9):
-                several = (several or []) + self.several(number, value)
+                several = [] if several is None else several
+                several += self.several(number, value)
         return name, several if several is not None else single
 
     def several(self, number: int, value: Any) -> list[Any]:
