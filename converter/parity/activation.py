@@ -10,7 +10,7 @@ import onnx
 
 from converter.core.checkpoint import Array
 from converter.engines.onnxruntime import main_output
-from converter.parity.compare import FLOOR_ULPS, ULP
+from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
 from converter.parity.proto import is_own
 from converter.parity.truth import Truth
 
@@ -22,6 +22,7 @@ NEAR = 0.05
 """How near to the reference's probabilities numbers must be that nothing calls so."""
 SATURATED = 0.1
 """Where rounding may change the probabilities by more than that, they say nothing."""
+HALF_ULP = float(np.finfo(np.float16).eps)
 
 
 def softmax(logits: Array) -> Array:
@@ -102,3 +103,12 @@ def through(truth: Truth, activation: str) -> Truth:
         own=[truth.own[i] for i in kept],
         rounded={},
     )
+
+
+def compare_probabilities(batch: str, found: Array, logits: Array, *, half: bool) -> Comparison:
+    """Whether an output (N, classes) is the softmax of the file's own logits, which are judged by themselves.
+
+    Where they are computed in float16 (``half``), an exponent is off by the rounding of its logit.
+    """
+    rounding = (HALF_ULP if half else ULP) * max(1.0, float(np.abs(logits).max(initial=0)))
+    return compare(batch, found, softmax(logits), FLOOR_ULPS * rounding)

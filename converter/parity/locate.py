@@ -22,8 +22,8 @@ from converter.core.model import Model
 from converter.engines.onnxruntime import session
 from converter.engines.trace import inputs_of_modules, trace
 from converter.exporters.onnx import attributes_of, to_onnx
-from converter.parity.checks import WEIGHT_ULPS
-from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP
+from converter.parity.checks import WEIGHT_ULPS, difference
+from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP, relative_error
 from densenet.topology import FEATURES, INPUT, LOGITS
 
 CLEAR = 3.0
@@ -171,9 +171,9 @@ class _Pieces:
             try:
                 # One thread: starting a pool of them takes longer than most pieces.
                 run = session(self.submodel(nodes, taken, name), level="disabled", threads=1)
-                own = _error(run.run([name], {x: self.exact[x] for x in taken})[0], value)
+                own = relative_error(run.run([name], {x: self.exact[x] for x in taken})[0], value)
                 result = run.run([name], {x: self.own[x] for x in taken})[0]
-                error = _error(result, value)
+                error = relative_error(result, value)
             except Exception as failure:  # ONNX Runtime's errors share no class
                 first = first_line(failure)
                 self.problems[name] = f"cannot be computed ({first})"
@@ -280,14 +280,6 @@ def module_of(value: str) -> str:
     return value.removesuffix("ed") if value.endswith(".pooled") else value
 
 
-def _error(found: Array, exact: Array) -> float:
-    if found.shape != exact.shape or not np.isfinite(found).all():
-        return float("inf")
-    scale = float(np.abs(exact).max(initial=0))
-    difference = float(np.abs(found.astype(np.float64) - exact).max(initial=0))
-    return difference / scale if scale else (0.0 if not difference else float("inf"))
-
-
 def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto, *, folded: bool) -> str:
     """How two constants differ by more than rounding, by the measure of the static checks; empty if they do not.
 
@@ -303,8 +295,4 @@ def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto, *, fold
             off = ~(np.abs(have.astype(np.float64) - want) <= WEIGHT_ULPS * ULP * size)
     else:
         off = ~(have == want)
-    if not off.any():
-        return ""
-    at = tuple(int(i) for i in np.argwhere(off)[0])
-    values = f"{have[at]:.6g}, {want[at]:.6g} expected"
-    return f"differs in {int(off.sum())} of {off.size} values, first at {list(at)}: {values}"
+    return difference(have, want, off) if off.any() else ""

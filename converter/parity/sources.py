@@ -23,7 +23,7 @@ from converter.parity.activation import activated, activation_of_numbers
 from converter.parity.artifact import Artifact
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
-from converter.parity.compare import Comparison, failed, measured, relative_error
+from converter.parity.compare import Comparison, compare, failed, relative_error
 from converter.parity.proto import read_proto
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.inputs import Batch
@@ -60,7 +60,8 @@ class Sources:
         """
         plain = [batch for batch in trial.truth.batches if batch.pixels is None]
         for spec in self.forms:
-            trial.compare(spec.label, partial(floats, spec.start(None, self.model)), trial.truth.batches)
+            made = trial.compute(spec.label, partial(floats, spec.start(None, self.model)), trial.truth.batches)
+            trial.judge(spec.label, trial.truth.batches, made)
         for file in self.files:
             self.own_file(trial, file)
         for framework in self.frameworks:
@@ -117,14 +118,7 @@ def foreign(
 
 
 def why_not(judge: Trial, made: Sequence[tuple[Batch, Array | ConverterError]], usual: Array, activation: str) -> str:
-    """Why a network of one size is not to be held to another one; empty where it is.
-
-    Args:
-        judge: knows the reference.
-        made: what it made of all inputs of that size.
-        usual: inputs of its own size.
-        activation: what it puts behind its logits.
-    """
+    """Why a network whose ``usual`` inputs are of one size is not to be held to another one; empty where it is."""
     refused = [output for _, output in made if isinstance(output, ConverterError) and not isinstance(output, Ended)]
     if len(refused) == len(made):
         return f", which it does not take ({refused[0]})"
@@ -196,19 +190,8 @@ def in_double(
         if logits.dtype != np.float64:
             trial.note(f"the original gives {logits.dtype} in float64, too, and was judged in float32 alone")
             return
-        comparisons.append(_in_double(batch, logits, expected, allowed))
+        comparisons.append(compare(batch.name, logits, expected, allowed, np.float64))
     trial.results[f"{name}, in float64"] = comparisons
-
-
-def _in_double(batch: Batch, logits: Array, expected: Array, limit: float) -> Comparison:
-    if logits.shape != expected.shape:
-        return failed(batch.name, limit, f"shape {list(logits.shape)}, {list(expected.shape)} expected")
-    bad = int((~np.isfinite(logits)).sum())
-    if bad:
-        return failed(batch.name, limit, f"{bad} of {logits.size} logits are NaN or infinite")
-    error = relative_error(logits, expected)
-    problem = "" if error <= limit else f"error {error:.1e} in float64 exceeds {limit:.1e}"
-    return measured(batch.name, logits, expected, limit, problem)
 
 
 def same_weights(process: OriginalProcess, model: Model) -> tuple[bool, Check | None]:

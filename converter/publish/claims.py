@@ -22,7 +22,7 @@ from converter.engines.timm_model import timm_model
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
-from converter.parity.checks import Check, Expected, own_metadata
+from converter.parity.checks import Check, own_metadata
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import read_proto
 from converter.publish.expectations import (
@@ -200,7 +200,7 @@ def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     ]
     said = any(prop.key == CONFIG_KEY for prop in file.proto.metadata_props)
     checks.append(Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"))
-    others = onnx_checks(file, Expected(model.config, model.images, model), promised=True)
+    others = onnx_checks(file, model.config, model.images, model, promised=True)
     return checks + [check for check in others if check.name not in {c.name for c in checks}]
 
 
