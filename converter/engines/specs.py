@@ -20,14 +20,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("compiled", "channels-last"),
     "onnxruntime": tuple(LEVELS),
     "openvino": (),
-    "torchvision": (),
-    "timm": (),
-    "keras": (),
-    "tensorflow": (),
-    "paddle": (),
+    **dict.fromkeys(FRAMEWORKS, ()),
 }
 """Engines, and what may follow a hyphen."""
-SOURCES = tuple(FRAMEWORKS)
 NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FORMS: Mapping[str, TorchForm] = {"": "eager", "compiled": "compiled", "channels-last": "channels_last"}
 THREADED = ("onnxruntime", "openvino")
@@ -59,7 +54,7 @@ class Spec:
     @property
     def is_source(self) -> bool:
         """Whether it is a framework that loads the original file itself."""
-        return self.kind in SOURCES
+        return self.kind in FRAMEWORKS
 
     def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
         """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
@@ -102,5 +97,5 @@ def check_installed(specs: Iterable[Spec]) -> None:
         Unavailable: it is not installed.
     """
     for spec in specs:
-        if spec.kind in (*SOURCES, "openvino") and find_spec(spec.kind) is None:
+        if spec.kind in (*FRAMEWORKS, "openvino") and find_spec(spec.kind) is None:
             raise Unavailable(f"{spec.kind} is not installed: pip install {PACKAGES.get(spec.kind, spec.kind)}")

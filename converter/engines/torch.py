@@ -1,4 +1,4 @@
-"""Things that compute logits: PyTorch, ONNX Runtime and OpenVINO, behind one call."""
+"""PyTorch: as an engine, and in float64 as the oracle."""
 
 from __future__ import annotations
 

@@ -46,8 +46,7 @@ def resolve(address: str | Path) -> Place:
     if text.startswith("hf://"):
         from converter.fetch.hub_files import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
 
-        found = fetch_hub(text)
-        return Place(found.path, found.name, found.preprocess)
+        return fetch_hub(text)
     try:
         path = complete(Path(address))
         if path.is_dir():

@@ -1,13 +1,11 @@
-"""MXNet: Gluon's model zoo, and the symbols that miraclewkf/DenseNet made of shicai's Caffe networks.
+"""MXNet: the symbols that miraclewkf/DenseNet made of shicai's Caffe networks.
 
-Gluon (python/mxnet/gluon/model_zoo/vision/densenet.py) numbers what its code makes, so
-that numbers tell the order: ``features.4.0.1.3.gamma`` by ``save_parameters``,
-``densenet0_stage1_batchnorm1_gamma`` by ``save_params`` and ``export``.
-The numbers run twice as fast as ours, which templates do not say; a short
-function puts the modules in order.
+Their names are Caffe's.  Their batch norms have eps 1e-4 and their poolings round up; the
+``-symbol.json`` says so, and where it is missing it is what the published ones do.
 
-The symbols' names are Caffe's.  Their batch norms have eps 1e-4 and their poolings round
-up; the ``-symbol.json`` says so, and where it is missing it is what the published ones do.
+Gluon (python/mxnet/gluon/model_zoo/vision/densenet.py) numbers what its code makes (``features.4.0.1.3.gamma`` by
+``save_parameters``, ``densenet0_stage1_batchnorm1_gamma`` by ``save_params`` and ``export``), twice as fast as we
+do, which templates do not say: ``structures/gluon.py`` reads it.
 """
 
 from __future__ import annotations
@@ -67,5 +65,3 @@ SYMBOL_201 = replace(
         for library, name in SYMBOL.modules.items()
     },
 )
-
-# -- Gluon -------------------------------------------------------------------------

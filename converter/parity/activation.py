@@ -13,6 +13,7 @@ from converter.engines.onnxruntime import main_output
 from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
 from converter.parity.proto import is_own
 from converter.parity.truth import Truth
+from converter.use.predict import softmax
 
 PASSED_ON = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
 """Operators behind an activation that change no number."""
@@ -23,14 +24,6 @@ NEAR = 0.05
 SATURATED = 0.1
 """Where rounding may change the probabilities by more than that, they say nothing."""
 HALF_ULP = float(np.finfo(np.float16).eps)
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities of each row, float64."""
-    exact = logits.astype(np.float64)
-    exact = np.exp(exact - exact.max(axis=1, keepdims=True))
-    result: Array = exact / exact.sum(axis=1, keepdims=True)
-    return result
 
 
 def sigmoid(logits: Array) -> Array:

@@ -17,6 +17,7 @@ from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, spread
 from converter.parity.judges import judges
 from converter.parity.verdict import Verification
+from converter.parity.verify import verify
 from converter.reading.load import load
 from densenet.config import SETTINGS
 
@@ -47,8 +48,6 @@ def prove_float(
     """
     if not has_torch():
         return against_exact(model, weights, onnx_file, progress=progress)
-    from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
-
     settled = replace(source, settings={name: getattr(model.config, name) for name in SETTINGS})
     verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress, original=original)
     checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}
