@@ -115,17 +115,6 @@ class Preprocess:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def imagenet(
-    crop: int = 224, resize: int | None = 256, interpolation: Interpolation = "bilinear", antialias: bool = True
-) -> Preprocess:
-    """A square crop with ImageNet's mean and standard deviation; ``crop`` and ``resize`` in pixels.
-
-    Raises:
-        ValueError: see :class:`Preprocess`.
-    """
-    return Preprocess(resize=resize, crop=(crop, crop), interpolation=interpolation, antialias=antialias)
-
-
 def from_timm(pretrained_cfg: Mapping[str, Any], *, test_size: bool = False) -> Preprocess:
     """What timm evaluates a model with, from its ``pretrained_cfg`` (or a Hub repository's config.json).
 
@@ -167,16 +156,16 @@ def from_timm(pretrained_cfg: Mapping[str, Any], *, test_size: bool = False) -> 
     )
 
 
-TORCHVISION = imagenet()
+TORCHVISION = Preprocess()
 """torchvision/transforms/_presets.py, ImageClassification(crop_size=224)."""
 
-MMPRETRAIN = imagenet(antialias=False)
+MMPRETRAIN = Preprocess(antialias=False)
 """mmpretrain configs/_base_/datasets/imagenet_bs64.py: ResizeEdge (OpenCV, bilinear), CenterCrop."""
 
-TIMM = imagenet(interpolation="bicubic")
+TIMM = Preprocess(interpolation="bicubic")
 """timm/models/densenet.py, every model: crop_pct 0.875, bicubic."""
 
-TIMM_288 = imagenet(crop=288, resize=303, interpolation="bicubic")
+TIMM_288 = Preprocess(resize=303, crop=(288, 288), interpolation="bicubic")
 """timm/models/densenet.py, test_input_size and test_crop_pct (0.95) of the two ra_in1k models."""
 
 PRESETS: Mapping[str, Preprocess] = {

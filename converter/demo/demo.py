@@ -20,7 +20,6 @@ from converter.core.progress import Progress
 from converter.engines.torch import has_torch
 from converter.parity.verify import Verification, verify, verify_against
 from converter.publish.package import package
-from converter.reading.inspection import Inspection
 from converter.reading.load import inspect
 from converter.use.evaluate import Evaluation, evaluate
 from converter.use.export import export_onnx
@@ -38,7 +37,6 @@ class Demo:
 
     folder: Path
     steps: tuple[tuple[str, str, float], ...]
-    inspection: Inspection
     verifications: tuple[Verification, ...]
     evaluations: dict[str, Evaluation]
 
@@ -77,7 +75,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         steps.append((verb, say(value), time.perf_counter() - start))
         return value
 
-    found = step(
+    step(
         "inspect",
         lambda: inspect(CHECKPOINT),
         lambda i: (
@@ -131,7 +129,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         raise VerificationFailed(
             f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
         )
-    return Demo(folder, tuple(steps), found, tuple(verifications), evaluations)
+    return Demo(folder, tuple(steps), tuple(verifications), evaluations)
 
 
 def _about(trained: dict[str, Any]) -> list[str]:

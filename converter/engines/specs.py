@@ -51,11 +51,6 @@ class Spec:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
         return " ".join(filter(None, (NAMES.get(self.kind, self.kind), form, threads)))
 
-    @property
-    def is_source(self) -> bool:
-        """Whether it is a framework that loads the original file itself."""
-        return self.kind in FRAMEWORKS
-
     def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
         """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
 

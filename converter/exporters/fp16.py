@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 
@@ -36,7 +35,10 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise CannotExpress("half precision is for graphs that take normalised images, not bytes")
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(_half(tensor), tensor.name))
+            array = numpy_helper.to_array(tensor)
+            if np.abs(array).max(initial=0) > LARGEST:
+                raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
     inner = {given.name: f"{given.name}.half"} | {value.name: f"{value.name}.half" for value in graph.output}
     for node in graph.node:
         node.input[:] = [inner.get(name, name) for name in node.input]
@@ -47,14 +49,6 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(nodes)
     helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, PRECISION_KEY: "fp16"})
     return result
-
-
-def _half(tensor: TensorProto) -> Array:
-    array = numpy_helper.to_array(tensor)
-    if np.abs(array).max(initial=0) > LARGEST:
-        raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
-    half: Array = array.astype(np.float16)
-    return half
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:

@@ -12,17 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from converter.core.checkpoint import Array
 from converter.layouts.layout import Layout, Leaf
-
-
-def _matrix(kernel: Array) -> Array:
-    return kernel.reshape(kernel.shape[:2])
-
-
-def _kernel(matrix: Array) -> tuple[Array, ...]:
-    return (matrix.reshape(*matrix.shape, 1, 1),)
-
 
 SYMBOL = Layout(
     name="mxnet-symbol",
@@ -45,7 +35,12 @@ SYMBOL = Layout(
         "norm.bias": Leaf(("_bn_beta",)),
         "norm.running_mean": Leaf(("_bn_moving_mean",)),
         "norm.running_var": Leaf(("_bn_moving_var",)),
-        "linear.weight": Leaf(("_weight",), _matrix, _kernel, lambda shape: shape[:2]),
+        "linear.weight": Leaf(
+            ("_weight",),
+            lambda kernel: kernel.reshape(kernel.shape[:2]),
+            lambda matrix: (matrix[:, :, None, None],),
+            lambda shape: shape[:2],
+        ),
         "linear.bias": Leaf(("_bias",)),
     },
     network={"eps": 1e-4, "stem_ceil": True, "transition_ceil": True},

@@ -55,11 +55,6 @@ class Bench:
             raise ConverterError(f"a seed is 0 or more, not {self.seed}")
         check_installed(self.specs)
 
-    @property
-    def asked(self) -> Original | None:
-        """The original to ask, if there is one."""
-        return None if self.original is None else Original.of(self.original)
-
 
 USUAL = Bench()
 """What verification does where nobody says otherwise."""

@@ -14,7 +14,11 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.engines.run import Run
 from converter.parity.compare import agreement, divergences
+from converter.use.calibrate import input_shape
+from converter.use.inputs import Batch, synthetic
 
 
 @dataclass(frozen=True)
@@ -158,3 +162,21 @@ def judge(
         tuple(problems),
         counts,
     )
+
+
+# -- inputs on which a reduced precision is compared with float32 ---------------------------------
+
+JUDGES_SEED = 20_000
+SYNTHETIC_JUDGES = 24
+
+
+def judged(precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array]) -> Judgement:
+    """Hold an engine of that precision against float32's logits (N, classes) for the same batches."""
+    return judge([run(batch.array) for batch in batches], truths, precision, kinds=[batch.kind for batch in batches])
+
+
+def judges(model: Model, images: Sequence[Array] = ()) -> list[Batch]:
+    """Inputs on which a reduced precision is compared with float32; arguments as for :func:`calibration_inputs`."""
+    kinds = ["natural"] * (SYNTHETIC_JUDGES // 4 - 1) + ["noise"]
+    made = [synthetic(kind, input_shape(model, 4), JUDGES_SEED + i) for i, kind in enumerate(kinds)]
+    return made + [Batch(f"image {i}", image, "images") for i, image in enumerate(images)]

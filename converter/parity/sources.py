@@ -14,7 +14,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.model import Model
 from converter.core.source import Source
-from converter.engines.frameworks import framework_of, source_engine
+from converter.engines.frameworks import FRAMEWORKS, framework_of, source_engine
 from converter.engines.original import Ended, Original, OriginalProcess, asked
 from converter.engines.specs import THREADED
 from converter.engines.torch import windowed_engine
@@ -38,12 +38,12 @@ class Sources:
     """Everything that computes what the reference is, beside our own reading of it."""
 
     def __init__(self, model: Model, place: Place, source: Source, bench: Bench) -> None:
-        self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.asked
+        self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.original
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
             self.files.append(Artifact(OWN_FILE, place, source, read_proto(place.path)))
-        named = [spec.kind for spec in self.specs if spec.is_source]
+        named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         self.frameworks = named or ([framework_of(model)] if not self.specs and framework_of(model) else [])
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]
 
@@ -74,7 +74,7 @@ class Sources:
                 continue
             foreign(trial, f"{name}, its own model", partial(floats, run), plain)
         if self.original is not None:
-            ask(trial, self.original, self.model, self.place, plain)
+            ask(trial, Original.of(self.original), self.model, self.place, plain)
 
     def own_file(self, trial: Trial, file: Artifact) -> None:
         """The ONNX file that is the reference, as it is."""
@@ -199,12 +199,9 @@ def same_weights(process: OriginalProcess, model: Model) -> tuple[bool, Check | 
     if process.kind != "torch":
         return False, None
     ours = {name: t for name, t in model.tensors.items() if prod(t.shape) and not name.endswith("num_batches_tracked")}
-    strange = [name for name, tensor in ours.items() if _sha256(tensor.read()) not in process.weights]
+    data = ((name, np.ascontiguousarray(tensor.read(), np.float32).tobytes()) for name, tensor in ours.items())
+    strange = [name for name, values in data if hashlib.sha256(values).hexdigest() not in process.weights]
     if not strange:
         return True, Check("weights", True, f"all {len(ours)} tensors are the original's, bit for bit")
     detail = f"{len(strange)} of {len(ours)} tensors are not the original's bit for bit, first {strange[0]}"
     return False, Check("weights", None, detail)
-
-
-def _sha256(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array, np.float32).tobytes()).hexdigest()

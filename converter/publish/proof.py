@@ -13,9 +13,9 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import to_onnx
+from converter.parity.budget import judges
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, spread
-from converter.parity.judges import judges
 from converter.parity.verdict import Verification
 from converter.parity.verify import verify
 from converter.reading.load import load

@@ -16,9 +16,8 @@ from converter.exporters.onnx import to_onnx
 from converter.fetch.hub_client import REPO
 from converter.fetch.hub_files import SUFFIXES, Cached, parse
 from converter.parity.bench import USUAL, Bench
-from converter.parity.budget import Judgement
+from converter.parity.budget import Judgement, judged, judges
 from converter.parity.checks import Check
-from converter.parity.judges import judged, judges
 from converter.parity.verdict import Verification
 from converter.parity.verify import verify
 from converter.publish.claims import UNREADABLE, graph_checks, json_checks, listed, published_model, weights_checks

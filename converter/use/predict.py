@@ -64,9 +64,13 @@ class Predictor:
 
     def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
         """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
-        if not images:
-            return []
-        return [self._result(row) for row in softmax(self.logits(images)).astype(np.float32)]
+        result: list[dict[str, Any]] = []
+        for scores in softmax(self.logits(images)).astype(np.float32) if images else ():
+            best = int(scores.argmax())
+            result.append({"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])})
+            if self.labels:
+                result[-1]["pred_class"] = self.labels[best]
+        return result
 
     def ranked(self, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
         """For each image as plain JSON values its best class, and the ``top`` best in order."""
@@ -77,13 +81,6 @@ class Predictor:
             names = {i: self.labels[i] if self.labels else "" for i in best}
             ranks = [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best]
             result.append({"image": str(image), **found, "top": ranks})
-        return result
-
-    def _result(self, scores: Array) -> dict[str, Any]:
-        best = int(scores.argmax())
-        result = {"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])}
-        if self.labels:
-            result["pred_class"] = self.labels[best]
         return result
 
 

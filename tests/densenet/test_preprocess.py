@@ -11,7 +11,6 @@ from densenet.preprocess import (
     TORCHVISION,
     Preprocess,
     from_timm,
-    imagenet,
 )
 
 
@@ -22,7 +21,7 @@ def test_json(preset):
 
 
 def test_defaults():
-    assert Preprocess.from_dict({}) == TORCHVISION == imagenet()
+    assert Preprocess.from_dict({}) == TORCHVISION == Preprocess()
 
 
 @pytest.mark.parametrize(
