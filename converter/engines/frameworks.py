@@ -55,12 +55,7 @@ def framework_of(model: Model) -> str:
 
 
 def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, Run]:
-    """The framework a checkpoint comes from, as an engine: its name and how to run it.
-
-    Args:
-        model: the checkpoint as we read it; its layout says which framework.
-        path: the checkpoint itself.
-        framework: a key of :data:`FRAMEWORKS` instead.
+    """The framework a checkpoint comes from, or another of :data:`FRAMEWORKS`, as an engine: name and how to run it.
 
     Raises:
         Unavailable: it is not installed, or no framework we know reads this layout.

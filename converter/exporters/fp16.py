@@ -19,10 +19,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network in float16, between a cast of its input and casts of its outputs.
-
-    Args:
-        proto: a float32 graph of :func:`converter.exporters.onnx.to_onnx`.
+    """A float32 graph of :func:`.to_onnx` in float16, between a cast of its input and casts of its outputs.
 
     Raises:
         CannotExpress: a weight is too large for float16, or the input is not float32.

@@ -19,12 +19,7 @@ MODES = {"bilinear": ("linear", {}), "bicubic": ("cubic", {"cubic_coeff_a": -0.5
 
 
 def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess | None) -> None:
-    """Put preprocessing before the network; the input becomes ``image``, uint8 (N, H, W, C).
-
-    Args:
-        graph: of the network, changed in place.
-        config: the network.
-        preprocess: what images go through; None for the usual of such a network.
+    """Put preprocessing (None: the usual) before a network's graph, whose input becomes ``image``, uint8 (N, H, W, C).
 
     Raises:
         ConverterError: the network takes no ordinary images (volumes, 5 channels), or the images are smaller

@@ -98,24 +98,18 @@ def judge(
     expected: Sequence[Array],
     precision: str,
     *,
-    budget: Budget | None = None,
     kinds: Sequence[str] = (),
 ) -> Judgement:
-    """Judge a variant's logits against the full model's, all batches together.
+    """Judge a variant's logits (N, classes) against the full model's on the same inputs, all batches together.
 
-    Args:
-        logits: of the variant, (N, classes) each.
-        expected: of the oracle or the float32 model, on the same inputs.
-        precision: ``fp16``, ``bf16`` or ``int8``.
-        budget: other thresholds than the usual ones.
-        kinds: what each batch is, for the record.
+    ``kinds`` says what each batch is, for the record.
 
     Raises:
         ConverterError: there is no such precision, or there are no images.
     """
     if precision not in BUDGETS:
         raise ConverterError(f"no budget for {precision!r}; there are {', '.join(BUDGETS)}")
-    allowed = budget or BUDGETS[precision]
+    allowed = BUDGETS[precision]
     images = sum(len(batch) for batch in expected)
     if not images:
         raise ConverterError("no images to judge a precision by")

@@ -73,12 +73,7 @@ def metadata_checks(images: Images, preprocess: Any, labels: Any) -> list[Check]
 
 
 def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Check]:
-    """Whether a file of this tool's says of itself what it is; nothing for another file.
-
-    Args:
-        stated: its metadata, JSON values by key.
-        config: the network it holds.
-    """
+    """Whether a file of this tool's says of itself (JSON values by key) what it is; nothing for another file."""
     if CONFIG_KEY not in stated:
         return []
     try:

@@ -87,12 +87,8 @@ class Break:
 def locate(reference: Model, candidate: onnx.ModelProto, x: Array) -> Break:
     """Name the first module of an ONNX graph whose error jumps beyond what its inputs explain.
 
-    Works on graphs whose values have library names; stage by stage, so memory is bounded.
-
-    Args:
-        reference: the truth, run in PyTorch float64.
-        candidate: a graph with this package's names.
-        x: float32 (N, C, *space), of a kind on which the two disagree.
+    Works on graphs whose values have library names; stage by stage, so memory is bounded.  The reference runs in
+    PyTorch float64, on an input, float32 (N, C, *space), of a kind on which the two disagree.
 
     Raises:
         Unavailable: PyTorch is not installed.

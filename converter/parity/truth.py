@@ -61,13 +61,7 @@ class Truth:
         files: Sequence[Artifact] = (),
         progress: Progress = lambda _: None,
     ) -> Truth:
-        """The oracle's logits and PyTorch's own, on the usual inputs.
-
-        Args:
-            model: the reference.
-            bench: what to compare on.
-            files: what will be compared: a file fixed to one size, or one that takes 8-bit images, needs such inputs.
-            progress: called with a line before each step.
+        """The oracle's logits and PyTorch's own, on the usual inputs, and on those that only some of the files take.
 
         Raises:
             ConverterError: the images cannot be read, or the files need different ones.

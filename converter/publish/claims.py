@@ -48,13 +48,9 @@ GIT = (".gitattributes", ".gitignore")
 def listed(
     files: Mapping[str, Recorded], wrong: Mapping[str, str], present: Collection[str], *, published: bool
 ) -> list[Check]:
-    """Each file against provenance.json, and provenance.json against what is there.
+    """Each file against provenance.json (``wrong``: why it is not as recorded), and that against what is there.
 
-    Args:
-        files: what provenance.json lists.
-        wrong: those that are not as recorded, and why.
-        present: what is there.
-        published: it is on the Hub.  Before that the card is for people to edit; push records what it is then.
+    Before it is published the card is for people to edit; push records what it is then.
     """
     checks = [Check(name, name not in wrong, wrong.get(name, "")) for name in sorted(files)]
     if not published and CARD in wrong and CARD in present:
@@ -109,13 +105,7 @@ def weights_checks(model: Model) -> list[Check]:
 
 
 def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, list[Check]]:
-    """The JSON files against the weights.
-
-    Args:
-        folder: where they are.
-        good: files whose hash is right.
-        model: the published weights.
-    """
+    """The JSON files of a folder, as far as their hash is right (``good``), against the published weights."""
     try:
         prepared, labels = model.images.preprocess, model.images.labels
         if model.origin.layout == "timm" and prepared is not None:

@@ -36,15 +36,8 @@ def prove_float(
 ) -> Verification:
     """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
 
-    Args:
-        source: the checkpoint; what reports call it is ``model.origin.name``.
-        model: the same, loaded, with all that is said of it.
-        weights, onnx_file: the published files.
-        progress: called with a line before each step.
-        original: the user's own network, to be asked, too.
-
-    Returns:
-        a verdict that does not say how long it took, so that the same package gives the same bytes.
+    The verdict does not say how long it took, so that the same package gives the same bytes.  What it calls the
+    source is ``model.origin.name``.
     """
     if not has_torch():
         return against_exact(model, weights, onnx_file, progress=progress)

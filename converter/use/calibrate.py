@@ -89,9 +89,7 @@ def check_range(proto: onnx.ModelProto, batches: Sequence[Batch]) -> None:
 def calibration_inputs(model: Model, images: Sequence[Array] = ()) -> list[Array]:
     """Inputs that set the ranges of 8-bit numbers: real images, and synthetic ones with natural spectra.
 
-    Args:
-        model: the network, and what images go through before it.
-        images: preprocessed images (1, C, H, W); at most 64 are used, evenly taken.
+    Of the images, preprocessed (1, C, H, W), at most 64 are used, evenly taken.
     """
     step = max(1, -(-len(images) // MAX_CALIBRATION))
     shape = input_shape(model, 1)

@@ -37,12 +37,7 @@ class Arranged:
 
 
 def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arranged:
-    """A model in another layout.
-
-    Args:
-        model: in the library layout.
-        layout: the other.
-        metadata: whether what is written next holds the config beside the tensors.
+    """A model in another layout; ``metadata`` is whether what is written next holds the config beside the tensors.
 
     Raises:
         CannotExpress: the layout cannot say what this network does.

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers.presets import TIMM_288
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,6 @@ from densenet.images import load, load_many
 from densenet.preprocess import (
     MMPRETRAIN,
     TIMM,
-    TIMM_288,
     TORCHVISION,
     Preprocess,
 )
