@@ -7,7 +7,7 @@ the candidate's own inputs, it is the error against depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -129,21 +129,9 @@ class _Pieces:
 
     def piece(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
         """The nodes that make a value from the nearest known ones, in order, and those."""
-        nodes: dict[str, onnx.NodeProto] = {}
-        taken: dict[str, None] = {}
-        waiting = [name]
-        while waiting:
-            value = waiting.pop()
-            node = self.nodes.get(value)
-            if node is None or value in nodes:
-                continue
-            nodes[value] = node
-            for x in node.input:
-                if x in self.known:
-                    taken[x] = None
-                elif x and x not in self.weights:
-                    waiting.append(x)
-        inside = {id(node) for node in nodes.values()}
+        made = between(self.nodes, self.known, name)
+        taken = dict.fromkeys(x for node in made.values() for x in node.input if x in self.known)
+        inside = {id(node) for node in made.values()}
         return [node for node in self.model.graph.node if id(node) in inside], list(taken)
 
     def visit(self, name: str, value: Array, rounding: float) -> None:
@@ -222,7 +210,7 @@ class _Pieces:
 
     def explain(self, name: str) -> tuple[str, str]:
         """What in a piece is not as the exporter writes it: node by node, constant by constant."""
-        wanted = self.inside(name)
+        wanted = list(between(self.expected, self.known, name))[::-1]
         for value in wanted:
             if value not in self.nodes:
                 return value, "is missing"
@@ -255,16 +243,17 @@ class _Pieces:
                 return module, f"takes {x}, {wanted} expected"
         return module, ""
 
-    def inside(self, name: str) -> list[str]:
-        """The values the exporter's piece makes, in order, the last being ``name``."""
-        found: list[str] = []
-        waiting = [name]
-        while waiting:
-            value = waiting.pop()
-            found.insert(0, value)
-            taken = [x for x in self.expected[value].input if x in self.expected]
-            waiting += [x for x in taken if x not in self.known and x not in found]
-        return found
+
+def between(makers: Mapping[str, onnx.NodeProto], known: Collection[str], name: str) -> dict[str, onnx.NodeProto]:
+    """The nodes that make a value from the nearest known ones, by what they make, the last first."""
+    found: dict[str, onnx.NodeProto] = {}
+    waiting = [name]
+    while waiting:
+        value = waiting.pop()
+        if value in makers and value not in found:
+            found[value] = makers[value]
+            waiting += [x for x in makers[value].input if x not in known]
+    return found
 
 
 def module_of(value: str) -> str:
