@@ -8,6 +8,7 @@ their loaders take a download's name and not a file.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,7 +178,8 @@ def _state(model: Model, path: Path) -> dict[str, torch.Tensor]:
 
         tree: Any = load_file(path)
     else:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of TorchScript archives
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     for part in filter(None, model.origin.inside.split(".")):
         tree = tree[part]
     state = {}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from converter.parity.proto import read_proto
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.inputs import Batch
 
+Given = TypeVar("Given", Array, Array | ConverterError)
 OWN_FILE = "its own file"
 DOUBLE = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
 SLACK = 16.0
@@ -98,7 +100,7 @@ def foreign(
     Returns:
         the inputs on which they were judged, and what they put behind the logits.
     """
-    made = trial.compute(name, run, batches)
+    made = [rows(output) for output in trial.compute(name, run, batches)]
     outputs = [None if isinstance(output, ConverterError) else output for output in made]
     activation = activation_of_numbers(outputs, [trial.truth.of(batch)[0] for batch in batches])
     judge = trial.under(name, activation)
@@ -115,6 +117,13 @@ def foreign(
     kept = [batch for batch, _ in pairs]
     judge.judge(name, kept, [output for _, output in pairs])
     return kept, activation
+
+
+def rows(output: Given) -> Given:
+    """Logits (N, classes) of a network whose head is a 1x1 convolution, without the axes of length 1 behind them."""
+    if isinstance(output, ConverterError) or set(output.shape[2:]) != {1}:
+        return output
+    return output.reshape(output.shape[:2])
 
 
 def why_not(judge: Trial, made: Sequence[tuple[Batch, Array | ConverterError]], usual: Array, activation: str) -> str:
@@ -180,7 +189,7 @@ def in_double(
         allowed = limit * DOUBLE * SLACK if exact else limit
         trial.progress(f"{name} in float64, {batch.name}")
         try:
-            logits = process.run(batch.array, double=True)
+            logits = rows(process.run(batch.array, double=True))
         except Ended as error:
             comparisons.append(failed(batch.name, allowed, str(error)))
             continue
