@@ -224,24 +224,18 @@ class Trial:
     ) -> None:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
         name = f"{engine}, {output}"
+        pairs = [(b, own) for b, own in logits if own is not None and (precision == "fp32" or b.kind not in NOT_JUDGED)]
         comparisons = self.results.setdefault(name, [])
-        for batch, own in logits:
-            if own is None or (precision != "fp32" and batch.kind in NOT_JUDGED):
-                continue
-            self.progress(f"{name}, {batch.name}")
-            try:
-                found = run(batch)
-            except ConverterError as error:
-                comparisons.append(failed(batch.name, 0.0, str(error)))
-                continue
-            if output == PROBABILITIES:
+        for (batch, own), found in zip(pairs, self.compute(name, run, [batch for batch, _ in pairs])):
+            if isinstance(found, ConverterError):
+                comparisons.append(failed(batch.name, 0.0, str(found)))
+            elif output == PROBABILITIES:
                 half = precision in ("fp16", "bf16")
                 comparisons.append(compare_probabilities(batch.name, found, own, half=half))
-                continue
-            features, limit = self.truth.features[batch.name]
-            if precision != "fp32":
-                limit = FACTOR * BUDGETS[precision].error
-            comparisons.append(compare(batch.name, found, features, limit))
+            else:
+                features, limit = self.truth.features[batch.name]
+                limit = limit if precision == "fp32" else FACTOR * BUDGETS[precision].error
+                comparisons.append(compare(batch.name, found, features, limit))
 
     def static(self, file: Artifact) -> list[Check]:
         """What can be compared without computing."""
