@@ -1,7 +1,5 @@
 """What people see in the terminal: tables on stdout, progress on stderr."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -4,8 +4,6 @@ The model is a DenseNet trained on scikit-learn's digits by ``tools/train_demo.p
 stored as the published torchvision files are: legacy names, older torch container.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable

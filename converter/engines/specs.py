@@ -1,7 +1,5 @@
 """Engines by name: ``onnxruntime-basic@1`` is ONNX Runtime, basic optimisation, one thread."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

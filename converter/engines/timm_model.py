@@ -1,7 +1,5 @@
 """Which DenseNets timm can build, in its own words (timm/models/densenet.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

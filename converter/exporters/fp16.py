@@ -5,8 +5,6 @@ that callers need not care.  Where a runtime has no float16 kernels (ONNX Runtim
 x86) it casts around each operator, which is right but not fast.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper

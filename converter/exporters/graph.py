@@ -4,8 +4,6 @@ Nodes, values and initializers carry library names, so that an intermediate resu
 the ONNX file can be laid beside the PyTorch module's of the same name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

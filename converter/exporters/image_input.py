@@ -4,8 +4,6 @@ The steps of ``densenet.preprocess`` as ONNX operators: short edge resized (anti
 with torchvision's arithmetic for the long one), centre crop, scale, normalise.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -20,8 +20,6 @@ all the way.  What makes that exact enough:
 Each choice was measured (README, "Smaller files").
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Batch, height and width are dynamic; weights are inside the file; the metadata h
 the config and the source with its SHA-256.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import onnx

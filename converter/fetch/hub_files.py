@@ -1,7 +1,5 @@
 """``hf://owner/name[@revision][/file]``: a file of a Hub repository, through huggingface_hub's cache."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ model's config shows it; weights alone name the Keras that wrote them, which is 
 to be the one they were trained with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

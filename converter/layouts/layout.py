@@ -6,8 +6,6 @@ the way back is a dictionary flip.  Read as patterns, the same templates recogni
 the keys of a file whose config is not known yet.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

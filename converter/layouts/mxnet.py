@@ -8,8 +8,6 @@ Gluon (python/mxnet/gluon/model_zoo/vision/densenet.py) numbers what its code ma
 do, which templates do not say: ``structures/gluon.py`` reads it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from converter.layouts.layout import Layout, Leaf

@@ -7,8 +7,6 @@ numbered per class in order of construction, which is the order of execution.
 Linear layers are (in, out).
 """
 
-from __future__ import annotations
-
 from converter.layouts.layout import Layout, Leaf
 from converter.layouts.mxnet import SYMBOL  # both kept the names of shicai's Caffe networks
 

@@ -4,8 +4,6 @@ Variables stand below ``densenet121/`` (161, 169).  Convolutions pad as TensorFl
 ``SAME``; the norms have eps 1.1e-5; the classifier is a 1x1 convolution.
 """
 
-from __future__ import annotations
-
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import Layout, Leaf
 

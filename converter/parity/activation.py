@@ -1,7 +1,5 @@
 """Candidates that give probabilities: they are held against the probabilities of the reference's logits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What artifacts are compared on, and in which engines."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path

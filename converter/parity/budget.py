@@ -4,8 +4,6 @@ Where float32's best class leads by less than twice the permitted error, two cla
 good as equal and either answer is right; agreement is asked of the other inputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -3,8 +3,6 @@
 A wrong eps of 1e-8 is a wrong contract though no float32 logit shows it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise

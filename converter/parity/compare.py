@@ -10,8 +10,6 @@ pairwise where others add one number after the other: the floor rises with the n
 positions that are averaged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

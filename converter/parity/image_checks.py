@@ -1,7 +1,5 @@
 """Whether a graph that takes 8-bit images prepares them as the network's images are prepared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 

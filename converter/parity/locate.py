@@ -5,8 +5,6 @@ inputs, its error is its own, and no tolerance for what came before is needed; g
 the candidate's own inputs, it is the error against depth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod

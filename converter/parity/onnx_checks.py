@@ -1,7 +1,5 @@
 """What an ONNX file declares, and the network its graph is, without running it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import onnx

@@ -1,7 +1,5 @@
 """Plots as numbers for the SVG in ``templates/plots.j2``: points in a box, ticks, and the text that replaces them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor, log10

@@ -1,7 +1,5 @@
 """Recorded references: the oracle's logits in a file, for machines without PyTorch."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

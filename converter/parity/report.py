@@ -1,7 +1,5 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The reference in other hands: PyTorch's other forms, its own file, its own framework, and its users' own code."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Verify: is this artifact the same network as that checkpoint?"""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

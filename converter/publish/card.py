@@ -1,7 +1,5 @@
 """The model card: it says what is known and where from, and nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

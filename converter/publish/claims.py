@@ -4,8 +4,6 @@ The weights' own metadata is what the others are held against: it says which net
 preprocessing and which classes; its tensors' names and shapes must agree with it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace

@@ -5,8 +5,6 @@ CIFAR stem; a network it cannot build is published in the library layout and as 
 transformers reads timm's config.json too, provided that it says no ``model_type``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

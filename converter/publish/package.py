@@ -5,8 +5,6 @@ moved into place, ``provenance.json`` last.  So the target is whole, or as it wa
 (killed while moving) does not match its own provenance, and packaging again mends it.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress

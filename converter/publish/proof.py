@@ -1,7 +1,5 @@
 """That published float32 files compute what their source computes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """provenance.json: where every file of a repository comes from, and its SHA-256."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Prove a published repository, or a packaged folder, again from its own files."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import replace

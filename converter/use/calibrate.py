@@ -1,7 +1,5 @@
 """What calibrates 8-bit numbers: typical inputs, and the ranges of a graph's values on them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Any checkpoint to an ONNX file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack

@@ -1,7 +1,5 @@
 """What models are compared on.  Every synthetic batch is determined by its seed and shape."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From images to classes, through ONNX Runtime or PyTorch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A model under another layout's names, in its orientation, with its eps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
