@@ -109,7 +109,9 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     if engine == "onnxruntime" and is_onnx(Path(source)):
-        return _from_onnx(source)
+        loaded = session(source)
+        if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
+            return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
     model = load(source)
     if not model.config.num_classes:
         raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
@@ -125,13 +127,12 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     return Predictor(run, preprocess_for(model.config, model.images), labels, notes)
 
 
-def _from_onnx(source: str) -> Predictor:
-    loaded = session(source)
+def _from_onnx(source: str, loaded: Any) -> Predictor:
     if loaded.get_inputs()[0].type == "tensor(uint8)":
         raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
     said, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        config = DenseNetConfig.from_dict(json.loads(said.get(key, "{}")))
+        config = DenseNetConfig.from_dict(json.loads(said[key]))
         key = PREPROCESS_KEY
         recorded = json.loads(said.get(key, "{}"))
         images = Images(
