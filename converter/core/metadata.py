@@ -1,7 +1,5 @@
 """What this tool writes into the metadata of its files: every key, and how values become text."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
