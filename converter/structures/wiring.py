@@ -322,7 +322,8 @@ class _Judge:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
         linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
         if behind:
-            self.notes.append(f"{behind[0].name} behind the logits is left out")
+            names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
+            self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
         elif self.values.get(self.output) != value:
             raise (
                 self.fork(value)
