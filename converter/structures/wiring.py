@@ -362,7 +362,7 @@ class _Judge:
     # -- errors --------------------------------------------------------------------
 
     def fork(self, value: Value) -> NotADenseNet:
-        names = " and ".join(op.name for op in self.takers[value][:3])
+        names = " and ".join(list(dict.fromkeys(op.name for op in self.takers[value]))[:3])
         return NotADenseNet(f"one value goes to {names}, which a DenseNet does not have")
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
