@@ -19,10 +19,15 @@ def flipped_axis(constants: Constants, node: Node) -> Axis | None:
         whole = [int(i) % size if i >= -size else -1 for i in indices] == list(reversed(range(size)))
         return int(attributes.get("axis", 0)) if whole and _may_be_all(constants, size) else None
     starts, ends, axes, steps = (_numbers(constants, node, i) for i in range(1, 5))
-    if not axes or len(axes) != 1 or steps != [-1] or not starts or not ends:
+    if not axes or not steps or not starts or not ends or not len(axes) == len(steps) == len(starts) == len(ends):
         return None
-    from_last = starts[0] == -1 or starts[0] >= 1 << 30
-    return axes[0] if from_last and ends[0] <= -(1 << 30) else None
+    far = 1 << 29  # further than any image is large
+    plain = [
+        (step == 1 and start == 0 and end >= far) or (step == -1 and (start == -1 or start >= far) and end <= -far)
+        for start, end, step in zip(starts, ends, steps)
+    ]
+    reversed_axes = [axis for axis, step in zip(axes, steps) if step == -1]
+    return reversed_axes[0] if all(plain) and len(reversed_axes) == 1 else None
 
 
 def reversed_channels(constants: Constants, node: Node, data: tuple[str, ...]) -> str | None:
