@@ -34,6 +34,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_caffe
     if format_name.startswith("MXNet"):
+        from converter.structures.mxnet_symbol import read_symbol  # noqa: PLC0415
+
+        yield read_symbol
         from converter.structures.gluon import read_gluon  # noqa: PLC0415
 
         yield read_gluon

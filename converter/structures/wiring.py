@@ -258,7 +258,8 @@ class _Judge:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
-            raise steps[1].unlike("ReLU and max pooling after the stem's convolution")
+            odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
+            raise odd.unlike("ReLU and max pooling after the stem's convolution")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
@@ -366,7 +367,7 @@ class _Judge:
     # -- errors --------------------------------------------------------------------
 
     def fork(self, value: Value) -> NotADenseNet:
-        names = " and ".join(op.name for op in self.takers[value][:3])
+        names = " and ".join(list(dict.fromkeys(op.name for op in self.takers[value]))[:3])
         return NotADenseNet(f"one value goes to {names}, which a DenseNet does not have")
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
