@@ -68,7 +68,7 @@ def settle(
             said[name] = value
             notes.append(why)
     notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
-    if not candidate.group.classes and (place := AT.search(candidate.prefix)) and int(place[1]):
+    if not (candidate.group.classes or candidate.graph) and (place := AT.search(candidate.prefix)) and int(place[1]):
         notes.append(
             f"the network is number {place[1]} of a sequence: what runs before it has no tensors and is not known "
             "(a normalisation, say)"
@@ -92,8 +92,6 @@ def settle(
             f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
             "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
         )
-    if checkpoint.format == "TorchScript":
-        notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

@@ -32,7 +32,7 @@ STANDS_FOR = frozenset("torch._dynamo.eval_frame.OptimizedModule builtins.getatt
 
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
 GRAPH_PROBLEM = (
-    "a torch.fx GraphModule, whose forward is code made for it: save its state_dict(), or export it with torch.export"
+    "a torch.fx GraphModule that is not the only network of the file: save it alone, or its state_dict()"
 )
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
