@@ -36,7 +36,7 @@ def open_legacy(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
+def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """What the bytes of such a file hold, and the classes that became inert records."""
     where = path
     storages: dict[str, Storage] = {}
@@ -57,7 +57,7 @@ def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
             return root.window(view_key, int(offset), int(size))
         return root
 
-    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent)
+    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent, depth=depth)
     if pickle.load() != MAGIC:
         raise UnreadableFile(f"{path}: not a torch file")
     version = pickle.load()

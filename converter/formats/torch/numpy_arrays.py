@@ -12,20 +12,12 @@ import numpy as np
 from converter.core.checkpoint import Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
+from converter.formats.torch.pickle import ENCODED, Global
 
 ARRAY = re.compile(r"numpy\.(_core|core)\.multiarray\._reconstruct")
-
-
 BUFFER = re.compile(r"numpy\.(_core|core)\.numeric\._frombuffer")
-
-
 DTYPE = "numpy.dtype"
-
-
 NDARRAY = "numpy.ndarray"
-
-
-ENCODED = "_codecs.encode"
 
 
 CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
@@ -45,7 +37,7 @@ def with_arrays(tree: Any, where: str) -> Any:
     alive: list[Any] = []  # an id is an object's only while that lives
 
     def replaced(node: Any) -> Any:
-        if not isinstance(node, (dict, list, tuple, Record)):
+        if isinstance(node, Global) or not isinstance(node, (dict, list, tuple, Record)):
             return node
         if id(node) not in done:
             alive.append(node)
