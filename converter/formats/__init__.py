@@ -131,10 +131,9 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
         head = file.read(512)
     if head.startswith(b"PK"):
         return _first(_zips(Zip(path), depth), path, f"a zip without tensors; known formats: {KNOWN}")
-    if head.startswith(b"version https://git-lfs"):
-        why = "a Git LFS pointer, not the file itself; run git lfs pull"
-    else:
-        why = f"not a checkpoint of a known format: {KNOWN}"
+    from converter.formats.foreign import what_it_is
+
+    why = what_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
     return _first(_files(path, head, depth), path, why)
 
 

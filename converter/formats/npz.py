@@ -1,4 +1,4 @@
-"""npz: a zip of ``.npy`` members (numpy.lib.format).  Members that hold Python objects are refused."""
+"""npz: a zip of ``.npy`` members (numpy.lib.format), of which some may hold pickled objects."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
+from converter.core.errors import CannotExpress
 from converter.core.files import replacing
-from converter.formats.damage import MALFORMED, damaged
+from converter.formats.npy import read_npy
 from converter.formats.zips import Zip, ZipWriter
 
 NAME = "npz"
@@ -25,23 +25,9 @@ def matches(archive: Zip) -> bool:
 def open_npz(path: Path) -> Checkpoint:
     """Open an npz as ``numpy.savez`` and ``savez_compressed`` write it."""
     archive = Zip(path)
-    tree = {name.removesuffix(".npy"): _tensor(archive, name) for name in archive.names}
-    return Checkpoint(path, NAME, tree, files=(path,))
-
-
-def _tensor(archive: Zip, name: str) -> Tensor:
-    member = archive.read(name)
-    stream = io.BytesIO(member[: 1 << 16].tobytes())
-    with damaged(f"{archive.path}: {name} is not an array", *MALFORMED, EOFError, why=str):
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_header[version](stream)
-    if dtype.hasobject:
-        raise UnsafeFile(f"{archive.path}: refused, {name} holds pickled Python objects; nothing was executed")
-    start, size = stream.tell(), int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if start + size > len(member):
-        raise UnreadableFile(f"{archive.path}: truncated, {name} is not complete")
-    return Tensor.over(member[start : start + size], dtype, shape, fortran=fortran)
+    read = {name.removesuffix(".npy"): read_npy(archive.read(name), str(path), name) for name in archive.names}
+    inert = tuple(dict.fromkeys(cls for _, classes in read.values() for cls in classes))
+    return Checkpoint(path, NAME, {name: tree for name, (tree, _) in read.items()}, files=(path,), inert=inert)
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -25,7 +25,7 @@ DEFINES = frozenset(
     """_make_function _make_skel_func _fill_function _function_setstate _make_cell _make_empty_cell cell_set
     _make_typevar _make_dict_keys _make_dict_values _make_dict_items _gen_ellipsis _gen_not_implemented
     _create_function _create_code _create_cell _create_ftype _create_namedtuple _create_weakref _create_weakproxy
-    _create_lock _create_rlock _dictproxy_helper _setitems _create_dtypemeta""".split()
+    _create_lock _create_rlock _create_array _dictproxy_helper _setitems _create_dtypemeta""".split()
 )
 MODULES = frozenset("subimport dynamic_subimport _import_module".split())
 LOOKUPS = frozenset("_get_attr _getattribute".split())

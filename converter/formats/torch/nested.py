@@ -1,4 +1,4 @@
-"""A checkpoint as bytes in a pickle: skorch's attributes, ``pickle.dumps(model)`` in a dict, tensors of a plain pickle."""
+"""A checkpoint as bytes in a pickle: ``pickle.dumps(model)`` in a dict, skorch's attributes, plain tensors."""
 
 from __future__ import annotations
 

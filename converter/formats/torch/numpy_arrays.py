@@ -24,6 +24,11 @@ CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
 """Numbers and truth values; nothing else can be a weight."""
 
 
+def is_array(name: str) -> bool:
+    """Whether a global in a pickle is one of those that make numpy's arrays."""
+    return bool(ARRAY.fullmatch(name) or BUFFER.fullmatch(name))
+
+
 def with_arrays(tree: Any, where: str) -> Any:
     """The tree with Tensors in place of records of numpy's arrays.
 

@@ -353,7 +353,9 @@ class Pickle:
         if not isinstance(cls, Global):
             if what := runs(cls):
                 raise UnsafeFile(f"{self.where}: refused, the pickle calls {what}; nothing was executed")
-            return Record(f"types.{name}" if (name := type_name(cls)) else "<object>", args)
+            name = type_name(cls)
+            build = self.builders.get(f"builtins.{name.removesuffix('Type').lower()}") if name else None
+            return build(*args) if build else Record(f"types.{name}" if name else "<object>", args)
         if str(cls) in ("copyreg._reconstructor", "copy_reg._reconstructor") and args and isinstance(args[0], Global):
             cls, args = args[0], ()
         if str(cls) == ENCODED and args and isinstance(args[0], str) and args[0].startswith(PACKED_TEXT):

@@ -12,7 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 from converter.formats.zips import Zip
@@ -75,4 +75,4 @@ def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str
     data = archive.read(f"{name}.pkl").data
     machine = Pickle(data, where, builders=builders(where), persistent=persistent, depth=depth)
     tree = machine.load()
-    return (with_arrays(tree, where) if NDARRAY in machine.inert else tree), tuple(machine.inert)
+    return (with_arrays(tree, where) if any(map(is_array, machine.inert)) else tree), tuple(machine.inert)
