@@ -40,6 +40,11 @@ KERAS1: Mapping[str, str] = {
 }
 """Keras 1's names for what Keras 2 called differently."""
 TRAINING = ("optimizer", "optimizer_weights", "_optimizer")
+POOLINGS = {
+    **dict.fromkeys(("max_pool", "global_max_pooling2d"), "max"),
+    **dict.fromkeys(("avg_pool", "global_average_pooling2d"), "avg"),
+}
+"""Layers that pool to a vector, by name or class."""
 VARS = "vars"
 METRICS = "metrics"
 """Where Keras 2.13 to 2.16 keep what a compiled model counts."""
@@ -61,7 +66,9 @@ def open_h5(path: Path) -> Checkpoint:
         name, tree = "Keras weights, HDF5", by_layer(root, str(path))
     elif _by_saving_lib(root):
         name, tree = "Keras weights, HDF5", by_class(root, str(path))
-    return Checkpoint(path, name, tree, metadata, (path,), graph=graph)
+    table = tree.get("model_weights", tree)
+    settings = pooling_of(table) if "layer_names" in table.attributes else {}
+    return Checkpoint(path, name, tree, metadata, (path,), graph=graph, settings=settings)
 
 
 # -- topological -----------------------------------------------------------------------
@@ -125,6 +132,8 @@ def _oriented(tensors: dict[str, Tensor], *, keras1: bool, theano: bool) -> dict
 def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) -> H5Group:
     """The weights of a ``.weights.h5``; its attribute ``layer_names`` has all layers, by class and number.
 
+    The attribute ``subclass`` is there where the layers are attributes of a class of somebody's own.
+
     Args:
         root: the file.
         where: names it in errors.
@@ -133,10 +142,12 @@ def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) 
     """
     tensors: dict[str, Tensor] = {}
     layers: list[str] = []
+    places: list[str] = []
     for place, own, variables in _layers(root, "", ""):
         leaves = _leaves(place, variables)
         name = (names or {}).get(place, own)
         layers.append(name)
+        places.append(place)
         for number, value in variables.items():
             leaf = leaves[int(number)] if number.isdecimal() and int(number) < len(leaves) else number
             key = f"{name}/{leaf}"
@@ -144,7 +155,19 @@ def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) 
                 raise UnreadableFile(f"{where}: two layers are called {name}")
             if isinstance(value, Tensor):
                 tensors[key] = value
-    return H5Group(tensors, {"layer_names": layers})
+    subclass = not any(container in root for container in CONTAINERS)
+    about = {"layer_names": layers, "classes": [_natural(place.rpartition("/")[2])[0] for place in places]}
+    return H5Group(tensors, {**about, **({"subclass": True} if subclass else {})})
+
+
+def pooling_of(table: H5Group) -> dict[str, str]:
+    """The pooling before the head, as a config field, where a layer without weights says that it is of maxima.
+
+    keras.applications calls such a layer ``max_pool``; other layers are called after their class.
+    """
+    names = [_natural(name.rpartition("/")[2])[0] for name in table.attributes["layer_names"]]
+    said = {POOLINGS[name] for name in (*names, *table.attributes.get("classes", ())) if name in POOLINGS}
+    return {"global_pool": "max"} if said == {"max"} else {}
 
 
 def _by_saving_lib(root: H5Group) -> bool:
