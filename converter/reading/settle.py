@@ -23,6 +23,11 @@ UNSAID = (
     "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
 )
 
+SUBCLASS = (
+    "the model is a subclass of keras.Model, whose code is not in the file: what it does before and behind the layers, "
+    "and between them, is not known; the usual is taken (--set global_pool)"
+)
+
 
 def settle(
     candidate: Candidate, checkpoint: Checkpoint, stated: Stated, settings: Said, told: Told
@@ -92,6 +97,8 @@ def settle(
             f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
             "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
         )
+    if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
+        notes.append(SUBCLASS)
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

@@ -177,7 +177,8 @@ def _module_group(root: Record, path: str) -> Group:
         state, dot = record.state, f"{name}." if name else ""
         classes[name] = MANGLED.sub("", record.cls)
         attributes[name] = _plain(state)
-        hidden = state.get("_non_persistent_buffers_set") or ()
+        unsaved = state.get("_non_persistent_buffers_set")
+        hidden = unsaved if isinstance(unsaved, (list, tuple)) else ()
         # A scripted module keeps its tensors and children as plain attributes, an eager one in three dicts.
         eager = "_modules" in state
         members = [state.get(k) or {} for k in ("_parameters", "_buffers")] if eager else [state]
