@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import transforms
 
-from tools.surgery import parts
+from tools.surgery import networks, parts
 from tools.surgery.patient import Patient
 from tools.surgery.record import Surgery
 
@@ -62,18 +62,18 @@ def conv_head_behind(p: Patient) -> None:
 
 def own_class(p: Patient) -> None:
     """A class of one's own with a backbone and a head."""
-    p.module = parts.Classifier(p.features, nn.Linear(p.width, p.classes))
+    p.module = networks.Classifier(p.features, nn.Linear(p.width, p.classes))
 
 
 def own_class_mlp(p: Patient) -> None:
     """The same with a head of two layers."""
     head = nn.Sequential(nn.Linear(p.width, 12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, p.classes))
-    p.module = parts.Classifier(p.features, head)
+    p.module = networks.Classifier(p.features, head)
 
 
 def own_class_no_relu(p: Patient) -> None:
     """The same without the last ReLU."""
-    p.module = parts.Classifier(p.features, nn.Linear(p.width, p.classes), relu=False)
+    p.module = networks.Classifier(p.features, nn.Linear(p.width, p.classes), relu=False)
 
 
 def no_head(p: Patient) -> None:
@@ -104,8 +104,8 @@ HEADS = (
     Surgery("head-features-alone", features_alone, r"pool|head|features"),
     Surgery("head-conv", conv_head, r"convolution|head"),
     Surgery("head-conv-behind", conv_head_behind, r"convolution|head"),
-    Surgery("head-cosine", head(lambda f, c: parts.CosineLinear(f, c)), r"CosineLinear|cosine|head|classifier"),
-    Surgery("head-scaled", head(lambda f, c: parts.ScaledLinear(f, c)), r"ScaledLinear|what a class of its own|code"),
+    Surgery("head-cosine", head(parts.CosineLinear), r"CosineLinear|cosine|head|classifier"),
+    Surgery("head-scaled", head(parts.ScaledLinear), r"ScaledLinear|what a class of its own|code"),
     Surgery("head-joined", head(lambda f, c: parts.TwoHeads(f, c, True)), r"head"),
     Surgery("head-two", head(lambda f, c: parts.TwoHeads(f, c, False)), r"head"),
     Surgery("head-sigmoid", head(only, plain(nn.Sigmoid)), r"Sigmoid|behind (the )?(logits|classifier)"),
@@ -143,7 +143,7 @@ BEHIND = (
     Surgery("behind-argmax", behind(parts.ArgMax), rf"ArgMax|argmax|{BACK}"),
     Surgery("behind-slice", behind(lambda: parts.First(2)), BACK),
     Surgery("behind-linear", lambda p: p.wrap(lambda inner: nn.Sequential(inner, nn.Linear(p.classes, 3))), MLP),
-    Surgery("behind-functional", lambda p: p.wrap(parts.Probabilities), rf"Softmax|softmax|code|{BACK}"),
+    Surgery("behind-functional", lambda p: p.wrap(networks.Probabilities), rf"Softmax|softmax|code|{BACK}"),
 )
 
 # -- in front --------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def timm_pool(kind: str) -> Operation:
     return operate
 
 
-def reframed(cls: type[parts.Framed]) -> Operation:
+def reframed(cls: type[networks.Framed]) -> Operation:
     """torchvision's network as a class with a forward of its own."""
 
     def operate(p: Patient) -> None:
@@ -240,7 +240,7 @@ POOL = r"global_pool|pooling|pool"
 POOLING = (
     Surgery("pool-max", pooled(lambda: nn.AdaptiveMaxPool2d(1)), POOL, mend={"global_pool": "max"}),
     Surgery("pool-max-module", replaced_pool(lambda: nn.AdaptiveMaxPool2d(1)), POOL, TIMM + MONAI),
-    Surgery("pool-max-own-forward", reframed(parts.GlobalMax), POOL, TV, mend={"global_pool": "max"}),
+    Surgery("pool-max-own-forward", reframed(networks.GlobalMax), POOL, TV, mend={"global_pool": "max"}),
     Surgery("pool-max-timm", timm_pool("max"), POOL, TIMM, mend={"global_pool": "max"}),
     Surgery("pool-avgmax-timm", timm_pool("avgmax"), POOL, TIMM, mend={"global_pool": "avgmax"}),
     Surgery("pool-catavgmax-timm", timm_pool("catavgmax"), POOL, TIMM, mend={"global_pool": "catavgmax"}),
@@ -268,14 +268,14 @@ def ensemble(p: Patient) -> None:
     with torch.no_grad():
         for value in other.parameters():
             value.mul_(1 + 0.1 * torch.randn_like(value))
-    p.wrap(lambda inner: parts.Ensemble([inner, other]))
+    p.wrap(lambda inner: networks.Ensemble([inner, other]))
 
 
 AGAIN = r"averag|twice|ensemble|augment|code|nets\."
 MANY = (
-    Surgery("many-flip", lambda p: p.wrap(parts.FlipAveraged), AGAIN, late=True),
-    Surgery("many-two-scales", lambda p: p.wrap(parts.TwoScales), AGAIN, late=True),
+    Surgery("many-flip", lambda p: p.wrap(networks.FlipAveraged), AGAIN, late=True),
+    Surgery("many-two-scales", lambda p: p.wrap(networks.TwoScales), AGAIN, late=True),
     Surgery("many-ensemble", ensemble, AGAIN, late=True),
-    Surgery("many-outputs", lambda p: p.wrap(parts.WithFeatures), r"output|features|code", late=True),
+    Surgery("many-outputs", lambda p: p.wrap(networks.WithFeatures), r"output|features|code", late=True),
 )
 AROUND = (*HEADS, *BEHIND, *FRONT, *POOLING, *MANY)

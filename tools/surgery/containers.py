@@ -249,9 +249,8 @@ def onnx(dynamo: bool, **options: Any) -> Callable[[Patient, Path], None]:
 
 def onnx_fp16(p: Patient, path: Path) -> None:
     """The same in half precision, as ONNX Runtime's tool makes it."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
     import onnx as library
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
     onnx(dynamo=False)(p, path)
     p.exact = True

@@ -10,7 +10,7 @@ from timm.layers import BlurPool2d
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from tools.surgery import parts
+from tools.surgery import networks, parts
 from tools.surgery.around import reframed
 from tools.surgery.patient import Patient
 from tools.surgery.record import Surgery
@@ -279,12 +279,12 @@ def extra_block(p: Patient) -> None:
 
 def hooked(p: Patient) -> None:
     """A hook that changes what a transition gives."""
-    p.transitions()[0].register_forward_hook(parts.double)
+    p.transitions()[0].register_forward_hook(networks.double)
 
 
 FIXED = r"code|class"
 BODY = (
-    Surgery("body-no-last-relu", reframed(parts.NoFinalReLU), r"final_relu|ReLU", TV, mend={"final_relu": False}),
+    Surgery("body-no-last-relu", reframed(networks.NoFinalReLU), r"final_relu|ReLU", TV, mend={"final_relu": False}),
     Surgery("body-no-transition-relu", relu_gone, ACT, mend={"transition_relu": False}),
     Surgery("body-no-relu", act(nn.Identity, everywhere=False), ACT),
     Surgery("body-leaky", act(lambda: nn.LeakyReLU(0.1), everywhere=True), ACT),
@@ -295,8 +295,8 @@ BODY = (
     Surgery("body-relu6", act(nn.ReLU6, everywhere=True), ACT),
     Surgery("body-prelu", act(nn.PReLU, everywhere=True), ACT),
     Surgery("body-dropout", dropout, "never"),
-    Surgery("body-blur", transition_pool(lambda c: parts.BlurPool(c)), WINDOW),
-    Surgery("body-blur-timm", transition_pool(lambda c: BlurPool2d(c)), WINDOW, TIMM),
+    Surgery("body-blur", transition_pool(parts.BlurPool), WINDOW),
+    Surgery("body-blur-timm", transition_pool(BlurPool2d), WINDOW, TIMM),
     Surgery("body-max", transition_pool(lambda c: nn.MaxPool2d(2)), WINDOW),
     Surgery("body-max-one", transition_pool(lambda c: nn.MaxPool2d(2), 1), WINDOW),
     Surgery("body-pool-axes", transition_pool(lambda c: nn.AvgPool2d((1, 2))), WINDOW),
@@ -320,9 +320,9 @@ BODY = (
     Surgery("body-circular", conv2(padding_mode="circular"), PAD),
     Surgery("body-conv-bias", conv2(bias=True), "never"),
     Surgery("body-excitation", with_excitation, r"fc1|excit"),
-    Surgery("body-reversed", block_class(parts.ReversedBlock), rf"order|concat|{FIXED}", TV),
-    Surgery("body-halved", layer_class(parts.HalvedLayer), rf"{FIXED}|HalvedLayer", TV),
-    Surgery("body-late-norm", layer_class(parts.LateNormLayer), rf"{FIXED}|LateNormLayer|ReLU", TV),
+    Surgery("body-reversed", block_class(networks.ReversedBlock), rf"order|concat|{FIXED}", TV),
+    Surgery("body-halved", layer_class(networks.HalvedLayer), rf"{FIXED}|HalvedLayer", TV),
+    Surgery("body-late-norm", layer_class(networks.LateNormLayer), rf"{FIXED}|LateNormLayer|ReLU", TV),
     Surgery("body-checkpointing", checkpointing, "never", TV + TIMM),
     Surgery("body-extra-conv", extra_conv, r"conv5"),
     Surgery("body-extra-pool", extra_block, WINDOW),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from converter import ConverterError, convert, export_onnx
 from tools.surgery.around import AROUND
 from tools.surgery.containers import CONTAINERS, CannotMake, Container
 from tools.surgery.inside import INSIDE
@@ -25,8 +26,6 @@ from tools.surgery.keras_patient import KERAS_SURGERIES, KerasPatient, admit_ker
 from tools.surgery.patient import Patient, admit, answer, enliven
 from tools.surgery.record import Surgery
 from tools.surgery.weights import WEIGHTS
-
-from converter import ConverterError, convert, export_onnx
 
 SURGERIES = (*INSIDE, *AROUND, *WEIGHTS, *KERAS_SURGERIES)
 BY_NAME = {surgery.name: surgery for surgery in SURGERIES}

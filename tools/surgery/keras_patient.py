@@ -95,9 +95,7 @@ def build(p: KerasPatient) -> None:
             weight.assign(rng.normal(0.1, 0.3, value.shape))
         elif name == "moving_mean":
             weight.assign(rng.normal(0, 0.3, value.shape))
-        elif name == "moving_variance":
-            weight.assign(rng.uniform(0.3, 1.5, value.shape))
-        elif name == "variance":
+        elif name in {"moving_variance", "variance"}:
             weight.assign(rng.uniform(0.3, 1.5, value.shape))
         elif value.dtype.kind == "f" and value.ndim > 1:
             weight.assign(rng.normal(0, (1.6 / max(1, np.prod(value.shape[:-1]))) ** 0.5, value.shape))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from tools.surgery import parts
+from tools.surgery import networks, parts
 from tools.surgery.patient import Patient
 from tools.surgery.record import Surgery
 
@@ -163,8 +163,8 @@ MODULES = (
     Surgery("wrap-data-parallel", own(lambda inner, p: nn.DataParallel(inner)), "never", late=True),
     Surgery("wrap-compile", own(lambda inner, p: torch.compile(inner, backend="eager")), "never", late=True),
     Surgery("wrap-averaged", own(averaged), "never", late=True),
-    Surgery("wrap-trainer", own(lambda inner, p: parts.Trainer(inner, p.classes)), "never", late=True),
-    Surgery("wrap-student", own(lambda inner, p: parts.Student(inner, worse(inner))), r"student|teacher", late=True),
+    Surgery("wrap-trainer", own(lambda inner, p: networks.Trainer(inner, p.classes)), "never", late=True),
+    Surgery("wrap-student", own(lambda inner, p: networks.Student(inner, worse(inner))), r"student|teacher", late=True),
     Surgery("wrap-sequential", own(lambda inner, p: nn.Sequential(inner)), "never", late=True),
 )
 
