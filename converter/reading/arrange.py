@@ -87,7 +87,17 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
             raise NotADenseNet(f"{key} has shape {list(tensors[name].shape)}, {name} needs {list(shape)}")
     layout = Layout(structure.layout, "read off the structure", {}, network=structure.settings)
     group = Group("", by_key)
-    return Candidate(layout, group, "", config, used, structure.dropped, notes=structure.notes, graph=network)
+    return Candidate(
+        layout,
+        group,
+        "",
+        config,
+        used,
+        structure.dropped,
+        notes=structure.notes,
+        graph=network,
+        front=structure.front,
+    )
 
 
 def _names(parts: Sequence[Part]) -> list[str]:

@@ -28,10 +28,11 @@ from converter.reading.facts import stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
 from converter.reading.inspection import Inspection
+from converter.reading.prepared import prepared
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
 from converter.reading.told import Told
-from converter.structures import settled_by_graph, structure_readers
+from converter.structures import stated_by_graph, structure_readers
 from densenet.config import DenseNetConfig
 from densenet.names import parse
 
@@ -67,7 +68,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     """
     with hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
         checkpoint = open_checkpoint(place.path)
-        stated = settled_by_graph(checkpoint)
+        stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
         try:
             told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
@@ -78,6 +79,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
+        try:
+            ready = prepared(chosen.front or stated.front, config, tensors)
+        except NotADenseNet as error:
+            raise NotADenseNet(f"{checkpoint.path}: {error}") from error
         origin = Origin(
             place.name,
             sha256(checkpoint.files),
@@ -86,9 +91,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.group.path,
             chosen.prefix,
         )
-        inside = Images(beside.normalising(config, told.mean, told.std))
+        inside = Images(ready.preprocess or beside.normalising(config, told.mean, told.std))
         images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
-        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+        notes += ready.notes
+        model = Model(config, ready.tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 

@@ -12,6 +12,7 @@ from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
 from converter.reading.told import Told
+from converter.structures.parts import Stated
 from densenet.config import SETTINGS, DenseNetConfig
 
 AT = re.compile(r"(?:^|\.)(\d+)\.$")
@@ -24,14 +25,14 @@ UNSAID = (
 
 
 def settle(
-    candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said, told: Told
+    candidate: Candidate, checkpoint: Checkpoint, stated: Stated, settings: Said, told: Told
 ) -> tuple[DenseNetConfig, list[str]]:
     """The config with everything the file and the user say applied; and what had to be assumed.
 
     Args:
         candidate: the checkpoint as recognised.
         checkpoint: the opened file.
-        stated: what its graph settles (:func:`converter.structures.settled_by_graph`).
+        stated: what its graph settles (:func:`converter.structures.stated_by_graph`).
         settings: what the user says, and the address.
         told: what the modules of a network pickled whole say.
 
@@ -46,7 +47,7 @@ def settle(
         for name, value in own_config(checkpoint).items()
         if name in SETTINGS
     }
-    graph = {**candidate.graph, **{name: value for name, value in stated.items() if name in SETTINGS}}
+    graph = {**candidate.graph, **{name: value for name, value in stated.settings.items() if name in SETTINGS}}
     for name in contradictions(candidate.graph, own):  # in a file of ours somebody has changed the graph since
         raise NotADenseNet(f"the graph has {name} {graph[name]}, its {CONFIG_KEY} metadata says {own[name]}")
     voices: dict[str, Said] = {
@@ -58,7 +59,7 @@ def settle(
         "the modules' names": attributes.settings_of_names(candidate, config),
     }
     said = believed(voices)
-    notes += told.notes
+    notes += [*told.notes, *stated.notes]
     heard = bool(candidate.group.classes) or any(
         values for voice, values in voices.items() if voice != "the modules' names"
     )

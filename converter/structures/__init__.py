@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 from converter.core.checkpoint import Checkpoint
-from converter.structures.parts import StructureReader
+from converter.structures.parts import Stated, StructureReader
 
 
 def structure_readers(format_name: str) -> Iterator[StructureReader]:
@@ -51,15 +51,16 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         yield read_torchscript
 
 
-def settled_by_graph(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Config fields that the file's own description of its network settles, beside what a reader found stated.
+def stated_by_graph(checkpoint: Checkpoint) -> Stated:
+    """What the file's own description of its network says of weights that are taken by their names.
 
     Raises:
         NotADenseNet: it describes another network.
         UnreadableFile: it is no description of a network.
     """
     if checkpoint.graph is None or not checkpoint.format.startswith("Keras"):
-        return checkpoint.settings
-    from converter.structures.keras_config import settings_of_keras  # noqa: PLC0415
+        return Stated(checkpoint.settings)
+    from converter.structures.keras_config import stated_by_keras  # noqa: PLC0415
 
-    return {**checkpoint.settings, **settings_of_keras(checkpoint)}
+    stated = stated_by_keras(checkpoint)
+    return replace(stated, settings={**checkpoint.settings, **stated.settings})

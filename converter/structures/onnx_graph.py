@@ -250,8 +250,8 @@ def _linear(node: Node, data: tuple[str, ...], weight: Weight, bias: Weight | No
 
 
 def _turn(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    """Positions last, or first again: behind global pooling there is one, and only the shape changes."""
-    return _op("flatten", node, data) if node["attributes"].get("perm") in ([0, 2, 3, 1], [0, 3, 1, 2]) else None
+    axis = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}.get(tuple(node["attributes"].get("perm") or ()))
+    return _op("turn", node, data, axis=axis) if axis else None
 
 
 FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
