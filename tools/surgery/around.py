@@ -15,6 +15,16 @@ from tools.surgery.record import Surgery
 TV, TIMM, MONAI = ("torchvision",), ("timm",), ("monai",)
 Operation = Callable[[Patient], None]
 
+
+def reframed(cls: type[nn.Module]) -> Operation:
+    """torchvision's network as a class with a forward of its own."""
+
+    def operate(p: Patient) -> None:
+        p.net.__class__ = cls
+
+    return operate
+
+
 # -- heads ---------------------------------------------------------------------------------------
 
 
@@ -105,7 +115,7 @@ HEADS = (
     Surgery("head-conv", conv_head, r"convolution|head"),
     Surgery("head-conv-behind", conv_head_behind, r"convolution|head"),
     Surgery("head-cosine", head(parts.CosineLinear), r"CosineLinear|cosine|head|classifier"),
-    Surgery("head-scaled", head(parts.ScaledLinear), r"ScaledLinear|what a class of its own|code"),
+    Surgery("head-scaled", head(parts.ScaledLinear), r"ScaledLinear|code|behind the classifier"),
     Surgery("head-joined", head(lambda f, c: parts.TwoHeads(f, c, True)), r"head"),
     Surgery("head-two", head(lambda f, c: parts.TwoHeads(f, c, False)), r"head"),
     Surgery("head-sigmoid", head(only, plain(nn.Sigmoid)), r"Sigmoid|behind (the )?(logits|classifier)"),
@@ -143,6 +153,7 @@ BEHIND = (
     Surgery("behind-argmax", behind(parts.ArgMax), rf"ArgMax|argmax|{BACK}"),
     Surgery("behind-slice", behind(lambda: parts.First(2)), BACK),
     Surgery("behind-linear", lambda p: p.wrap(lambda inner: nn.Sequential(inner, nn.Linear(p.classes, 3))), MLP),
+    Surgery("behind-own-forward", reframed(networks.Inside), rf"code|{BACK}", TV),
     Surgery("behind-functional", lambda p: p.wrap(networks.Probabilities), rf"Softmax|softmax|code|{BACK}"),
 )
 
@@ -211,11 +222,20 @@ def replaced_pool(make: Callable[[], nn.Module]) -> Operation:
     return operate
 
 
+def maps(p: Patient) -> torch.Size:
+    """Shape of the last feature maps of one image."""
+    with torch.no_grad():
+        return p.features.eval()(torch.zeros(1, p.channels, *p.size)).shape[1:]
+
+
 def flat(p: Patient) -> None:
     """Flattened without pooling."""
-    with torch.no_grad():
-        size = p.features.eval()(torch.zeros(1, 3, *p.size)).shape[1:]
-    p.module = nn.Sequential(p.features, nn.ReLU(), nn.Flatten(), nn.Linear(size.numel(), p.classes))
+    p.module = nn.Sequential(p.features, nn.ReLU(), nn.Flatten(), nn.Linear(maps(p).numel(), p.classes))
+
+
+def window(p: Patient) -> None:
+    """An average over a window of the size that the last feature maps have, as nn.AvgPool2d(7)."""
+    pooled(lambda: nn.AvgPool2d(tuple(maps(p)[1:])))(p)
 
 
 def timm_pool(kind: str) -> Operation:
@@ -223,15 +243,6 @@ def timm_pool(kind: str) -> Operation:
 
     def operate(p: Patient) -> None:
         p.net.reset_classifier(p.classes, kind)
-
-    return operate
-
-
-def reframed(cls: type[networks.Framed]) -> Operation:
-    """torchvision's network as a class with a forward of its own."""
-
-    def operate(p: Patient) -> None:
-        p.net.__class__ = cls
 
     return operate
 
@@ -249,7 +260,7 @@ POOLING = (
     Surgery("pool-fastai", pooled(parts.AdaptiveConcatPool2d, 2), rf"maxima|{POOL}"),
     Surgery("pool-mean", pooled(parts.MeanPool), POOL),
     Surgery("pool-logsumexp", pooled(parts.LogSumExpPool), POOL),
-    Surgery("pool-window", pooled(lambda: nn.AvgPool2d(2), 1), POOL),
+    Surgery("pool-window", window, POOL),
     Surgery("pool-two-by-two", pooled(lambda: nn.AdaptiveAvgPool2d(2), 4), POOL),
     Surgery("pool-flat", flat, POOL),
     Surgery("pool-no-relu-sequential", lambda p: setattr(p, "module", nn.Sequential(
@@ -271,11 +282,11 @@ def ensemble(p: Patient) -> None:
     p.wrap(lambda inner: networks.Ensemble([inner, other]))
 
 
-AGAIN = r"averag|twice|ensemble|augment|code|nets\."
+AGAIN = r"averag|one run|ensemble|augment|code|nets\."
 MANY = (
     Surgery("many-flip", lambda p: p.wrap(networks.FlipAveraged), AGAIN, late=True),
     Surgery("many-two-scales", lambda p: p.wrap(networks.TwoScales), AGAIN, late=True),
     Surgery("many-ensemble", ensemble, AGAIN, late=True),
-    Surgery("many-outputs", lambda p: p.wrap(networks.WithFeatures), r"output|features|code", late=True),
+    Surgery("many-outputs", lambda p: p.wrap(networks.WithFeatures), r"output|features|code|behind", late=True),
 )
 AROUND = (*HEADS, *BEHIND, *FRONT, *POOLING, *MANY)

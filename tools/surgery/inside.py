@@ -100,7 +100,7 @@ STEM = (
     Surgery("stem-pool-padding0", stem_pool(lambda: nn.MaxPool2d(3, 2, 0)), WINDOW),
     Surgery("stem-pool-kernel2", stem_pool(lambda: nn.MaxPool2d(2, 2)), WINDOW),
     Surgery("stem-pool-stride1", stem_pool(lambda: nn.MaxPool2d(3, 1, 1)), WINDOW, mend={"stem_pool_stride": 1}),
-    Surgery("stem-pool-dilation", stem_pool(lambda: nn.MaxPool2d(3, 2, 2, dilation=2)), WINDOW),
+    Surgery("stem-pool-dilation", stem_pool(lambda: nn.MaxPool2d(3, 2, 1, dilation=2)), WINDOW),
     Surgery("stem-pool-twice", stem_pool(lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(3, 2, 1))), WINDOW),
     Surgery("stem-no-norm", drop("norm0"), r"norm|ReLU", SPLIT),
     Surgery("stem-no-relu", drop("relu0"), ACT, SPLIT),
@@ -282,7 +282,7 @@ def hooked(p: Patient) -> None:
     p.transitions()[0].register_forward_hook(networks.double)
 
 
-FIXED = r"code|class"
+FIXED = r"code|class|as usual"
 BODY = (
     Surgery("body-no-last-relu", reframed(networks.NoFinalReLU), r"final_relu|ReLU", TV, mend={"final_relu": False}),
     Surgery("body-no-transition-relu", relu_gone, ACT, mend={"transition_relu": False}),
@@ -326,13 +326,13 @@ BODY = (
     Surgery("body-checkpointing", checkpointing, "never", TV + TIMM),
     Surgery("body-extra-conv", extra_conv, r"conv5"),
     Surgery("body-extra-pool", extra_block, WINDOW),
-    Surgery("body-hook", hooked, r"hook|behind", late=True),
+    Surgery("body-hook", hooked, r"hook|nothing", late=True),
 )
 NORM = r"norm"
 NORMS = (
     Surgery("norm-frozen", norms(frozen), "eps", SPLIT, late=True),
     Surgery("norm-sync", lambda p: setattr(p, "module", nn.SyncBatchNorm.convert_sync_batchnorm(p.module)), "never", SPLIT, late=True),
-    Surgery("norm-group", norms(lambda n: nn.GroupNorm(2, n.num_features)), NORM, SPLIT),
+    Surgery("norm-group", norms(lambda n: nn.GroupNorm(1, n.num_features)), NORM, SPLIT),
     Surgery("norm-instance", norms(lambda n: nn.InstanceNorm2d(n.num_features, affine=True, track_running_stats=True)), NORM, SPLIT),
     Surgery("norm-instance-bare", norms(lambda n: nn.InstanceNorm2d(n.num_features)), NORM, SPLIT),
     Surgery("norm-eps", set_norms(eps=1e-3), r"eps", mend={"eps": 1e-3}),

@@ -101,7 +101,7 @@ PARAMETRISATION = (
     Surgery("weights-pruned", on_convs(random_mask), "never", late=True),
     Surgery("weights-pruned-channels", on_convs(channels_mask), "never", late=True),
     Surgery("weights-pruned-l1", on_convs(l1_mask), "never", late=True),
-    Surgery("weights-standardised", standardised, r"StandardisedConv2d|class|code", late=True),
+    Surgery("weights-standardised", standardised, r"StandardisedConv2d|class|code|weights as stored", late=True),
     Surgery("weights-tied", tied, "never", late=True),
 )
 
