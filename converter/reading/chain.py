@@ -318,9 +318,9 @@ class Chain:
         inside = self.tree.opaque_around([place for _, place in self.places], above)
         if inside:
             self.told.notes.append(
-                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the ReLUs, the pooling "
-                "and the order of concatenation that no module shows, and nothing else before, between and behind them "
-                "(--set final_relu, global_pool, stem_pool)"
+                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the ReLUs, the "
+                "pooling and the order of concatenation that no module shows, and nothing else before, between and "
+                "behind them (--set final_relu, global_pool, stem_pool)"
             )
         while above:
             above = self.tree.parent(above)
