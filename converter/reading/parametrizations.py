@@ -97,7 +97,7 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _made(compute: Compute, parts: list[Tensor], last: bool) -> Tensor:
-    """The tensor computed when it is read, of the shape of the (last or first) part that has it; at least float32 where it rounds."""
+    """The tensor computed when it is read; of the (last or first) part's shape and type, at least float32."""
     like = parts[1] if last else parts[0]
     dtype = like.dtype if like.dtype.itemsize >= 4 or compute is _masked else np.dtype(np.float32)
 
