@@ -15,6 +15,9 @@ from tools.surgery.record import Surgery
 
 KERAS = ("keras",)
 Config = dict[str, Any]
+Shape = tuple[int, ...]
+Frame = Callable[[Any, "KerasPatient", Shape], Any]
+"""Makes a network of another, the patient and the shape of its images."""
 
 
 @dataclass
@@ -25,9 +28,8 @@ class KerasPatient:
         rng: the surgeries' choices.
         arguments: what it is built with.
         edits: changes of its layers' configs: each is called with a layer's dict.
-        frames: what is put around the built network.
+        frames: what is put around the built network, from the inside out, and what each makes of height and width.
         channels, size, classes: of the images and of the classifier.
-        inner: the network's height or width from the image's.
         model: the network, when it is built.
     """
 
@@ -37,9 +39,8 @@ class KerasPatient:
     framework: str = "keras"
     arguments: dict[str, Any] = field(default_factory=dict)
     edits: list[Callable[[Config], None]] = field(default_factory=list)
-    frames: list[Callable[[Any, KerasPatient], Any]] = field(default_factory=list)
+    frames: list[tuple[Frame, Callable[[int], int]]] = field(default_factory=list)
     channels: int = 3
-    inner: Callable[[int], int] = int
     model: Any = None
 
     def images(self, count: int, seed: int) -> np.ndarray:
@@ -75,17 +76,20 @@ def build(p: KerasPatient) -> None:
     keras.backend.clear_session()
     arguments = {"classifier_activation": None, "classes": p.classes, "include_top": True, **p.arguments}
     p.channels = arguments.pop("channels", 3)
-    net = DenseNet(
-        [1, 2, 1, 1], weights=None, input_shape=(*map(p.inner, p.size), p.channels), **arguments
-    )  # four blocks: its last layers' names say so
+    shapes: list[Shape] = [(*p.size, p.channels)]
+    for _, inner in reversed(p.frames):
+        height, width, _ = shapes[0]
+        shapes.insert(0, (inner(height), inner(width), p.channels))
+    # Four blocks: what follows them is called after the last of four.
+    net = DenseNet([1, 2, 1, 1], weights=None, input_shape=shapes[0], **arguments)
     if p.edits:
         config = net.get_config()
         for layer in config["layers"]:
             for edit in p.edits:
                 edit(layer)
         net = type(net).from_config(config)
-    for frame in p.frames:
-        net = frame(net, p)
+    for (frame, _), shape in zip(p.frames, shapes[1:]):
+        net = frame(net, p, shape)
     rng = np.random.default_rng(p.rng.randrange(1 << 30))
     for weight in net.weights:
         name, value = weight.path.rpartition("/")[2], np.array(weight)
@@ -147,51 +151,46 @@ def reversed_concat(layer: Config) -> None:
 def ahead(make: Callable[[Any], Any], inner: Callable[[int], int] = int) -> Callable[[KerasPatient], None]:
     """Layers in front, in one functional model; with what they make of height and width."""
 
-    def frame(net: Any, p: KerasPatient) -> Any:
+    def frame(net: Any, p: KerasPatient, shape: Shape) -> Any:
         keras = framework()
-        inputs = keras.Input((*p.size, p.channels))
+        inputs = keras.Input(shape)
         x = inputs
         for layer in make(keras):
             x = layer(x)
         return keras.Model(inputs, net(x))
 
-    def operate(p: KerasPatient) -> None:
-        before = p.inner
-        p.inner = lambda n: before(inner(n))
-        p.frames.append(frame)
-
-    return operate
+    return lambda p: p.frames.append((frame, inner))
 
 
 def after(make: Callable[[Any, KerasPatient], Any]) -> Callable[[KerasPatient], None]:
     """Layers behind, in one Sequential with the network."""
 
-    def frame(net: Any, p: KerasPatient) -> Any:
+    def frame(net: Any, p: KerasPatient, shape: Shape) -> Any:
         keras = framework()
-        return keras.Sequential([keras.Input((*p.size, p.channels)), net, *make(keras, p)])
+        return keras.Sequential([keras.Input(shape), net, *make(keras, p)])
 
-    return lambda p: p.frames.append(frame)
+    return lambda p: p.frames.append((frame, int))
 
 
 def preprocessed(p: KerasPatient) -> None:
     """keras.applications' preprocess_input as operations in the graph."""
 
-    def frame(net: Any, p: KerasPatient) -> Any:
+    def frame(net: Any, p: KerasPatient, shape: Shape) -> Any:
         keras = framework()
-        inputs = keras.Input((*p.size, p.channels))
+        inputs = keras.Input(shape)
         return keras.Model(inputs, net(keras.applications.densenet.preprocess_input(inputs)))
 
-    p.frames.append(frame)
+    p.frames.append((frame, int))
 
 
-def flipped(net: Any, p: KerasPatient) -> Any:
+def flipped(net: Any, p: KerasPatient, shape: Shape) -> Any:
     """BGR."""
     keras = framework()
-    inputs = keras.Input((*p.size, p.channels))
+    inputs = keras.Input(shape)
     return keras.Model(inputs, net(inputs[..., ::-1]))
 
 
-def two_heads(net: Any, p: KerasPatient) -> Any:
+def two_heads(net: Any, p: KerasPatient, shape: Shape) -> Any:
     """Two heads on the pooled features."""
     keras = framework()
     pooled = net.layers[-2].output
@@ -213,7 +212,7 @@ SURGERIES: tuple[tuple[str, Callable[[KerasPatient], None], str], ...] = (
     ("keras-rescaling-offset", ahead(lambda k: [k.layers.Rescaling(2.0, -1.0)]), AHEAD),
     ("keras-normalization", ahead(lambda k: [k.layers.Normalization(mean=[0.4, 0.5, 0.6], variance=[0.1, 0.2, 0.3])]), AHEAD),
     ("keras-preprocess", preprocessed, AHEAD),
-    ("keras-bgr", lambda p: p.frames.append(flipped), AHEAD),
+    ("keras-bgr", lambda p: p.frames.append((flipped, int)), AHEAD),
     ("keras-zero-pad", ahead(lambda k: [k.layers.ZeroPadding2D(4)], lambda n: n + 8), AHEAD),
     ("keras-avgpool", ahead(lambda k: [k.layers.AveragePooling2D(2)], lambda n: n // 2), AHEAD),
     ("keras-resizing", ahead(lambda k: [k.layers.Resizing(80, 80)], lambda n: 80), AHEAD),
@@ -233,7 +232,7 @@ SURGERIES: tuple[tuple[str, Callable[[KerasPatient], None], str], ...] = (
     ("keras-transfer-pool", lambda p: (given(**HEADLESS)(p), after(lambda k, p: [k.layers.GlobalMaxPooling2D(), k.layers.Dense(p.classes)])(p)), WINDOW),
     ("keras-transfer-flat", lambda p: (given(**HEADLESS)(p), after(lambda k, p: [k.layers.Flatten(), k.layers.Dense(p.classes)])(p)), r"pool|Flatten|flat"),
     ("keras-transfer-norm", lambda p: (given(pooling="avg", **HEADLESS)(p), after(lambda k, p: [k.layers.BatchNormalization(), k.layers.Dense(p.classes)])(p)), r"norm|head"),
-    ("keras-two-heads", lambda p: p.frames.append(two_heads), r"head|output"),
+    ("keras-two-heads", lambda p: p.frames.append((two_heads, int)), r"head|output"),
     ("keras-max-head", swap("GlobalAveragePooling2D", "GlobalMaxPooling2D"), WINDOW),
     ("keras-stride", edit("Conv2D", "conv1_conv", strides=(1, 1)), r"stride"),
     ("keras-padding", edit("ZeroPadding2D", "zero_padding2d", padding=((2, 3), (2, 3))), r"padding|pad"),
