@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +31,19 @@ def open_npz(path: Path) -> Checkpoint:
 
 
 def _tensor(archive: Zip, name: str) -> Tensor:
-    member = archive.read(name)
-    stream = io.BytesIO(member[: 1 << 16].tobytes())
+    stream = io.BytesIO(archive.head(name, 1 << 16))
     with damaged(f"{archive.path}: {name} is not an array", *MALFORMED, EOFError, why=str):
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read_header[version](stream)
     if dtype.hasobject:
         raise UnsafeFile(f"{archive.path}: refused, {name} holds pickled Python objects; nothing was executed")
-    start, size = stream.tell(), int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if start + size > len(member):
+    start, size = stream.tell(), prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or start + size > archive.size(name):
         raise UnreadableFile(f"{archive.path}: truncated, {name} is not complete")
-    return Tensor.over(member[start : start + size], dtype, shape, fortran=fortran)
+    if archive.stored(name):
+        return Tensor.over(archive.read(name)[start : start + size], dtype, shape, fortran=fortran)
+    return Tensor.over(lambda: archive.read(name)[start : start + size], dtype, shape, fortran=fortran)
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

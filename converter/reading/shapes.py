@@ -28,8 +28,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
     if not layers or sorted(layers) != list(range(len(layers))):
         raise NotADenseNet("no complete row of dense blocks")
     blocks = tuple(layers[b] for b in range(len(layers)))
-    if max(layers) > 64 or max(blocks) > 4096:
-        raise NotADenseNet("more blocks or layers than any DenseNet has")
+    if max(layers) > 64 or sum(blocks) > len(shapes):  # before anything is made of them
+        raise NotADenseNet("more blocks or layers than any DenseNet has, or than there are tensors")
 
     def first(*endings: str) -> tuple[int, ...]:
         return next(

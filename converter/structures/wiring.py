@@ -121,6 +121,7 @@ class _Judge:
     """Follows the values from the image on; collects steps with weights in order, and settings."""
 
     def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
+        self.ops = ops
         self.output = output
         self.size = size
         self.front = Front()
@@ -128,7 +129,7 @@ class _Judge:
         self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.eps = next((op.eps for op in ops if op.kind == "norm" and op.eps is not None), DenseNetConfig.eps)
+        self.eps = DenseNetConfig.eps
         self.takers: dict[Value, list[Op]] = {}
         self.joins: dict[frozenset[str], Value] = {}
         self.joined: set[str] = set()
@@ -201,8 +202,11 @@ class _Judge:
 
     def network(self) -> None:
         """Stem, then layers and transitions for as long as values are joined, then the head."""
-        ops, value = self.run(self.start)
-        self.front, ops = front_of(ops)
+        given, value = self.run(self.start)
+        self.front, ops = front_of(given)
+        before = given[: len(given) - len(ops)]
+        norms = (op for op in self.ops if op.kind == "norm" and op.eps is not None and op not in before)
+        self.eps = next((norm.eps for norm in norms if norm.eps is not None), self.eps)
         self.stem(self.steps(ops), value)
         features = ours = value  # as the file concatenates them, and oldest first
         while True:
@@ -318,7 +322,8 @@ class _Judge:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
         linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
         if behind:
-            self.notes.append(f"{behind[0].name} behind the logits is left out")
+            names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
+            self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
         elif self.values.get(self.output) != value:
             raise (
                 self.fork(value)

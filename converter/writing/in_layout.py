@@ -1,7 +1,5 @@
 """A model under another layout's names, in its orientation, with its eps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -38,12 +36,7 @@ class Arranged:
 
 
 def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arranged:
-    """A model in another layout.
-
-    Args:
-        model: in the library layout.
-        layout: the other.
-        metadata: whether what is written next holds the config beside the tensors.
+    """A model in another layout; ``metadata`` is whether what is written next holds the config beside the tensors.
 
     Raises:
         CannotExpress: the layout cannot say what this network does.
