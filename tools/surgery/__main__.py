@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tools.surgery
-from tools.surgery.judge import BAD, CONTAINER, SURGERIES, UNMADE, VERDICTS, Variant, Verdict, tried
+from tools.surgery.judge import BAD, CONTAINER, SURGERIES, UNMADE, UNSAFE, VERDICTS, Variant, Verdict, tried
 
 ORDER = (
     "stem",
@@ -152,8 +152,11 @@ def main() -> int:
     console.print(table("kind", judged, lambda v: v.variant.surgeries))
     console.print(table("container", judged, lambda v: [v.variant.container]))
     console.print(table("framework", judged, lambda v: [v.variant.framework]))
+    unsafe = sum(verdict.detail.startswith(UNSAFE) for verdict in judged)
     mended = [verdict.mended for verdict in judged if verdict.mended is not None]
-    console.print(f"{len(found) - len(judged)} could not be made; --set mends {sum(mended)} of {len(mended)} noted")
+    console.print(
+        f"{len(found) - len(judged)} could not be made; {unsafe} refused as unsafe; --set mends {sum(mended)} of {len(mended)} noted"
+    )
     return 1 if any(verdict.verdict in BAD for verdict in judged) else 0
 
 

@@ -44,6 +44,8 @@ VERDICTS = (EQUAL, NOTED_EQUAL, REFUSED, NOTED, SILENT, CRASHED)
 BAD = (SILENT, CRASHED)
 TOLERANCE = 2e-4
 """Of the largest logit: float32 twice over is below 1e-5, the least surgery (eps 1e-3) is above 1e-3."""
+UNSAFE = "unsafe: "
+"""What a refusal with exit status 3 begins with here; none of these networks is."""
 HUNG = 120
 """Seconds."""
 
@@ -167,7 +169,8 @@ def _judged(variant: Variant, path: Path, images: Any, want: list[Any], settings
         said = str(error)
         if "\n" in said or not said or error.exit_status not in (2, 3) or graph.exists():
             return Verdict(variant, CRASHED, f"no clean refusal: {said[:200]}")
-        return Verdict(variant, REFUSED, said.replace(f"{path}: ", ""))
+        unsafe = UNSAFE if error.exit_status == 3 else ""
+        return Verdict(variant, REFUSED, unsafe + said.replace(f"{path}: ", ""))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return Verdict(variant, CRASHED, f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"[:300])
