@@ -66,6 +66,7 @@ KERAS = Layout(
     network={"eps": EPS},
     expresses={"compression": ()},
     implies=_implies,
+    shared=True,
 )
 
 KERAS2 = replace(

@@ -19,8 +19,10 @@ AT = re.compile(r"(?:^|\.)(\d+)\.$")
 """A prefix that is a place in a Sequential."""
 
 UNSAID = (
-    "the file holds tensors alone; strides, pooling, ReLUs and eps are taken as they usually are "
-    "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
+    "the file holds tensors alone; what they do not show is taken as usual: strides, padding, dilation, pooling, "
+    "ReLUs, batch norms and their eps, concatenation, weights as stored, nothing before the stem, nothing behind the "
+    "classifier, one run (--set stem_stride, stem_pool, transition_pool, transition_stride, padding, final_relu, "
+    "global_pool, eps)"
 )
 
 SUBCLASS = (
