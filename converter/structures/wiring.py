@@ -71,10 +71,9 @@ def read_wiring(
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    every = list(ops)
-    if len(every) > MAX_OPS:
-        raise NotADenseNet(f"{len(every)} operators; no DenseNet has so many")
-    made, results = producers(every, start), list(dict.fromkeys(outputs))
+    made, results = producers(ops, start), list(dict.fromkeys(outputs))
+    if len(made) > MAX_OPS:
+        raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
         judge = _Judge(needed(made, output), start, output, tuple(size))
@@ -87,10 +86,8 @@ def read_wiring(
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     judge = _chosen(judges)
-    notes = judge.notes
-    if len(results) > 1:
-        others = [name for name in results if name != judge.output]
-        notes = [*notes, f"of its results {judge.output} is taken, {', '.join(others)} left out"]
+    others = ", ".join(name for name in results if name != judge.output)
+    notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
         part_of(
