@@ -118,9 +118,7 @@ class _Judge:
     """Follows the values from the image on; collects steps with weights in order, and settings."""
 
     def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
-        self.ops = ops
-        self.output = output
-        self.size = size
+        self.ops, self.output, self.size = ops, output, size
         self.front = Front()
         self.classifier: Op | None = None
         self.weighted: list[Op] = []
@@ -202,8 +200,8 @@ class _Judge:
         given, value = self.run(self.start)
         self.front, ops = front_of(given)
         before = given[: len(given) - len(ops)]
-        norms = (op for op in self.ops if op.kind == "norm" and op.eps is not None and op not in before)
-        self.eps = next((norm.eps for norm in norms if norm.eps is not None), self.eps)
+        norms = (op.eps for op in self.ops if op.kind == "norm" and op not in before)
+        self.eps = next((eps for eps in norms if eps is not None), self.eps)
         self.stem(self.steps(ops), value)
         features = ours = value  # as the file concatenates them, and oldest first
         while True:

@@ -166,3 +166,13 @@ def test_class_names_that_no_file_can_hold_are_mended(tmp_path: Path) -> None:
     done = run("convert", source, tmp_path / "o.safetensors")
     assert done.returncode == 0, done.stderr
     assert load(tmp_path / "o.safetensors").images.labels == ("a?", "b", "c", "d", "e")
+
+
+def test_copies_of_copies_are_refused(tmp_path: Path) -> None:
+    """A list that is made anew from itself, and again: a few bytes each time."""
+    items = b"]q\x00(" + b"K\x01" * 2000 + b"e"
+    again = b"cbuiltins\nlist\n(h\x00tR0" * 2000
+    path = tmp_path / "m.pkl"
+    path.write_bytes(b"\x80\x02" + items + again + b"h\x00.")
+    with pytest.raises(UnreadableFile, match="copies of copies"):
+        open_checkpoint(path)
