@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -16,17 +16,6 @@ from converter.cli.show import clean
 from converter.core.errors import ConverterError
 from converter.core.version import __version__
 
-app = typer.Typer(
-    name="densenet",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Any DenseNet checkpoint in; safetensors and ONNX out, proved numerically equal.",
-    epilog="Exit status: 0 good, 1 verification failed, 2 wrong usage or a file that cannot be read or is not a "
-    "DenseNet, 3 refused as unsafe.",
-)
 VERBS: Mapping[str, Callable[..., None]] = {
     "inspect": inspect.command,
     "convert": convert.command,
@@ -39,8 +28,25 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "list": zoo.command,
     "demo": demo.command,
 }
-for name, verb in VERBS.items():
-    app.command(name=name)(verb)
+
+
+def command_line(words: Sequence[str]) -> typer.Typer:
+    """The command line with the verb that these words ask for, since making options takes its time; or with all."""
+    app = typer.Typer(
+        name="densenet",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Any DenseNet checkpoint in; safetensors and ONNX out, proved numerically equal.",
+        epilog="Exit status: 0 good, 1 verification failed, 2 wrong usage or a file that cannot be read or is not a "
+        "DenseNet, 3 refused as unsafe.",
+    )
+    app.callback()(_root)
+    for name in [word for word in words[:1] if word in VERBS] or VERBS:
+        app.command(name=name)(VERBS[name])
+    return app
 
 
 def main() -> NoReturn:
@@ -55,7 +61,7 @@ def main() -> NoReturn:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stopped)
     try:
-        app(prog_name="densenet")
+        command_line(sys.argv[1:])(prog_name="densenet")
     except ConverterError as error:
         message = clean(" ".join(str(error).split()))
         print(f"densenet: {message}", file=sys.stderr)
@@ -85,7 +91,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

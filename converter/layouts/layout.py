@@ -139,13 +139,14 @@ class Layout:
         """For every tensor of a network (optional ones too) how and under which names it is stored."""
         result: dict[str, Stored] = {}
         for module in config.modules():
-            template = self._template(module.place, len(config.block_config))
+            place = module.place
+            template = self._template(place, len(config.block_config))
             if template is None:
                 continue
-            name = fill(self.modules[template], variables(module.place, config))
+            name = fill(self.modules[template], variables(place, config))
             for kind_leaf, leaf in self.leaves.items():
                 kind, _, tensor = kind_leaf.partition(".")
-                if kind == module.kind:
+                if kind == place.kind:
                     result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
         return result
 
