@@ -53,7 +53,8 @@ class Operator(NamedTuple):
     @property
     def name(self) -> str:
         """What errors call it."""
-        return f"{self.kind} {self.y}"
+        module = str(self.says.get("struct_name") or "").strip("/")
+        return f"{self.kind} {self.y}" + (f" of {module}" if module else "")
 
     def op(self, kind: Kind, **more: Any) -> Op:
         """The operator it is."""
@@ -123,6 +124,8 @@ def _made(operator: Operator) -> Weight | None:
         if prod(shape) > SMALL or min(shape, default=0) < 0:
             return None
         array = np.asarray(value, np.float64).reshape(-1)
+        if kind.startswith("assign") and array.size != prod(shape):
+            return None  # values of a kind that is not read
         filled = array.reshape(shape) if kind.startswith("assign") else np.broadcast_to(array, shape or array.shape)
         array = array if kind == "full_int_array" else filled
         whole = kind == "full_int_array" or "int" in str(says.get("dtype"))
@@ -216,6 +219,13 @@ def _pool(operator: Operator) -> Op | None:
     if average and not says.get("exclusive", True) and (window.ceil or window.same):
         return None  # a part of a window counts as a whole one
     return operator.op("avg_pool" if average else "max_pool", window=window)
+
+
+def _selected(operator: Operator) -> Op | None:
+    """Channels picked from the last to the first."""
+    indices, axes = operator.numbers("index", 1), operator.numbers("dim") or operator.numbers("axis", 2)
+    whole = len(indices) > 1 and indices == list(reversed(range(len(indices)))) and len(axes) == 1
+    return operator.op("flip", axis=axes[0]) if whole else None
 
 
 def _mean(operator: Operator) -> Op | None:
@@ -315,7 +325,8 @@ READERS: Mapping[str, Reader] = {
     **{name: lambda operator: operator.op(PLAIN[operator.kind]) for name in PLAIN},
     **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv3d"), _conv),
     **dict.fromkeys(("batch_norm", "batch_norm_", "sync_batch_norm", "sync_batch_norm_"), _norm),
-    **dict.fromkeys(("pool2d", "pool3d"), _pool),
+    **dict.fromkeys(("pool2d", "pool3d", "max_pool2d_with_index"), _pool),
+    **dict.fromkeys(("index_select", "gather"), _selected),
     **dict.fromkeys(("mean", "reduce_mean", "max", "reduce_max"), _mean),
     "concat": _concat,
     **dict.fromkeys(("matmul_v2", "matmul", "mul", "fc"), _linear),

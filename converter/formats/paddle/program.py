@@ -70,8 +70,9 @@ def _pir(path: Path) -> Program:
     ops = json.loads(path.read_bytes())["program"]["regions"][0]["blocks"][0]["ops"]
     parameters = [op for op in ops if op["#"] == "p"]
     shapes = {str(op["A"][3]): tuple(map(int, op["O"]["TT"]["D"][1])) for op in parameters}
-    settings = _settings((op["#"].partition(".")[2], _pir_attributes(op)) for op in ops if op["#"] != "p")
-    return Program(shapes, settings, _pir_graph(ops, list(shapes)))
+    graph = _pir_graph(ops, list(shapes))
+    said = ((op["#"].partition(".")[2], _pir_attributes(op)) for op in ops if op["#"] != "p")
+    return Program(shapes, _settings(said, judged=graph is not None), graph)
 
 
 def _pir_graph(ops: Sequence[Mapping[str, Any]], parameters: list[str]) -> dict[str, Any] | None:
@@ -125,7 +126,9 @@ def _program_desc(path: Path) -> Program:
         else:
             graph["ops"].append({"op": kind, "inputs": given, "outputs": names, "attributes": attributes})
     graph["inputs"] |= {name: shape for name, shape in map(_variable, messages(block, 3)) if name in graph["inputs"]}
-    return Program(shapes, _settings(operator for operator, _ in operators), graph if graph["outputs"] else None)
+    said = (operator for operator, _ in operators)
+    judged = bool(graph["outputs"])
+    return Program(shapes, _settings(said, judged=judged), graph if judged else None)
 
 
 def _places(desc: memoryview, field: int, order: Sequence[str]) -> list[list[str]]:
@@ -192,8 +195,11 @@ def signed32(value: int) -> int:
     return signed(value) if value >> 63 else (value & 0xFFFFFFFF) - (1 << 32) * (value >> 31 & 1)
 
 
-def _settings(ops: Iterable[Operator]) -> dict[str, Any]:
-    """What the operators say of the network: eps of the norms, rounding of the pools."""
+def _settings(ops: Iterable[Operator], *, judged: bool) -> dict[str, Any]:
+    """What the operators say of the network: eps of the norms, rounding of the pools.
+
+    A graph that is judged whole may have norms before the network with an eps of their own.
+    """
     eps, said = set[float](), dict[str, Any]()
     for kind, attributes in ops:
         if kind in ("batch_norm", "batch_norm_") and isinstance(attributes.get("epsilon"), float):
@@ -201,4 +207,4 @@ def _settings(ops: Iterable[Operator]) -> dict[str, Any]:
         elif kind == "pool2d" and not (attributes.get("global_pooling") or attributes.get("adaptive")):
             name = "stem_ceil" if attributes.get("pooling_type") == "max" else "transition_ceil"
             said[name] = bool(attributes.get("ceil_mode"))
-    return {**said, **one_eps(eps)}
+    return {**said, **({} if judged and len(eps) > 1 else one_eps(eps))}
