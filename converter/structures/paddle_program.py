@@ -44,6 +44,8 @@ class Operator(NamedTuple):
     y: str
     says: Mapping[str, Any]
     constants: Mapping[str, Weight]
+    image: Sequence[int] = ()
+    """Shape of the image, -1 where it is dynamic."""
 
     @property
     def x(self) -> tuple[str, ...]:
@@ -101,7 +103,7 @@ def _structure(graph: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> St
         outputs = [name for name in operator["outputs"] if name not in constants]
         if not outputs:
             continue
-        found = Operator(operator["op"], operator["inputs"], outputs[0], operator["attributes"], constants)
+        found = Operator(operator["op"], operator["inputs"], outputs[0], operator["attributes"], constants, shape)
         value = _made(found)
         if value is not None:
             constants[outputs[0]] = value
@@ -224,7 +226,9 @@ def _pool(operator: Operator) -> Op | None:
 def _selected(operator: Operator) -> Op | None:
     """Channels picked from the last to the first."""
     indices, axes = operator.numbers("index", 1), operator.numbers("dim") or operator.numbers("axis", 2)
-    whole = len(indices) > 1 and indices == list(reversed(range(len(indices)))) and len(axes) == 1
+    size = operator.image[axes[0]] if len(axes) == 1 and -4 <= axes[0] < len(operator.image) == 4 else -1
+    whole = len(axes) == 1 and len(indices) > 1 and indices == list(reversed(range(len(indices))))
+    whole = whole and size in (-1, len(indices))
     return operator.op("flip", axis=axes[0]) if whole else None
 
 
