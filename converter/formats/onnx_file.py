@@ -211,7 +211,8 @@ class _Reader:
             elif number == 5:
                 single = self.tensor(value)[1]
             elif number in (7, 8, 9):
-                several = (several or []) + self.several(number, value)
+                several = [] if several is None else several
+                several += self.several(number, value)
             elif number == 21:
                 reference = _text(value)
         return name, several if several is not None else single, reference

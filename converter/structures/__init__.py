@@ -14,6 +14,10 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
     Each is imported when its turn comes: a .pth does not pay for the others.
     """
+    if format_name.startswith("TensorFlow"):
+        from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
+
+        yield read_tf_graph
     if format_name.startswith(("Keras", "TensorFlow")):
         from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
 
@@ -51,10 +55,23 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 
         yield read_onnx
+    yield from torch_readers(format_name)
+
+
+def torch_readers(format_name: str) -> Iterator[StructureReader]:
+    """The readers of PyTorch's graphs, whose weights may have names beside."""
+    if format_name.startswith("torch.export"):
+        from converter.structures.torch.exported import read_exported  # noqa: PLC0415
+
+        yield read_exported
     if format_name.startswith("torchscript"):
-        from converter.structures.torchscript import read_torchscript  # noqa: PLC0415
+        from converter.structures.torch.script import read_torchscript  # noqa: PLC0415
 
         yield read_torchscript
+    if format_name.startswith(("torch", "pickle")):
+        from converter.structures.torch.graph_module import read_graph_module  # noqa: PLC0415
+
+        yield read_graph_module
 
 
 def stated_by_graph(checkpoint: Checkpoint) -> Stated:

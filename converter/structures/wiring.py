@@ -71,10 +71,9 @@ def read_wiring(
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    every = list(ops)
-    if len(every) > MAX_OPS:
-        raise NotADenseNet(f"{len(every)} operators; no DenseNet has so many")
-    made, results = producers(every, start), list(dict.fromkeys(outputs))
+    made, results = producers(ops, start), list(dict.fromkeys(outputs))
+    if len(made) > MAX_OPS:
+        raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
         judge = _Judge(needed(made, output), start, output, tuple(size))
@@ -87,10 +86,8 @@ def read_wiring(
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     judge = _chosen(judges)
-    notes = judge.notes
-    if len(results) > 1:
-        others = [name for name in results if name != judge.output]
-        notes = [*notes, f"of its results {judge.output} is taken, {', '.join(others)} left out"]
+    others = ", ".join(name for name in results if name != judge.output)
+    notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
         part_of(
@@ -121,6 +118,7 @@ class _Judge:
     """Follows the values from the image on; collects steps with weights in order, and settings."""
 
     def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
+        self.ops = ops
         self.output = output
         self.size = size
         self.front = Front()
@@ -128,7 +126,7 @@ class _Judge:
         self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.eps = next((op.eps for op in ops if op.kind == "norm" and op.eps is not None), DenseNetConfig.eps)
+        self.eps = DenseNetConfig.eps
         self.takers: dict[Value, list[Op]] = {}
         self.joins: dict[frozenset[str], Value] = {}
         self.joined: set[str] = set()
@@ -201,8 +199,11 @@ class _Judge:
 
     def network(self) -> None:
         """Stem, then layers and transitions for as long as values are joined, then the head."""
-        ops, value = self.run(self.start)
-        self.front, ops = front_of(ops)
+        given, value = self.run(self.start)
+        self.front, ops = front_of(given)
+        before = given[: len(given) - len(ops)]
+        norms = (op for op in self.ops if op.kind == "norm" and op.eps is not None and op not in before)
+        self.eps = next((norm.eps for norm in norms if norm.eps is not None), self.eps)
         self.stem(self.steps(ops), value)
         features = ours = value  # as the file concatenates them, and oldest first
         while True:
