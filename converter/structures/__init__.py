@@ -45,6 +45,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_lua
     if format_name.startswith(("Paddle", "pickle")):
+        from converter.structures.paddle_program import read_program  # noqa: PLC0415
+
+        yield read_program
         from converter.structures.paddle_numbered import read_paddle_numbered  # noqa: PLC0415
 
         yield read_paddle_numbered

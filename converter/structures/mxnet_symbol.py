@@ -83,7 +83,8 @@ def read_symbol(checkpoint: Checkpoint) -> Structure | None:
     if checkpoint.graph is None or not isinstance(checkpoint.tree, dict):
         return None
     try:
-        return _structure(checkpoint.tree, checkpoint.graph)
+        with np.errstate(all="ignore"):  # a damaged constant may hold anything
+            return _structure(checkpoint.tree, checkpoint.graph)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
@@ -261,9 +262,8 @@ def _affine(node: Node, does: str, constant: Weight) -> Op | None:
         return None
     kind, weight = found
     values = weight.tensor.read().astype(np.float64)
-    changed = {"sub": -values, "div": 1 / values}.get(does)
-    if changed is not None:
-        weight = made(changed, f"{weight.key} ({node.name})", weight)
+    if does in ("sub", "div"):
+        weight = made(-values if does == "sub" else 1 / values, f"{weight.key} ({node.name})", weight)
     weights = {"bias" if does in ("add", "sub", "rsub") else "weight": weight}
     if does == "rsub":
         weights["weight"] = made(-np.ones(values.shape), f"-1 ({node.name})")

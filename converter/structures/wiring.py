@@ -1,10 +1,9 @@
 """The one judge of wiring: whether operators are put together as a DenseNet.
 
-An ONNX graph, a frozen TorchScript module, a Keras model's config and a Lua module tree
-all say what is computed.  Their readers put that into the few operators of ``ops.py``;
-here the wiring is followed from the input, every stride, padding and concatenation
-compared with a DenseNet's, and what differs becomes a setting or an error that names
-the operator.  Nobody's names are trusted.
+ONNX graphs, Torch's, Keras' configs, Lua module trees, prototxt, symbols and programs all say what is computed.  Their
+readers put that into the few operators of ``ops.py``; here the wiring is followed from the result, every stride,
+padding and concatenation compared with a DenseNet's, and what differs becomes a setting or an error that names the
+operator.  Nobody's names are trusted.
 """
 
 from __future__ import annotations

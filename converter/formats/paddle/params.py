@@ -24,7 +24,7 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
 from converter.formats.dtypes import numbered
-from converter.formats.paddle.program import Shape, is_program, read_program, tensor_desc
+from converter.formats.paddle.program import Program, Shape, is_program, read_program, tensor_desc
 from converter.formats.protobuf import mapped
 from converter.formats.torch import bare_pickle
 
@@ -68,16 +68,24 @@ def open_folder(path: Path) -> Checkpoint:
         if len(records) != 1:
             raise UnreadableFile(f"{file}: {len(records)} parameters without names; name the program beside it")
         tensors[file.name] = records[0]
-    settings = read_program(program).settings if program else {}
+    said = read_program(program) if program else Program({}, {})
     read = (*([program] if program else []), *files)
-    return Checkpoint(path, "Paddle parameters", tensors, {}, read, settings=settings)
+    return Checkpoint(path, "Paddle parameters", tensors, {}, read, settings=said.settings, graph=said.graph)
 
 
 # -- pickles ------------------------------------------------------------------------------
 
 
 def open_params(path: Path) -> Checkpoint:
-    """Open a ``.pdparams``."""
+    """Open a ``.pdparams``; a program of the same name beside it says what is computed."""
+    opened, program = _pickled(path), path.with_suffix(".pdmodel")
+    if not program.is_file() or not is_program(program, _head(program)):
+        return opened
+    said = read_program(program)
+    return replace(opened, settings=said.settings, graph=said.graph, files=(path, program))
+
+
+def _pickled(path: Path) -> Checkpoint:
     opened = bare_pickle.open_bare_pickle(path)
     for node in _dicts(opened.tree):
         slices = node.pop(SLICES, {})
@@ -168,8 +176,9 @@ def open_program(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: a Paddle program; its parameters ({path.stem}.pdiparams) are missing")
     if not bare_pickle.matches(params, _head(params)):
         return _program_and_records(path, params)
-    opened = open_params(params)
-    return replace(opened, path=path, settings=read_program(path).settings, files=(path, params))
+    opened = _pickled(params)
+    said = read_program(path)
+    return replace(opened, path=path, settings=said.settings, files=(path, params), graph=said.graph)
 
 
 def _beside(program: Path) -> Path | None:
@@ -189,7 +198,8 @@ def _program_and_records(path: Path, params: Path) -> Checkpoint:
         if record.shape != program.shapes[name]:
             shapes = f"{list(record.shape)}, in {path.name} {list(program.shapes[name])}"
             raise UnreadableFile(f"{params}: {name} has shape {shapes}: they do not belong together")
-    return Checkpoint(path, "Paddle program", dict(zip(names, records)), {}, (path, params), settings=program.settings)
+    tensors, said = dict(zip(names, records)), program.settings
+    return Checkpoint(path, "Paddle program", tensors, {}, (path, params), settings=said, graph=program.graph)
 
 
 # -- folders ------------------------------------------------------------------------------

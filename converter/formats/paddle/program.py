@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,12 +28,26 @@ Shape = tuple[int, ...]
 Operator = tuple[str, Mapping[str, Any]]
 
 
+SLOTS = ("X", "Input", "Filter", "W", "Y", "Scale", "Bias", "Mean", "Variance")
+RESULTS = ("Out", "Output", "Y")
+"""Places of what operators of a ProgramDesc take and make, in the order of PIR; others come behind."""
+
+
 @dataclass(frozen=True)
 class Program:
-    """What a saved program says: its parameters' shapes by name, and config fields."""
+    """What a saved program says.
+
+    Attributes:
+        shapes: its parameters' shapes by name.
+        settings: config fields.
+        graph: ``ops`` (op, inputs: lists of values by place, outputs, attributes; ``by_place`` true in PIR), ``inputs``
+            (name to shape, -1 where it is dynamic), ``outputs`` and ``parameters`` (names); None if it says nothing
+            of what operators take.
+    """
 
     shapes: Mapping[str, Shape]
     settings: Mapping[str, Any]
+    graph: Mapping[str, Any] | None = None
 
 
 def is_program(_path: Path, head: bytes) -> bool:
@@ -55,21 +69,84 @@ def _pir(path: Path) -> Program:
     """PIR as JSON: an op ``p`` is a parameter (paddle/fluid/pir/serialize_deserialize)."""
     ops = json.loads(path.read_bytes())["program"]["regions"][0]["blocks"][0]["ops"]
     parameters = [op for op in ops if op["#"] == "p"]
-    return Program(
-        {str(op["A"][3]): tuple(map(int, op["O"]["TT"]["D"][1])) for op in parameters},
-        _settings((op["#"].partition(".")[2], _pir_attributes(op)) for op in ops if op["#"] != "p"),
-    )
+    shapes = {str(op["A"][3]): tuple(map(int, op["O"]["TT"]["D"][1])) for op in parameters}
+    graph = _pir_graph(ops, list(shapes))
+    said = ((op["#"].partition(".")[2], _pir_attributes(op)) for op in ops if op["#"] != "p")
+    return Program(shapes, _settings(said, judged=graph is not None), graph)
+
+
+def _pir_graph(ops: Sequence[Mapping[str, Any]], parameters: list[str]) -> dict[str, Any] | None:
+    """Operators and the values between them, which have numbers."""
+    values: dict[int, list[str]] = {}  # a vector is several
+    graph: dict[str, Any] = {"ops": [], "inputs": {}, "outputs": [], "parameters": parameters}
+    for op in ops:
+        kind = op["#"].partition(".")[2]
+        if op["#"] == "p":
+            values[op["O"]["%"]] = [str(op["A"][3])]
+            continue
+        given = [values.get(value["%"], []) for value in op.get("I", ())]
+        attributes = {**_pir_attributes(op), "by_place": True}
+        made = [f"%{value['%']}" for value in op.get("O", ())]
+        values |= {value["%"]: [name] for value, name in zip(op.get("O", ()), made)}
+        if kind == "combine":
+            values[op["O"][0]["%"]] = [name for names in given for name in names]
+        elif kind in ("data", "feed"):
+            graph["inputs"][made[0]] = list(op["O"][0]["TT"]["D"][1])
+        elif kind == "fetch":
+            graph["outputs"] += given[0]
+        else:
+            graph["ops"].append({"op": kind, "inputs": given, "outputs": made, "attributes": attributes})
+    return graph if graph["outputs"] else None
 
 
 def _pir_attributes(op: Mapping[str, Any]) -> dict[str, Any]:
-    return {attribute["N"]: attribute["AT"].get("D") for attribute in op["A"]}
+    return {attribute["N"]: _plain(attribute["AT"].get("D")) for attribute in op["A"]}
+
+
+def _plain(value: Any) -> Any:
+    """An attribute's value; arrays hold attributes again."""
+    if not isinstance(value, list):
+        return value
+    return [each.get("D") if isinstance(each, dict) else each for each in value]
 
 
 def _program_desc(path: Path) -> Program:
     """ProgramDesc {1: blocks}, of which the first; BlockDesc {3: vars, 4: ops}."""
     block = message(mapped(path), 1)
     shapes = dict(filter(None, map(_parameter, messages(block, 3))))
-    return Program(shapes, _settings(map(_operator, messages(block, 4))))
+    operators = [(_operator(desc), desc) for desc in messages(block, 4)]
+    graph: dict[str, Any] = {"ops": [], "inputs": {}, "outputs": [], "parameters": list(shapes)}
+    for (kind, attributes), desc in operators:
+        given, made = _places(desc, 1, SLOTS), _places(desc, 2, RESULTS)
+        names = [name for place in made for name in place]
+        if kind == "feed":
+            graph["inputs"] |= dict.fromkeys(names, ())
+        elif kind == "fetch":
+            graph["outputs"] += given[0]
+        else:
+            graph["ops"].append({"op": kind, "inputs": given, "outputs": names, "attributes": attributes})
+    graph["inputs"] |= {name: shape for name, shape in map(_variable, messages(block, 3)) if name in graph["inputs"]}
+    said = (operator for operator, _ in operators)
+    judged = bool(graph["outputs"])
+    return Program(shapes, _settings(said, judged=judged), graph if judged else None)
+
+
+def _places(desc: memoryview, field: int, order: Sequence[str]) -> list[list[str]]:
+    """OpDesc.Var {1: parameter, 2: repeated arguments}: the arguments, by the known order of the parameters."""
+    places = {
+        text(place, 1): [
+            str(value, "utf-8") for n, _, value in fields(place) if n == 2 and isinstance(value, memoryview)
+        ]
+        for place in messages(desc, field)
+    }
+    known = [name for name in order if places.get(name)]
+    return [places[name] for name in (*known, *(name for name in places if name not in order and places[name]))]
+
+
+def _variable(variable: memoryview) -> tuple[str, Shape]:
+    """Name and shape of a VarDesc."""
+    descs = (desc for tensor in messages(message(variable, 2), 3) for desc in messages(tensor, 1))
+    return text(variable, 1), next((tensor_desc(desc)[1] for desc in descs), ())
 
 
 def _parameter(variable: memoryview) -> tuple[str, Shape] | None:
@@ -77,8 +154,7 @@ def _parameter(variable: memoryview) -> tuple[str, Shape] | None:
     kind = message(variable, 2)
     if not number(variable, 3) or number(kind, 1) != LOD_TENSOR:
         return None
-    descs = (desc for tensor in messages(kind, 3) for desc in messages(tensor, 1))
-    return text(variable, 1), next((tensor_desc(desc)[1] for desc in descs), ())
+    return _variable(variable)
 
 
 def tensor_desc(desc: memoryview) -> tuple[int, Shape]:
@@ -94,19 +170,36 @@ def _operator(desc: memoryview) -> Operator:
 
 
 def _value(attribute: memoryview) -> Any:
-    """Attr {4: float, 5: text, 10: bool}; other kinds do not matter here."""
+    """Attr {3: int, 4: float, 5: text, 6: ints, 7: floats, 10: bool, 13: long, 15: longs, 19: double}."""
+    several = list[Any]()
     for n, _, value in fields(attribute):
+        if n in (3, 13) and isinstance(value, int):
+            return signed(value) if n == 13 else signed32(value)
         if n == 4 and isinstance(value, memoryview) and len(value) == 4:
             return struct.unpack("<f", value)[0]
+        if n == 19 and isinstance(value, memoryview) and len(value) == 8:
+            return struct.unpack("<d", value)[0]
         if n == 5 and isinstance(value, memoryview):
             return str(value, "utf-8")
         if n == 10:
             return bool(value)
-    return None
+        if n in (6, 15):
+            several += [signed32(number) if n == 6 else signed(number) for number in numbers(value)]
+        if n == 7 and isinstance(value, memoryview):
+            several += [real for (real,) in struct.iter_unpack("<f", value)]
+    return several or None
 
 
-def _settings(ops: Iterable[Operator]) -> dict[str, Any]:
-    """What the operators say of the network: eps of the norms, rounding of the pools."""
+def signed32(value: int) -> int:
+    """A varint as the int32 it stands for."""
+    return signed(value) if value >> 63 else (value & 0xFFFFFFFF) - (1 << 32) * (value >> 31 & 1)
+
+
+def _settings(ops: Iterable[Operator], *, judged: bool) -> dict[str, Any]:
+    """What the operators say of the network: eps of the norms, rounding of the pools.
+
+    A graph that is judged whole may have norms before the network with an eps of their own.
+    """
     eps, said = set[float](), dict[str, Any]()
     for kind, attributes in ops:
         if kind in ("batch_norm", "batch_norm_") and isinstance(attributes.get("epsilon"), float):
@@ -114,4 +207,4 @@ def _settings(ops: Iterable[Operator]) -> dict[str, Any]:
         elif kind == "pool2d" and not (attributes.get("global_pooling") or attributes.get("adaptive")):
             name = "stem_ceil" if attributes.get("pooling_type") == "max" else "transition_ceil"
             said[name] = bool(attributes.get("ceil_mode"))
-    return {**said, **one_eps(eps)}
+    return {**said, **({} if judged and len(eps) > 1 else one_eps(eps))}
