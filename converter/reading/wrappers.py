@@ -31,9 +31,7 @@ STANDS_FOR = frozenset("torch._dynamo.eval_frame.OptimizedModule builtins.getatt
 """What is made of a module and computes what it does: ``torch.compile``; ``model.state_dict`` saved without ``()``."""
 
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
-GRAPH_PROBLEM = (
-    "a torch.fx GraphModule that is not the only network of the file: save it alone, or its state_dict()"
-)
+GRAPH_PROBLEM = "a torch.fx GraphModule that is not the only network of the file: save it alone, or its state_dict()"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.spectral_norm.", "torch.nn.utils.prune.")
