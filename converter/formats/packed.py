@@ -1,4 +1,4 @@
-"""One checkpoint inside something: compressed (gzip, bz2, xz, zlib), or the only one in a zip or tar.
+"""One checkpoint inside something: compressed (gzip, bz2, xz, lzma, zlib), or the only one in a zip or tar.
 
 It is unpacked into a temporary file, which is gone as soon as its reader has mapped it.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -18,14 +18,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
+
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, UnreadableFile
+from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
 MAX_RATIO = 1100
 """No compression here does better (deflate: 1032), but for long runs of one byte."""
-MAX_MEMBERS = 10_000
 SUFFIXES = (
     *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
     *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb"),
@@ -36,7 +38,6 @@ DAMAGED = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
-    tarfile.TarError,
     zipfile.BadZipFile,
     ValueError,
     RuntimeError,
@@ -68,6 +69,7 @@ KINDS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
+    b"]\x00\x00": lzma.open,
     b"x\x01": _Zlib,
     b"x^": _Zlib,
     b"x\x9c": _Zlib,
@@ -77,7 +79,7 @@ KINDS: dict[bytes, Callable[[Path], Any]] = {
 
 def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like one that is compressed, or like a tar."""
-    return head.startswith(tuple(KINDS)) or head[257:262] == b"ustar"
+    return head.startswith(tuple(KINDS)) or is_tar(head)
 
 
 def open_packed(path: Path, opener: Opener) -> Checkpoint:
@@ -91,7 +93,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
             head = file.read(512)
         kind = next((kind for magic, kind in KINDS.items() if head.startswith(magic)), None)
         if kind is not None:
-            name = path.stem if path.suffix in (".gz", ".bz2", ".xz", ".z") else path.name
+            name = path.stem if path.suffix in (".gz", ".bz2", ".xz", ".lzma", ".z") else path.name
             with _unpacked(path, kind(path), name) as inner:
                 return _opened(path, inner, opener)
         if head.startswith(b"PK"):
@@ -100,13 +102,12 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 chosen = _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
-        with tarfile.open(path) as archive:
-            members = [member for _, member in zip(range(MAX_MEMBERS), archive) if member.isfile()]
-            chosen = _only(path, [member.name for member in members])
-            source = archive.extractfile(next(member for member in members if member.name == chosen))
-            assert source is not None
-            with _unpacked(path, source, chosen) as inner:
-                return _opened(path, inner, opener)
+        data = np.memmap(path, np.uint8, mode="r")
+        found = {member.name: member for member in members(data, str(path))}
+        chosen = _only(path, list(found))
+        source = io.BytesIO(data[found[chosen].start :][: found[chosen].size].data)
+        with _unpacked(path, source, chosen) as inner:
+            return _opened(path, inner, opener)
     except ConverterError:
         raise
     except DAMAGED as error:

@@ -85,7 +85,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         if tensors[name].shape != shape:
             key = used[name].keys[0]
             raise NotADenseNet(f"{key} has shape {list(tensors[name].shape)}, {name} needs {list(shape)}")
-    layout = Layout(structure.layout, "read off the structure", {}, network=structure.settings)
+    layout = Layout(structure.layout, "read off the structure", {}, network=structure.settings, shared=True)
     group = Group("", by_key)
     return Candidate(
         layout,

@@ -72,7 +72,7 @@ def prepared(front: Front, config: DenseNetConfig, tensors: Mapping[str, Tensor]
         notes.append(
             f"{what} before the network is a rescaling by {_list(scale)}; it is made part of the first convolution"
         )
-        inner = (scale[::-1] if front.flipped else scale).reshape(-1, *[1] * config.spatial_dims)
+        inner = scale.reshape(-1, *[1] * config.spatial_dims)
         changes.append(lambda kernel: kernel * inner)
     with suppress(ValueError):  # a network of volumes, say
         if shift.any() or raw:

@@ -19,8 +19,15 @@ AT = re.compile(r"(?:^|\.)(\d+)\.$")
 """A prefix that is a place in a Sequential."""
 
 UNSAID = (
-    "the file holds tensors alone; strides, pooling, ReLUs and eps are taken as they usually are "
-    "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
+    "the file holds tensors alone; what they do not show is taken as usual: strides, padding, dilation, pooling, "
+    "ReLUs, batch norms and their eps, concatenation, weights as stored, nothing before the stem, nothing behind the "
+    "classifier, one run (--set stem_stride, stem_pool, transition_pool, transition_stride, padding, final_relu, "
+    "global_pool, eps)"
+)
+
+SUBCLASS = (
+    "the model is a subclass of keras.Model, whose code is not in the file: what it does before and behind the layers, "
+    "and between them, is not known; the usual is taken (--set global_pool)"
 )
 
 
@@ -92,6 +99,8 @@ def settle(
             f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
             "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
         )
+    if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
+        notes.append(SUBCLASS)
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

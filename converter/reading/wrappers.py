@@ -171,11 +171,11 @@ def _module_group(root: Record, path: str) -> Group:
             record = record.args[0]
         if id(record) in seen or not isinstance(record.state, dict):
             continue
-        seen.add(id(record))
         state, dot = record.state, f"{name}." if name else ""
         classes[name] = MANGLED.sub("", record.cls)
         attributes[name] = _plain(state)
-        hidden = state.get("_non_persistent_buffers_set") or ()
+        unsaved = state.get("_non_persistent_buffers_set")
+        hidden = unsaved if isinstance(unsaved, (list, tuple)) else ()
         # A scripted module keeps its tensors and children as plain attributes, an eager one in three dicts.
         eager = "_modules" in state
         members = [state.get(k) or {} for k in ("_parameters", "_buffers")] if eager else [state]
@@ -185,8 +185,12 @@ def _module_group(root: Record, path: str) -> Group:
                 # a norm without statistics or a layer without bias has None there
                 values = {k: v for k, v in member.items() if v is not None and k not in hidden}
                 unread |= {dot + k: what for k, what in unreadable(values).items()}
-        children = child_items(state["_modules"] if eager else state)
-        todo += reversed([(v, dot + k) for k, v in children if isinstance(v, Record)])  # depth first, as state_dict()
+        children = [
+            (v, dot + k) for k, v in child_items(state["_modules"] if eager else state) if isinstance(v, Record)
+        ]
+        if children:  # one without any can stand in several places: a ReLU that is used again, a weight that is shared
+            seen.add(id(record))
+        todo += reversed(children)  # depth first, as state_dict()
     kept = {key: tensor for key, tensor in tensors.items() if key not in unread}
     modules = frozenset(classes)
     return replace(group, tensors=kept, modules=modules, attributes=attributes, classes=classes, unread=unread)

@@ -14,6 +14,10 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
     Each is imported when its turn comes: a .pth does not pay for the others.
     """
+    if format_name.startswith("TensorFlow"):
+        from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
+
+        yield read_tf_graph
     if format_name.startswith(("Keras", "TensorFlow")):
         from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
 
@@ -30,6 +34,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_caffe
     if format_name.startswith("MXNet"):
+        from converter.structures.mxnet_symbol import read_symbol  # noqa: PLC0415
+
+        yield read_symbol
         from converter.structures.gluon import read_gluon  # noqa: PLC0415
 
         yield read_gluon

@@ -71,10 +71,9 @@ def read_wiring(
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    every = list(ops)
-    if len(every) > MAX_OPS:
-        raise NotADenseNet(f"{len(every)} operators; no DenseNet has so many")
-    made, results = producers(every, start), list(dict.fromkeys(outputs))
+    made, results = producers(ops, start), list(dict.fromkeys(outputs))
+    if len(made) > MAX_OPS:
+        raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
         judge = _Judge(needed(made, output), start, output, tuple(size))
@@ -87,10 +86,8 @@ def read_wiring(
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     judge = _chosen(judges)
-    notes = judge.notes
-    if len(results) > 1:
-        others = [name for name in results if name != judge.output]
-        notes = [*notes, f"of its results {judge.output} is taken, {', '.join(others)} left out"]
+    others = ", ".join(name for name in results if name != judge.output)
+    notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
         part_of(
@@ -121,14 +118,13 @@ class _Judge:
     """Follows the values from the image on; collects steps with weights in order, and settings."""
 
     def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
-        self.output = output
-        self.size = size
+        self.ops, self.output, self.size = ops, output, size
         self.front = Front()
         self.classifier: Op | None = None
         self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.eps = next((op.eps for op in ops if op.kind == "norm" and op.eps is not None), DenseNetConfig.eps)
+        self.eps = DenseNetConfig.eps
         self.takers: dict[Value, list[Op]] = {}
         self.joins: dict[frozenset[str], Value] = {}
         self.joined: set[str] = set()
@@ -201,8 +197,11 @@ class _Judge:
 
     def network(self) -> None:
         """Stem, then layers and transitions for as long as values are joined, then the head."""
-        ops, value = self.run(self.start)
-        self.front, ops = front_of(ops)
+        given, value = self.run(self.start)
+        self.front, ops = front_of(given)
+        before = given[: len(given) - len(ops)]
+        norms = (op.eps for op in self.ops if op.kind == "norm" and op not in before)
+        self.eps = next((eps for eps in norms if eps is not None), self.eps)
         self.stem(self.steps(ops), value)
         features = ours = value  # as the file concatenates them, and oldest first
         while True:
@@ -254,7 +253,8 @@ class _Judge:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
-            raise steps[1].unlike("ReLU and max pooling after the stem's convolution")
+            odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
+            raise odd.unlike("ReLU and max pooling after the stem's convolution")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
@@ -318,7 +318,8 @@ class _Judge:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
         linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
         if behind:
-            self.notes.append(f"{behind[0].name} behind the logits is left out")
+            names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
+            self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
         elif self.values.get(self.output) != value:
             raise (
                 self.fork(value)
@@ -361,7 +362,7 @@ class _Judge:
     # -- errors --------------------------------------------------------------------
 
     def fork(self, value: Value) -> NotADenseNet:
-        names = " and ".join(op.name for op in self.takers[value][:3])
+        names = " and ".join(list(dict.fromkeys(op.name for op in self.takers[value]))[:3])
         return NotADenseNet(f"one value goes to {names}, which a DenseNet does not have")
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:

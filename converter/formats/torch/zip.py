@@ -12,7 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 from converter.formats.zips import Zip
@@ -42,7 +42,7 @@ def open_zip(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_pickle(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
+def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """One pickle of a torch zip, its storages being the members of a folder of that name; and what became inert.
 
     Raises:
@@ -70,6 +70,7 @@ def read_pickle(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
             storage.lies_in(partial(archive.read, member), big=order == b"big")
         return storages[key]
 
-    machine = Pickle(archive.read(f"{name}.pkl").data, where, builders=builders(where), persistent=persistent)
+    data = archive.read(f"{name}.pkl").data
+    machine = Pickle(data, where, builders=builders(where), persistent=persistent, depth=depth)
     tree = machine.load()
-    return (with_arrays(tree, where) if NDARRAY in machine.inert else tree), tuple(machine.inert)
+    return (with_arrays(tree, where) if any(map(is_array, machine.inert)) else tree), tuple(machine.inert)
