@@ -42,9 +42,9 @@ def along(weight: Weight, rank: int | None) -> tuple[Kind, Weight] | None:
         rank: dimensions of what it is broadcast along.
     """
     shape = weight.tensor.shape
-    if prod(shape) == 1 or rank is None:
+    if prod(shape) == 1:
         return flat(weight)
-    if len(shape) > rank or prod(shape) != max(shape):
+    if rank is None or len(shape) > rank or prod(shape) != max(shape):
         return None
     axis = rank - len(shape) + shape.index(max(shape))
     if axis not in (1, rank - 1):
@@ -154,6 +154,13 @@ def _expanded(a: dict[str, Any]) -> Array:
     return np.broadcast_to(array, kept)
 
 
+def _sliced(a: dict[str, Any]) -> Array:
+    array = np.asarray(a["self"])
+    axis = a.get("dim", 0)
+    taken = range(array.shape[axis])[slice(a.get("start"), a.get("end"), a.get("step", 1))]
+    return np.take(array, taken, axis)
+
+
 SAME = frozenset(
     """clone detach alias contiguous lift_fresh_copy lift_fresh to _to_copy type_as float double cpu cuda requires_grad
     convert_element_type""".split()
@@ -169,6 +176,7 @@ COMPUTED: Mapping[str, Compute] = {
     "squeeze": lambda a: np.squeeze(np.asarray(a["self"]), a.get("dim")),
     "flatten": lambda a: np.asarray(a["self"]).reshape(-1),
     "expand": _expanded,
+    "slice": _sliced,
     "permute": lambda a: np.transpose(np.asarray(a["self"]), a["dims"]),
     "add": _binary(np.add),
     "sub": _binary(np.subtract),

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Op
+from converter.structures.ops import Op, Weight
 from converter.structures.torch import constants
-from converter.structures.torch.aten import FRESH, READERS, SIGNATURES, Found
-from converter.structures.torch.values import UNKNOWN, Data, Size, flattened
+from converter.structures.torch.aten import FRESH, READERS, SIGNATURES, TRAINING, Found
+from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown, flattened
 from converter.structures.wiring import MAX_OPS
+from densenet.config import COUNTER
 
 ABOUT_SHAPES = frozenset(("size", "sym_size", "dim", "numel", "is_floating_point"))
 """Functions whose result is no feature map."""
@@ -81,8 +82,8 @@ class Operators:
         taken = tuple(value for value in flattened([*arrived.values(), self._now(extra)]) if isinstance(value, Data))
         name = name or f"torch.{base} (operator {len(self.ops) + 1})"
         if not taken:
-            if inplace and arguments:
-                raise NotADenseNet(f"{name} changes a constant in place, which is not followed")
+            if inplace and arrived and base not in constants.SAME:
+                raise _changed(next(iter(arrived.values())), name)
             return constants.computed(base, arrived, extra, name)
         if arrived.get("out") is not None or (inplace and not isinstance(next(iter(arrived.values())), Data)):
             raise NotADenseNet(f"{name} writes into another value, which is not followed")
@@ -127,7 +128,7 @@ class Operators:
             if other not in self.replaced:
                 y = f"{other} behind {result.name}"
                 self.ops.append(Op("other", (result.name,), y, f"{name}, in place and seen by another name,"))
-                self.replaced[other] = replace(result, name=y)
+                self.replaced[other] = replace(result, name=y, rank=None)
         if value.name != result.name:
             self.replaced[value.name] = result
 
@@ -159,3 +160,13 @@ def _about(function: str, value: Data, axis: Any) -> Any:
     if function == "dim" and value.rank is not None:
         return value.rank
     return True if function == "is_floating_point" else UNKNOWN
+
+
+def _changed(value: Any, name: str) -> NotADenseNet:
+    """The error for what is changed in place though it does not depend on the image, as far as is known."""
+    if isinstance(value, Unknown) and value.why:
+        return NotADenseNet(value.why)
+    counts = isinstance(value, Weight) and value.key.endswith(COUNTER)
+    return NotADenseNet(
+        f"{name} {f'counts batches, {TRAINING}' if counts else 'changes a constant in place, which is not followed'}"
+    )
