@@ -7,8 +7,6 @@ The verbs of the command line as functions, and the records they take::
 Nothing is imported until it is used: each name is loaded from its home when it is asked for.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -5,8 +5,6 @@
     from densenet import inference_model, get_model, list_models, DenseNet, DenseNetConfig
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

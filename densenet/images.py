@@ -8,8 +8,6 @@ Like torchvision and timm this ignores EXIF orientation.  mmpretrain obeys it (i
 decoder is OpenCV); on ImageNet that concerns a handful of files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from os import fspath
 from pathlib import Path

@@ -4,8 +4,6 @@ This package knows what a DenseNet is, not how files are read.  A distribution t
 registers the functions as entry points of the group ``densenet.inference``.
 """
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
 from typing import Any
 

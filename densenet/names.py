@@ -1,7 +1,5 @@
 """The library's names of modules and tensors, taken apart: the one place that knows how they are made."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache

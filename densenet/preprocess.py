@@ -115,27 +115,13 @@ class Preprocess:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
-def imagenet(
-    crop: int = 224, resize: int | None = 256, interpolation: Interpolation = "bilinear", antialias: bool = True
-) -> Preprocess:
-    """A square crop with ImageNet's mean and standard deviation; ``crop`` and ``resize`` in pixels.
-
-    Raises:
-        ValueError: see :class:`Preprocess`.
-    """
-    return Preprocess(resize=resize, crop=(crop, crop), interpolation=interpolation, antialias=antialias)
-
-
-def from_timm(pretrained_cfg: Mapping[str, Any], *, test_size: bool = False) -> Preprocess:
+def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
     """What timm evaluates a model with, from its ``pretrained_cfg`` (or a Hub repository's config.json).
 
     The arithmetic and the defaults are those of timm/data/config.py and
     timm/data/transforms_factory.py.
 
-    Args:
-        pretrained_cfg: timm's own names: input_size, crop_pct, crop_mode, interpolation, mean, std.
-        test_size: use test_input_size and test_crop_pct where the model has them
-            (timm's ``use_test_size=True``).
+    Its names are input_size, crop_pct, crop_mode, interpolation, mean and std.
 
     Raises:
         ValueError: it asks for something else than a square centre crop with bilinear or
@@ -143,8 +129,7 @@ def from_timm(pretrained_cfg: Mapping[str, Any], *, test_size: bool = False) -> 
     """
 
     def get(key: str, default: Any) -> Any:
-        value = pretrained_cfg.get(f"test_{key}") if test_size else None
-        value = pretrained_cfg.get(key) if value is None else value
+        value = pretrained_cfg.get(key)
         return default if value is None else value
 
     size, crop_pct, crop_mode = get("input_size", (3, 224, 224)), get("crop_pct", 0.875), get("crop_mode", "center")
@@ -167,21 +152,11 @@ def from_timm(pretrained_cfg: Mapping[str, Any], *, test_size: bool = False) -> 
     )
 
 
-TORCHVISION = imagenet()
+TORCHVISION = Preprocess()
 """torchvision/transforms/_presets.py, ImageClassification(crop_size=224)."""
 
-MMPRETRAIN = imagenet(antialias=False)
+MMPRETRAIN = Preprocess(antialias=False)
 """mmpretrain configs/_base_/datasets/imagenet_bs64.py: ResizeEdge (OpenCV, bilinear), CenterCrop."""
 
-TIMM = imagenet(interpolation="bicubic")
+TIMM = Preprocess(interpolation="bicubic")
 """timm/models/densenet.py, every model: crop_pct 0.875, bicubic."""
-
-TIMM_288 = imagenet(crop=288, resize=303, interpolation="bicubic")
-"""timm/models/densenet.py, test_input_size and test_crop_pct (0.95) of the two ra_in1k models."""
-
-PRESETS: Mapping[str, Preprocess] = {
-    "torchvision": TORCHVISION,
-    "mmpretrain": MMPRETRAIN,
-    "timm": TIMM,
-    "timm-288": TIMM_288,
-}

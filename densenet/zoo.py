@@ -5,8 +5,6 @@ could not be read anywhere is None.  Hashes are the ones the publishers put into
 file names: the first 8 hexadecimal digits of the file's SHA-256.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any

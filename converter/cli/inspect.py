@@ -1,6 +1,6 @@
 """densenet inspect."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,7 +54,7 @@ def command(
             ("FLOPs", f"{facts['flops']:,} at {size} px" if facts["flops"] else ""),
             ("tensors", f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in dtypes)})"),
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
-            ("images", _prepared(facts["preprocess"])),
+            ("images", ", ".join(f"{k} {v}" for k, v in (facts["preprocess"] or {}).items())),
             ("classes", ", ".join(_first(facts["labels"] or ())) + (" ..." if facts["labels"] else "")),
             ("inert", f"{inert} (named, not loaded)" if inert else ""),
         ]
@@ -71,10 +71,5 @@ def command(
     show.notes(facts["notes"])
 
 
-def _prepared(preprocess: Mapping[str, Any] | None) -> str:
-    """Recorded preprocessing in one line."""
-    return ", ".join(f"{name} {value}" for name, value in (preprocess or {}).items())
-
-
-def _first(items: Iterable[Any], count: int = 3) -> list[Any]:
-    return list(islice(items, count))
+def _first(items: Iterable[Any]) -> list[Any]:
+    return list(islice(items, 3))

@@ -4,7 +4,6 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
@@ -196,21 +195,6 @@ def what_to_package(
 # -- groups as records ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One argument or option of a verb."""
-
-    name: str
-    annotation: Any
-    default: Any
-
-    @classmethod
-    def list_of(cls, function: Callable[..., Any]) -> list["Parameter"]:
-        """Those of a function, in its order."""
-        parameters = inspect.signature(function).parameters.values()
-        return [cls(p.name, p.annotation, p.default) for p in parameters]
-
-
 def handed(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A verb whose parameters of these names are made from groups of options; the others are its own.
 
@@ -218,28 +202,26 @@ def handed(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Call
     """
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = Parameter.list_of(verb)
-        members = {name: Parameter.list_of(group) for name, group in groups.items()}
-        arguments: list[Parameter] = []
-        for parameter in own:
-            inner = members.get(parameter.name, [parameter])
-            arguments += [p for p in inner if p.default is inspect.Parameter.empty]
-        options = [p for p in own if p.name not in groups and p.default is not inspect.Parameter.empty]
-        last = [p for p in options if p.annotation is Json]
-        options = [p for p in options if p.annotation is not Json]
-        for inner in members.values():
-            options += [p for p in inner if p.default is not inspect.Parameter.empty]
-        whole = [*arguments, *options, *last]
+        own = parameters_of(verb)
+        members = {name: parameters_of(group) for name, group in groups.items()}
+        arguments = [p for mine in own for p in members.get(mine.name, [mine]) if p.default is p.empty]
+        options = [p for p in own if p.name not in groups and p.default is not p.empty]
+        options += [p for inner in members.values() for p in inner if p.default is not p.empty]
+        options.sort(key=lambda p: p.annotation is Json)  # which comes last
+        whole = [p.replace(kind=p.KEYWORD_ONLY) for p in (*arguments, *options)]
 
         @functools.wraps(verb)
         def run(**given: Any) -> None:
             made = {name: group(**{p.name: given.pop(p.name) for p in members[name]}) for name, group in groups.items()}
             verb(**given, **made)
 
-        kind = inspect.Parameter.KEYWORD_ONLY
-        signature = [inspect.Parameter(p.name, kind, default=p.default, annotation=p.annotation) for p in whole]
-        run.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]  # what typer looks at
+        run.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]  # what typer looks at
         run.__annotations__ = {p.name: p.annotation for p in whole}
         return run
 
     return decorate
+
+
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """A function's parameters, in its order."""
+    return list(inspect.signature(function).parameters.values())

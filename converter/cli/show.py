@@ -1,11 +1,9 @@
 """What people see in the terminal: tables on stdout, progress on stderr."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,9 +51,9 @@ def table(
 STYLES = {"ok": "green", "pass": "bold green", "FAIL": "bold red"}
 
 
-def facts(pairs: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
+def facts(pairs: Sequence[tuple[str, Any]]) -> None:
     """Named facts on stdout, one a line, the names aligned; empty ones are left out."""
-    items = [(k, v) for k, v in (pairs.items() if isinstance(pairs, Mapping) else pairs) if v not in ("", None)]
+    items = [(k, v) for k, v in pairs if v not in ("", None)]
     width = max((len(name) for name, _ in items), default=0)
     for name, value in items:
         print(f"{name:<{width}}  {clean(str(value))}")

@@ -1,7 +1,5 @@
 """What a format reader returns: named arrays that are not read yet, and what else the file said."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every error a user can cause, with the exit status the command line gives it."""
 
-from __future__ import annotations
-
 
 class ConverterError(Exception):
     """Says in one line what is wrong, where, and what to do next."""

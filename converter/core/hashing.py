@@ -1,7 +1,5 @@
 """SHA-256 of files, also while something else is done."""
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import threading

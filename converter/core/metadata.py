@@ -1,7 +1,5 @@
 """What this tool writes into the metadata of its files: every key, and how values become text."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -19,8 +17,13 @@ PRECISION_KEY = "densenet.precision"
 
 
 def to_json(value: Any) -> str:
-    """Compact JSON, keys in the order given."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    """Compact JSON, keys in the order given; lone surrogates, which no file can hold, become question marks."""
+    return well_formed(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
+def well_formed(text: str) -> str:
+    """A text that can be written: lone surrogates (a JSON escape, a file name's odd bytes) become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def json_or_none(text: str) -> Any:

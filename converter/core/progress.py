@@ -1,7 +1,5 @@
 """Progress of a verification, as lines for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[str], None]

@@ -1,7 +1,5 @@
 """Records as keywords: what the public functions take beside, or instead of, the records themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 

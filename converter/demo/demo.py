@@ -4,8 +4,6 @@ The model is a DenseNet trained on scikit-learn's digits by ``tools/train_demo.p
 stored as the published torchvision files are: legacy names, older torch container.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable
@@ -20,7 +18,6 @@ from converter.core.progress import Progress
 from converter.engines.torch import has_torch
 from converter.parity.verify import Verification, verify, verify_against
 from converter.publish.package import package
-from converter.reading.inspection import Inspection
 from converter.reading.load import inspect
 from converter.use.evaluate import Evaluation, evaluate
 from converter.use.export import export_onnx
@@ -38,7 +35,6 @@ class Demo:
 
     folder: Path
     steps: tuple[tuple[str, str, float], ...]
-    inspection: Inspection
     verifications: tuple[Verification, ...]
     evaluations: dict[str, Evaluation]
 
@@ -77,7 +73,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         steps.append((verb, say(value), time.perf_counter() - start))
         return value
 
-    found = step(
+    step(
         "inspect",
         lambda: inspect(CHECKPOINT),
         lambda i: (
@@ -131,7 +127,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         raise VerificationFailed(
             f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
         )
-    return Demo(folder, tuple(steps), found, tuple(verifications), evaluations)
+    return Demo(folder, tuple(steps), tuple(verifications), evaluations)
 
 
 def _about(trained: dict[str, Any]) -> list[str]:

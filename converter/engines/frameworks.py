@@ -8,6 +8,7 @@ their loaders take a download's name and not a file.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,12 +56,7 @@ def framework_of(model: Model) -> str:
 
 
 def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, Run]:
-    """The framework a checkpoint comes from, as an engine: its name and how to run it.
-
-    Args:
-        model: the checkpoint as we read it; its layout says which framework.
-        path: the checkpoint itself.
-        framework: a key of :data:`FRAMEWORKS` instead.
+    """The framework a checkpoint comes from, or another of :data:`FRAMEWORKS`, as an engine: name and how to run it.
 
     Raises:
         Unavailable: it is not installed, or no framework we know reads this layout.
@@ -182,7 +178,8 @@ def _state(model: Model, path: Path) -> dict[str, torch.Tensor]:
 
         tree: Any = load_file(path)
     else:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of TorchScript archives
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     for part in filter(None, model.origin.inside.split(".")):
         tree = tree[part]
     state = {}

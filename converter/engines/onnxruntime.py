@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from converter.core.errors import first_line
-from converter.engines.run import called
-
-if TYPE_CHECKING:
-    import onnxruntime
-
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError, UnreadableFile
-from converter.engines.run import INPUT_TYPES, Run
+from converter.core.errors import ConverterError, UnreadableFile, first_line
+from converter.engines.run import INPUT_TYPES, Run, called
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 LEVELS: Mapping[str, str] = {
     "disabled": "ORT_DISABLE_ALL",
@@ -97,15 +91,3 @@ def in_pieces(run: Run, size: int) -> Run:
         return np.concatenate([run(padded[i : i + size]) for i in range(0, len(padded), size)])[: len(x)]
 
     return pieces
-
-
-def onnx_metadata(source: str | Path | bytes) -> Mapping[str, Any]:
-    """The metadata of an ONNX file as this tool writes it, JSON values decoded."""
-    found = session(source).get_modelmeta().custom_metadata_map
-    result: dict[str, Any] = {}
-    for key, text in found.items():
-        try:
-            result[key] = json.loads(text)
-        except ValueError:
-            result[key] = text
-    return result

@@ -1,15 +1,12 @@
 """OpenVINO."""
 
-from __future__ import annotations
-
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError, Unavailable, UnreadableFile, first_line
+from converter.core.errors import ConverterError, UnreadableFile, first_line
 from converter.engines.onnxruntime import in_pieces, main_output
 from converter.engines.run import Run, called
 
@@ -18,11 +15,8 @@ def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str
     """OpenVINO on the CPU, computing in float32.
 
     Raises:
-        Unavailable: OpenVINO is not installed.
-        UnreadableFile: it does not take the file.
+        UnreadableFile: OpenVINO does not take the file.
     """
-    if find_spec("openvino") is None:
-        raise Unavailable("OpenVINO is not installed; pip install 'densenet-converter[openvino]'")
     import openvino  # noqa: PLC0415 (slow to import)
 
     # Left to itself it computes in bfloat16 where the processor can.

@@ -228,10 +228,7 @@ class OriginalProcess:
 def asked(original: Original, path: Path, model: Model) -> Iterator[OriginalProcess]:
     """The original, running; at the end neither its processes nor files are left.
 
-    Args:
-        original: whose function to call.
-        path: the checkpoint.
-        model: the same as we read it: where in the file the weights are.
+    The model is the checkpoint at that path as we read it: it says where in the file the weights are.
 
     Raises:
         ConverterError: it cannot be started; says why in one line.

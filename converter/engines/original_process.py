@@ -5,8 +5,6 @@ and answered are lines of JSON; arrays are ``.npy`` files of a folder that the a
 and names.  What their code prints goes where its errors go; when the asker is gone, so is this.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

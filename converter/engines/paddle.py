@@ -1,7 +1,5 @@
 """Paddle: an inference program as it is, or the network of ``paddle.vision`` with the file's parameters."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every engine is: a function from images to logits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Engines by name: ``onnxruntime-basic@1`` is ONNX Runtime, basic optimisation, one thread."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,14 +18,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("compiled", "channels-last"),
     "onnxruntime": tuple(LEVELS),
     "openvino": (),
-    "torchvision": (),
-    "timm": (),
-    "keras": (),
-    "tensorflow": (),
-    "paddle": (),
+    **dict.fromkeys(FRAMEWORKS, ()),
 }
 """Engines, and what may follow a hyphen."""
-SOURCES = tuple(FRAMEWORKS)
 NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 FORMS: Mapping[str, TorchForm] = {"": "eager", "compiled": "compiled", "channels-last": "channels_last"}
 THREADED = ("onnxruntime", "openvino")
@@ -55,11 +48,6 @@ class Spec:
         form = self.option or ("float32" if self.kind == "torch" else "")
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
         return " ".join(filter(None, (NAMES.get(self.kind, self.kind), form, threads)))
-
-    @property
-    def is_source(self) -> bool:
-        """Whether it is a framework that loads the original file itself."""
-        return self.kind in SOURCES
 
     def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
         """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
@@ -102,5 +90,5 @@ def check_installed(specs: Iterable[Spec]) -> None:
         Unavailable: it is not installed.
     """
     for spec in specs:
-        if spec.kind in (*SOURCES, "openvino") and find_spec(spec.kind) is None:
+        if spec.kind in (*FRAMEWORKS, "openvino") and find_spec(spec.kind) is None:
             raise Unavailable(f"{spec.kind} is not installed: pip install {PACKAGES.get(spec.kind, spec.kind)}")

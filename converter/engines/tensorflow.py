@@ -1,7 +1,5 @@
 """TensorFlow, on a SavedModel or a frozen graph as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which DenseNets timm can build, in its own words (timm/models/densenet.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,13 +43,8 @@ def timm_model(config: DenseNetConfig) -> TimmModel:
     stem = _stem_type(config)
     if stem != ("deep" if base == "densenetblur121d" else ""):
         arguments["stem_type"] = stem
-    for name, value in (
-        ("growth_rate", config.growth_rate),
-        ("block_config", list(config.block_config)),
-        ("bn_size", config.bn_size),
-    ):
-        if value != DenseNetConfig().to_dict()[name]:
-            arguments[name] = value
+    ours, usual = config.to_dict(), DenseNetConfig().to_dict()
+    arguments |= {name: ours[name] for name in ("growth_rate", "block_config", "bn_size") if ours[name] != usual[name]}
     return TimmModel(base, dict(sorted(arguments.items())))
 
 

@@ -1,4 +1,4 @@
-"""Things that compute logits: PyTorch, ONNX Runtime and OpenVINO, behind one call."""
+"""PyTorch: as an engine, and in float64 as the oracle."""
 
 from __future__ import annotations
 
@@ -50,13 +50,9 @@ def torch_module(model: Model) -> DenseNet:
 
 
 def windowed_engine(model: Model, usual: Array) -> Run:
-    """The model in float64 as many authors write it: its last pooling has the size of the maps of usual images.
+    """The model in float64 as many authors write it: its last pooling has the size of the maps of a usual image.
 
     Of larger maps such a pooling takes the first window alone, where it does not fail.
-
-    Args:
-        model: what to run.
-        usual: one image of the usual size.
 
     Raises:
         Unavailable: PyTorch is not installed.

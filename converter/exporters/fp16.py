@@ -5,13 +5,10 @@ that callers need not care.  Where a runtime has no float16 kernels (ONNX Runtim
 x86) it casts around each operator, which is right but not fast.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 
@@ -20,10 +17,7 @@ LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same network in float16, between a cast of its input and casts of its outputs.
-
-    Args:
-        proto: a float32 graph of :func:`converter.exporters.onnx.to_onnx`.
+    """A float32 graph of :func:`.to_onnx` in float16, between a cast of its input and casts of its outputs.
 
     Raises:
         CannotExpress: a weight is too large for float16, or the input is not float32.
@@ -36,7 +30,10 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
         raise CannotExpress("half precision is for graphs that take normalised images, not bytes")
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(_half(tensor), tensor.name))
+            array = numpy_helper.to_array(tensor)
+            if np.abs(array).max(initial=0) > LARGEST:
+                raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
+            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
     inner = {given.name: f"{given.name}.half"} | {value.name: f"{value.name}.half" for value in graph.output}
     for node in graph.node:
         node.input[:] = [inner.get(name, name) for name in node.input]
@@ -47,14 +44,6 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(nodes)
     helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, PRECISION_KEY: "fp16"})
     return result
-
-
-def _half(tensor: TensorProto) -> Array:
-    array = numpy_helper.to_array(tensor)
-    if np.abs(array).max(initial=0) > LARGEST:
-        raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
-    half: Array = array.astype(np.float16)
-    return half
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:

@@ -4,8 +4,6 @@ Nodes, values and initializers carry library names, so that an intermediate resu
 the ONNX file can be laid beside the PyTorch module's of the same name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,14 +94,14 @@ class _Builder:
         elif step.op == "concat":
             add("Concat", x, name, axis=1)
         elif step.op == "max_pool":
-            window = self.same or {"pads": [1] * 2 * self.dims}
-            size, stride = (3,) * self.dims, self.config.axes(self.config.stem_pool_stride)
-            self.pool("MaxPool", x[0], name, size, stride, ceil=self.config.stem_ceil, **window)
+            stride, ceil = list(self.config.axes(self.config.stem_pool_stride)), self.config.stem_ceil
+            more = (self.same or {"pads": [1] * 2 * self.dims}) | ({"ceil_mode": 1} if ceil else {})
+            add("MaxPool", x, name, kernel_shape=[3] * self.dims, strides=stride, **more)
         elif step.op == "max_blur":
-            self.blur(self.pool("MaxPool", x[0], f"{name}.max", (3, 3), (1, 1), pads=[1] * 4), step)
+            self.blur(add("MaxPool", x, f"{name}.max", kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4), step)
         elif step.op == "avg_pool":
-            size = self.config.axes(self.config.transition_stride)
-            self.pool("AveragePool", x[0], name, size, size, ceil=self.config.transition_ceil)
+            size, ceil = list(self.config.axes(self.config.transition_stride)), self.config.transition_ceil
+            add("AveragePool", x, name, kernel_shape=size, strides=size, **({"ceil_mode": 1} if ceil else {}))
         elif step.op == "blur":
             self.blur(x[0], step)
         elif step.op == "global_pool":
@@ -124,21 +122,6 @@ class _Builder:
         padding = self.same if x == INPUT and self.same else {"pads": [n // 2 for n in size] * 2}
         attributes = {"kernel_shape": list(size), "strides": strides, **padding}
         self.graph.add("Conv", (x, self.constant(f"{module.name}.weight")), module.name, **attributes)
-
-    def pool(
-        self,
-        op: str,
-        x: str,
-        name: str,
-        size: tuple[int, ...],
-        stride: tuple[int, ...],
-        *,
-        ceil: bool = False,
-        **pads: Any,
-    ) -> str:
-        """Pooling by a window."""
-        window = {"kernel_shape": list(size), **pads, **({"ceil_mode": 1} if ceil else {})}
-        return self.graph.add(op, (x,), name, **window, strides=list(stride))
 
     def blur(self, x: str, step: Step) -> None:
         """timm's BlurPool2d: reflected borders, a binomial filter, stride 2."""

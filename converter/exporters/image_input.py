@@ -4,8 +4,6 @@ The steps of ``densenet.preprocess`` as ONNX operators: short edge resized (anti
 with torchvision's arithmetic for the long one), centre crop, scale, normalise.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,7 @@ MODES = {"bilinear": ("linear", {}), "bicubic": ("cubic", {"cubic_coeff_a": -0.5
 
 
 def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess | None) -> None:
-    """Put preprocessing before the network; the input becomes ``image``, uint8 (N, H, W, C).
-
-    Args:
-        graph: of the network, changed in place.
-        config: the network.
-        preprocess: what images go through; None for the usual of such a network.
+    """Put preprocessing (None: the usual) before a network's graph, whose input becomes ``image``, uint8 (N, H, W, C).
 
     Raises:
         ConverterError: the network takes no ordinary images (volumes, 5 channels), or the images are smaller

@@ -20,8 +20,6 @@ all the way.  What makes that exact enough:
 Each choice was measured (README, "Smaller files").
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +52,7 @@ SCALE, ZERO = "u8.scale", "u8.zero"
 
 
 Ranges = Mapping[str, tuple[Array, Array]]
-"""For the input and every value of :func:`scaled_values` the smallest and largest number of each channel."""
+"""For the input and every value of :func:`scaled_values` each channel's smallest and largest number, float64 (C,)."""
 
 
 def scaled_values(proto: onnx.ModelProto) -> list[str]:
@@ -67,11 +65,7 @@ def scaled_values(proto: onnx.ModelProto) -> list[str]:
 
 
 def to_int8(proto: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    """The same network in 8 bits up to the last norm, and with 8-bit weights in the classifier.
-
-    Args:
-        proto: a float32 graph of :func:`converter.exporters.onnx.to_onnx`.
-        ranges: float64 (C,) each.
+    """A float32 graph of :func:`.to_onnx` in 8 bits up to the last norm, and with 8-bit weights in the classifier.
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.

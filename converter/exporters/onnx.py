@@ -4,12 +4,8 @@ Batch, height and width are dynamic; weights are inside the file; the metadata h
 the config and the source with its SHA-256.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -28,11 +24,6 @@ LOWEST_OPSET = 11
 """Below, padding and rounding up cannot be said the way the graph needs."""
 IMAGE_OPSET = 18
 """The first with antialiased resizing."""
-TYPES: Mapping[Any, int] = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.int64): TensorProto.INT64,
-    np.dtype(np.uint8): TensorProto.UINT8,
-}
 
 
 def to_onnx(
@@ -101,10 +92,7 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch_size", widths.get(name, config.num_classes)])
             for name in graph.outputs
         ],
-        [
-            TensorProto(name=name, dims=array.shape, data_type=TYPES[array.dtype], raw_data=array.tobytes())
-            for name, array in graph.initializers.items()
-        ],
+        [onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
     )
     imports = [helper.make_opsetid("", opset)]
     result = helper.make_model(

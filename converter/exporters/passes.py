@@ -3,8 +3,6 @@
 Each takes a graph and changes it in place; each can be used, and is tested, alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise

@@ -4,8 +4,6 @@ While a file is incomplete it is called ``NAME.part`` and sits beside its final 
 What lets a later run append to it safely, the server's ETag or date, is in ``NAME.part.tag``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

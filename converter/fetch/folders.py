@@ -1,7 +1,5 @@
 """Folders as trainers, servers and hubs write them: the one checkpoint in them, by what the folder says of itself."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ import errno
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -110,18 +110,16 @@ def _explained(error: Exception, repo: str, doing: str) -> ConverterError | None
     return None
 
 
+STATUS: Mapping[int, str] = {
+    400: "the Hub refuses it as invalid (HTTP 400)",
+    403: "your token lacks the right to do it; make one that may write, at https://huggingface.co/settings/tokens",
+    404: "not found; check the name",
+    409: "conflicts with what is there (HTTP 409); look at the repository, run again",
+    412: "somebody else committed meanwhile; nothing was changed, run again",
+}
+
+
 def _of_status(status: int, where: str) -> ConverterError:
-    if status == 403:
-        return Unavailable(f"{where}: your token lacks the right to do it; make one that may write, at "
-                           "https://huggingface.co/settings/tokens")  # fmt: skip
-    if status == 404:
-        return Unavailable(f"{where}: not found; check the name")
-    if status == 409:
-        return Unavailable(f"{where}: conflicts with what is there (HTTP 409); look at the repository, run again")
-    if status == 412:
-        return Unavailable(f"{where}: somebody else committed meanwhile; nothing was changed, run again")
-    if status == 400:
-        return Unavailable(f"{where}: the Hub refuses it as invalid (HTTP 400)")
     if status == 429 or status >= 500:
         return Transient(f"{where}: the Hub is in trouble (HTTP {status}); run again later")
-    return Unavailable(f"{where}: the Hub refuses (HTTP {status})")
+    return Unavailable(f"{where}: {STATUS.get(status, f'the Hub refuses (HTTP {status})')}")

@@ -1,7 +1,5 @@
 """``hf://owner/name[@revision][/file]``: a file of a Hub repository, through huggingface_hub's cache."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from urllib.parse import unquote
 from converter.core.errors import ConverterError, Unavailable
 from converter.fetch.download import is_offline
 from converter.fetch.hub_client import api, check_name, speaking
+from converter.fetch.place import Place
 from densenet.preprocess import Preprocess, from_timm
 
 ADDRESS = re.compile(r"hf://(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/\w+/[^/]+|[^/]+))?(?:/(?P<file>.+))?")
@@ -36,21 +35,6 @@ class HubAddress:
     file: str | None = None
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """A file in the cache.
-
-    Attributes:
-        path: in the cache, beside its config.json.
-        name: its address with the commit it came from.
-        preprocess: what images go through, where the repository's config.json says so.
-    """
-
-    path: Path
-    name: str
-    preprocess: Preprocess | None = None
-
-
 def parse(address: str) -> HubAddress:
     """Take an ``hf://`` address apart.
 
@@ -67,8 +51,8 @@ def parse(address: str) -> HubAddress:
     return HubAddress(found["repo"], unquote(found["revision"]) if found["revision"] else None, file)
 
 
-def fetch_hub(address: str) -> HubFile:
-    """The file of an ``hf://`` address and what belongs to it, from the cache or the Hub.
+def fetch_hub(address: str) -> Place:
+    """The file of an ``hf://`` address and what belongs to it, in the cache; its name says the commit it came from.
 
     Raises:
         Unavailable: no such repository, revision or file; not in the cache while offline mode is on.
@@ -86,7 +70,7 @@ def fetch_hub(address: str) -> HubFile:
     for companion in _companions(path, file):
         if companion in listed:
             folder.get(companion)
-    return HubFile(path, f"hf://{wanted.repo}@{folder.revision}/{file}", _preprocess(path.parent / CONFIG))
+    return Place(path, f"hf://{wanted.repo}@{folder.revision}/{file}", _preprocess(path.parent / CONFIG))
 
 
 def choose(repo: str, files: Sequence[str]) -> str:

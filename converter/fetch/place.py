@@ -1,7 +1,5 @@
 """Where a checkpoint comes from: a path, a URL, a Hub repository, or a name of the zoo."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +8,6 @@ from typing import Any
 from converter.core.errors import UnreadableFile
 from converter.core.source import is_url, shown
 from densenet.preprocess import Preprocess
-from densenet.zoo import zoo_model
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,7 @@ def resolve(address: str | Path) -> Place:
     if text.startswith("hf://"):
         from converter.fetch.hub_files import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
 
-        found = fetch_hub(text)
-        return Place(found.path, found.name, found.preprocess)
+        return fetch_hub(text)
     try:
         path = complete(Path(address))
         if path.is_dir():
@@ -63,6 +59,8 @@ def resolve(address: str | Path) -> Place:
 
 
 def _from_zoo(name: str) -> Place:
+    from densenet.zoo import zoo_model  # noqa: PLC0415 (for few)
+
     try:
         model = zoo_model(name)
     except ValueError as error:

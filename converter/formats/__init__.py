@@ -86,7 +86,7 @@ def _zips(archive: Zip, depth: int) -> Iterator[tuple[bool, Opener]]:
     from converter.formats.torch import zip as torch_zip
 
     yield export.matches(archive), export.open_export
-    yield script.matches(archive), script.open_frozen
+    yield script.matches(archive), script.open_script
     yield torch_zip.matches(archive), torch_zip.open_zip
     from converter.formats import npz
     from converter.formats.keras import zip as keras_zip

@@ -17,7 +17,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
-from converter.formats.hdf5_headers import text_lengths
+from converter.formats.hdf5_headers import check_heaps, text_lengths
 from converter.formats.zips import MAX_RATIO
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -119,6 +119,7 @@ class _Walk:
         self.data, self.where = data, where
         self.seen: set[int] = set()
         self.text = 0  # length of all texts so far
+        self.heaps = False  # whether they have been looked at
 
     def group(self, group: Any, depth: int) -> H5Group:
         h5py = self.h5py
@@ -145,13 +146,17 @@ class _Walk:
         h5a, h5t = self.h5py.h5a, self.h5py.h5t
         result: dict[str, Any] = {}
         claims: dict[str, int] | None = None
-        for i in range(h5a.get_num_attrs(owner.id)):
-            attribute = h5a.open(owner.id, index=i)
-            name, kind = attribute.name.decode("utf-8", "replace"), attribute.get_type()
+        names: list[bytes] = []
+        h5a.iterate(owner.id, names.append)  # by index each would be searched for from the first on
+        for raw in names:
+            attribute = h5a.open(owner.id, raw)
+            name, kind = raw.decode("utf-8", "replace"), attribute.get_type()
             if not isinstance(kind, (h5t.TypeStringID, h5t.TypeIntegerID, h5t.TypeFloatID)):
                 continue
             size = prod(attribute.shape or ()) * kind.get_size()
             if isinstance(kind, h5t.TypeStringID) and kind.is_variable_str():
+                if not self.heaps:
+                    self.heaps = check_heaps(self.data)
                 if claims is None:
                     claims = text_lengths(self.data, self.h5py.h5o.get_info(owner.id).addr)
                 self.text += claims.get(name, len(self.data) + 1)

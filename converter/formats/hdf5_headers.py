@@ -15,6 +15,8 @@ from converter.core.checkpoint import Array
 CONTINUATION, ATTRIBUTE = 0x10, 0x0C
 VARIABLE_LENGTH = 9
 MAX_MESSAGES = 4096
+HEAP = b"GCOL\x01\0\0\0"
+"""How a global heap begins: its signature, version and three zeros."""
 
 
 def text_lengths(data: Array, address: int) -> dict[str, int]:
@@ -41,6 +43,39 @@ def text_lengths(data: Array, address: int) -> dict[str, int]:
             elements = body[at + name + dtype + shape :]  # (length, heap address, index) each
             result[text] = sum(struct.unpack_from("<I", elements, i)[0] for i in range(0, len(elements) - 15, 16))
     return result
+
+
+def check_heaps(data: Array) -> bool:
+    """Look at every global heap (III.E), where texts lie: the HDF5 library walks one for ever that has an empty object.
+
+    Raises:
+        ValueError: an object of one ends before it begins, or behind the heap.
+    """
+    at = _find(data, 0)
+    while at >= 0:
+        size = int.from_bytes(data[at + 8 : at + 16].tobytes(), "little")
+        heap = data[at : at + size].tobytes() if size <= len(data) - at else b""
+        place = 16
+        while place + 16 <= len(heap):
+            index, length = struct.unpack_from("<H6xQ", heap, place)
+            # Free space, of index 0, counts its own header.
+            place += length if not index else 16 + -(-length // 8) * 8
+            if not index and length < 16:
+                raise ValueError("a heap with an object of no size")
+            if place > len(heap):
+                raise ValueError("a heap with an object that reaches behind it")
+        at = _find(data, at + max(len(heap), 8))
+    return True
+
+
+def _find(data: Array, start: int) -> int:
+    """Where the next global heap begins; -1 if there is none."""
+    step = 1 << 20
+    for at in range(start, len(data), step):
+        found = data[at : at + step + len(HEAP) - 1].tobytes().find(HEAP)
+        if found >= 0:
+            return at + found
+    return -1
 
 
 def _messages(data: Array, address: int) -> Iterator[tuple[int, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from converter.formats.torch.bare_pickle import read_bare_pickle
 
 NAME = "npy"
 MAGIC = b"\x93NUMPY"
+HEAD = 1 << 16
+"""Bytes that hold any header."""
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -25,17 +28,22 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
-    tree, inert = read_npy(np.memmap(path, np.uint8, mode="r"), str(path), "it")
+    data: Array = np.memmap(path, np.uint8, mode="r")
+    tree, inert = read_npy(data[:HEAD].tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_npy(data: Array, where: str, name: str) -> tuple[Any, tuple[str, ...]]:
+def read_npy(
+    head: bytes, length: int, whole: Callable[[], Array], where: str, name: str
+) -> tuple[Any, tuple[str, ...]]:
     """What the bytes of an ``.npy`` hold: an array, or a tree of objects and the classes that became inert records.
 
     Args:
-        data: the bytes, flat.
+        head: the first :data:`HEAD` of them, or all.
+        length: how many there are.
+        whole: all of them, flat; an array's are asked for when it is read.
         where: names the file in errors.
         name: names these bytes there.
 
@@ -43,15 +51,15 @@ def read_npy(data: Array, where: str, name: str) -> tuple[Any, tuple[str, ...]]:
         UnreadableFile: damaged or truncated.
         UnsafeFile: its objects ask for code to be run.
     """
-    stream = io.BytesIO(data[: 1 << 16].tobytes())
+    stream = io.BytesIO(head)
     with damaged(f"{where}: {name} is not an array", *MALFORMED, EOFError, why=str):
         version = np.lib.format.read_magic(stream)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read_header[version](stream)
     start = stream.tell()
     if dtype.hasobject:
-        return read_bare_pickle(data[start:].data, where)
+        return read_bare_pickle(whole()[start:].data, where)
     size = prod(shape) * dtype.itemsize
-    if start + size > len(data):
+    if min(shape, default=0) < 0 or start + size > length:
         raise UnreadableFile(f"{where}: truncated, {name} is not complete")
-    return Tensor.over(data[start : start + size], dtype, shape, fortran=fortran), ()
+    return Tensor.over(lambda: whole()[start : start + size], dtype, shape, fortran=fortran), ()

@@ -1,17 +1,17 @@
 """npz: a zip of ``.npy`` members (numpy.lib.format), of which some may hold pickled objects."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
-from converter.formats.npy import read_npy
+from converter.formats.npy import HEAD, read_npy
 from converter.formats.zips import Zip, ZipWriter
 
 NAME = "npz"
@@ -25,9 +25,14 @@ def matches(archive: Zip) -> bool:
 def open_npz(path: Path) -> Checkpoint:
     """Open an npz as ``numpy.savez`` and ``savez_compressed`` write it."""
     archive = Zip(path)
-    read = {name.removesuffix(".npy"): read_npy(archive.read(name), str(path), name) for name in archive.names}
-    inert = tuple(dict.fromkeys(cls for _, classes in read.values() for cls in classes))
-    return Checkpoint(path, NAME, {name: tree for name, (tree, _) in read.items()}, files=(path,), inert=inert)
+    tree: dict[str, Any] = {}
+    inert: dict[str, None] = {}
+    for name in archive.names:
+        whole = partial(archive.read, name)
+        value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
+        tree[name.removesuffix(".npy")] = value
+        inert |= dict.fromkeys(classes)
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(inert))
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

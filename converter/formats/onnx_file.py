@@ -76,9 +76,10 @@ def is_onnx(path: Path) -> bool:
 def open_onnx(path: Path) -> Checkpoint:
     """Open an ONNX model.
 
-    The tree: ``nodes`` (op, domain, name, inputs, outputs, attributes) in the file's order,
-    ``initializers`` by name, ``inputs`` (name to shape; None where it is dynamic),
-    ``outputs`` (names), ``functions`` (number of model-local functions).
+    The tree: ``nodes`` (op, domain, name, inputs, outputs, attributes; ``references``, attributes that are a
+    function's own) in the file's order, ``initializers`` by name, ``inputs`` (name to shape; None where it is
+    dynamic), ``outputs`` (names), ``functions`` of the model itself (domain, name, inputs, outputs, nodes,
+    attributes it has defaults for), ``opset`` of the standard operators (0 if it does not say).
 
     Raises:
         UnreadableFile: malformed, truncated, or its external data is missing or too short.
@@ -112,7 +113,14 @@ class _Reader:
             yield number, value
 
     def open(self) -> Checkpoint:
-        tree: dict[str, Any] = {"nodes": [], "initializers": {}, "inputs": {}, "outputs": [], "functions": 0}
+        tree: dict[str, Any] = {
+            "nodes": [],
+            "initializers": {},
+            "inputs": {},
+            "outputs": [],
+            "functions": [],
+            "opset": 0,
+        }
         metadata: dict[str, str] = {}
         graphs = 0
         for number, value in self.fields(self.files[self.path]):
@@ -123,7 +131,10 @@ class _Reader:
                 key, text = self.pair(value)
                 metadata[key] = text
             elif number == 25:
-                tree["functions"] += 1
+                tree["functions"].append(self.function(value))
+            elif number == 8:
+                domain, version = self.opset(value)
+                tree["opset"] = version if domain in ("", "ai.onnx") else tree["opset"]
         if graphs != 1:
             raise UnreadableFile("not a whole ONNX model, it has no graph")
         return Checkpoint(self.path, NAME, tree, metadata, tuple(self.files))
@@ -141,8 +152,36 @@ class _Reader:
             elif number == 12:
                 tree["outputs"].append(self.value_info(value)[0])
 
+    def opset(self, message: memoryview) -> tuple[str, int]:
+        """OperatorSetIdProto {1: domain, 2: version}."""
+        entry = dict(self.fields(message))
+        return _text(entry.get(1, memoryview(b""))), int(entry.get(2, 0))
+
+    def function(self, message: memoryview) -> dict[str, Any]:
+        """FunctionProto {1: name, 4: input, 5: output, 7: node, 10: domain, 11: attribute_proto}."""
+        function: dict[str, Any] = {
+            "domain": "",
+            "name": "",
+            "inputs": [],
+            "outputs": [],
+            "nodes": [],
+            "attributes": {},
+        }
+        for number, value in self.fields(message):
+            if number in (1, 10):
+                function["name" if number == 1 else "domain"] = _text(value)
+            elif number in (4, 5):
+                function["inputs" if number == 4 else "outputs"].append(_text(value))
+            elif number == 7:
+                function["nodes"].append(self.node(value))
+            elif number == 11:
+                name, attribute, _ = self.attribute(value)
+                function["attributes"][name] = attribute
+        return function
+
     def node(self, message: memoryview) -> dict[str, Any]:
-        node: dict[str, Any] = {"op": "", "domain": "", "name": "", "inputs": [], "outputs": [], "attributes": {}}
+        node: dict[str, Any] = {"op": "", "domain": "", "name": "", "inputs": [], "outputs": []}
+        node |= {"attributes": {}, "references": {}}
         texts = {3: "name", 4: "op", 7: "domain"}
         for number, value in self.fields(message):
             if number in (1, 2):
@@ -150,13 +189,16 @@ class _Reader:
             elif number in texts:
                 node[texts[number]] = _text(value)
             elif number == 5:
-                name, attribute = self.attribute(value)
-                node["attributes"][name] = attribute
+                name, attribute, reference = self.attribute(value)
+                if reference:
+                    node["references"][name] = reference
+                else:
+                    node["attributes"][name] = attribute
         return node
 
-    def attribute(self, message: memoryview) -> tuple[str, Any]:
-        """Name and value: a number, text, tensor or list; None for a subgraph."""
-        name, single = "", None
+    def attribute(self, message: memoryview) -> tuple[str, Any, str]:
+        """Name, value (a number, text, tensor, list; None for a subgraph), the function's attribute it refers to."""
+        name, single, reference = "", None, ""
         several: list[Any] | None = None
         for number, value in self.fields(message):
             if number == 1:
@@ -170,8 +212,11 @@ class _Reader:
             elif number == 5:
                 single = self.tensor(value)[1]
             elif number in (7, 8, 9):
-                several = (several or []) + self.several(number, value)
-        return name, several if several is not None else single
+                several = [] if several is None else several
+                several += self.several(number, value)
+            elif number == 21:
+                reference = _text(value)
+        return name, several if several is not None else single, reference
 
     def several(self, number: int, value: Any) -> list[Any]:
         if number == 9:

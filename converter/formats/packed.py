@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
-import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -18,14 +18,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
+
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, UnreadableFile
+from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
 MAX_RATIO = 1100
 """No compression here does better (deflate: 1032), but for long runs of one byte."""
-MAX_MEMBERS = 10_000
 SUFFIXES = (
     *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
     *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb"),
@@ -36,7 +38,6 @@ DAMAGED = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
-    tarfile.TarError,
     zipfile.BadZipFile,
     ValueError,
     RuntimeError,
@@ -78,7 +79,7 @@ KINDS: dict[bytes, Callable[[Path], Any]] = {
 
 def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like one that is compressed, or like a tar."""
-    return head.startswith(tuple(KINDS)) or head[257:262] == b"ustar"
+    return head.startswith(tuple(KINDS)) or is_tar(head)
 
 
 def open_packed(path: Path, opener: Opener) -> Checkpoint:
@@ -101,13 +102,12 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 chosen = _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
-        with tarfile.open(path) as archive:
-            members = [member for _, member in zip(range(MAX_MEMBERS), archive) if member.isfile()]
-            chosen = _only(path, [member.name for member in members])
-            source = archive.extractfile(next(member for member in members if member.name == chosen))
-            assert source is not None
-            with _unpacked(path, source, chosen) as inner:
-                return _opened(path, inner, opener)
+        data = np.memmap(path, np.uint8, mode="r")
+        found = {member.name: member for member in members(data, str(path))}
+        chosen = _only(path, list(found))
+        source = io.BytesIO(data[found[chosen].start :][: found[chosen].size].data)
+        with _unpacked(path, source, chosen) as inner:
+            return _opened(path, inner, opener)
     except ConverterError:
         raise
     except DAMAGED as error:

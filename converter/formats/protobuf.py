@@ -42,7 +42,11 @@ def fields(data: memoryview) -> Iterator[Field]:
     """
     at, end = 0, len(data)
     while at < end:
-        key, at = varint(data, at)
+        key = data[at]
+        if key < 0x80:  # as nearly all are
+            at += 1
+        else:
+            key, at = varint(data, at)
         number, wire = key >> 3, key & 7
         if not number or number >= 1 << 29:
             raise UnreadableFile(f"malformed protobuf, field number {number}")
@@ -51,7 +55,10 @@ def fields(data: memoryview) -> Iterator[Field]:
             yield number, wire, value
             continue
         if wire == BYTES:
-            size, at = varint(data, at)
+            if at < end and data[at] < 0x80:
+                size, at = data[at], at + 1
+            else:
+                size, at = varint(data, at)
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:

@@ -24,6 +24,9 @@ def open_sharded(path: Path, opener: Callable[[Path], Checkpoint]) -> Checkpoint
     """
     weight_map = read_index(path)
     files = sorted(set(weight_map.values()))
+    nested = next((file for file in files if file.endswith(".json")), None)
+    if nested is not None:
+        raise UnreadableFile(f"{path}: its shard {nested} is an index, too; a shard holds tensors")
     shards = {file: opener(path.parent / file) for file in files}
     tensors: dict[str, Tensor] = {}
     for name, file in weight_map.items():

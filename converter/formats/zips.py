@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +41,9 @@ class Zip:
         ):
             self.infos = {info.filename: info for info in archive.infolist()}
         self.names = list(self.infos)
+        ends = sorted((info.header_offset, info.compress_size) for info in self.infos.values())
+        if any(start + size > following for (start, size), (following, _) in pairwise(ends)):
+            raise UnreadableFile(f"{path}: {broken} (members that overlap)")
         self.bytes: Array = np.memmap(path, np.uint8, mode="r") if inner is None else inner
 
     def zip_in(self, name: str) -> Zip:
@@ -52,8 +56,28 @@ class Zip:
             raise UnreadableFile(f"{self.path}: the zip lacks {name}")
         return self.infos[name].file_size
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a member, no more than that inflated."""
+        raw, stored = self._raw(name)
+        if stored:
+            return raw[:size].tobytes()
+        with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
+            return zlib.decompressobj(-15).decompress(raw.tobytes(), size)
+
     def read(self, name: str) -> Array:
         """A member as a flat array of bytes: a view of the file if stored, else inflated."""
+        raw, stored = self._raw(name)
+        if stored:
+            return raw
+        size = self.size(name)
+        with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
+            data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)
+        if len(data) != size or zlib.crc32(data) != self.infos[name].CRC:
+            raise UnreadableFile(f"{self.path}: damaged zip member {name}")
+        return np.frombuffer(data, np.uint8)
+
+    def _raw(self, name: str) -> tuple[Array, bool]:
+        """A member's bytes as they lie in the file, and whether they are stored as they are."""
         size, info = self.size(name), self.infos[name]
         start = info.header_offset
         header = self.bytes[start : start + 30].tobytes()
@@ -67,15 +91,11 @@ class Zip:
         if len(raw) < info.compress_size:
             raise UnreadableFile(f"{self.path}: truncated, {name} ends behind the end of the file")
         if info.compress_type == zipfile.ZIP_STORED and size == info.compress_size:
-            return raw
+            return raw, True
         ratio = MAX_RATIO if size < LARGE else LARGE_RATIO
         if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * ratio:
             raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
-        with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
-            data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)
-        if len(data) != size:
-            raise UnreadableFile(f"{self.path}: damaged zip member {name}")
-        return np.frombuffer(data, np.uint8)
+        return raw, False
 
 
 ALIGNMENT = 64

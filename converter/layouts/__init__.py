@@ -1,7 +1,5 @@
 """One file per layout; this is the list of them, in the order they are tried."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from converter.core.errors import ConverterError

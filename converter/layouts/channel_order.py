@@ -1,7 +1,5 @@
 """Layouts that put new feature maps first: where each of our channels is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

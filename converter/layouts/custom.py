@@ -14,8 +14,6 @@ name = "mine"
 eps = 1e-3
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -9,14 +9,11 @@ model's config shows it; weights alone name the Keras that wrote them, which is 
 to be the one they were trained with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from converter.core.checkpoint import Array
-from converter.layouts.layout import Layout, Leaf, Shape
+from converter.layouts.layout import Layout, Leaf
 from densenet.config import DenseNetConfig
 
 EPS = 1.001e-5
@@ -31,19 +28,12 @@ def _implies(_: DenseNetConfig, metadata: Mapping[str, str]) -> Mapping[str, tup
     return {"final_relu": (False, why)}
 
 
-def _from_last(array: Array) -> Array:
-    return array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
-
-
-def _to_last(array: Array) -> tuple[Array]:
-    return (array.transpose(*range(2, array.ndim), 1, 0),)
-
-
-def _shape_from_last(shape: Shape) -> Shape:
-    return (*shape[:-3:-1], *shape[:-2])
-
-
-KERNEL = Leaf(("/kernel",), _from_last, _to_last, _shape_from_last)
+KERNEL = Leaf(
+    ("/kernel",),
+    lambda array: array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2)),
+    lambda array: (array.transpose(*range(2, array.ndim), 1, 0),),
+    lambda shape: (*shape[:-3:-1], *shape[:-2]),
+)
 """(height, width, in, out), and for linear layers (in, out)."""
 
 LEAVES = {
@@ -76,6 +66,7 @@ KERAS = Layout(
     network={"eps": EPS},
     expresses={"compression": ()},
     implies=_implies,
+    shared=True,
 )
 
 KERAS2 = replace(

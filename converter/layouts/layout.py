@@ -6,8 +6,6 @@ the way back is a dictionary flip.  Read as patterns, the same templates recogni
 the keys of a file whose config is not known yet.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,18 +39,6 @@ LIBRARY_MODULES: Mapping[str, str] = {
 """Every module a DenseNet can have, as templates: block b, layer l, transition t, stem convolution s."""
 
 
-def _same(array: Array) -> Array:
-    return array
-
-
-def _alone(array: Array) -> tuple[Array, ...]:
-    return (array,)
-
-
-def _same_shape(shape: Shape) -> Shape:
-    return shape
-
-
 @dataclass(frozen=True)
 class Leaf:
     """How one tensor of a module is stored: under which names, and turned how.
@@ -67,9 +53,9 @@ class Leaf:
     """
 
     names: tuple[str, ...]
-    read: Callable[..., Array] = _same
-    write: Callable[[Array], tuple[Array, ...]] | None = _alone
-    shape: Callable[[Shape], Shape] = _same_shape
+    read: Callable[..., Array] = lambda array: array
+    write: Callable[[Array], tuple[Array, ...]] | None = lambda array: (array,)
+    shape: Callable[[Shape], Shape] = lambda shape: shape
     optional: bool = False
 
 
@@ -250,8 +236,8 @@ def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
         if kind_leaf.startswith(f"{kind}.")
         for part, name in enumerate(leaf.names)
     }
-    text, seen, at = "", set(), 0
-    source = layout.modules[template]
+    text, at, source = "", 0, layout.modules[template]
+    shifts: dict[str, int] = {}  # to be added to a number found in a key for the library's index
     for found in VARIABLE.finditer(source):
         text += re.escape(source[at : found.start()])
         variable, shift = found[1], int(found[2] or 0)
@@ -259,18 +245,12 @@ def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
             text += str(blocks + shift)
         elif variable == "L":
             text += r"\d+"
-        elif variable in seen:
+        elif variable in shifts:
             text += f"(?P={variable})"
         else:
             text += rf"(?P<{variable}>\d{{1,6}})"
-            seen.add(variable)
+            shifts[variable] = -shift
         at = found.end()
     text += re.escape(source[at:])
     endings = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    shifts = {variable: _shift(source, variable) for variable in seen}
     return template, re.compile(rf"{text}(?P<leaf>{endings})"), names, shifts
-
-
-def _shift(template: str, variable: str) -> int:
-    """What to add to a number found in a key to get the library's index."""
-    return next(-int(m[2] or 0) for m in VARIABLE.finditer(template) if m[1] == variable)

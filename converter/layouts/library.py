@@ -1,7 +1,5 @@
 """The library's own names: the hub every other layout maps to and from (densenet/config.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

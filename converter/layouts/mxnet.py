@@ -1,30 +1,16 @@
-"""MXNet: Gluon's model zoo, and the symbols that miraclewkf/DenseNet made of shicai's Caffe networks.
+"""MXNet: the symbols that miraclewkf/DenseNet made of shicai's Caffe networks.
 
-Gluon (python/mxnet/gluon/model_zoo/vision/densenet.py) numbers what its code makes, so
-that numbers tell the order: ``features.4.0.1.3.gamma`` by ``save_parameters``,
-``densenet0_stage1_batchnorm1_gamma`` by ``save_params`` and ``export``.
-The numbers run twice as fast as ours, which templates do not say; a short
-function puts the modules in order.
+Their names are Caffe's.  Their batch norms have eps 1e-4 and their poolings round up; the
+``-symbol.json`` says so, and where it is missing it is what the published ones do.
 
-The symbols' names are Caffe's.  Their batch norms have eps 1e-4 and their poolings round
-up; the ``-symbol.json`` says so, and where it is missing it is what the published ones do.
+Gluon (python/mxnet/gluon/model_zoo/vision/densenet.py) numbers what its code makes (``features.4.0.1.3.gamma`` by
+``save_parameters``, ``densenet0_stage1_batchnorm1_gamma`` by ``save_params`` and ``export``), twice as fast as we
+do, which templates do not say: ``structures/gluon.py`` reads it.
 """
-
-from __future__ import annotations
 
 from dataclasses import replace
 
-from converter.core.checkpoint import Array
 from converter.layouts.layout import Layout, Leaf
-
-
-def _matrix(kernel: Array) -> Array:
-    return kernel.reshape(kernel.shape[:2])
-
-
-def _kernel(matrix: Array) -> tuple[Array, ...]:
-    return (matrix.reshape(*matrix.shape, 1, 1),)
-
 
 SYMBOL = Layout(
     name="mxnet-symbol",
@@ -47,7 +33,12 @@ SYMBOL = Layout(
         "norm.bias": Leaf(("_bn_beta",)),
         "norm.running_mean": Leaf(("_bn_moving_mean",)),
         "norm.running_var": Leaf(("_bn_moving_var",)),
-        "linear.weight": Leaf(("_weight",), _matrix, _kernel, lambda shape: shape[:2]),
+        "linear.weight": Leaf(
+            ("_weight",),
+            lambda kernel: kernel.reshape(kernel.shape[:2]),
+            lambda matrix: (matrix[:, :, None, None],),
+            lambda shape: shape[:2],
+        ),
         "linear.bias": Leaf(("_bias",)),
     },
     network={"eps": 1e-4, "stem_ceil": True, "transition_ceil": True},
@@ -67,5 +58,3 @@ SYMBOL_201 = replace(
         for library, name in SYMBOL.modules.items()
     },
 )
-
-# -- Gluon -------------------------------------------------------------------------

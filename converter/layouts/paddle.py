@@ -7,19 +7,12 @@ numbered per class in order of construction, which is the order of execution.
 Linear layers are (in, out).
 """
 
-from __future__ import annotations
-
-from converter.core.checkpoint import Array
 from converter.layouts.layout import Layout, Leaf
 from converter.layouts.mxnet import SYMBOL  # both kept the names of shicai's Caffe networks
 
 
-def _transposed(array: Array) -> Array:
-    return array.T
-
-
 def _linear(name: str) -> Leaf:
-    return Leaf((name,), _transposed, lambda array: (array.T,), lambda shape: shape[::-1])
+    return Leaf((name,), lambda array: array.T, lambda array: (array.T,), lambda shape: shape[::-1])
 
 
 PADDLE = Layout(

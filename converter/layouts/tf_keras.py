@@ -4,8 +4,6 @@ Where a checkpoint says how its variables were called (``conv1/conv/kernel``), t
 layouts of converter/layouts/keras.py apply as they are.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -4,16 +4,8 @@ Variables stand below ``densenet121/`` (161, 169).  Convolutions pad as TensorFl
 ``SAME``; the norms have eps 1.1e-5; the classifier is a 1x1 convolution.
 """
 
-from __future__ import annotations
-
-from converter.core.checkpoint import Array
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import Layout, Leaf
-
-
-def _from_conv(array: Array) -> Array:
-    return array.reshape(array.shape[-2:]).T
-
 
 TF_SLIM = Layout(
     name="tf-slim",
@@ -37,7 +29,10 @@ TF_SLIM = Layout(
         "norm.running_mean": Leaf(("/moving_mean",)),
         "norm.running_var": Leaf(("/moving_variance",)),
         "linear.weight": Leaf(
-            ("/weights",), _from_conv, lambda array: (array.T[None, None],), lambda shape: shape[:-3:-1]
+            ("/weights",),
+            lambda array: array.reshape(array.shape[-2:]).T,
+            lambda array: (array.T[None, None],),
+            lambda shape: shape[:-3:-1],
         ),
         "linear.bias": Leaf(("/biases",)),
     },

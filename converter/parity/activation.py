@@ -1,7 +1,5 @@
 """Candidates that give probabilities: they are held against the probabilities of the reference's logits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -10,9 +8,10 @@ import onnx
 
 from converter.core.checkpoint import Array
 from converter.engines.onnxruntime import main_output
-from converter.parity.compare import FLOOR_ULPS, ULP
+from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
 from converter.parity.proto import is_own
 from converter.parity.truth import Truth
+from converter.use.predict import softmax
 
 PASSED_ON = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
 """Operators behind an activation that change no number."""
@@ -22,14 +21,7 @@ NEAR = 0.05
 """How near to the reference's probabilities numbers must be that nothing calls so."""
 SATURATED = 0.1
 """Where rounding may change the probabilities by more than that, they say nothing."""
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities of each row, float64."""
-    exact = logits.astype(np.float64)
-    exact = np.exp(exact - exact.max(axis=1, keepdims=True))
-    result: Array = exact / exact.sum(axis=1, keepdims=True)
-    return result
+HALF_ULP = float(np.finfo(np.float16).eps)
 
 
 def sigmoid(logits: Array) -> Array:
@@ -102,3 +94,12 @@ def through(truth: Truth, activation: str) -> Truth:
         own=[truth.own[i] for i in kept],
         rounded={},
     )
+
+
+def compare_probabilities(batch: str, found: Array, logits: Array, *, half: bool) -> Comparison:
+    """Whether an output (N, classes) is the softmax of the file's own logits, which are judged by themselves.
+
+    Where they are computed in float16 (``half``), an exponent is off by the rounding of its logit.
+    """
+    rounding = (HALF_ULP if half else ULP) * max(1.0, float(np.abs(logits).max(initial=0)))
+    return compare(batch, found, softmax(logits), FLOOR_ULPS * rounding)

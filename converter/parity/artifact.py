@@ -16,6 +16,7 @@ from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import main_output
 from converter.engines.run import Run
 from converter.engines.specs import THREADED, Spec
+from converter.exporters.onnx import to_onnx
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
 from converter.parity.proto import channels_last, fixed_size, has_free_batch, is_own, precision_of, read_proto
@@ -57,8 +58,6 @@ class Artifact:
     @classmethod
     def export(cls, model: Model) -> Artifact:
         """The ONNX graph of a model, in memory."""
-        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (numpy's part of onnx is slow to import)
-
         return cls("its own export", None, Source(""), to_onnx(model))
 
     @classmethod
@@ -117,8 +116,6 @@ class Artifact:
         Raises:
             ConverterError: it is no DenseNet we can read.
         """
-        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (for few)
-
         if self.proto is not None and self.is_own():
             return self.proto
         return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")

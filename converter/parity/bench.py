@@ -1,7 +1,5 @@
 """What artifacts are compared on, and in which engines."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +52,6 @@ class Bench:
         if self.seed < 0:
             raise ConverterError(f"a seed is 0 or more, not {self.seed}")
         check_installed(self.specs)
-
-    @property
-    def asked(self) -> Original | None:
-        """The original to ask, if there is one."""
-        return None if self.original is None else Original.of(self.original)
 
 
 USUAL = Bench()

@@ -4,8 +4,6 @@ Where float32's best class leads by less than twice the permitted error, two cla
 good as equal and either answer is right; agreement is asked of the other inputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,7 +12,11 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.model import Model
+from converter.engines.run import Run
 from converter.parity.compare import agreement, divergences
+from converter.use.calibrate import input_shape
+from converter.use.inputs import Batch, synthetic
 
 
 @dataclass(frozen=True)
@@ -94,24 +96,18 @@ def judge(
     expected: Sequence[Array],
     precision: str,
     *,
-    budget: Budget | None = None,
     kinds: Sequence[str] = (),
 ) -> Judgement:
-    """Judge a variant's logits against the full model's, all batches together.
+    """Judge a variant's logits (N, classes) against the full model's on the same inputs, all batches together.
 
-    Args:
-        logits: of the variant, (N, classes) each.
-        expected: of the oracle or the float32 model, on the same inputs.
-        precision: ``fp16``, ``bf16`` or ``int8``.
-        budget: other thresholds than the usual ones.
-        kinds: what each batch is, for the record.
+    ``kinds`` says what each batch is, for the record.
 
     Raises:
         ConverterError: there is no such precision, or there are no images.
     """
     if precision not in BUDGETS:
         raise ConverterError(f"no budget for {precision!r}; there are {', '.join(BUDGETS)}")
-    allowed = budget or BUDGETS[precision]
+    allowed = BUDGETS[precision]
     images = sum(len(batch) for batch in expected)
     if not images:
         raise ConverterError("no images to judge a precision by")
@@ -158,3 +154,21 @@ def judge(
         tuple(problems),
         counts,
     )
+
+
+# -- inputs on which a reduced precision is compared with float32 ---------------------------------
+
+JUDGES_SEED = 20_000
+SYNTHETIC_JUDGES = 24
+
+
+def judged(precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array]) -> Judgement:
+    """Hold an engine of that precision against float32's logits (N, classes) for the same batches."""
+    return judge([run(batch.array) for batch in batches], truths, precision, kinds=[batch.kind for batch in batches])
+
+
+def judges(model: Model, images: Sequence[Array] = ()) -> list[Batch]:
+    """Inputs on which a reduced precision is compared with float32; arguments as for :func:`calibration_inputs`."""
+    kinds = ["natural"] * (SYNTHETIC_JUDGES // 4 - 1) + ["noise"]
+    made = [synthetic(kind, input_shape(model, 4), JUDGES_SEED + i) for i, kind in enumerate(kinds)]
+    return made + [Batch(f"image {i}", image, "images") for i, image in enumerate(images)]

@@ -3,8 +3,6 @@
 A wrong eps of 1e-8 is a wrong contract though no float32 logit shows it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -53,20 +51,6 @@ class Check:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a candidate's own words are held against.
-
-    Attributes:
-        config, images: the reference's network, and what it says of images and classes.
-        model: the same with its weights, where they are at hand.
-    """
-
-    config: DenseNetConfig
-    images: Images
-    model: Model | None = None
-
-
 def model_checks(reference: Model, candidate: Model, *, weights: bool = True) -> list[Check]:
     """Settings, metadata and, where they should be the same, weights of two readable models."""
     result = [*config_checks(reference.config, candidate.config)]
@@ -87,12 +71,7 @@ def metadata_checks(images: Images, preprocess: Any, labels: Any) -> list[Check]
 
 
 def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Check]:
-    """Whether a file of this tool's says of itself what it is; nothing for another file.
-
-    Args:
-        stated: its metadata, JSON values by key.
-        config: the network it holds.
-    """
+    """Whether a file of this tool's says of itself (JSON values by key) what it is; nothing for another file."""
     if CONFIG_KEY not in stated:
         return []
     try:
@@ -178,7 +157,7 @@ def different_weights(reference: Model, candidate: Model) -> Iterator[tuple[str,
                 off = ~(np.abs(found - expected) <= WEIGHT_ULPS * ULP * magnitude)
             if off.any():
                 where = folded if folded and leaf != "weight" else module
-                yield where.name if where else module.name, _difference(leaf, expected, found, off)
+                yield where.name if where else module.name, f"{leaf} {difference(found, expected, off)}"
                 break
 
 
@@ -223,13 +202,11 @@ def _affine(model: Model, name: str) -> dict[str, tuple[Array, Array]]:
         return {"scale": (scale, np.abs(scale)), "shift": (shift, np.abs(beta) + np.abs(mean * scale))}
 
 
-def _difference(leaf: str, expected: Array, found: Array, off: Array) -> str:
+def difference(found: Array, expected: Array, off: Array) -> str:
+    """How two arrays differ, where they are marked as being off."""
     at = tuple(int(i) for i in np.argwhere(off)[0])
-    count = int(off.sum())
-    return (
-        f"{leaf} differs in {count} of {off.size} values, "
-        f"first at {list(at)}: {found[at]:.6g}, {expected[at]:.6g} expected"
-    )
+    values = f"{found[at]:.6g}, {expected[at]:.6g} expected"
+    return f"differs in {int(off.sum())} of {off.size} values, first at {list(at)}: {values}"
 
 
 def _metadata(name: str, expected: Any, found: Any) -> Check:

@@ -10,8 +10,6 @@ pairwise where others add one number after the other: the floor rises with the n
 positions that are averaged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -108,17 +106,18 @@ def explained_error(single: Array, double: Array, weight: Array, oracle: Array) 
     return float(np.sqrt(squares).max(initial=0)) / scale
 
 
-def compare(batch: str, logits: Array, oracle: Array, limit: float) -> Comparison:
-    """Judge one engine's logits (N, classes), float32, on one batch."""
+def compare(batch: str, logits: Array, oracle: Array, limit: float, dtype: type = np.float32) -> Comparison:
+    """Judge one engine's logits (N, classes), float32 or what is said instead, on one batch."""
     if logits.shape != oracle.shape:
         return failed(batch, limit, f"shape {list(logits.shape)}, {list(oracle.shape)} expected")
-    if logits.dtype != np.float32:
-        return failed(batch, limit, f"logits are {logits.dtype}, float32 expected")
+    if logits.dtype != dtype:
+        return failed(batch, limit, f"logits are {logits.dtype}, {np.dtype(dtype)} expected")
     bad = int((~np.isfinite(logits)).sum())
     if bad:
         return failed(batch, limit, f"{bad} of {logits.size} logits are NaN or infinite")
     error = relative_error(logits, oracle)
-    problem = "" if error <= limit else f"error {error:.1e} exceeds {limit:.1e}"  # NaN exceeds everything
+    where = "" if dtype is np.float32 else f" in {np.dtype(dtype)}"
+    problem = "" if error <= limit else f"error {error:.1e}{where} exceeds {limit:.1e}"  # NaN exceeds everything
     return measured(batch, logits, oracle, limit, problem)
 
 

@@ -1,7 +1,5 @@
 """Whether a graph that takes 8-bit images prepares them as the network's images are prepared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 
@@ -27,12 +25,9 @@ SCALES = (0.9, 2.2)
 
 
 def prepares_images(proto: onnx.ModelProto, config: DenseNetConfig, preprocess: Preprocess | None) -> Check:
-    """Compare what the graph makes of images of several shapes with what Pillow makes of them.
+    """Compare what a graph of this tool's makes of images of several shapes with what Pillow makes of them.
 
-    Args:
-        proto: a graph of this tool's with an image input; what it hands to the network is ``pixel_values``.
-        config: the network.
-        preprocess: what images go through, as the reference says; None for the usual.
+    What it hands to the network is ``pixel_values``; where the reference says no preprocessing, the usual is meant.
     """
     name = "image preparation"
     try:

@@ -5,9 +5,7 @@ inputs, its error is its own, and no tolerance for what came before is needed; g
 the candidate's own inputs, it is the error against depth.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -22,8 +20,8 @@ from converter.core.model import Model
 from converter.engines.onnxruntime import session
 from converter.engines.trace import inputs_of_modules, trace
 from converter.exporters.onnx import attributes_of, to_onnx
-from converter.parity.checks import WEIGHT_ULPS
-from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP
+from converter.parity.checks import WEIGHT_ULPS, difference
+from converter.parity.compare import FACTOR, FLOOR_ULPS, POSITIONS_PER_ULP, ULP, relative_error
 from densenet.topology import FEATURES, INPUT, LOGITS
 
 CLEAR = 3.0
@@ -87,12 +85,8 @@ class Break:
 def locate(reference: Model, candidate: onnx.ModelProto, x: Array) -> Break:
     """Name the first module of an ONNX graph whose error jumps beyond what its inputs explain.
 
-    Works on graphs whose values have library names; stage by stage, so memory is bounded.
-
-    Args:
-        reference: the truth, run in PyTorch float64.
-        candidate: a graph with this package's names.
-        x: float32 (N, C, *space), of a kind on which the two disagree.
+    Works on graphs whose values have library names; stage by stage, so memory is bounded.  The reference runs in
+    PyTorch float64, on an input, float32 (N, C, *space), of a kind on which the two disagree.
 
     Raises:
         Unavailable: PyTorch is not installed.
@@ -133,21 +127,9 @@ class _Pieces:
 
     def piece(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
         """The nodes that make a value from the nearest known ones, in order, and those."""
-        nodes: dict[str, onnx.NodeProto] = {}
-        taken: dict[str, None] = {}
-        waiting = [name]
-        while waiting:
-            value = waiting.pop()
-            node = self.nodes.get(value)
-            if node is None or value in nodes:
-                continue
-            nodes[value] = node
-            for x in node.input:
-                if x in self.known:
-                    taken[x] = None
-                elif x and x not in self.weights:
-                    waiting.append(x)
-        inside = {id(node) for node in nodes.values()}
+        made = between(self.nodes, self.known, name)
+        taken = dict.fromkeys(x for node in made.values() for x in node.input if x in self.known)
+        inside = {id(node) for node in made.values()}
         return [node for node in self.model.graph.node if id(node) in inside], list(taken)
 
     def visit(self, name: str, value: Array, rounding: float) -> None:
@@ -171,9 +153,9 @@ class _Pieces:
             try:
                 # One thread: starting a pool of them takes longer than most pieces.
                 run = session(self.submodel(nodes, taken, name), level="disabled", threads=1)
-                own = _error(run.run([name], {x: self.exact[x] for x in taken})[0], value)
+                own = relative_error(run.run([name], {x: self.exact[x] for x in taken})[0], value)
                 result = run.run([name], {x: self.own[x] for x in taken})[0]
-                error = _error(result, value)
+                error = relative_error(result, value)
             except Exception as failure:  # ONNX Runtime's errors share no class
                 first = first_line(failure)
                 self.problems[name] = f"cannot be computed ({first})"
@@ -226,7 +208,7 @@ class _Pieces:
 
     def explain(self, name: str) -> tuple[str, str]:
         """What in a piece is not as the exporter writes it: node by node, constant by constant."""
-        wanted = self.inside(name)
+        wanted = list(between(self.expected, self.known, name))[::-1]
         for value in wanted:
             if value not in self.nodes:
                 return value, "is missing"
@@ -259,16 +241,17 @@ class _Pieces:
                 return module, f"takes {x}, {wanted} expected"
         return module, ""
 
-    def inside(self, name: str) -> list[str]:
-        """The values the exporter's piece makes, in order, the last being ``name``."""
-        found: list[str] = []
-        waiting = [name]
-        while waiting:
-            value = waiting.pop()
-            found.insert(0, value)
-            taken = [x for x in self.expected[value].input if x in self.expected]
-            waiting += [x for x in taken if x not in self.known and x not in found]
-        return found
+
+def between(makers: Mapping[str, onnx.NodeProto], known: Collection[str], name: str) -> dict[str, onnx.NodeProto]:
+    """The nodes that make a value from the nearest known ones, by what they make, the last first."""
+    found: dict[str, onnx.NodeProto] = {}
+    waiting = [name]
+    while waiting:
+        value = waiting.pop()
+        if value in makers and value not in found:
+            found[value] = makers[value]
+            waiting += [x for x in makers[value].input if x not in known]
+    return found
 
 
 def module_of(value: str) -> str:
@@ -278,14 +261,6 @@ def module_of(value: str) -> str:
     if value == FEATURES or value.startswith("global_pool."):
         return "global_pool"
     return value.removesuffix("ed") if value.endswith(".pooled") else value
-
-
-def _error(found: Array, exact: Array) -> float:
-    if found.shape != exact.shape or not np.isfinite(found).all():
-        return float("inf")
-    scale = float(np.abs(exact).max(initial=0))
-    difference = float(np.abs(found.astype(np.float64) - exact).max(initial=0))
-    return difference / scale if scale else (0.0 if not difference else float("inf"))
 
 
 def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto, *, folded: bool) -> str:
@@ -303,8 +278,4 @@ def _weights_differ(found: onnx.TensorProto, expected: onnx.TensorProto, *, fold
             off = ~(np.abs(have.astype(np.float64) - want) <= WEIGHT_ULPS * ULP * size)
     else:
         off = ~(have == want)
-    if not off.any():
-        return ""
-    at = tuple(int(i) for i in np.argwhere(off)[0])
-    values = f"{have[at]:.6g}, {want[at]:.6g} expected"
-    return f"differs in {int(off.sum())} of {off.size} values, first at {list(at)}: {values}"
+    return difference(have, want, off) if off.any() else ""

@@ -1,19 +1,17 @@
 """What an ONNX file declares, and the network its graph is, without running it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import onnx
 
 from converter.core.errors import ConverterError, first_line
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.model import Images, Model
 from converter.exporters.graph import IMAGE
 from converter.exporters.onnx import LOWEST_OPSET
 from converter.parity.artifact import Artifact
 from converter.parity.checks import (
     Check,
-    Expected,
     config_checks,
     metadata_checks,
     own_metadata,
@@ -26,7 +24,9 @@ from densenet.config import DenseNetConfig
 from densenet.topology import FEATURES, INPUT, LOGITS
 
 
-def onnx_checks(file: Artifact, expected: Expected, *, promised: bool = False) -> list[Check]:
+def onnx_checks(
+    file: Artifact, config: DenseNetConfig, images: Images, model: Model | None, *, promised: bool = False
+) -> list[Check]:
     """Compare what an ONNX file says with the reference.
 
     A file that carries this tool's metadata promises more than a foreign one: batch, height and
@@ -34,10 +34,11 @@ def onnx_checks(file: Artifact, expected: Expected, *, promised: bool = False) -
 
     Args:
         file: the candidate; one in memory is not read back.
-        expected: what the reference says.
+        config, images: the reference's network, and what it says of images and classes.
+        model: the same with its weights, where they are at hand.
         promised: the file is said to be this tool's, whatever it says itself.
     """
-    proto, config, images = file.proto, expected.config, expected.images
+    proto = file.proto
     assert proto is not None
     own = promised or is_own(proto)
     result = [_valid(proto), _opset(proto, own), _input(proto, config, own), _output(proto, config, own)]
@@ -62,8 +63,8 @@ def onnx_checks(file: Artifact, expected: Expected, *, promised: bool = False) -
     result += compared
     result += own_metadata(stated.stated, graph.config) if own else []
     result += metadata_checks(images, stated.images.preprocess, stated.images.labels)
-    if expected.model is not None and compared[0].ok:
-        result = [*with_folded_eps(result, expected.model, graph), weight_check(expected.model, graph)]
+    if model is not None and compared[0].ok:
+        result = [*with_folded_eps(result, model, graph), weight_check(model, graph)]
     return result
 
 

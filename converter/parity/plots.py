@@ -1,7 +1,6 @@
 """Plots as numbers for the SVG in ``templates/plots.j2``: points in a box, ticks, and the text that replaces them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -46,15 +45,13 @@ class Plot:
     height: int = HEIGHT
 
 
-class _Axis:
-    """Values to pixels along one axis."""
+Axis = Callable[[float], float]
+"""Values to pixels."""
 
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.span = low, (high - low) or 1.0
-        self.start, self.end = start, end
 
-    def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / self.span * (self.end - self.start), 1)
+def _axis(low: float, high: float, start: float, end: float) -> Axis:
+    span = (high - low) or 1.0
+    return lambda value: round(start + (value - low) / span * (end - start), 1)
 
 
 def scatter(title: str, expected: Array, found: Array) -> Plot:
@@ -66,7 +63,7 @@ def scatter(title: str, expected: Array, found: Array) -> Plot:
     a, b = expected[shown], found[shown]
     everything = np.concatenate([a, b]) if len(shown) else np.array([-1.0, 1.0])
     low, high = float(everything.min()), float(everything.max())
-    x, y = _Axis(low, high, LEFT, WIDTH - RIGHT), _Axis(low, high, HEIGHT - BOTTOM, TOP)
+    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(low, high, HEIGHT - BOTTOM, TOP)
     worst = float(np.abs(a - b).max(initial=0))
     lost = int((~good).sum())
     text = f"{title}: {len(expected)} logits, the largest difference {worst:.1e} of the largest logit."
@@ -89,7 +86,7 @@ def histogram(title: str, errors: Array, limit: float) -> Plot:
     logs = np.log10(sizes) if len(sizes) else np.array([log10(FAINTEST)])
     low, high = floor(log10(FAINTEST)), ceil(max(float(logs.max()), log10(limit)) + 0.2)
     counts, edges = np.histogram(logs, bins=(high - low) * 4, range=(low, high))
-    x, y = _Axis(low, high, LEFT, WIDTH - RIGHT), _Axis(0, float(counts.max()), HEIGHT - BOTTOM, TOP)
+    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(0, float(counts.max()), HEIGHT - BOTTOM, TOP)
     bars = [
         (x(left), y(count), round(x(right) - x(left) - 1, 1), round(HEIGHT - BOTTOM - y(count), 1))
         for count, left, right in zip(counts.tolist(), edges.tolist(), edges[1:].tolist())
@@ -117,7 +114,7 @@ def depth_plot(title: str, found: Break) -> Plot:
     values = [min(max(step.error, FAINTEST), 10.0) for step in steps]
     logs = [log10(value) for value in values]
     low, high = floor(min(logs)), ceil(max(*logs, 0.0) if len(logs) > 1 else 0.0)
-    x, y = _Axis(0, len(steps) - 1, LEFT, WIDTH - RIGHT), _Axis(low, high, HEIGHT - BOTTOM, TOP)
+    x, y = _axis(0, len(steps) - 1, LEFT, WIDTH - RIGHT), _axis(low, high, HEIGHT - BOTTOM, TOP)
     at = next((i for i, step in enumerate(steps) if _makes(found.module, step.name)), -1)
     points = [(x(i), y(v), f"{steps[i].name}: {steps[i].error:.1e}", i == at) for i, v in enumerate(logs)]
     wanted = sorted({0, at, len(steps) - 1} - {-1})
@@ -141,7 +138,7 @@ def _makes(module: str, value: str) -> bool:
     return value in names or (module, value) in (("classifier", "logits"), ("global_pool", "features"))
 
 
-def _ticks(axis: _Axis, low: float, high: float) -> list[tuple[float, str]]:
+def _ticks(axis: Axis, low: float, high: float) -> list[tuple[float, str]]:
     """About five round numbers."""
     step = 10 ** floor(log10((high - low) or 1.0))
     for factor in (0.2, 0.5, 1, 2, 5):

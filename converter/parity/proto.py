@@ -1,7 +1,5 @@
 """What an ONNX file declares, read off its protocol buffer."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

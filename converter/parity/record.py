@@ -1,23 +1,21 @@
 """Recorded references: the oracle's logits in a file, for machines without PyTorch."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import SOURCE_KEY, to_json
-from converter.core.model import Images, Model
+from converter.core.model import Images
 from converter.core.version import __version__
 from converter.formats import open_checkpoint
 from converter.formats.npz import write_npz
+from converter.parity.compare import FACTOR
+from converter.parity.truth import Truth
 from converter.parity.verdict import OUR_READING
-from converter.use.inputs import Batch, remake
+from converter.use.inputs import remake
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -25,30 +23,7 @@ RECORD = "densenet-converter recorded reference"
 VERSION = 2
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What a recorded reference says: its network, its oracle, inputs with the oracle's logits and their limits.
-
-    ``rests_on`` is as in a :class:`converter.Verification`.
-    """
-
-    config: DenseNetConfig
-    images: Images
-    oracle: str
-    batches: list[Batch]
-    truths: list[Array]
-    limits: list[float]
-    rests_on: str = OUR_READING
-
-
-def write_record(
-    path: Path,
-    model: Model,
-    batches: Sequence[Batch],
-    truths: Sequence[Array],
-    limits: Sequence[float],
-    rests_on: str = OUR_READING,
-) -> None:
+def write_record(path: Path, truth: Truth, rests_on: str = OUR_READING) -> None:
     """Write a reference: the oracle's logits, the permitted error of each input, and how to make the inputs again.
 
     Synthetic inputs are stored as seeds, real images as they are; inputs of graphs that take 8-bit images are not.
@@ -56,32 +31,32 @@ def write_record(
     Raises:
         CannotWrite: the folder is missing, not writable or full.
     """
-    kept = [i for i, batch in enumerate(batches) if batch.pixels is None]
-    batches, truths = [batches[i] for i in kept], [truths[i] for i in kept]
-    steps = model.images.preprocess
+    assert truth.model is not None
+    kept = [i for i, batch in enumerate(truth.batches) if batch.pixels is None]
+    steps = truth.images.preprocess
     info = {
         "kind": RECORD,
         "version": VERSION,
         "tool": __version__,
         "oracle": "PyTorch float64",
         "rests_on": rests_on,
-        "limits": [limits[i] for i in kept],
-        "source": model.metadata()[SOURCE_KEY],
-        "config": model.config.to_dict(),
+        "limits": [truth.limits[i] for i in kept],
+        "source": truth.model.metadata()[SOURCE_KEY],
+        "config": truth.config.to_dict(),
         "preprocess": steps.to_dict() if steps else {},
-        "labels": list(model.images.labels),
-        "inputs": [batch.spec() for batch in batches],
+        "labels": list(truth.images.labels),
+        "inputs": [truth.batches[i].spec() for i in kept],
     }
     arrays = {"record": np.frombuffer(to_json(info).encode(), np.uint8)}
-    for i, (batch, truth) in enumerate(zip(batches, truths)):
-        arrays[f"logits_{i}"] = truth.astype(np.float64)
-        if batch.seed is None:
-            arrays[f"input_{i}"] = batch.array
+    for place, i in enumerate(kept):
+        arrays[f"logits_{place}"] = truth.truths[i].astype(np.float64)
+        if truth.batches[i].seed is None:
+            arrays[f"input_{place}"] = truth.batches[i].array
     write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()})
 
 
-def read_record(path: Path) -> Recorded:
-    """The inverse of :func:`write_record`.
+def read_record(path: Path) -> Truth:
+    """The inverse of :func:`write_record`; the model and PyTorch's own logits are not recorded.
 
     Raises:
         UnreadableFile: it is no record.
@@ -104,6 +79,7 @@ def read_record(path: Path) -> Recorded:
         images = Images(Preprocess.from_dict(steps) if steps else None, tuple(info.get("labels", ())))
         config, batches = DenseNetConfig.from_dict(info["config"]), remake(info["inputs"], arrays)
         oracle, rests_on = f"recorded: {info.get('oracle')}", str(info.get("rests_on", OUR_READING))
-        return Recorded(config, images, oracle, batches, truths, limits, rests_on)
+        own = [limit / FACTOR for limit in limits]
+        return Truth(None, config, images, oracle, batches, truths, {}, own, limits, rests_on=rests_on)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableFile(f"{path}: not a recorded reference; write one with densenet verify --record") from error

@@ -1,7 +1,5 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -262,18 +260,16 @@ def to_markdown(verdict: Verification) -> str:
 def to_html(verdict: Verification) -> str:
     """One page with plots, without scripts or anything to fetch."""
     plots = []
-    for engine, (expected, found) in verdict.logits.items():
-        own = [
-            scatter(f"Logits of {engine} against the oracle's", expected, found),
-            histogram(f"Errors of {engine}", found - expected, verdict.limit),
-        ]
+    for engine in dict.fromkeys([*verdict.logits, *verdict.breaks]):
+        own = []
+        if engine in verdict.logits:
+            expected, found = verdict.logits[engine]
+            own.append(scatter(f"Logits of {engine} against the oracle's", expected, found))
+            own.append(histogram(f"Errors of {engine}", found - expected, verdict.limit))
         if engine in verdict.breaks and verdict.breaks[engine].steps:
             own.append(depth_plot(f"Error against depth, {engine}", verdict.breaks[engine]))
-        plots.append({"engine": engine, "plots": own})
-    drawn = {plot["engine"] for plot in plots}
-    for engine, found_break in verdict.breaks.items():
-        if engine not in drawn and found_break.steps:
-            plots.append({"engine": engine, "plots": [depth_plot(f"Error against depth, {engine}", found_break)]})
+        if own:
+            plots.append({"engine": engine, "plots": own})
     return _render(
         "report.html.j2", verdict, tables=tables(verdict, every_input=True), plots=plots, cases=cases(verdict)
     )

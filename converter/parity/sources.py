@@ -1,12 +1,11 @@
 """The reference in other hands: PyTorch's other forms, its own file, its own framework, and its users' own code."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.model import Model
 from converter.core.source import Source
-from converter.engines.frameworks import framework_of, source_engine
+from converter.engines.frameworks import FRAMEWORKS, framework_of, source_engine
 from converter.engines.original import Ended, Original, OriginalProcess, asked
 from converter.engines.specs import THREADED
 from converter.engines.torch import windowed_engine
@@ -23,11 +22,12 @@ from converter.parity.activation import activated, activation_of_numbers
 from converter.parity.artifact import Artifact
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
-from converter.parity.compare import Comparison, failed, measured, relative_error
+from converter.parity.compare import Comparison, compare, failed, relative_error
 from converter.parity.proto import read_proto
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.inputs import Batch
 
+Given = TypeVar("Given", Array, Array | ConverterError)
 OWN_FILE = "its own file"
 DOUBLE = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
 SLACK = 16.0
@@ -38,12 +38,12 @@ class Sources:
     """Everything that computes what the reference is, beside our own reading of it."""
 
     def __init__(self, model: Model, place: Place, source: Source, bench: Bench) -> None:
-        self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.asked
+        self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.original
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
             self.files.append(Artifact(OWN_FILE, place, source, read_proto(place.path)))
-        named = [spec.kind for spec in self.specs if spec.is_source]
+        named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         self.frameworks = named or ([framework_of(model)] if not self.specs and framework_of(model) else [])
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]
 
@@ -60,7 +60,8 @@ class Sources:
         """
         plain = [batch for batch in trial.truth.batches if batch.pixels is None]
         for spec in self.forms:
-            trial.compare(spec.label, partial(floats, spec.start(None, self.model)), trial.truth.batches)
+            made = trial.compute(spec.label, partial(floats, spec.start(None, self.model)), trial.truth.batches)
+            trial.judge(spec.label, trial.truth.batches, made)
         for file in self.files:
             self.own_file(trial, file)
         for framework in self.frameworks:
@@ -73,7 +74,7 @@ class Sources:
                 continue
             foreign(trial, f"{name}, its own model", partial(floats, run), plain)
         if self.original is not None:
-            ask(trial, self.original, self.model, self.place, plain)
+            ask(trial, Original.of(self.original), self.model, self.place, plain)
 
     def own_file(self, trial: Trial, file: Artifact) -> None:
         """The ONNX file that is the reference, as it is."""
@@ -97,7 +98,7 @@ def foreign(
     Returns:
         the inputs on which they were judged, and what they put behind the logits.
     """
-    made = trial.compute(name, run, batches)
+    made = [rows(output) for output in trial.compute(name, run, batches)]
     outputs = [None if isinstance(output, ConverterError) else output for output in made]
     activation = activation_of_numbers(outputs, [trial.truth.of(batch)[0] for batch in batches])
     judge = trial.under(name, activation)
@@ -116,15 +117,15 @@ def foreign(
     return kept, activation
 
 
-def why_not(judge: Trial, made: Sequence[tuple[Batch, Array | ConverterError]], usual: Array, activation: str) -> str:
-    """Why a network of one size is not to be held to another one; empty where it is.
+def rows(output: Given) -> Given:
+    """Logits (N, classes) of a network whose head is a 1x1 convolution, without the axes of length 1 behind them."""
+    if isinstance(output, ConverterError) or set(output.shape[2:]) != {1}:
+        return output
+    return output.reshape(output.shape[:2])
 
-    Args:
-        judge: knows the reference.
-        made: what it made of all inputs of that size.
-        usual: inputs of its own size.
-        activation: what it puts behind its logits.
-    """
+
+def why_not(judge: Trial, made: Sequence[tuple[Batch, Array | ConverterError]], usual: Array, activation: str) -> str:
+    """Why a network whose ``usual`` inputs are of one size is not to be held to another one; empty where it is."""
     refused = [output for _, output in made if isinstance(output, ConverterError) and not isinstance(output, Ended)]
     if len(refused) == len(made):
         return f", which it does not take ({refused[0]})"
@@ -186,7 +187,7 @@ def in_double(
         allowed = limit * DOUBLE * SLACK if exact else limit
         trial.progress(f"{name} in float64, {batch.name}")
         try:
-            logits = process.run(batch.array, double=True)
+            logits = rows(process.run(batch.array, double=True))
         except Ended as error:
             comparisons.append(failed(batch.name, allowed, str(error)))
             continue
@@ -196,19 +197,8 @@ def in_double(
         if logits.dtype != np.float64:
             trial.note(f"the original gives {logits.dtype} in float64, too, and was judged in float32 alone")
             return
-        comparisons.append(_in_double(batch, logits, expected, allowed))
+        comparisons.append(compare(batch.name, logits, expected, allowed, np.float64))
     trial.results[f"{name}, in float64"] = comparisons
-
-
-def _in_double(batch: Batch, logits: Array, expected: Array, limit: float) -> Comparison:
-    if logits.shape != expected.shape:
-        return failed(batch.name, limit, f"shape {list(logits.shape)}, {list(expected.shape)} expected")
-    bad = int((~np.isfinite(logits)).sum())
-    if bad:
-        return failed(batch.name, limit, f"{bad} of {logits.size} logits are NaN or infinite")
-    error = relative_error(logits, expected)
-    problem = "" if error <= limit else f"error {error:.1e} in float64 exceeds {limit:.1e}"
-    return measured(batch.name, logits, expected, limit, problem)
 
 
 def same_weights(process: OriginalProcess, model: Model) -> tuple[bool, Check | None]:
@@ -216,12 +206,9 @@ def same_weights(process: OriginalProcess, model: Model) -> tuple[bool, Check | 
     if process.kind != "torch":
         return False, None
     ours = {name: t for name, t in model.tensors.items() if prod(t.shape) and not name.endswith("num_batches_tracked")}
-    strange = [name for name, tensor in ours.items() if _sha256(tensor.read()) not in process.weights]
+    data = ((name, np.ascontiguousarray(tensor.read(), np.float32).tobytes()) for name, tensor in ours.items())
+    strange = [name for name, values in data if hashlib.sha256(values).hexdigest() not in process.weights]
     if not strange:
         return True, Check("weights", True, f"all {len(ours)} tensors are the original's, bit for bit")
     detail = f"{len(strange)} of {len(ours)} tensors are not the original's bit for bit, first {strange[0]}"
     return False, Check("weights", None, detail)
-
-
-def _sha256(array: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array, np.float32).tobytes()).hexdigest()

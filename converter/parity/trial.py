@@ -17,10 +17,10 @@ from converter.core.progress import Progress
 from converter.engines.run import Run
 from converter.engines.specs import Spec
 from converter.exporters.graph import IMAGE, PROBABILITIES
-from converter.parity.activation import activation_of_graph, activation_of_numbers, through
+from converter.parity.activation import activation_of_graph, activation_of_numbers, compare_probabilities, through
 from converter.parity.artifact import Artifact, precision_of_model
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
-from converter.parity.checks import Check, Expected, different_weights, model_checks
+from converter.parity.checks import Check, different_weights, model_checks
 from converter.parity.compare import (
     DISCRIMINATION,
     FACTOR,
@@ -33,7 +33,6 @@ from converter.parity.compare import (
 )
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.outputs import compare_probabilities
 from converter.parity.proto import takes_pixels
 from converter.parity.truth import Truth
 from converter.parity.verdict import Verification
@@ -62,10 +61,6 @@ class Trial:
         """Say something, once."""
         if text not in self.notes:
             self.notes.append(text)
-
-    def compare(self, name: str, run: Callable[[Batch], Array], batches: Sequence[Batch]) -> list[Array | None]:
-        """Run one engine on some of the inputs and judge it; the logits, None where it failed."""
-        return self.judge(name, batches, self.compute(name, run, batches))
 
     def compute(
         self, name: str, run: Callable[[Batch], Array], batches: Sequence[Batch]
@@ -164,12 +159,11 @@ class Trial:
                     self.checks[name].append(Check(f"output {output}", None, why))
             if precision == "fp32" and not eight_bit and file.takes_any_batch():
                 self.results[engine] += judge.together(run, telling)
+            agrees = all(c.passed for c in self.results[engine]) and all(c.ok is not False for c in self.checks[name])
             if precision != "fp32":
                 judge.budget(engine, precision, telling, logits)
-            elif not self.agrees(engine, name):
-                culprit = self.where(file, engine)
-                if culprit is not None:
-                    self.breaks[engine] = culprit
+            elif not agrees and (culprit := self.where(file, engine)) is not None:
+                self.breaks[engine] = culprit
 
     def suitable(self, file: Artifact) -> list[Batch]:
         """The inputs that a file takes.
@@ -230,34 +224,24 @@ class Trial:
     ) -> None:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
         name = f"{engine}, {output}"
+        pairs = [(b, own) for b, own in logits if own is not None and (precision == "fp32" or b.kind not in NOT_JUDGED)]
         comparisons = self.results.setdefault(name, [])
-        for batch, own in logits:
-            if own is None or (precision != "fp32" and batch.kind in NOT_JUDGED):
-                continue
-            self.progress(f"{name}, {batch.name}")
-            try:
-                found = run(batch)
-            except ConverterError as error:
-                comparisons.append(failed(batch.name, 0.0, str(error)))
-                continue
-            if output == PROBABILITIES:
+        for (batch, own), found in zip(pairs, self.compute(name, run, [batch for batch, _ in pairs])):
+            if isinstance(found, ConverterError):
+                comparisons.append(failed(batch.name, 0.0, str(found)))
+            elif output == PROBABILITIES:
                 half = precision in ("fp16", "bf16")
                 comparisons.append(compare_probabilities(batch.name, found, own, half=half))
-                continue
-            features, limit = self.truth.features[batch.name]
-            if precision != "fp32":
-                limit = FACTOR * BUDGETS[precision].error
-            comparisons.append(compare(batch.name, found, features, limit))
-
-    def agrees(self, engine: str, name: str) -> bool:
-        """Whether nothing about a file has failed in this engine."""
-        return all(c.passed for c in self.results[engine]) and all(c.ok is not False for c in self.checks[name])
+            else:
+                features, limit = self.truth.features[batch.name]
+                limit = limit if precision == "fp32" else FACTOR * BUDGETS[precision].error
+                comparisons.append(compare(batch.name, found, features, limit))
 
     def static(self, file: Artifact) -> list[Check]:
         """What can be compared without computing."""
         truth = self.truth
         if file.proto is not None:
-            return onnx_checks(file, Expected(truth.config, truth.images, truth.model))
+            return onnx_checks(file, truth.config, truth.images, truth.model)
         assert file.model is not None and truth.model is not None
         return model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
 

@@ -8,20 +8,18 @@ from math import prod
 from pathlib import Path
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
 from converter.engines.torch import torch_engine, torch_module
 from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench
-from converter.parity.compare import FACTOR, explained_error, limits_for, relative_error
+from converter.parity.compare import explained_error, limits_for, relative_error
 from converter.parity.proto import takes_pixels
-from converter.parity.record import read_record
 from converter.parity.verdict import OUR_READING
+from converter.use.assumed import preprocess_for
 from converter.use.images import find_images, shipped_images
 from converter.use.inputs import Batch, arrays, pixels, standard
 from densenet.config import DenseNetConfig
-from densenet.preprocess import Preprocess
 
 YARDSTICK = "PyTorch float32"
 ORACLE = "PyTorch float64"
@@ -63,13 +61,7 @@ class Truth:
         files: Sequence[Artifact] = (),
         progress: Progress = lambda _: None,
     ) -> Truth:
-        """The oracle's logits and PyTorch's own, on the usual inputs.
-
-        Args:
-            model: the reference.
-            bench: what to compare on.
-            files: what will be compared: a file fixed to one size, or one that takes 8-bit images, needs such inputs.
-            progress: called with a line before each step.
+        """The oracle's logits and PyTorch's own, on the usual inputs, and on those that only some of the files take.
 
         Raises:
             ConverterError: the images cannot be read, or the files need different ones.
@@ -110,28 +102,6 @@ class Truth:
         at = [known.name for known in self.batches].index(batch.name)
         return self.truths[at], self.limits[at]
 
-    @classmethod
-    def recorded(cls, path: Path) -> Truth:
-        """The truth from a file instead.
-
-        Raises:
-            UnreadableFile: it is no record.
-        """
-        found = read_record(path)
-        own = [limit / FACTOR for limit in found.limits]
-        return cls(
-            None,
-            found.config,
-            found.images,
-            found.oracle,
-            found.batches,
-            found.truths,
-            {},
-            own,
-            found.limits,
-            rests_on=found.rests_on,
-        )
-
 
 def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[Batch]:
     """The usual inputs of a network, with the user's own, and what the files to compare need.
@@ -150,8 +120,5 @@ def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[B
     if given and arrays_given:
         result += arrays(given, config)
     if any(file.proto is not None and takes_pixels(file.proto) for file in files):
-        try:
-            result += pixels(steps or Preprocess.usual(config), seed)
-        except ValueError as error:
-            raise ConverterError(str(error)) from error
+        result += pixels(preprocess_for(config, model.images), seed)
     return result

@@ -1,7 +1,5 @@
 """Verify: is this artifact the same network as that checkpoint?"""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +18,7 @@ from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.proto import takes_pixels
-from converter.parity.record import write_record
+from converter.parity.record import read_record, write_record
 from converter.parity.sources import Sources
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
@@ -87,7 +85,7 @@ def verify(
     for file in files:
         trial.artifact(file, specs)
     if record is not None:
-        write_record(Path(record), model, truth.batches, truth.truths, truth.limits, trial.rests_on)
+        write_record(Path(record), truth, trial.rests_on)
     return trial.verification(str(source), start, bench.seed)
 
 
@@ -114,7 +112,7 @@ def verify_against(
     if any(spec.kind not in THREADED for spec in specs):
         raise ConverterError(f"a recorded reference is for ONNX files: engines are {' and '.join(THREADED)}")
     check_installed(specs)
-    truth = Truth.recorded(Path(record))
+    truth = read_record(Path(record))
     file = Artifact.open(candidate)
     if file.proto is None:
         raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")

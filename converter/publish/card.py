@@ -1,7 +1,5 @@
 """The model card: it says what is known and where from, and nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from converter.core.errors import Unavailable
 from converter.core.model import Model
+from converter.exporters.graph import SPACE
 from converter.parity.budget import BUDGETS, Judgement
 from converter.parity.report import cell
 from converter.parity.verdict import Verification
@@ -181,7 +180,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "timm": not facts.why_not_timm,
         "why_not_timm": facts.why_not_timm,
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
-        "axes": ["length"] if config.spatial_dims == 1 else ["depth", "height", "width"][-config.spatial_dims :],
+        "axes": list(SPACE[config.spatial_dims]),
         "top5": config.num_classes > FEW,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,

@@ -4,8 +4,6 @@ The weights' own metadata is what the others are held against: it says which net
 preprocessing and which classes; its tensors' names and shapes must agree with it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -22,7 +20,7 @@ from converter.engines.timm_model import timm_model
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
-from converter.parity.checks import Check, Expected, own_metadata
+from converter.parity.checks import Check, own_metadata
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import read_proto
 from converter.publish.expectations import (
@@ -48,13 +46,9 @@ GIT = (".gitattributes", ".gitignore")
 def listed(
     files: Mapping[str, Recorded], wrong: Mapping[str, str], present: Collection[str], *, published: bool
 ) -> list[Check]:
-    """Each file against provenance.json, and provenance.json against what is there.
+    """Each file against provenance.json (``wrong``: why it is not as recorded), and that against what is there.
 
-    Args:
-        files: what provenance.json lists.
-        wrong: those that are not as recorded, and why.
-        present: what is there.
-        published: it is on the Hub.  Before that the card is for people to edit; push records what it is then.
+    Before it is published the card is for people to edit; push records what it is then.
     """
     checks = [Check(name, name not in wrong, wrong.get(name, "")) for name in sorted(files)]
     if not published and CARD in wrong and CARD in present:
@@ -109,13 +103,7 @@ def weights_checks(model: Model) -> list[Check]:
 
 
 def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, list[Check]]:
-    """The JSON files against the weights.
-
-    Args:
-        folder: where they are.
-        good: files whose hash is right.
-        model: the published weights.
-    """
+    """The JSON files of a folder, as far as their hash is right (``good``), against the published weights."""
     try:
         prepared, labels = model.images.preprocess, model.images.labels
         if model.origin.layout == "timm" and prepared is not None:
@@ -200,7 +188,7 @@ def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     ]
     said = any(prop.key == CONFIG_KEY for prop in file.proto.metadata_props)
     checks.append(Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"))
-    others = onnx_checks(file, Expected(model.config, model.images, model), promised=True)
+    others = onnx_checks(file, model.config, model.images, model, promised=True)
     return checks + [check for check in others if check.name not in {c.name for c in checks}]
 
 

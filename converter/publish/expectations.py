@@ -5,8 +5,6 @@ CIFAR stem; a network it cannot build is published in the library layout and as 
 transformers reads timm's config.json too, provided that it says no ``model_type``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,6 +39,8 @@ def timm_config(
     """
     model = timm_model(config)
     height, width = preprocess.crop
+    # Pixels of the input per position of the last feature map.
+    reduction = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
     result: dict[str, Any] = {
         "architecture": model.architecture,
         "num_classes": config.num_classes,
@@ -59,7 +59,7 @@ def timm_config(
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "num_classes": config.num_classes,
-        "pool_size": [n // _reduction(config) for n in (height, width)],
+        "pool_size": [n // reduction for n in (height, width)],
         # With first_conv timm would adapt weights of 3 channels to in_chans; these have their own number already.
         "first_conv": "features.conv0" if config.in_channels == 3 else None,
         "classifier": "classifier",
@@ -95,12 +95,6 @@ def _label_fields(num_classes: int, labels: Sequence[str]) -> dict[str, Any]:
 def unknown_labels(classes: int) -> tuple[str, ...]:
     """Names of classes that nobody has named, as transformers makes them."""
     return tuple(f"LABEL_{i}" for i in range(classes))
-
-
-def _reduction(config: DenseNetConfig) -> int:
-    """Pixels of the input per position of the last feature map."""
-    reduction: int = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
-    return reduction
 
 
 def crop_fraction(preprocess: Preprocess) -> float:

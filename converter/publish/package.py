@@ -5,8 +5,6 @@ moved into place, ``provenance.json`` last.  So the target is whole, or as it wa
 (killed while moving) does not match its own provenance, and packaging again mends it.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -28,8 +26,7 @@ from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import to_onnx
 from converter.layouts import layout_named
-from converter.parity.budget import Judgement
-from converter.parity.judges import judged, judges, rounded
+from converter.parity.budget import Judgement, judged, judges
 from converter.parity.report import reason, to_html
 from converter.parity.verdict import Verification
 from converter.publish.card import CardFacts, OnnxFile, Result, model_card, published
@@ -47,11 +44,7 @@ from converter.publish.expectations import (
     unknown_labels,
 )
 from converter.publish.proof import prove_float
-from converter.publish.provenance import (
-    PROVENANCE,
-    provenance,
-    to_text,
-)
+from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
 from converter.publish.recipe import Ingredients, Recipe
 from converter.publish.staging import move_into_place
 from converter.reading.load import load

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from converter.publish.provenance import PROVENANCE, Recorded, parse_provenance
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 import hashlib
+import io
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from converter.core.errors import Unavailable
 from converter.fetch.hub_client import speaking
+from converter.publish.provenance import PROVENANCE, Recorded, parse_provenance
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 Content = Path | bytes
 
@@ -126,13 +124,8 @@ def download_file(repo: str, path: str, revision: str | None, folder: str) -> Pa
 
 def hash_of(content: Content, kind: str) -> str:
     """SHA-256, or git's name of a blob."""
-    data = content if isinstance(content, bytes) else None
-    size = len(data) if data is not None else Path(str(content)).stat().st_size
-    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    if data is not None:
-        digest.update(data)
-        return digest.hexdigest()
-    with Path(str(content)).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        start = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        return hashlib.file_digest(file, lambda: start).hexdigest()

@@ -1,7 +1,5 @@
 """That published float32 files compute what their source computes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +11,11 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import to_onnx
+from converter.parity.budget import judges
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, spread
-from converter.parity.judges import judges
 from converter.parity.verdict import Verification
+from converter.parity.verify import verify
 from converter.reading.load import load
 from densenet.config import SETTINGS
 
@@ -35,20 +34,11 @@ def prove_float(
 ) -> Verification:
     """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
 
-    Args:
-        source: the checkpoint; what reports call it is ``model.origin.name``.
-        model: the same, loaded, with all that is said of it.
-        weights, onnx_file: the published files.
-        progress: called with a line before each step.
-        original: the user's own network, to be asked, too.
-
-    Returns:
-        a verdict that does not say how long it took, so that the same package gives the same bytes.
+    The verdict does not say how long it took, so that the same package gives the same bytes.  What it calls the
+    source is ``model.origin.name``.
     """
     if not has_torch():
         return against_exact(model, weights, onnx_file, progress=progress)
-    from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
-
     settled = replace(source, settings={name: getattr(model.config, name) for name in SETTINGS})
     verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress, original=original)
     checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}

@@ -1,7 +1,5 @@
 """provenance.json: where every file of a repository comes from, and its SHA-256."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Mapping
@@ -9,6 +7,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from converter.core.errors import UnreadableFile
 from converter.core.hashing import sha256_of
@@ -104,6 +104,17 @@ def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
 def to_text(value: Any) -> bytes:
     """JSON for people: indented, one final newline, the same bytes for the same value."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def rounded(value: Any) -> Any:
+    """Floats with 3 significant digits: the rest depends on the processor."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}") if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: rounded(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(v) for v in value]
+    return value
 
 
 def _inside(name: str) -> bool:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
@@ -155,34 +156,32 @@ def push(
 
 def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progress) -> Push:
     """The same of a package, tried again where that may help."""
-    branch, tag = how.branch, how.tag
     contents = _contents(folder, repo)
     client = api()
     _check_token(needed=not dry_run)
-    for attempt in range(1, TRIES + 1):
-        try:
-            progress(f"looking at {repo}")
-            remote = look(client, repo, branch)
-            changes = plan(client, repo, remote, contents)
-            planned = Push(repo, branch or MAIN, not remote.exists, changes, tag=tag)
-            if dry_run:
-                return planned
-            if not remote.exists:
-                _validate(repo, contents[CARD])
-            _prepare(client, repo, remote, how, changes)
-            if not remote.exists:
-                # Planned once more on what is there now: the commit is then refused if somebody comes between.
-                remote = look(client, repo, branch)
-                planned = replace(planned, changes=plan(client, repo, remote, contents))
-                if any(change.foreign for change in planned.changes):
-                    raise Unavailable(f"{repo}: somebody else committed meanwhile; nothing was changed, run again")
-            done = _commit(client, planned, remote, contents, how, progress)
-            break
-        except Transient:
-            # A pull request may have been opened although the answer was lost; another try would open a second.
-            if attempt == TRIES or how.create_pr:
-                raise
-            time.sleep(PAUSE * attempt)
+
+    def attempt() -> Push:
+        progress(f"looking at {repo}")
+        remote = look(client, repo, how.branch)
+        changes = plan(client, repo, remote, contents)
+        planned = Push(repo, how.branch or MAIN, not remote.exists, changes, tag=how.tag)
+        if dry_run:
+            return planned
+        if not remote.exists:
+            _validate(repo, contents[CARD])
+        _prepare(client, repo, remote, how, changes)
+        if not remote.exists:
+            # Planned once more on what is there now: the commit is then refused if somebody comes between.
+            remote = look(client, repo, how.branch)
+            planned = replace(planned, changes=plan(client, repo, remote, contents))
+            if any(change.foreign for change in planned.changes):
+                raise Unavailable(f"{repo}: somebody else committed meanwhile; nothing was changed, run again")
+        return _commit(client, planned, remote, contents, how, progress)
+
+    # A pull request may have been opened although the answer was lost; another try would open a second.
+    done = _patiently(attempt, 1 if how.create_pr else TRIES)
+    if dry_run:
+        return done
     if done.committed:
         progress("reading back")
         try:
@@ -191,8 +190,8 @@ def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progres
             raise Unavailable(
                 f"{error} (the commit is made: {done.url}; run again to compare it by its hashes)"
             ) from error
-    if tag is not None:
-        _patiently(lambda: _tag(client, repo, tag, done.commit))
+    if how.tag is not None:
+        _patiently(partial(_tag, client, repo, how.tag, done.commit))
     return done
 
 
@@ -317,14 +316,14 @@ def _read_back(repo: str, done: Push, contents: Mapping[str, Content]) -> None:
     revision = done.revision if pull_request else done.commit
     with tempfile.TemporaryDirectory() as folder:
         for path, content in sorted(contents.items()):
-            found = _patiently(lambda path=path: download_file(repo, path, revision, folder))  # type: ignore[misc]
+            found = _patiently(partial(download_file, repo, path, revision, folder))
             if hash_of(found, "sha256") != hash_of(content, "sha256"):
                 raise VerificationFailed(f"{repo}: the Hub returns another {path} than was published; push again")
 
 
-def _patiently(work: Callable[[], T]) -> T:
+def _patiently(work: Callable[[], T], tries: int = TRIES) -> T:
     """What may be tried again without harm is."""
-    for attempt in range(1, TRIES):
+    for attempt in range(1, tries):
         try:
             return work()
         except Transient:

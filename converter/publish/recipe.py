@@ -1,7 +1,5 @@
 """What a package holds and says, beside the weights."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Prove a published repository, or a packaged folder, again from its own files."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,13 +10,14 @@ from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import has_torch
+from converter.exporters.onnx import to_onnx
 from converter.fetch.hub_client import REPO
 from converter.fetch.hub_files import SUFFIXES, Cached, parse
 from converter.parity.bench import USUAL, Bench
-from converter.parity.budget import Judgement
+from converter.parity.budget import Judgement, judged, judges
 from converter.parity.checks import Check
-from converter.parity.judges import judged, judges
 from converter.parity.verdict import Verification
+from converter.parity.verify import verify
 from converter.publish.claims import UNREADABLE, graph_checks, json_checks, listed, published_model, weights_checks
 from converter.publish.expectations import ONNX_FILES, WEIGHTS
 from converter.publish.proof import against_exact
@@ -103,8 +102,6 @@ def _computed(
     float32 = [path for precision, path in onnx_files.items() if precision == "fp32"]
     weights = folder / WEIGHTS
     if has_torch():
-        from converter.parity.verify import verify  # noqa: PLC0415 (PyTorch)
-
         verdict = verify(weights, *float32, bench=bench, progress=progress)
     else:
         verdict = against_exact(model, weights, *float32, progress=progress)
@@ -119,8 +116,6 @@ def _reduced(
     """The reduced precisions against a float32 graph made from the published weights; and what cannot be run."""
     if not files:
         return {}, []
-    from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
-
     batches = judges(model, images_of(model, images) if images else ())
     float32 = onnx_engine(to_onnx(model).SerializeToString())
     truths = [float32(batch.array) for batch in batches]

@@ -1,7 +1,5 @@
 """A staged package into its folder: whole, or (killed while moving) known as ours and mended by the next."""
 
-from __future__ import annotations
-
 import shutil
 from contextlib import suppress
 from pathlib import Path

@@ -85,9 +85,19 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         if tensors[name].shape != shape:
             key = used[name].keys[0]
             raise NotADenseNet(f"{key} has shape {list(tensors[name].shape)}, {name} needs {list(shape)}")
-    layout = Layout(structure.layout, "read off the structure", {}, network=structure.settings)
+    layout = Layout(structure.layout, "read off the structure", {}, network=structure.settings, shared=True)
     group = Group("", by_key)
-    return Candidate(layout, group, "", config, used, structure.dropped, notes=structure.notes, graph=network)
+    return Candidate(
+        layout,
+        group,
+        "",
+        config,
+        used,
+        structure.dropped,
+        notes=structure.notes,
+        graph=network,
+        front=structure.front,
+    )
 
 
 def _names(parts: Sequence[Part]) -> list[str]:

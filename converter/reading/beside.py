@@ -9,7 +9,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
 from converter.core.model import Images
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
@@ -85,7 +85,7 @@ def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:
             found = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
     if isinstance(found, Record) or not isinstance(found, (list, tuple)) or len(found) != classes:
         return []
-    return [str(name) for name in found]
+    return [well_formed(str(name)) for name in found]
 
 
 def _preprocess(checkpoint: Checkpoint) -> Preprocess | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from converter.layouts.layout import Layout, Stored
 from converter.reading.wrappers import Group
+from converter.structures.front import Front
 from densenet.config import DenseNetConfig
 
 LISTED = 6
@@ -29,6 +30,7 @@ class Candidate:
         missing, unexpected, misshapen, problem: what speaks against this reading.
         notes: what people should know.
         graph: what the file's graph settles.
+        front: what it does to images before the network.
         unfolded: norms that are folded into the convolutions before them, and the key of those biases.
     """
 
@@ -44,6 +46,7 @@ class Candidate:
     problem: str = ""
     notes: tuple[str, ...] = ()
     graph: Mapping[str, Any] = field(default_factory=dict)
+    front: Front = field(default_factory=Front)
     unfolded: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -313,12 +313,14 @@ class Chain:
         self.opaque()
 
     def opaque(self) -> None:
-        """Say whose code is not known: around the network, or what is assumed in it."""
+        """Say whose code is not known: in the network, and around it."""
         above = self.tree.common(self.places[0][1], self.places[-1][1])
-        if self.assumed & {"transition relu", "head", "relu", "stem"}:
+        inside = self.tree.opaque_around([place for _, place in self.places], above)
+        if inside:
             self.told.notes.append(
-                f"the code of {self.tree.classes[above]} is not in the file: ReLUs and pooling that no module shows "
-                "are taken as usual (--set final_relu, global_pool, stem_pool)"
+                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the ReLUs, the "
+                "pooling and the order of concatenation that no module shows, and nothing else before, between and "
+                "behind them (--set final_relu, global_pool, stem_pool)"
             )
         while above:
             above = self.tree.parent(above)

@@ -48,16 +48,20 @@ def contradictions(one: Said, other: Said, fields: Sequence[str] = SETTINGS) -> 
 
 
 def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The config this tool wrote into the file, if it did.
+    """The config this tool wrote into the file, if it did; also what is left out there because it is usual.
 
     Raises:
         ConverterError: it is damaged.
     """
     try:
         values = json.loads(checkpoint.metadata.get(CONFIG_KEY, "{}"))
-        return DenseNetConfig.from_dict(values).to_dict() if values else {}
+        config = DenseNetConfig.from_dict(values) if values else None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConverterError(f"{checkpoint.path}: its {CONFIG_KEY} metadata is damaged ({error})") from error
+    if config is None:
+        return {}
+    strides = {name: getattr(config, name) for name in ("stem_pool_stride", "transition_stride")}
+    return {**config.to_dict(), "stem_stride": config.first_stride, **strides}
 
 
 def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -231,6 +231,10 @@ def _account(fit: _Fit, config: DenseNetConfig, dropped: dict[str, str]) -> tupl
     unexpected = [key for key in unexpected if not _alias(key, tensors, in_use, dropped)]
     if not outside:
         return tuple(unexpected), ""
+    several = prefixes(layout, {key: tensors[key] for key in outside})
+    if several:
+        names = ", ".join(repr(name) for name in (prefix, *several))
+        return tuple(unexpected), f"there are several networks, {names}, and what is made of their outputs is not known"
     later = _layers(outside, fit, config)
     return tuple(unexpected), later or (
         f"outside {prefix!r} there are tensors that may compute something: {some(outside)}"

@@ -29,7 +29,8 @@ def guess(candidate: Candidate) -> Layout | None:
     named = {template: name for template, name in modules.items() if name is not None}
     if len(named) < len(modules):
         return None
-    return Layout(candidate.layout.name, "guessed from the order of the tensors", named, {**TORCH_LEAVES, **leaves})
+    about, own = "guessed from the order of the tensors", {**TORCH_LEAVES, **leaves}
+    return Layout(candidate.layout.name, about, named, own, shared=True)
 
 
 def _generalise(examples: list[tuple[dict[str, int], str]], ours: str) -> str | None:

@@ -22,16 +22,18 @@ from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
 from converter.reading import attributes, beside
 from converter.reading.arrange import arrange
+from converter.reading.by_names import by_names
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
 from converter.reading.inspection import Inspection
+from converter.reading.prepared import prepared
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
 from converter.reading.told import Told
-from converter.structures import settled_by_graph, structure_readers
+from converter.structures import stated_by_graph, structure_readers, torch_readers
 from densenet.config import DenseNetConfig
 from densenet.names import parse
 
@@ -67,7 +69,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     """
     with hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
         checkpoint = open_checkpoint(place.path)
-        stated = settled_by_graph(checkpoint)
+        stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
         try:
             told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
@@ -78,6 +80,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
+        try:
+            ready = prepared(chosen.front or stated.front, config, tensors)
+        except NotADenseNet as error:
+            raise NotADenseNet(f"{checkpoint.path}: {error}") from error
         origin = Origin(
             place.name,
             sha256(checkpoint.files),
@@ -86,9 +92,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.group.path,
             chosen.prefix,
         )
-        inside = Images(beside.normalising(config, told.mean, told.std))
+        inside = Images(ready.preprocess or beside.normalising(config, told.mean, told.std))
         images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
-        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+        notes += ready.notes
+        model = Model(config, ready.tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 
@@ -101,13 +108,16 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     """
     path, drop = checkpoint.path, wanted.drop
     chosen = layout_named(wanted.layout) if wanted.layout is not None else None
-    for reader in structure_readers(checkpoint.format) if chosen is None else ():
+    structure = None
+    for reader in structure_readers(checkpoint.format) if chosen is None else torch_readers(checkpoint.format):
         structure = reader(checkpoint)
         if structure is not None:
-            if wanted.weights is not None or drop:
-                raise ConverterError(f"{path}: --weights and --drop go by names, which this file lacks")
-            candidate = arrange(structure, str(path))
-            return candidate, [candidate]
+            break
+    if structure is not None and not structure.named:
+        if chosen is not None or wanted.weights is not None or drop:
+            raise ConverterError(f"{path}: --layout, --weights and --drop go by names, which this file lacks")
+        candidate = arrange(structure, str(path))
+        return candidate, [candidate]
     found = sets_of_weights(checkpoint.tree)
     if wanted.weights is not None:
         named = [group for group in found if group.path == wanted.weights]
@@ -118,6 +128,10 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     idle = [glob for glob in drop if not any(dropped_by((glob,), group) for group in found)]
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
+    if structure is not None:
+        arranged, prefer = arrange(structure, str(path)), beside.layout_of(checkpoint)
+        candidate = by_names(arranged, found, layout=chosen, drop=drop, where=str(path), prefer=prefer)
+        return candidate, [candidate]
     try:
         return recognise(found, layout=chosen, drop=drop, where=str(path), prefer=beside.layout_of(checkpoint))
     except UnknownNames:

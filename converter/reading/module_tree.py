@@ -8,7 +8,7 @@ it does with it is not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from converter.core.checkpoint import Tensor
@@ -160,6 +160,17 @@ class ModuleTree:
             while (path := path.rpartition(".")[0]) and path != above and path.startswith(above):
                 around.append(path)
         return all(self.in_order(path) for path in around)
+
+    def opaque_around(self, places: Sequence[str], above: str) -> list[str]:
+        """Classes that do not say what they do, of the modules that hold these places, from ``above`` down."""
+        around = dict.fromkeys((above,))
+        for place in places:
+            path = place
+            while path and path != above:
+                path = self.parent(path)
+                around[path] = None
+        unknown = [self.classes[path] for path in around if not self.in_order(path)]
+        return list(dict.fromkeys(cls for cls in unknown if not CONTAINERS.fullmatch(cls)))
 
     def common(self, one: str, other: str) -> str:
         """The nearest module that holds both."""

@@ -97,12 +97,13 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _made(compute: Compute, parts: list[Tensor], last: bool) -> Tensor:
-    """The tensor computed when it is read; of the shape and type of the (last or first) part that has them."""
+    """The tensor computed when it is read; of the (last or first) part's shape and type, at least float32."""
     like = parts[1] if last else parts[0]
+    dtype = like.dtype if like.dtype.itemsize >= 4 or compute is _masked else np.dtype(np.float32)
 
     def read() -> Array:
         with np.errstate(all="ignore"):
             values: np.ndarray[Any, Any] = compute(*(part.read().astype(np.float64) for part in parts))
-        return values.astype(like.dtype)
+        return values.astype(dtype)
 
-    return Tensor(like.shape, like.dtype, read)
+    return Tensor(like.shape, dtype, read)

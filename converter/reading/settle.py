@@ -12,14 +12,17 @@ from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
 from converter.reading.told import Told
+from converter.structures.parts import Stated
 from densenet.config import SETTINGS, DenseNetConfig
 
 AT = re.compile(r"(?:^|\.)(\d+)\.$")
 """A prefix that is a place in a Sequential."""
 
 UNSAID = (
-    "the file holds tensors alone; strides, pooling, ReLUs and eps are taken as they usually are "
-    "(--set stem_stride, stem_pool, transition_pool, final_relu, global_pool, eps)"
+    "the file holds tensors alone; what they do not show is taken as usual: strides, padding, dilation, pooling, "
+    "ReLUs, batch norms and their eps, concatenation, weights as stored, nothing before the stem, nothing behind the "
+    "classifier, one run (--set stem_stride, stem_pool, transition_pool, transition_stride, padding, final_relu, "
+    "global_pool, eps)"
 )
 
 SUBCLASS = (
@@ -29,14 +32,14 @@ SUBCLASS = (
 
 
 def settle(
-    candidate: Candidate, checkpoint: Checkpoint, stated: Said, settings: Said, told: Told
+    candidate: Candidate, checkpoint: Checkpoint, stated: Stated, settings: Said, told: Told
 ) -> tuple[DenseNetConfig, list[str]]:
     """The config with everything the file and the user say applied; and what had to be assumed.
 
     Args:
         candidate: the checkpoint as recognised.
         checkpoint: the opened file.
-        stated: what its graph settles (:func:`converter.structures.settled_by_graph`).
+        stated: what its graph settles (:func:`converter.structures.stated_by_graph`).
         settings: what the user says, and the address.
         told: what the modules of a network pickled whole say.
 
@@ -51,7 +54,7 @@ def settle(
         for name, value in own_config(checkpoint).items()
         if name in SETTINGS
     }
-    graph = {**candidate.graph, **{name: value for name, value in stated.items() if name in SETTINGS}}
+    graph = {**candidate.graph, **{name: value for name, value in stated.settings.items() if name in SETTINGS}}
     for name in contradictions(candidate.graph, own):  # in a file of ours somebody has changed the graph since
         raise NotADenseNet(f"the graph has {name} {graph[name]}, its {CONFIG_KEY} metadata says {own[name]}")
     voices: dict[str, Said] = {
@@ -63,7 +66,7 @@ def settle(
         "the modules' names": attributes.settings_of_names(candidate, config),
     }
     said = believed(voices)
-    notes += told.notes
+    notes += [*told.notes, *stated.notes]
     heard = bool(candidate.group.classes) or any(
         values for voice, values in voices.items() if voice != "the modules' names"
     )
@@ -72,7 +75,7 @@ def settle(
             said[name] = value
             notes.append(why)
     notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
-    if not candidate.group.classes and (place := AT.search(candidate.prefix)) and int(place[1]):
+    if not (candidate.group.classes or candidate.graph) and (place := AT.search(candidate.prefix)) and int(place[1]):
         notes.append(
             f"the network is number {place[1]} of a sequence: what runs before it has no tensors and is not known "
             "(a normalisation, say)"
@@ -98,8 +101,6 @@ def settle(
         )
     if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
         notes.append(SUBCLASS)
-    if checkpoint.format == "TorchScript":
-        notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

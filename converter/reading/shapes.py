@@ -28,8 +28,8 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
     if not layers or sorted(layers) != list(range(len(layers))):
         raise NotADenseNet("no complete row of dense blocks")
     blocks = tuple(layers[b] for b in range(len(layers)))
-    if max(layers) > 64 or max(blocks) > 4096:
-        raise NotADenseNet("more blocks or layers than any DenseNet has")
+    if max(layers) > 64 or sum(blocks) > len(shapes):  # before anything is made of them
+        raise NotADenseNet("more blocks or layers than any DenseNet has, or than there are tensors")
 
     def first(*endings: str) -> tuple[int, ...]:
         return next(
@@ -68,13 +68,17 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
     values["num_classes"] = classifier[0] if len(classifier) == 2 else 0
     try:
         values["compression"] = _compression(shapes, values["init_features"], growth, blocks)
-        small = {"stem_stride": 1, "stem_pool": "none"} if values["stem"] == "imagenet" and max(stem[2:]) <= 3 else {}
-        config = DenseNetConfig(**{**values, **small, **network})
+        config = DenseNetConfig(**{**values, **usual_stem(values["stem"], stem[2:]), **network})
     except ValueError as error:
         raise NotADenseNet(str(error)) from error
     if len(classifier) == 2 and classifier[1] == 2 * config.num_features:
         config = replace(config, global_pool="catavgmax")
     return config
+
+
+def usual_stem(stem: str, kernel: tuple[int, ...]) -> dict[str, Any]:
+    """Stride and pooling of a stem, which no shape shows, where they are taken to be others than torchvision's."""
+    return {"stem_stride": 1, "stem_pool": "none"} if stem == "imagenet" and max(kernel) <= 3 else {}
 
 
 def _compression(shapes: Mapping[str, tuple[int, ...]], start: int, growth: int, blocks: tuple[int, ...]) -> float:

@@ -31,9 +31,7 @@ STANDS_FOR = frozenset("torch._dynamo.eval_frame.OptimizedModule builtins.getatt
 """What is made of a module and computes what it does: ``torch.compile``; ``model.state_dict`` saved without ``()``."""
 
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
-GRAPH_PROBLEM = (
-    "a torch.fx GraphModule, whose forward is code made for it: save its state_dict(), or export it with torch.export"
-)
+GRAPH_PROBLEM = "a torch.fx GraphModule that is not the only network of the file: save it alone, or its state_dict()"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.spectral_norm.", "torch.nn.utils.prune.")
@@ -173,7 +171,6 @@ def _module_group(root: Record, path: str) -> Group:
             record = record.args[0]
         if id(record) in seen or not isinstance(record.state, dict):
             continue
-        seen.add(id(record))
         state, dot = record.state, f"{name}." if name else ""
         classes[name] = MANGLED.sub("", record.cls)
         attributes[name] = _plain(state)
@@ -188,8 +185,12 @@ def _module_group(root: Record, path: str) -> Group:
                 # a norm without statistics or a layer without bias has None there
                 values = {k: v for k, v in member.items() if v is not None and k not in hidden}
                 unread |= {dot + k: what for k, what in unreadable(values).items()}
-        children = child_items(state["_modules"] if eager else state)
-        todo += reversed([(v, dot + k) for k, v in children if isinstance(v, Record)])  # depth first, as state_dict()
+        children = [
+            (v, dot + k) for k, v in child_items(state["_modules"] if eager else state) if isinstance(v, Record)
+        ]
+        if children:  # one without any can stand in several places: a ReLU that is used again, a weight that is shared
+            seen.add(id(record))
+        todo += reversed(children)  # depth first, as state_dict()
     kept = {key: tensor for key, tensor in tensors.items() if key not in unread}
     modules = frozenset(classes)
     return replace(group, tensors=kept, modules=modules, attributes=attributes, classes=classes, unread=unread)

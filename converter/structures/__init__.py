@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 from converter.core.checkpoint import Checkpoint
-from converter.structures.parts import StructureReader
+from converter.structures.parts import Stated, StructureReader
 
 
 def structure_readers(format_name: str) -> Iterator[StructureReader]:
@@ -14,6 +14,10 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
     Each is imported when its turn comes: a .pth does not pay for the others.
     """
+    if format_name.startswith("TensorFlow"):
+        from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
+
+        yield read_tf_graph
     if format_name.startswith(("Keras", "TensorFlow")):
         from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
 
@@ -30,6 +34,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_caffe
     if format_name.startswith("MXNet"):
+        from converter.structures.mxnet_symbol import read_symbol  # noqa: PLC0415
+
+        yield read_symbol
         from converter.structures.gluon import read_gluon  # noqa: PLC0415
 
         yield read_gluon
@@ -45,21 +52,35 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 
         yield read_onnx
+    yield from torch_readers(format_name)
+
+
+def torch_readers(format_name: str) -> Iterator[StructureReader]:
+    """The readers of PyTorch's graphs, whose weights may have names beside."""
+    if format_name.startswith("torch.export"):
+        from converter.structures.torch.exported import read_exported  # noqa: PLC0415
+
+        yield read_exported
     if format_name.startswith("torchscript"):
-        from converter.structures.torchscript import read_torchscript  # noqa: PLC0415
+        from converter.structures.torch.script import read_torchscript  # noqa: PLC0415
 
         yield read_torchscript
+    if format_name.startswith(("torch", "pickle")):
+        from converter.structures.torch.graph_module import read_graph_module  # noqa: PLC0415
+
+        yield read_graph_module
 
 
-def settled_by_graph(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Config fields that the file's own description of its network settles, beside what a reader found stated.
+def stated_by_graph(checkpoint: Checkpoint) -> Stated:
+    """What the file's own description of its network says of weights that are taken by their names.
 
     Raises:
         NotADenseNet: it describes another network.
         UnreadableFile: it is no description of a network.
     """
     if checkpoint.graph is None or not checkpoint.format.startswith("Keras"):
-        return checkpoint.settings
-    from converter.structures.keras_config import settings_of_keras  # noqa: PLC0415
+        return Stated(checkpoint.settings)
+    from converter.structures.keras_config import stated_by_keras  # noqa: PLC0415
 
-    return {**checkpoint.settings, **settings_of_keras(checkpoint)}
+    stated = stated_by_keras(checkpoint)
+    return replace(stated, settings={**checkpoint.settings, **stated.settings})

@@ -16,7 +16,10 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.structures.front import Front
+from converter.structures.needed import needed, producers
 from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.parts import Stated, Structure
 from converter.structures.wiring import read_wiring
 from densenet.config import NORM_TENSORS
 
@@ -37,8 +40,8 @@ SILENT = (
 ACTIVATIONS: Mapping[str, Kind] = {"relu": "relu", "linear": "skip", "None": "skip", "softmax": "end", "sigmoid": "end"}
 
 
-def settings_of_keras(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a Keras model's own description says: config fields that no tensor shows; nothing where there is none.
+def stated_by_keras(checkpoint: Checkpoint) -> Stated:
+    """What a Keras model's own description says; nothing where there is none.
 
     Raises:
         NotADenseNet: its layers or their wiring are not a DenseNet's.
@@ -46,36 +49,41 @@ def settings_of_keras(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     where = checkpoint.path
     try:
-        return _settings(checkpoint.graph) if checkpoint.graph is not None else {}
+        return _stated(checkpoint.graph) if checkpoint.graph is not None else Stated()
     except NotADenseNet as error:
         raise NotADenseNet(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         raise UnreadableFile(f"{where}: its model config cannot be understood ({type(error).__name__})") from error
 
 
-def _settings(model: Layer) -> dict[str, Any]:
+def _stated(model: Layer) -> Stated:
     network = _Network()
     outputs = network.run(model, (IMAGE,), "")
     if len(network.places) != 1:
         raise NotADenseNet(f"its model has batch norms in {len(network.places)} places; a DenseNet in one")
-    heads = [ops for ops in map(network.needed, outputs[:MAX_OUTPUTS]) if _norms(ops) == _norms(network.ops)]
+    heads = [output for output in outputs[:MAX_OUTPUTS] if _norms(network.needed(output)) == _norms(network.ops)]
     settings: dict[str, Any] = {}
-    for ops in heads or [network.ops]:
-        for name, value in _judged(ops, network.size()).items():
+    notes, front = list[str](), Front()
+    for output in heads or [network.ops[-1].y]:
+        structure = _judged(network, output)
+        for name, value in structure.settings.items():
             if settings.setdefault(name, value) != value:
-                raise NotADenseNet(f"{ops[-1].name}: {name} is {value} there, {settings[name]} for another result")
-    return settings
+                raise NotADenseNet(f"{output}: {name} is {value} there, {settings[name]} for another result")
+        notes += [note for note in structure.notes if note not in notes]
+        front = structure.front
+    return Stated(settings, tuple(notes), front)
 
 
-def _judged(ops: list[Op], size: tuple[int, ...]) -> dict[str, Any]:
+def _judged(network: _Network, output: str) -> Structure:
     """What the wiring says of one result; other results (of other heads, of parts of the network) are left out."""
-    structure = read_wiring("keras", ops, IMAGE, [ops[-1].y], size=size)
-    known = {weight.key for op in ops for weight in op.weights.values()}
+    structure = read_wiring("keras", network.ops, IMAGE, [output], size=network.size())
+    known = {weight.key for op in network.ops for weight in op.weights.values()}
     for key in (part.keys["weight"] for part in structure.parts):
         if key not in known:  # weights are taken by their names, and as they are
             layer = key.partition(" (")[0]
             raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
-    return {**structure.settings, "eps": next(part.eps for part in structure.parts if part.kind == "norm")}
+    eps = next(part.eps for part in structure.parts if part.kind == "norm")
+    return replace(structure, settings={**structure.settings, "eps": eps})
 
 
 def _norms(ops: list[Op]) -> int:
@@ -99,12 +107,7 @@ class _Network:
 
     def needed(self, output: str) -> list[Op]:
         """The operators that a result depends on."""
-        wanted, ops = {output}, list[Op]()
-        for op in reversed(self.ops):
-            if op.y in wanted:
-                wanted.update(op.x)
-                ops.append(op)
-        return ops[::-1]
+        return needed(producers(self.ops, IMAGE), output)
 
     def run(self, model: Layer, given: Value, place: str) -> Value:
         """What a model makes of values; a Sequential does not say which layers take which."""

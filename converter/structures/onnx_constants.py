@@ -26,6 +26,7 @@ CASTS: Mapping[int, Any] = {
     7: np.int64,
 }
 
+BRANCHES = ("If", "Loop", "Scan")
 SMALL = 1 << 16
 """Constants of up to so many values are computed with; of larger ones only the shape or type is changed."""
 MAX_FILL = 1 << 28
@@ -33,18 +34,30 @@ MAX_FILL = 1 << 28
 
 
 class Constants:
-    """The constants of a graph by name, those that its nodes make included."""
+    """The constants of a graph by name, those that its nodes make included.
 
-    def __init__(self, initializers: Mapping[str, Tensor | None]) -> None:
+    Attributes:
+        opset: of the standard operators; 0 if the file does not say.
+        image: shape of the graph's input; empty if the file does not say.
+        makers: nodes by what they make, as far as they were taken.
+    """
+
+    def __init__(self, initializers: Mapping[str, Tensor | None], opset: int) -> None:
+        self.opset = opset
+        self.image: list[int | None] = []
         self.values = {
             name: Weight(name, tensor, (name,)) for name, tensor in initializers.items() if tensor is not None
         }
         self.shapes: set[str] = set()  # what only says how large something is
+        self.makers: dict[str, Node] = {}
         self.filled = 0
 
     def take(self, node: Node) -> bool:
         """Whether a node depends on no feature map; what it makes is a constant then, or only says a size."""
         given = node["inputs"]
+        self.makers |= dict.fromkeys(node["outputs"], node)
+        if node["op"] in BRANCHES and node["domain"] in DOMAINS:
+            return False  # what it takes stands within its branches
         if node["op"] in ("Shape", "CastLike"):  # whose result is no feature map, whatever they take
             given = given[:1] if node["op"] == "CastLike" else []
         if not node["outputs"]:
@@ -67,6 +80,8 @@ class Constants:
         name = node["inputs"][i] if i < len(node["inputs"]) else ""
         if not name:
             return None
+        if name in self.shapes:
+            raise NotADenseNet(f"{name_of(node)}: its input {name} depends on the images' size, or is not followed")
         if name not in self.values:
             raise NotADenseNet(f"{name_of(node)}: its input {name} is no constant of a type that can be read")
         return self.values[name]

@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.core.metadata import CONFIG_KEY
-from converter.structures.onnx_constants import DOMAINS, SMALL, Constants, Node, name_of
+from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
+from converter.structures.onnx_constants import BRANCHES, DOMAINS, SMALL, Constants, Node, name_of
+from converter.structures.onnx_functions import in_order, inlined
 from converter.structures.ops import Kind, Op, Weight, Window
 from converter.structures.parts import Structure
-from converter.structures.weights import flat, transposed
+from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
 from densenet.config import NORM_TENSORS
 
@@ -40,11 +42,7 @@ PLAIN: Mapping[str, Kind] = {
     "Reshape": "flatten",
     "Squeeze": "flatten",
     "Unsqueeze": "flatten",
-    "Softmax": "end",
-    "LogSoftmax": "end",
     "Sigmoid": "end",
-    "ArgMax": "end",
-    "TopK": "end",
 }
 """Nodes that need no look at their attributes (those of Concat and of shapes are looked at all the same)."""
 
@@ -65,15 +63,17 @@ def read_onnx(checkpoint: Checkpoint) -> Structure | None:
 
 def _structure(checkpoint: Checkpoint) -> Structure:
     tree = checkpoint.tree
-    constants, ops = Constants(tree["initializers"]), list[Op]()
+    constants, ops = Constants(tree["initializers"], tree["opset"]), list[Op]()
     inputs = {name: shape for name, shape in tree["inputs"].items() if name not in tree["initializers"]}
     if len(inputs) != 1:
         raise NotADenseNet(f"a graph with {len(inputs)} inputs; a DenseNet has one, the image")
     start, shape = next(iter(inputs.items()))
-    for node in tree["nodes"]:
+    constants.image = shape or []
+    for node in in_order(inlined(tree["nodes"], tree["functions"])):
+        _check_supported(node)
         try:
             with np.errstate(all="ignore"):  # a damaged constant may hold anything
-                ops += [] if constants.take(node) else _operators(constants, node, inline=not tree["functions"])
+                ops += [] if constants.take(node) else _operators(constants, node)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
             raise NotADenseNet(f"{name_of(node)} has attributes or constants that cannot be ({error})") from error
     if CONFIG_KEY in checkpoint.metadata and any(op.y == OWN_INPUT for op in ops):
@@ -84,22 +84,36 @@ def _structure(checkpoint: Checkpoint) -> Structure:
     return read_wiring(NAME, ops, start, tree["outputs"], size=size, constants=tree["initializers"])
 
 
-def _operators(constants: Constants, node: Node, *, inline: bool) -> list[Op]:
-    """A node as an operator, or two where an activation is fused; one that is not understood is of kind ``other``."""
+def _check_supported(node: Node) -> None:
+    """Nodes of a file that must be made anew, whatever they are for.
+
+    Raises:
+        NotADenseNet: with what to do.
+    """
     if node["domain"] == "com.microsoft.nchwc":
         raise NotADenseNet(
             f"{name_of(node)}: optimised for one processor, its weights are in blocks; "
             "use the model it was made from, or optimise it with ORT_ENABLE_EXTENDED at most"
         )
-    if node["domain"] not in DOMAINS and not inline:
-        raise NotADenseNet(f"{name_of(node)} is a function of the model itself; inline those first (onnx.inliner)")
+    if node["op"] in QUANTISED or node["op"].startswith("QLinear"):
+        raise NotADenseNet(f"{name_of(node)}: it is quantised; convert the float file it was made from")
+    if node["op"] in BRANCHES and node["domain"] in DOMAINS:
+        raise NotADenseNet(f"{name_of(node)}: a branch or loop, which is not followed; simplify it first (onnxsim)")
+
+
+def _operators(constants: Constants, node: Node) -> list[Op]:
+    """A node as operators: two where an activation is fused, one for each further result.
+
+    One that is not understood is of kind ``other``.
+    """
     data = constants.data(node)
     kind = node["op"] if node["domain"] in DOMAINS else ""
     activation = node["attributes"].get("activation", "Relu") if kind in FUSED else ""
     read = READERS.get(FUSED.get(kind, kind)) if activation in ("", "Relu") else None
     op = (read(constants, node, data) if read is not None else None) or _op("other", node, data)
+    further = [Op("end" if op.kind == "end" else "other", data, y, op.name) for y in node["outputs"][1:] if y]
     if not activation or op.kind == "other":
-        return [op]
+        return [op, *further]
     inner = replace(op, y=f"{op.y} before its activation")
     return [inner, Op("relu", (inner.y,), op.y, op.name)]
 
@@ -110,6 +124,7 @@ def _op(kind: Kind, node: Node, data: tuple[str, ...], **more: Any) -> Op:
 
 # -- nodes to operators ----------------------------------------------------------------------
 
+W = TypeVar("W", Weight, Weight | None)
 Reader = Callable[[Constants, Node, tuple[str, ...]], Op | None]
 
 
@@ -118,13 +133,40 @@ def _plain(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None
 
 
 def _concat(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    whole = len(data) == len(node["inputs"])  # nothing constant among them
-    return _op("concat", node, data) if whole and node["attributes"].get("axis") in (1, -3) else None
+    if len(data) != len(node["inputs"]):
+        return None  # something constant among them
+    axis = node["attributes"].get("axis")
+    reversed_of = reversed_channels(constants, node, data)
+    if reversed_of is not None:
+        return _op("flip", node, (reversed_of,), axis=axis)
+    return _op("concat", node, data) if axis in (1, -3) else None
+
+
+def _flip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    axis = flipped_axis(constants, node)
+    return None if axis is None else _op("flip", node, data[:1], axis=axis)
+
+
+def _end(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    """What may follow logits, if it is along the classes.  Those are the last axis unless it says which."""
+    default = 0 if node["op"] == "ArgMax" else -1 if constants.opset >= 13 or node["op"] == "TopK" else 1
+    return _op("end", node, data[:1]) if node["attributes"].get("axis", default) in (1, -1) else None
+
+
+def _clip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    """Nothing below zero and no other bound is ReLU."""
+    bounds = [constants.weight(node, i) for i in (1, 2)]
+    low, high = (
+        node["attributes"].get(name, other) if bound is None else float(bound.tensor.read().reshape(-1)[0])
+        for name, bound, other in zip(("min", "max"), bounds, (-np.inf, np.inf))
+    )
+    return _op("relu", node, data) if low == 0 and high >= np.finfo(np.float32).max else None
 
 
 def _dropout(constants: Constants, node: Node, data: tuple[str, ...]) -> Op:
-    training = constants.values.get("".join(node["inputs"][2:3]))
-    if training is not None and training.tensor.read().any():
+    training = constants.weight(node, 2)
+    of_old = 0 < constants.opset < 7 and not node["attributes"].get("is_test")
+    if of_old or (training is not None and training.tensor.read().any()):
         raise NotADenseNet(f"{name_of(node)}: drops features; call model.eval() before exporting")
     return _op("skip", node, data[:1])
 
@@ -171,7 +213,9 @@ def _norm(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     found = {leaf: weight for leaf, weight in weights.items() if weight is not None and len(weight.tensor.shape) == 1}
     if len(found) < 4 or len(data) != 1:
         return None
-    if node["attributes"].get("training_mode"):
+    by_outputs = sum(map(bool, node["outputs"])) > 1 and constants.opset < 14
+    of_old = 0 < constants.opset < 7 and not node["attributes"].get("is_test")
+    if node["attributes"].get("training_mode") or by_outputs or of_old:
         raise NotADenseNet(f"{name_of(node)}: exported in training mode; call model.eval() before exporting")
     # The file has a float32; what was meant is the shortest number that is stored so.
     eps = float(str(np.float32(node["attributes"].get("epsilon", 1e-5))))
@@ -187,10 +231,11 @@ def _pool(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
 
 def _reduce(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     """A mean or maximum over all positions is global pooling."""
-    axes = constants.ints(node, "axes", 1) or []
+    axes, data = positions(constants, node, constants.ints(node, "axes", 1) or [], data)
     kind: Kind = "global_avg" if node["op"] == "ReduceMean" else "global_max"
-    known = ({2, 3}, {-1, -2}, {2, -1}, {-2, 3}, {2, 3, 4}, {-1, -2, -3})
-    return _op(kind, node, data) if set(axes) in known else None
+    n = len(constants.image) - 2 if constants.image else len(axes)
+    whole = n in (1, 2, 3) and {axis % (n + 2) for axis in axes} == set(range(2, n + 2))
+    return _op(kind, node, data) if whole and min(axes) >= -3 else None
 
 
 def _pad(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
@@ -213,11 +258,11 @@ def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op |
         return _op("add", node, data) if node["op"] == "Add" else None
     at = 1 if node["inputs"][0] == data[0] else 0
     constant = constants.weight(node, at)
-    if constant is None or (at == 0 and node["op"] in ("Sub", "Div")):
+    if constant is None or (at == 0 and node["op"] == "Div") or prod(constant.tensor.shape) > SMALL:
         return None
-    if prod(constant.tensor.shape) > SMALL:
-        return None
-    if node["op"] in ("Sub", "Div"):
+    if constant.tensor.dtype.kind in "iub":
+        return None  # integers divide otherwise, and have no room
+    if at == 1 and node["op"] in ("Sub", "Div"):
         values = constant.tensor.read().astype(np.float64)
         turned = Tensor.of((-values if node["op"] == "Sub" else 1 / values).astype(np.float32))
         constant = replace(constant, key=f"{constant.key} ({node['outputs'][0]})", tensor=turned)
@@ -225,15 +270,30 @@ def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op |
     if found is None:
         return None
     leaf = "bias" if node["op"] in ("Add", "Sub") else "weight"
-    return _op(found[0], node, data, weights={leaf: found[1]})
+    weights = {leaf: found[1]}
+    if at == 0 and node["op"] == "Sub":
+        weights["weight"] = made(-np.ones(found[1].tensor.shape), f"-1 ({node['outputs'][0]})")
+    return _op(found[0], node, data, weights=weights)
+
+
+def _negative(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    return _op("affine", node, data, weights={"weight": made(-np.ones(1), f"-1 ({node['outputs'][0]})")})
 
 
 def _gemm(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     attributes, weight, bias = node["attributes"], constants.weight(node, 1), constants.weight(node, 2)
-    ones = {attributes.get("alpha", 1.0), attributes.get("beta", 1.0)}
-    if weight is None or len(weight.tensor.shape) != 2 or ones != {1.0} or attributes.get("transA"):
+    if weight is None or len(weight.tensor.shape) != 2 or attributes.get("transA"):
         return None
+    weight, bias = _times(weight, attributes.get("alpha", 1.0)), _times(bias, attributes.get("beta", 1.0))
     return _linear(node, data, weight, bias, turned=not attributes.get("transB"))
+
+
+def _times(weight: W, factor: float) -> W:
+    """A constant times a number."""
+    if weight is None or factor == 1.0:
+        return weight
+    tensor = lazily(weight.tensor, lambda array: (array * np.float64(factor)).astype(array.dtype))
+    return replace(weight, key=f"{weight.key} (times {factor})", tensor=tensor)
 
 
 def _matmul(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
@@ -250,15 +310,28 @@ def _linear(node: Node, data: tuple[str, ...], weight: Weight, bias: Weight | No
 
 
 def _turn(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    """Positions last, or first again: behind global pooling there is one, and only the shape changes."""
-    return _op("flatten", node, data) if node["attributes"].get("perm") in ([0, 2, 3, 1], [0, 3, 1, 2]) else None
+    reversed_of = reversed_between_turns(constants, node)
+    if reversed_of is not None:
+        return _op("flip", node, (reversed_of,), axis=1)
+    axis = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}.get(tuple(node["attributes"].get("perm") or ()))
+    return _op("turn", node, data, axis=axis) if axis else None
 
 
 FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 """ONNX Runtime's fused operators: the plain one, and an activation that may be ReLU."""
 
+QUANTISED = (
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm"),
+    *("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits", "QAttention", "NhwcMaxPool"),
+)
+"""Operators of quantised files (onnx/docs/Operators.md; onnxruntime/docs/ContribOperators.md), beside QLinear...."""
+
 READERS: Mapping[str, Reader] = {
     **dict.fromkeys(PLAIN, _plain),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "TopK"), _end),
+    **dict.fromkeys(("Gather", "Slice"), _flip),
+    "Clip": _clip,
+    "Neg": _negative,
     "Concat": _concat,
     "Dropout": _dropout,
     "Cast": _cast,

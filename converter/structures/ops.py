@@ -12,7 +12,9 @@ from densenet.config import Axes
 
 Learned = Literal["conv", "norm", "affine", "row", "linear"]
 Pool = Literal["max_pool", "avg_pool", "global_avg", "global_max", "blur", "max_blur"]
-Kind = Literal[Learned, Pool, "relu", "pad", "reflect", "concat", "add", "flatten", "skip", "end", "other"]
+Kind = Literal[
+    Learned, Pool, "relu", "pad", "reflect", "concat", "add", "flatten", "turn", "flip", "skip", "end", "other"
+]
 """What an operator does.
 
 affine: times ``weight``, plus ``bias``, each per channel or absent.
@@ -20,6 +22,8 @@ row: the same along the last axis, which is the channels behind a linear layer o
 pad, reflect: borders of zeros, or reflected.
 add: two values.
 flatten: changes the shape alone.
+turn: NHWC made of NCHW, or the other way round; ``axis`` is where the channels come to lie, 1 or -1.
+flip: reverses the order along ``axis``.
 skip: changes nothing.
 end: what may follow logits (softmax, argmax).
 other: none of these; refused where the network depends on it.
@@ -89,7 +93,7 @@ class Window:
 class Op:
     """One operator: the values it takes and makes, its constants by the library's leaf names.
 
-    ``name`` is how errors call it.
+    ``name`` is how errors call it; ``axis`` matters to some kinds alone.
     """
 
     kind: Kind
@@ -99,6 +103,7 @@ class Op:
     weights: Mapping[str, Weight] = field(default_factory=dict)
     window: Window | None = None
     eps: float | None = None
+    axis: int = 1
 
     def unlike(self, expected: str) -> NotADenseNet:
         """The error for it, where a DenseNet has something else."""

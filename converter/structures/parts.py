@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.front import Front
 from densenet.config import NORM_TENSORS
 
 
@@ -42,6 +43,8 @@ class Structure:
         settings: config fields the source states (``stem_ceil``, ``padding`` ...).
         dropped: keys that are no part of the network, and why.
         notes: what people should know.
+        front: what is done to images before the first part.
+        named: whether keys are the names of the file's tensors, by which a layout may know them.
     """
 
     layout: str
@@ -49,6 +52,23 @@ class Structure:
     settings: Mapping[str, Any] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    front: Front = field(default_factory=Front)
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a description beside the weights says; the weights are taken by their names.
+
+    Attributes:
+        settings: config fields that no tensor shows.
+        notes: what people should know.
+        front: what is done to images before the first convolution.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    front: Front = field(default_factory=Front)
 
 
 StructureReader = Callable[[Checkpoint], Structure | None]

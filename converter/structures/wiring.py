@@ -10,7 +10,6 @@ the operator.  Nobody's names are trusted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import prod
 from typing import Any, get_args
 
@@ -18,10 +17,12 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
+from converter.structures.classifier import classifier_of
+from converter.structures.front import Front, front_of
+from converter.structures.needed import needed, producers
 from converter.structures.ops import Op
 from converter.structures.parts import Structure, part_of
-from converter.structures.steps import permuted, shifted, steps_of
-from converter.structures.weights import lazily, made, vector
+from converter.structures.steps import permuted, steps_of
 from densenet.config import DenseNetConfig, Stem
 from densenet.topology import Step, steps
 
@@ -30,8 +31,7 @@ Value = tuple[str, ...]
 
 MAX_OPS = 20_000
 MAX_JOINED = 1024
-BEHIND_LOGITS = ("end", "flatten", "affine", "row", "other")
-"""What may follow the first of kind ``end``: it is left out with it."""
+MAX_OUTPUTS = 64
 
 
 def _steps(part: str, **config: Any) -> list[Step]:
@@ -62,22 +62,32 @@ def read_wiring(
 
     Args:
         layout: name of the source's conventions.
-        ops: in an order in which each follows those it depends on.
+        ops: in any order; what no result depends on is left out.
         start: the value that is the image.
-        outputs: the results; the last value of the network must be among them.
+        outputs: the results.  Of several the one that is the logits is followed, and the others are said.
         size: its height and width, where they are fixed.
         constants: names of all the file's constants; those no part needs are reported as dropped.
 
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    judge = _Judge(list(ops), start, tuple(size))
-    with np.errstate(all="ignore"):  # weights that are not finite are for others to report
-        judge.network()
-    if judge.end and judge.end not in [judge.values.get(name) for name in outputs]:
-        if judge.forks(judge.end):
-            raise judge.fork(judge.end)
-        raise NotADenseNet(f"what is made of {', '.join(judge.end)} is not followed; it is not the result")
+    made, results = producers(ops, start), list(dict.fromkeys(outputs))
+    if len(made) > MAX_OPS:
+        raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
+    judges, reasons = list[_Judge](), list[NotADenseNet]()
+    for output in results[:MAX_OUTPUTS]:
+        judge = _Judge(needed(made, output), start, output, tuple(size))
+        try:
+            with np.errstate(all="ignore"):  # weights that are not finite are for others to report
+                judge.network()
+            judges.append(judge)
+        except NotADenseNet as error:
+            reasons.append(error)
+    if not judges:
+        raise reasons[0] if reasons else NotADenseNet("a graph without a result")
+    judge = _chosen(judges)
+    others = ", ".join(name for name in results if name != judge.output)
+    notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
         part_of(
@@ -88,25 +98,37 @@ def read_wiring(
         for step in judge.weighted
     ]
     dropped = {name: "a constant that is no weight" for name in constants if name not in used}
-    return Structure(layout, parts, judge.settings, dropped, tuple(judge.notes))
+    return Structure(layout, parts, judge.settings, dropped, tuple(notes), judge.front)
+
+
+def _chosen(judges: Sequence[_Judge]) -> _Judge:
+    """The result that has a classifier and the least behind it.
+
+    Raises:
+        NotADenseNet: there are two classifiers.
+    """
+    heads = {judge.classifier.weights["weight"].key: judge for judge in judges if judge.classifier is not None}
+    if len(heads) > 1:
+        names = ", ".join(judge.output for judge in heads.values())
+        raise NotADenseNet(f"{len(heads)} heads (results {names}); a DenseNet has one")
+    return min(judges, key=lambda judge: (judge.classifier is None, len(judge.notes)))
 
 
 class _Judge:
     """Follows the values from the image on; collects steps with weights in order, and settings."""
 
-    def __init__(self, ops: list[Op], start: str, size: tuple[int, ...]) -> None:
-        if len(ops) > MAX_OPS:
-            raise NotADenseNet(f"{len(ops)} operators; no DenseNet has so many")
-        self.size = size
+    def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
+        self.ops, self.output, self.size = ops, output, size
+        self.front = Front()
+        self.classifier: Op | None = None
         self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
         self.notes: list[str] = []
-        self.eps = next((op.eps for op in ops if op.kind == "norm" and op.eps is not None), DenseNetConfig.eps)
+        self.eps = DenseNetConfig.eps
         self.takers: dict[Value, list[Op]] = {}
         self.joins: dict[frozenset[str], Value] = {}
         self.joined: set[str] = set()
         self.widths: dict[str, int] = {}
-        self.end: Value = ()  # where the network ends; nothing if something may follow
         self.start = (start,)
         self.values: dict[str, Value] = {start: self.start}
         self._index(ops)
@@ -117,10 +139,6 @@ class _Judge:
         """Who takes which value; concatenations become part of the values."""
         values = self.values
         for op in ops:
-            if op.y in values:
-                if op.y == self.start[0]:
-                    continue  # what is before the start is not followed
-                raise NotADenseNet(f"{op.name} makes a value that is there already")
             taken = [values[name] for name in op.x if name in values]
             if len(taken) < len(op.x):
                 continue  # depends on something before the start
@@ -179,7 +197,11 @@ class _Judge:
 
     def network(self) -> None:
         """Stem, then layers and transitions for as long as values are joined, then the head."""
-        ops, value = self.run(self.start)
+        given, value = self.run(self.start)
+        self.front, ops = front_of(given)
+        before = given[: len(given) - len(ops)]
+        norms = (op.eps for op in self.ops if op.kind == "norm" and op not in before)
+        self.eps = next((eps for eps in norms if eps is not None), self.eps)
         self.stem(self.steps(ops), value)
         features = ours = value  # as the file concatenates them, and oldest first
         while True:
@@ -231,7 +253,8 @@ class _Judge:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
-            raise steps[1].unlike("ReLU and max pooling after the stem's convolution")
+            odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
+            raise odd.unlike("ReLU and max pooling after the stem's convolution")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
@@ -276,14 +299,16 @@ class _Judge:
         pooled = next((i for i, op in enumerate(ops) if op.kind not in ("norm", "affine", "relu")), len(ops))
         steps, rest = self.steps(ops[:pooled], order), ops[pooled:]
         kinds = [step.kind for step in steps]
+        if not ops and not self.forks(value):
+            raise NotADenseNet(f"{self.output} is in the middle of a network, not the result of one")
         if kinds not in (["norm"], ["norm", "relu"]):
             raise self.astray(value, [*steps, *rest], "a layer, a transition or the final norm")
         self.settings["final_relu"] = "relu" in kinds
-        self.end = value
         if rest:
-            self.settings["global_pool"] = self.global_pool(rest.pop(0))
+            at = 1 if rest[0].kind == "conv" and rest[1:2] and rest[1].kind == "global_avg" else 0  # they commute
+            self.settings["global_pool"] = self.global_pool(rest.pop(at))
         elif self.forks(value):
-            kind, rest, self.end, swapped = self.two_pools(value)
+            kind, rest, value, swapped = self.two_pools(value)
             self.settings["global_pool"] = kind
             if kind == "catavgmax" and (order is not None or swapped):
                 width = prod(steps[0].weights["weight"].tensor.shape)
@@ -291,7 +316,19 @@ class _Judge:
                 order = np.concatenate([first + width * swapped, first + width * (not swapped)])
         else:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
-        self.classifier(rest, order)
+        linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
+        if behind:
+            names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
+            self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
+        elif self.values.get(self.output) != value:
+            raise (
+                self.fork(value)
+                if self.forks(value)
+                else NotADenseNet(f"what is made of {', '.join(value)} is not followed; it is not the result")
+            )
+        if linear is not None:
+            self.classifier = linear if order is None else permuted(linear, order)
+            self.weighted.append(self.classifier)
 
     def global_pool(self, op: Op) -> str:
         """``avg`` or ``max``; a window as large as its input is global too."""
@@ -322,37 +359,10 @@ class _Judge:
             raise half.unlike("the mean of average and maximum")
         return "avgmax", rest, end, False
 
-    def classifier(self, ops: list[Op], order: Array | None) -> None:
-        linear: Op | None = None
-        for i, op in enumerate(ops):
-            if op.kind == "flatten" or (op.kind == "relu" and linear is None and self.settings["final_relu"]):
-                continue  # what is pooled of what ReLU gave is not negative
-            if op.kind == "end":
-                behind = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
-                if behind is not None:
-                    raise behind.unlike("nothing of the kind behind the logits")
-                self.notes.append(f"{op.name} behind the logits is left out")
-                self.end = ()
-                break
-            if linear is None:
-                linear = _as_linear(op)
-            elif op.kind in ("affine", "row") and set(op.weights) == {"bias"}:
-                linear = shifted(linear, op)
-            else:
-                raise op.unlike("the logits")
-        if linear is None:
-            return
-        weights = dict(linear.weights)
-        classes, bias = weights["weight"].tensor.shape[0], weights.get("bias")
-        if bias is None or bias.tensor.shape != (classes,):
-            weights["bias"] = made(vector(bias, classes), f"{(bias or weights['weight']).key} (bias)", bias)
-        linear = replace(linear, weights=weights)
-        self.weighted.append(linear if order is None else permuted(linear, order))
-
     # -- errors --------------------------------------------------------------------
 
     def fork(self, value: Value) -> NotADenseNet:
-        names = " and ".join(op.name for op in self.takers[value][:3])
+        names = " and ".join(list(dict.fromkeys(op.name for op in self.takers[value]))[:3])
         return NotADenseNet(f"one value goes to {names}, which a DenseNet does not have")
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
@@ -387,14 +397,3 @@ def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
 def _width(steps: Sequence[Op]) -> int:
     """Channels after the last convolution."""
     return next(step.weights["weight"].tensor.shape[0] for step in reversed(steps) if step.kind == "conv")
-
-
-def _as_linear(op: Op) -> Op:
-    """A linear layer, also one that is written as a 1x1 convolution."""
-    weight = op.weights.get("weight")
-    if op.kind == "linear":
-        return op
-    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1:
-        flat = replace(weight, tensor=lazily(weight.tensor, lambda array: array.reshape(array.shape[:2])))
-        return replace(op, kind="linear", weights={**op.weights, "weight": flat})
-    raise op.unlike("the classifier")

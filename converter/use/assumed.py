@@ -1,7 +1,5 @@
 """What nobody says of a network's images and classes, and what is taken for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from converter.core.errors import ConverterError

@@ -1,8 +1,7 @@
 """What calibrates 8-bit numbers: typical inputs, and the ranges of a graph's values on them."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,31 +30,32 @@ def calibrate(proto: onnx.ModelProto, inputs: Iterable[Array]) -> onnx.ModelProt
     return to_int8(proto, ranges(proto, scaled_values(proto), inputs))
 
 
-def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
-    """Smallest and largest number of each channel of the input and some values, float64 (C,) each.
+def values(proto: onnx.ModelProto, names: Iterable[str], images: Iterable[Array]) -> Iterator[tuple[str, Array]]:
+    """What values of these names in a graph are on each batch of images."""
+    shown, wanted = onnx.ModelProto(), list(names)
+    shown.CopyFrom(proto)
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    running = session(shown.SerializeToString())
+    for image in images:
+        yield from zip(wanted, running.run(None, {proto.graph.input[0].name: image}))
 
-    Args:
-        proto: a float32 graph.
-        names: of values (N, C, ...) in it.
-        inputs: batches to run it on, one image at a time to save memory.
+
+def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
+    """Smallest and largest number of each channel of the input and some values (N, C, ...), float64 (C,) each.
 
     Raises:
         ConverterError: there are no inputs, or a value is not finite.
     """
-    shown = onnx.ModelProto()
-    shown.CopyFrom(proto)
-    del shown.graph.output[:]
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    running = session(shown.SerializeToString())
+    images = [batch[i : i + 1] for batch in inputs for i in range(len(batch))]  # one at a time saves memory
     found: dict[str, tuple[Array, Array]] = {}
-    for image in (batch[i : i + 1] for batch in inputs for i in range(len(batch))):
-        for name, value in zip([INPUT, *names], [image, *running.run(None, {INPUT: image})]):
-            axes = (0, *range(2, value.ndim))
-            low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
-                raise ConverterError(f"{name} is NaN or infinite on a calibration input")
-            before = found.get(name, (low, high))
-            found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+    for name, value in chain(((INPUT, image) for image in images), values(proto, names, images)):
+        axes = (0, *range(2, value.ndim))
+        low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ConverterError(f"{name} is NaN or infinite on a calibration input")
+        before = found.get(name, (low, high))
+        found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
     if not found:
         raise ConverterError("8 bits need at least one input to calibrate with")
     return found
@@ -69,37 +69,25 @@ MAX_CALIBRATION = 64
 
 
 def check_range(proto: onnx.ModelProto, batches: Sequence[Batch]) -> None:
-    """Refuse float16 where a value between two operators would overflow it.
+    """Refuse float16 where a value between two operators of a float32 graph would overflow it on these inputs.
 
     On a CPU that computes float16 in float32 such a value goes unnoticed; on a GPU it does not.
-
-    Args:
-        proto: the float32 graph.
-        batches: inputs to run it on.
 
     Raises:
         CannotExpress: a value is beyond 65504; names where.
     """
-    shown = onnx.ModelProto()
-    shown.CopyFrom(proto)
-    given = {value.name for value in shown.graph.output}
-    for node in shown.graph.node:
-        shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name not in given)
-    running = session(shown.SerializeToString())
-    names = [value.name for value in running.get_outputs()]
-    for batch in batches:
-        for name, array in zip(names, running.run(None, {proto.graph.input[0].name: batch.array[:1]})):
-            largest = float(np.abs(array).max(initial=0))
-            if not largest <= LARGEST:
-                raise CannotExpress(f"{name} reaches {largest:.0f}, beyond {LARGEST:.0f}, the largest of float16")
+    given = [value.name for value in proto.graph.output]
+    names = dict.fromkeys([*given, *(name for node in proto.graph.node for name in node.output)])
+    for name, array in values(proto, names, (batch.array[:1] for batch in batches)):
+        largest = float(np.abs(array).max(initial=0))
+        if not largest <= LARGEST:
+            raise CannotExpress(f"{name} reaches {largest:.0f}, beyond {LARGEST:.0f}, the largest of float16")
 
 
 def calibration_inputs(model: Model, images: Sequence[Array] = ()) -> list[Array]:
     """Inputs that set the ranges of 8-bit numbers: real images, and synthetic ones with natural spectra.
 
-    Args:
-        model: the network, and what images go through before it.
-        images: preprocessed images (1, C, H, W); at most 64 are used, evenly taken.
+    Of the images, preprocessed (1, C, H, W), at most 64 are used, evenly taken.
     """
     step = max(1, -(-len(images) // MAX_CALIBRATION))
     shape = input_shape(model, 1)

@@ -1,7 +1,5 @@
 """Top-1 and top-5 accuracy on a folder of images, one subfolder a class."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

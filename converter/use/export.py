@@ -1,10 +1,8 @@
 """Any checkpoint to an ONNX file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
@@ -12,7 +10,6 @@ from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.core.shorthand import taken
 from converter.core.source import AnySource, Reading, Source
-from converter.exporters.options import GraphOptions
 from converter.reading.load import load
 from converter.use.assumed import assumed
 
@@ -81,6 +78,16 @@ class Export:
             "outputs": list(self.outputs),
             "notes": list(self.notes),
         }
+
+
+class GraphOptions(TypedDict, total=False):
+    """What can be asked of the graph: keywords of :func:`converter.exporters.onnx.to_onnx`."""
+
+    graph: Literal["fused", "exact"]
+    opset: int | None
+    features: bool
+    probabilities: bool
+    image_input: bool
 
 
 class ExportOptions(GraphOptions, Reading, total=False):

@@ -1,7 +1,5 @@
 """Image files: in a folder, and those that ship with the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from converter.core.errors import ConverterError

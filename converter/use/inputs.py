@@ -1,7 +1,5 @@
 """What models are compared on.  Every synthetic batch is determined by its seed and shape."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.exporters.graph import SPACE
 from densenet.config import DenseNetConfig
 from densenet.images import load
 from densenet.preprocess import Preprocess
@@ -174,12 +173,8 @@ def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
     except (OSError, ValueError) as error:
         raise ConverterError(f"{path}: not a .npy array ({error})") from error
     if array.ndim != 2 + config.spatial_dims or array.shape[1] != config.in_channels or array.dtype.kind != "f":
-        axes = (
-            ", ".join(("depth", "height", "width")[3 - config.spatial_dims :]) if config.spatial_dims > 1 else "length"
-        )
-        raise ConverterError(
-            f"{path}: has {array.dtype} {list(array.shape)}; float (N, {config.in_channels}, {axes}) is needed"
-        )
+        wanted = ", ".join(("N", str(config.in_channels), *SPACE[config.spatial_dims]))
+        raise ConverterError(f"{path}: has {array.dtype} {list(array.shape)}; float ({wanted}) is needed")
     if not np.isfinite(array).all() or not array.size:
         raise ConverterError(f"{path}: is empty, or has values that are NaN or infinite")
     array = array.astype(np.float32)

@@ -1,7 +1,6 @@
 """From images to classes, through ONNX Runtime or PyTorch."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +14,7 @@ from converter.core.errors import ConverterError
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images
 from converter.core.source import shown
-from converter.engines.onnxruntime import onnx_engine, onnx_metadata, session
+from converter.engines.onnxruntime import onnx_engine, session
 from converter.engines.run import Run
 from converter.engines.torch import torch_engine, torch_module
 from converter.formats.onnx_file import is_onnx
@@ -63,9 +62,13 @@ class Predictor:
 
     def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
         """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
-        if not images:
-            return []
-        return [self._result(row) for row in softmax(self.logits(images))]
+        result: list[dict[str, Any]] = []
+        for scores in softmax(self.logits(images)).astype(np.float32) if images else ():
+            best = int(scores.argmax())
+            result.append({"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])})
+            if self.labels:
+                result[-1]["pred_class"] = self.labels[best]
+        return result
 
     def ranked(self, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
         """For each image as plain JSON values its best class, and the ``top`` best in order."""
@@ -78,18 +81,11 @@ class Predictor:
             result.append({"image": str(image), **found, "top": ranks})
         return result
 
-    def _result(self, scores: Array) -> dict[str, Any]:
-        best = int(scores.argmax())
-        result = {"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])}
-        if self.labels:
-            result["pred_class"] = self.labels[best]
-        return result
-
 
 def softmax(logits: Array) -> Array:
-    """Probabilities of each row, float32."""
+    """Probabilities of each row, float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: Array = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    result: Array = shifted / shifted.sum(axis=1, keepdims=True)
     return result
 
 
@@ -113,7 +109,9 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     if engine == "onnxruntime" and is_onnx(Path(source)):
-        return _from_onnx(source)
+        loaded = session(source)
+        if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
+            return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
     model = load(source)
     if not model.config.num_classes:
         raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
@@ -129,18 +127,20 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     return Predictor(run, preprocess_for(model.config, model.images), labels, notes)
 
 
-def _from_onnx(source: str) -> Predictor:
-    metadata = onnx_metadata(source)
-    config = DenseNetConfig.from_dict(metadata.get(CONFIG_KEY, {}))
-    taken = session(source).get_inputs()[0]
-    if taken.type == "tensor(uint8)":
+def _from_onnx(source: str, loaded: Any) -> Predictor:
+    if loaded.get_inputs()[0].type == "tensor(uint8)":
         raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
+    said, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        recorded = metadata.get(PREPROCESS_KEY)
-        images = Images(Preprocess.from_dict(recorded) if recorded else None, tuple(metadata.get(LABELS_KEY, ())))
+        config = DenseNetConfig.from_dict(json.loads(said[key]))
+        key = PREPROCESS_KEY
+        recorded = json.loads(said.get(key, "{}"))
+        images = Images(
+            Preprocess.from_dict(recorded) if recorded else None, tuple(json.loads(said.get(LABELS_KEY, "[]")))
+        )
     except (ValueError, TypeError) as error:
-        raise ConverterError(f"{source}: its {PREPROCESS_KEY} metadata is damaged ({error})") from error
-    classes = session(source).get_outputs()[0].shape[-1]
+        raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
+    classes = loaded.get_outputs()[0].shape[-1]
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
     notes = assumed(config, images, labels)
     return Predictor(onnx_engine(source), preprocess_for(config, images), labels, notes)

@@ -1,7 +1,5 @@
 """A checkpoint of one layout to a file of another."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

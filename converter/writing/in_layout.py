@@ -1,7 +1,5 @@
 """A model under another layout's names, in its orientation, with its eps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -13,6 +11,7 @@ from converter.core.errors import CannotExpress
 from converter.core.model import Model
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Layout, Leaf
+from converter.reading.shapes import usual_stem
 from densenet.config import DenseNetConfig
 
 IMPLICIT = frozenset("growth_rate block_config init_features bn_size num_classes in_channels".split())
@@ -37,12 +36,7 @@ class Arranged:
 
 
 def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arranged:
-    """A model in another layout.
-
-    Args:
-        model: in the library layout.
-        layout: the other.
-        metadata: whether what is written next holds the config beside the tensors.
+    """A model in another layout; ``metadata`` is whether what is written next holds the config beside the tensors.
 
     Raises:
         CannotExpress: the layout cannot say what this network does.
@@ -75,8 +69,11 @@ def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arrange
 def _beyond(config: DenseNetConfig, layout: Layout, unsaid: frozenset[str]) -> list[tuple[str, Any]]:
     """Config fields at a value the layout's own networks cannot have, or that nothing could say (``unsaid``)."""
     plain = {**asdict(DenseNetConfig()), **layout.network}
+    values = asdict(config)
+    if "stem_stride" in unsaid and (usual := usual_stem(config.stem, config.axes(config.first_kernel))):
+        plain, values = {**plain, **usual}, {**values, "stem_stride": config.first_stride}
     result = []
-    for name, value in asdict(config).items():
+    for name, value in values.items():
         allowed = None if name in unsaid else layout.expresses.get(name)
         if name in IMPLICIT or name == "eps" or value == plain[name]:
             continue

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers.presets import TIMM_288
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,10 +15,8 @@ from densenet.images import load, load_many
 from densenet.preprocess import (
     MMPRETRAIN,
     TIMM,
-    TIMM_288,
     TORCHVISION,
     Preprocess,
-    imagenet,
 )
 
 SIZES = [(375, 500), (500, 375), (333, 251), (256, 256), (224, 224), (64, 40), (17, 300), (900, 61), (1, 1), (640, 257)]
@@ -185,7 +184,7 @@ def test_as_opencv_recorded(size):
 def test_as_opencv(size):
     pixels = photo(*size)
     resized = opencv_resize(pixels)
-    np.testing.assert_array_equal(raw(pixels, MMPRETRAIN), raw(resized, imagenet(resize=None)))
+    np.testing.assert_array_equal(raw(pixels, MMPRETRAIN), raw(resized(resize=None)))
 
 
 @pytest.mark.parametrize("size", [(375, 500), (61, 300), (33, 40)])

@@ -3,15 +3,13 @@
 import json
 
 import pytest
+from helpers.presets import PRESETS, TIMM_288
 
 from densenet.preprocess import (
-    PRESETS,
     TIMM,
-    TIMM_288,
     TORCHVISION,
     Preprocess,
     from_timm,
-    imagenet,
 )
 
 
@@ -22,7 +20,7 @@ def test_json(preset):
 
 
 def test_defaults():
-    assert Preprocess.from_dict({}) == TORCHVISION == imagenet()
+    assert Preprocess.from_dict({}) == TORCHVISION == Preprocess()
 
 
 @pytest.mark.parametrize(
@@ -61,8 +59,7 @@ def test_from_timm():
     from_hub = {"input_size": [3, 224, 224], "crop_pct": 0.875, "interpolation": "bicubic", "fixed_input_size": False}
     assert from_timm(from_hub) == TIMM
     assert from_timm({}) == TIMM  # timm's own defaults
-    assert from_timm(from_hub, test_size=True) == TIMM
-    assert from_timm({**from_hub, "test_input_size": [3, 288, 288], "test_crop_pct": 0.95}, test_size=True) == TIMM_288
+    assert from_timm({**from_hub, "input_size": [3, 288, 288], "crop_pct": 0.95}) == TIMM_288
     grey = from_timm({"input_size": (1, 96, 96), "mean": (0.5,), "std": (0.5,), "crop_pct": 1.0})
     assert (grey.channels, grey.resize, grey.crop) == (1, 96, (96, 96))
 

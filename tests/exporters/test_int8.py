@@ -19,7 +19,7 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.fp16 import to_half
 from converter.exporters.int8 import quantised
 from converter.exporters.onnx import to_onnx
-from converter.parity.judges import judged, judges
+from converter.parity.budget import judged, judges
 from converter.use.calibrate import calibrate, calibration_inputs
 
 

@@ -125,7 +125,7 @@ def test_values_made_of_nothing_have_a_limit(tmp_path: Path) -> None:
 def test_concatenations_of_concatenations_have_a_limit(tmp_path: Path) -> None:
     path, proto = exported(tmp_path)
     doubled = [helper.make_node("Concat", [f"x{i}", f"x{i}"], [f"x{i + 1}"], axis=1) for i in range(64)]
-    proto.graph.input[0].name = "x0"
+    proto.graph.input[0].name, proto.graph.output[0].name = "x0", "x64"
     set_nodes(proto, doubled)
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(NotADenseNet, match="concatenates"):

@@ -50,5 +50,19 @@ class AdaptiveConcatPool2d(nn.Module):
         return torch.cat([self.mp(x), self.ap(x)], 1)
 
 
+class Turned(nn.Module):
+    """A block of torchvision's layers that concatenates what is new first."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        for name, layer in block.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.children():
+            x = torch.cat([layer([x]), x], 1)
+        return x
+
+
 def hook(_: Any, __: Any, output: Any) -> Any:
     return output

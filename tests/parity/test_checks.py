@@ -11,7 +11,7 @@ from helpers.networks import CIFAR, SMALL, export_model
 from helpers.parity import changed, network
 
 from converter.parity.artifact import Artifact
-from converter.parity.checks import Expected, config_checks, different_weights, model_checks
+from converter.parity.checks import config_checks, different_weights, model_checks
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import precision_of
 from densenet.config import DenseNetConfig
@@ -77,7 +77,7 @@ def test_our_own_files_keep_what_they_promise(config: DenseNetConfig, graph: str
     model = network(config)
     proto = export_model(model, tmp_path / "model.onnx", graph=graph)
     file = Artifact.open(tmp_path / "model.onnx")
-    checks = onnx_checks(file, Expected(config, model.images, model))
+    checks = onnx_checks(file, config, model.images, model)
     assert [check for check in checks if check.ok is not True] == []
     assert "weights" in [check.name for check in checks]
     assert precision_of(proto) == "fp32"

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from helpers.networks import save
 from helpers.parity import changed, edit, network, node
+from helpers.presets import PRESETS
 from onnx import TensorProto, helper, numpy_helper
 
 from converter import export_onnx, load
@@ -19,7 +20,7 @@ from converter.core.model import Images, Model
 from converter.exporters.onnx import to_onnx
 from converter.parity.image_checks import prepares_images, sizes
 from converter.parity.verdict import Verification
-from densenet.preprocess import PRESETS, Preprocess
+from densenet.preprocess import Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONE = ["onnxruntime@1"]

@@ -9,8 +9,7 @@ import pytest
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.onnx import to_onnx
-from converter.parity.budget import BUDGETS
-from converter.parity.judges import judged
+from converter.parity.budget import BUDGETS, judged
 from converter.use.calibrate import calibrate, calibration_inputs
 from converter.use.inputs import Batch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers.cases import file_of
 from helpers.command import ok
 from helpers.networks import save
 from helpers.parity import changed, edit, network, node
@@ -128,6 +129,12 @@ def test_an_onnx_file_with_softmax_is_a_reference_like_any_other(reference: Path
     assert verdict.passed, reason(verdict)
     assert "ONNX Runtime 1 thread, its own file" in verdict.results
     assert any(note.startswith("ONNX Runtime 1 thread, its own file gives probabilities") for note in verdict.notes)
+
+
+def test_axes_of_length_one_behind_the_classes_are_none() -> None:
+    verdict = verify(file_of("onnx-zoo-small-external"), engines=ONE)
+    assert verdict.passed, reason(verdict)
+    assert all(c.passed for c in verdict.results["ONNX Runtime 1 thread, its own file"])
 
 
 def test_numbers_tell_what_nothing_names() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.networks import TIMM, save
 from helpers.packages import read, save_described, small_images
+from helpers.presets import PRESETS
 
 from converter import load
 from converter.core.errors import ConverterError
@@ -18,7 +19,6 @@ from converter.publish import package as home
 from converter.publish.package import package
 from converter.use.predict import predictor
 from densenet.labels import imagenet_classes
-from densenet.preprocess import PRESETS
 from densenet.zoo import zoo_model
 
 

@@ -13,6 +13,7 @@ import pytest
 from helpers.command import python
 from helpers.networks import SMALL, TIMM, save
 from helpers.packages import LABELS, read, save_described, small_images
+from helpers.presets import PRESETS
 from safetensors.numpy import load_file
 
 from converter import convert, load
@@ -28,7 +29,7 @@ from converter.publish.package import package
 from converter.publish.provenance import parse_provenance
 from converter.publish.repository import verify_repository
 from densenet.config import DenseNetConfig
-from densenet.preprocess import PRESETS, Preprocess, from_timm
+from densenet.preprocess import Preprocess, from_timm
 
 
 def test_every_file_others_look_for_is_there(digits: Path) -> None:

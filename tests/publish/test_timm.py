@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from helpers.networks import CIFAR, TIMM, save
 from helpers.packages import read, save_described
+from helpers.presets import PRESETS
 
 from converter import load
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.onnx import to_onnx
 from converter.publish.expectations import crop_fraction
 from converter.publish.package import package
-from densenet.preprocess import PRESETS, Preprocess
+from densenet.preprocess import Preprocess
 
 VARIANTS = {
     "plain": {},

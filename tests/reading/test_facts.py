@@ -88,7 +88,24 @@ def checkpoint(**metadata: str) -> Checkpoint:
 
 def test_own_config() -> None:
     assert own_config(checkpoint()) == {}
-    assert own_config(checkpoint(config=json.dumps(TIMM.to_dict()))) == TIMM.to_dict()
+    usual = {"stem_stride": 2, "stem_pool_stride": 2, "transition_stride": 2}
+    assert own_config(checkpoint(config=json.dumps(TIMM.to_dict()))) == {**TIMM.to_dict(), **usual}
+
+
+def test_what_is_usual_in_our_own_file_is_not_guessed_again(tmp_path: Path) -> None:
+    """A 3x3 stem looks like one for small images, which it need not be."""
+    config = replace(TIMM, stem_kernel=3, stem_pool="max", transition_pool="avg")
+    for suffix in (".safetensors", ".onnx"):
+        path = tmp_path / f"a{suffix}"
+        if suffix == ".onnx":
+            export_model(random_model(config), path)
+        else:
+            save(random_model(config), path)
+        assert load(path).config == config
+    with pytest.raises(ConverterError, match="stem_stride=2"):  # NumPy's files have no metadata
+        convert(path, tmp_path / "a.npz")
+    small = replace(config, stem_stride=1, stem_pool="none")
+    assert load(convert(save(random_model(small), tmp_path / "a.safetensors"), tmp_path / "b.npz").path).config == small
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3", '{"wings": 2}', '{"growth_rate": "many"}', "[" * 100_000])

@@ -49,6 +49,12 @@ def test_two_heads_are_refused(tmp_path: Path) -> None:
         load(save(tmp_path / "a.pth", state))
 
 
+def test_an_ensemble_is_refused_as_one(tmp_path: Path) -> None:
+    state = {f"nets.{i}.{key}": v for i in (0, 1) for key, v in network().state_dict().items()}
+    with pytest.raises(NotADenseNet, match=r"several networks, 'nets\.0\.', 'nets\.1\.'"):
+        load(save(tmp_path / "a.pth", state))
+
+
 @pytest.mark.parametrize("layers", [(2, 1), (11, 2, 1)])
 def test_renumbered_sequentials_in_any_order_of_names(layers: tuple[int, ...], tmp_path: Path) -> None:
     from safetensors.torch import save_file

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers.surgery import computes_as, network, put, saved_whole, settled
 from helpers.torch_files import save
-from helpers.user_modules import Around, Normalizer, Scaled, hook
+from helpers.user_modules import Around, Normalizer, Scaled, Turned, hook
 
 from converter import load
 from converter.core.errors import NotADenseNet, UnsafeFile
@@ -139,12 +139,35 @@ def test_what_follows_the_logits_and_whose_code_is_not_known_is_said(tmp_path: P
     assert any("hooks that are not run" in note for note in found.notes)
 
 
+def test_a_class_of_ones_own_inside_the_network_is_named(tmp_path: Path) -> None:
+    model = network()
+    put(model, "features.denseblock1", Turned(model.features.denseblock1))
+    notes = load(save(tmp_path / "a.pth", model)).notes
+    assert any(
+        "the code of helpers.user_modules.Turned is not in the file" in n and "concatenation" in n for n in notes
+    )
+    assert not any("code of" in note for note in load(save(tmp_path / "b.pth", network())).notes)
+
+
+def test_one_module_in_several_places(tmp_path: Path) -> None:
+    model = network(block_config=(2, 2))
+    first, second = model.features.denseblock1.values()
+    second.conv2, second.relu1 = first.conv2, first.relu2
+    saved_whole(model, tmp_path / "a.pth")
+    relu = nn.ReLU()
+    for block in (model.features.denseblock1, model.features.denseblock2):
+        for layer in block.values():
+            layer.relu1 = layer.relu2 = relu
+    saved_whole(model, tmp_path / "b.pth")
+
+
 def test_what_stands_for_a_module(tmp_path: Path) -> None:
     model = network()
     for content in (model.state_dict, {"state_dict": model.state_dict, "epoch": 1}, {"model": torch.compile(model)}):
         computes_as(save(tmp_path / "a.pth", content), model)
-    with pytest.raises(NotADenseNet, match="GraphModule"):
-        load(save(tmp_path / "b.pth", torch.fx.symbolic_trace(model)))
+    computes_as(save(tmp_path / "b.pth", torch.fx.symbolic_trace(model)), model)
+    with pytest.raises(NotADenseNet, match="GraphModule"):  # the one of two that is meant is not known
+        load(save(tmp_path / "c.pth", {"a": torch.fx.symbolic_trace(model), "b": torch.fx.symbolic_trace(model)}))
 
 
 @pytest.mark.parametrize(

@@ -410,7 +410,50 @@ def quantised(proto: onnx.ModelProto) -> None:
     set_nodes(proto, [node, *proto.graph.node])
 
 
+def behind(*nodes: onnx.NodeProto, **arrays: np.ndarray) -> Callable[[onnx.ModelProto], None]:
+    """Nodes that make y of logits."""
+
+    def change(proto: onnx.ModelProto) -> None:
+        set_constants(proto, {**constants(proto), **arrays})
+        set_nodes(proto, [*proto.graph.node, *nodes])
+        proto.graph.output[0].name = "y"
+
+    return change
+
+
+def dynamically_quantised(proto: onnx.ModelProto) -> None:
+    node = proto.graph.node[-1]
+    made = helper.make_node("DynamicQuantizeLinear", [node.input[0]], ["q", "s", "z"], "quantise")
+    proto.graph.node.insert(len(proto.graph.node) - 1, made)
+
+
+def old_training(proto: onnx.ModelProto) -> None:
+    """Before opset 14 it is the number of results that tells."""
+    proto.opset_import[0].version = 13
+    node_named(proto, "norm").output.extend(["mean", "variance", "m", "v"])
+
+
+def old_dropout(proto: onnx.ModelProto) -> None:
+    proto.opset_import[0].version = 6
+    for node in proto.graph.node:
+        if node.op_type == "BatchNormalization":
+            set_attribute(node, "is_test", 1)
+    behind(helper.make_node("Dropout", ["logits"], ["y"], "drop"))(proto)
+
+
+SPLIT = helper.make_node("Split", ["logits", "sizes"], ["a", "b"], "split", axis=1)
+BRANCH = onnx.parser.parse_graph("g () => (float[N, 5] r) { r = Identity(logits) }")
+
 STRANGE = {
+    dynamically_quantised: "DynamicQuantizeLinear quantise: it is quantised",
+    old_training: "training mode",
+    old_dropout: "Dropout drop",
+    behind(helper.make_node("Softmax", ["logits"], ["y"], "over the batch", axis=0)): "Softmax over the batch",
+    behind(helper.make_node("ArgMax", ["logits"], ["y"], "by default")): "ArgMax by default",
+    behind(SPLIT, helper.make_node("Relu", ["b"], ["y"]), sizes=np.array([2, 3])): "Split split",
+    behind(
+        helper.make_node("If", ["c"], ["y"], "choice", then_branch=BRANCH, else_branch=BRANCH), c=np.array(True)
+    ): "If choice: a branch or loop",
     residual: "Add blocks.0.layers.0|stem.pool",
     other_activation: "LeakyRelu blocks.1.layers.0.relu1",
     dilated: "blocks.0.layers.0.conv2",
@@ -425,7 +468,7 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("change", STRANGE, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", STRANGE, ids=STRANGE.values())
 def test_what_a_densenet_does_not_do_is_refused_by_name(
     tmp_path: Path, change: Callable[[onnx.ModelProto], None]
 ) -> None:
@@ -436,13 +479,37 @@ def test_what_a_densenet_does_not_do_is_refused_by_name(
         load(path)
 
 
-def test_functions_of_the_model_are_refused_with_advice(tmp_path: Path) -> None:
+def test_functions_of_the_model_are_put_in_place(tmp_path: Path) -> None:
+    """A function with a function in it, an attribute of its own and one it has a default for."""
+    path, proto = exported(tmp_path)
+    node, x = node_named(proto, "transitions.0.pool"), images()
+    expected, opsets = run(path, x), [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    pool = helper.make_node("AveragePool", ["x"], ["y"])
+    for name, of in (("kernel_shape", "size"), ("strides", "step")):
+        attribute = onnx.AttributeProto(name=name, ref_attr_name=of, type=onnx.AttributeProto.INTS)
+        pool.attribute.append(attribute)
+    outer = helper.make_node("Pool", ["x"], ["y"], domain="local", size=[2, 2])
+    default = helper.make_attribute("step", [2, 2])
+    proto.functions.extend(
+        [
+            helper.make_function("local", "Pool", ["x"], ["y"], [pool], opsets, ["size"], [default]),
+            helper.make_function("local", "Outer", ["x", "unused"], ["y"], [outer], opsets),
+        ]
+    )
+    proto.opset_import.append(helper.make_opsetid("local", 1))
+    node.CopyFrom(helper.make_node("Outer", list(node.input), list(node.output), "call", domain="local"))
+    path.write_bytes(proto.SerializeToString())
+    assert np.abs(run(path, x) - expected).max() == 0
+    assert np.abs(logits_of(path, x) - expected).max() < 1e-5
+
+
+def test_a_function_that_calls_itself_is_refused(tmp_path: Path) -> None:
     path, proto = exported(tmp_path)
     node_named(proto, "blocks.0.layers.0.relu1").domain = "local"
-    body = [helper.make_node("Relu", ["x"], ["y"])]
+    body = [helper.make_node("Relu", ["x"], [y], domain="local") for y in ("y", "z")]
     proto.functions.append(helper.make_function("local", "Relu", ["x"], ["y"], body, [helper.make_opsetid("", 17)]))
     path.write_bytes(proto.SerializeToString())
-    with pytest.raises(NotADenseNet, match="inline"):
+    with pytest.raises(NotADenseNet, match="too many nodes"):
         load(path)
 
 
@@ -452,6 +519,90 @@ def test_a_result_that_is_not_the_networks_is_refused(tmp_path: Path) -> None:
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(NotADenseNet, match="not the result"):
         load(path)
+
+
+# -- before the stem and behind the logits ----------------------------------------------
+
+INTEGERS = {"last": [-1], "first": [-(1 << 62)], "axis": [1], "back": [-1], "bgr": [2, 1, 0], "ones": [1, 1, 1]}
+GIVEN = {
+    **{name: np.array(values) for name, values in INTEGERS.items()},
+    **{f"at{i}": np.array([i]) for i in range(4)},
+    "three": np.array([1, 2, 3], np.float32).reshape(1, 3, 1, 1),
+    "classes": np.arange(1, 6, dtype=np.float32),
+    "zero": np.float32(0),
+}
+
+
+def slices(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    made = [helper.make_node("Slice", ["x", f"at{i}", f"at{i + 1}", "axis"], [f"c{i}"]) for i in range(3)]
+    return [*made, helper.make_node("Concat", ["c2", "c1", "c0"], ["p"], axis=1)]
+
+
+def split(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    made = helper.make_node("Split", ["x", "ones"], ["c0", "c1", "c2"], axis=1)
+    return [made, helper.make_node("Concat", ["c2", "c1", "c0"], ["p"], axis=1)]
+
+
+FRONTS = {
+    "gathered": [helper.make_node("Gather", ["x", "bgr"], ["p"], axis=1)],
+    "sliced": [helper.make_node("Slice", ["x", "last", "first", "axis", "back"], ["p"])],
+    "pieces": slices(onnx.ModelProto()),
+    "split": split(onnx.ModelProto()),
+    "negative": [helper.make_node("Neg", ["x"], ["p"])],
+    "scaled, then turned": [
+        helper.make_node("Mul", ["x", "three"], ["s"]),
+        helper.make_node("Gather", ["s", "bgr"], ["p"], axis=1),
+    ],
+}
+BEHINDS = {
+    "negative": [helper.make_node("Neg", ["logits"], ["y"])],
+    "from": [helper.make_node("Sub", ["classes", "logits"], ["y"])],
+    "softmax": [helper.make_node("Softmax", ["logits"], ["y"])],
+}
+
+
+@pytest.mark.parametrize("nodes", FRONTS.values(), ids=FRONTS)
+def test_what_images_go_through_is_part_of_the_first_convolution(tmp_path: Path, nodes: list[onnx.NodeProto]) -> None:
+    path, proto = exported(tmp_path)
+    proto.graph.node[0].input[0] = "p"
+    set_constants(proto, {**constants(proto), **GIVEN})
+    proto.graph.input[0].name = "x"
+    set_nodes(proto, [*nodes, *proto.graph.node])
+    path.write_bytes(proto.SerializeToString())
+    x = images() * 9
+    expected = run(path, x)
+    assert np.abs(logits_of(path, x) - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("nodes", BEHINDS.values(), ids=BEHINDS)
+def test_what_follows_the_logits(tmp_path: Path, nodes: list[onnx.NodeProto]) -> None:
+    path, proto = exported(tmp_path)
+    behind(*nodes, **GIVEN)(proto)
+    path.write_bytes(proto.SerializeToString())
+    x = images()
+    expected, have = run(path, x), logits_of(path, x)
+    if nodes[0].op_type == "Softmax":
+        have = np.exp(have) / np.exp(have).sum(1, keepdims=True)
+        assert any("Softmax" in note for note in load(path).notes)
+    assert np.abs(have - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_mean_over_positions_in_two_steps(tmp_path: Path, flat: bool) -> None:
+    path, proto = exported(tmp_path)
+    arrays = {**constants(proto), "flat": np.array([0, 0, -1])}
+    first = helper.make_node("Reshape", ["r", "flat"], ["m"])
+    nodes = [first] if flat else [helper.make_node("ReduceMean", ["r"], ["m"], axes=[3], keepdims=0)]
+    nodes.append(helper.make_node("ReduceMean", ["m"], ["pooled"], axes=[2], keepdims=0))
+    proto.opset_import[0].version = 17
+    at = next(i for i, node in enumerate(proto.graph.node) if node.op_type == "GlobalAveragePool")
+    nodes[0].input[0], gemm = proto.graph.node[at].input[0], proto.graph.node[-1]
+    gemm.input[0] = "pooled"
+    set_constants(proto, arrays)
+    set_nodes(proto, [*proto.graph.node[:at], *nodes, gemm])
+    path.write_bytes(proto.SerializeToString())
+    x = images()
+    assert np.abs(logits_of(path, x) - run(path, x)).max() < 1e-5
 
 
 # -- torch's exporters and ONNX Runtime's optimiser -------------------------------------

@@ -9,7 +9,7 @@ from helpers.networks import SMALL, random_model
 from converter.core.errors import CannotExpress, ConverterError
 from converter.core.model import Model
 from converter.exporters.onnx import to_onnx
-from converter.parity.judges import judges
+from converter.parity.budget import judges
 from converter.use.calibrate import calibrate, calibration_inputs, check_range
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged, naming
 from converter.formats.protobuf import mapped, message, messages, number, text
+from converter.formats.tensorflow.graph import saved_model
 from converter.formats.tensorflow.protos import DTYPES, STRING, shape_of, tensor_of
 from converter.formats.tensorflow.sstable import FOOTER, MAGIC, entries, varint
 
+GRAPH = "saved_model.pb"
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 """What follows an object's path (tensorflow/python/trackable/trackable_utils.py)."""
@@ -38,8 +41,8 @@ EPS = re.compile(rb'"momentum": [\d.e-]+, "epsilon": ([\d.e-]+), "center":')
 
 def matches(path: Path, head: bytes) -> bool:
     """Whether a file is a table, a data file beside its ``.index``, or ``saved_model.pb``."""
-    if path.name == "saved_model.pb":
-        return head[:1] == b"\x08" and matches_folder(path.parent)
+    if path.name == GRAPH:
+        return head[:1] in (b"\x08", b"\x12")
     if DATA.fullmatch(path.name):
         return index_of(path) is not None
     if path.stat().st_size < FOOTER:
@@ -50,8 +53,8 @@ def matches(path: Path, head: bytes) -> bool:
 
 
 def matches_folder(path: Path) -> bool:
-    """Whether a folder is a SavedModel with variables, or holds one V2 checkpoint."""
-    return _index_in(path) is not None
+    """Whether a folder is a SavedModel, or holds one V2 checkpoint."""
+    return (path / GRAPH).is_file() or _index_in(path) is not None
 
 
 def index_of(path: Path) -> Path | None:
@@ -74,19 +77,34 @@ def _escaped(name: str) -> str:
 
 
 def open_folder(path: Path) -> Checkpoint:
-    """Open a SavedModel, or the one checkpoint in a folder."""
+    """Open a SavedModel, or the one checkpoint in a folder.
+
+    Raises:
+        UnreadableFile: it is neither, or damaged.
+    """
     index = _index_in(path)
+    if (path / GRAPH).is_file():
+        return _saved_model(path, index)
     if index is None:
         raise UnreadableFile(f"{path}: a folder without variables/variables.index")
-    checkpoint = open_tensorflow(index)
-    metadata = path / "keras_metadata.pb"
-    if index.parent == path or not metadata.is_file():
-        return checkpoint
-    eps = set(EPS.findall(metadata.read_bytes()))
-    if len(eps) != 1:
-        return checkpoint
-    files = (*checkpoint.files, metadata)
-    return Checkpoint(path, "TensorFlow SavedModel", checkpoint.tree, {}, files, settings={"eps": float(eps.pop())})
+    return open_tensorflow(index)
+
+
+def _saved_model(path: Path, index: Path | None) -> Checkpoint:
+    """A SavedModel: its graph, and its variables if it has some (constants of the graph are weights too)."""
+    graph, files, tree = saved_model(path / GRAPH), [path / GRAPH], dict[str, Any]()
+    if index is not None:
+        with naming(index):
+            bundle = _opened(index)
+        graph = replace(graph, variables=bundle.variables)
+        tree, files = bundle.tree, [index, *bundle.files, *files]
+    metadata, settings = path / "keras_metadata.pb", dict[str, Any]()
+    if metadata.is_file():
+        eps = set(EPS.findall(metadata.read_bytes()))
+        if len(eps) == 1:
+            files.append(metadata)
+            settings = {"eps": float(eps.pop())}
+    return Checkpoint(path, "TensorFlow SavedModel", tree, {}, tuple(files), settings=settings, graph=graph)
 
 
 def open_tensorflow(path: Path) -> Checkpoint:
@@ -95,25 +113,42 @@ def open_tensorflow(path: Path) -> Checkpoint:
     Raises:
         UnreadableFile: damaged or truncated; a data file is missing; a variable is partitioned.
     """
-    if path.name == "saved_model.pb":
+    if path.name == GRAPH:
         return open_folder(path.parent)
     if DATA.fullmatch(path.name):
         path = index_of(path) or path
+    folder = path.parent.parent
+    if path.parent.name == "variables" and path.stem == "variables" and (folder / GRAPH).is_file():
+        return _saved_model(folder, path)
     with naming(path):
-        table = entries(mapped(path))
-        key, header = next(table, (b"?", memoryview(b"")))
-        if key:
-            raise UnreadableFile("a table of something else")
-        if bytes(header[:1]) == b"\x0a":
-            return Checkpoint(path, "TensorFlow V1 checkpoint", _v1(header, table), files=(path,))
-        tensors, files = _v2(path, header, table)
-    return Checkpoint(path, "TensorFlow V2 checkpoint", tensors, files=(path, *files))
+        bundle = _opened(path)
+    return Checkpoint(path, f"TensorFlow {bundle.version} checkpoint", bundle.tree, files=(path, *bundle.files))
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A checkpoint's variables by name, training state apart; and by key, with the name of each."""
+
+    version: str
+    tree: dict[str, Any]
+    files: tuple[Path, ...] = ()
+    variables: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+
+
+def _opened(path: Path) -> _Bundle:
+    table = entries(mapped(path))
+    key, header = next(table, (b"?", memoryview(b"")))
+    if key:
+        raise UnreadableFile("a table of something else")
+    if bytes(header[:1]) == b"\x0a":
+        return _Bundle("V1", dict(_v1(header, table)))
+    return _v2(path, header, table)
 
 
 # -- V2 -----------------------------------------------------------------------------------
 
 
-def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]]) -> tuple[dict[str, Any], list[Path]]:
+def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]]) -> _Bundle:
     """BundleHeaderProto {1: num_shards, 2: endianness}; BundleEntryProto {1: dtype, 2: shape, 3: shard_id,
     4: offset, 5: size, 7: slices}."""
     shards = number(header, 1)
@@ -145,7 +180,10 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
         if size != prod(shape) * dtype.itemsize:
             raise UnreadableFile(f"damaged, {name} of shape {list(shape)} has {size} bytes of {dtype}")
         tensors[name] = Tensor.over(data[start : start + size], dtype, shape)
-    return _named(tensors, _full_names(graph)), list(opened)
+    tree = _named(tensors, _full_names(graph))
+    called = {id(tensor): name for name, tensor in tree.items() if isinstance(tensor, Tensor)}
+    variables = {key: (called.get(id(tensor), key), tensor) for key, tensor in tensors.items()}
+    return _Bundle("V2", tree, tuple(opened), variables)
 
 
 def _name(key: bytes) -> str:

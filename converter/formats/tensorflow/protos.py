@@ -59,6 +59,8 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         if len(raw) != count * kind.itemsize:
             raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(raw)} bytes of {kind}")
         return Tensor.over(raw, kind, shape)
+    if not plain and count <= MAX_REPEATED:  # what is not said is zero
+        return Tensor(shape, kind, lambda: np.broadcast_to(np.zeros((), kind), shape))
     if len(plain) != 1:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has no values")
     field, pieces = plain.popitem()
@@ -73,10 +75,12 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
 
 
 def _spread(flat: Array, shape: tuple[int, ...]) -> Tensor:
-    """Values as a tensor; one value alone stands for as many as the shape has (tensor.proto)."""
+    """Values as a tensor; the last of too few stands for all that follow (tensor.proto)."""
     count = prod(shape)
     if len(flat) == 1 < count <= MAX_REPEATED:
         return Tensor.of(np.broadcast_to(flat, shape))
+    if 1 < len(flat) < count <= MAX_REPEATED:
+        return Tensor.of(np.concatenate([flat, np.broadcast_to(flat[-1:], (count - len(flat),))]).reshape(shape))
     if len(flat) != count:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(flat)} values")
     return Tensor.of(flat.reshape(shape))

@@ -65,6 +65,8 @@ DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle",
 """Classes in such modules that only describe data."""
 
 LARGE = 1 << 16
+COPIES = 4
+SIZED = (str, bytes, bytearray, memoryview, list, tuple, dict)
 PACKED = 1 << 8
 """Bytes that a checkpoint has at least."""
 PACKED_HEAD = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
@@ -135,6 +137,7 @@ class Pickle:
         self.depth = depth
         self.end = 0
         self.inert: dict[str, None] = {}
+        self.copied = 0  # length of all that builders were given
         self.built: Callable[[Record], Any] = lambda record: record
 
     def load(self) -> Any:
@@ -350,6 +353,11 @@ class Pickle:
         return result
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
+        if self.copied > COPIES * len(self.data) + LARGE:
+            raise UnreadableFile(
+                f"{self.where}: the pickle asks for copies of copies, more than {COPIES} times its size"
+            )
         if not isinstance(cls, Global):
             if what := runs(cls):
                 raise UnsafeFile(f"{self.where}: refused, the pickle calls {what}; nothing was executed")

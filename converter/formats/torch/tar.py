@@ -10,7 +10,7 @@ keys).  Source: torch/serialization.py, ``legacy_load``.
 from __future__ import annotations
 
 import struct
-import tarfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.damage import damaged
+from converter.formats.tars import is_tar, members
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype, strided
 
@@ -28,26 +28,21 @@ MAX_DIMS = 16
 
 def matches(path: Path, head: bytes) -> bool:
     """Whether the file is a tar with the members torch wrote."""
-    if head[257:262] != b"ustar":
+    if not is_tar(head):
         return False
-    try:
-        with tarfile.open(path, "r:") as tar:
-            return {"storages", "tensors", "pickle"} <= {member.name for member in tar.getmembers()}
-    except (tarfile.TarError, OSError):
-        return False
+    with suppress(UnreadableFile):
+        found = members(np.memmap(path, np.uint8, mode="r"), str(path))
+        return {"storages", "tensors", "pickle"} <= {member.name for member in found}
+    return False
 
 
 def open_tar(path: Path) -> Checkpoint:
     """Open a tar written by the first versions of ``torch.save``."""
     where = str(path)
     data = np.memmap(path, np.uint8, mode="r")
-    with damaged(f"{path}: damaged tar", tarfile.TarError, OSError, why=str), tarfile.open(path, "r:") as tar:
-        members = {m.name: data[m.offset_data : m.offset_data + m.size] for m in tar.getmembers()}
-        sizes = {m.name: m.size for m in tar.getmembers()}
-    if any(len(members[name]) < sizes[name] for name in members):
-        raise UnreadableFile(f"{path}: truncated tar")
-    storages = _read_storages(members["storages"], where)
-    tensors = _read_tensors(members["tensors"], storages, where)
+    parts = {member.name: data[member.start :][: member.size] for member in members(data, where)}
+    storages = _read_storages(parts["storages"], where)
+    tensors = _read_tensors(parts["tensors"], storages, where)
 
     def persistent(pid: Any) -> Any:
         if isinstance(pid, tuple):  # (class, source file, source text)
@@ -56,7 +51,7 @@ def open_tar(path: Path) -> Checkpoint:
             raise UnreadableFile(f"{path}: tensor {pid} is not in the file")
         return tensors[int(pid)]
 
-    pickle = Pickle(members["pickle"].data, where, builders=builders(where), persistent=persistent)
+    pickle = Pickle(parts["pickle"].data, where, builders=builders(where), persistent=persistent)
     return Checkpoint(path, NAME, pickle.load(), files=(path,), inert=tuple(pickle.inert))
 
 

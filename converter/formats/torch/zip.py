@@ -1,4 +1,4 @@
-"""PyTorch's zip container (torch.save since 1.6; also what TorchScript uses).
+"""PyTorch's zip container (torch.save since 1.6; TorchScript has more in it, ``script.py``).
 
 A zip of stored members under one folder: ``data.pkl``, one member per storage in
 ``data/``, ``byteorder``, ``version``.  Stored members are used in place, mapped.
@@ -35,13 +35,11 @@ def open_zip(path: Path) -> Checkpoint:
     """Open a zip written by ``torch.save``."""
     archive = Zip(path)
     name = pickle_in(archive) or "data"
-    folder = name.removesuffix("data")
     tree, inert = read_pickle(archive, name)
     for other in archive.names:
-        if other.endswith(".pkl") and other != f"{name}.pkl":  # a TorchScript module's constants, of no use but judged
+        if other.endswith(".pkl") and other != f"{name}.pkl":  # of no use, but nobody shall take it for good
             Pickle(archive.read(other).data, str(path), persistent=lambda _: None).load()
-    scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
-    return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=inert)
+    return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
 def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:

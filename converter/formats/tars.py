@@ -1,0 +1,106 @@
+"""The members of a tar, found by their headers alone (POSIX.1-2001 ustar and pax, GNU's long names and sizes).
+
+The standard library's reader backtracks over a damaged pax header; here a header costs what it is long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from converter.core.checkpoint import Array
+from converter.core.errors import UnreadableFile
+
+BLOCK = 512
+MAX_MEMBERS = 10_000
+MAX_EXTENSION = 1 << 16
+"""Bytes of a header that says the next one's name or size."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a tar: its name and where its bytes are."""
+
+    name: str
+    start: int
+    size: int
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether a file begins like a tar."""
+    return head[257:262] == b"ustar"
+
+
+def members(data: Array, where: str) -> list[Member]:
+    """The files of a tar, in order.
+
+    Args:
+        data: all bytes, flat.
+        where: names the tar in errors.
+
+    Raises:
+        UnreadableFile: it is damaged or truncated, or has too many members.
+    """
+    try:
+        found = []
+        for member in _members(data, where):
+            found.append(member)
+            if len(found) > MAX_MEMBERS:
+                raise UnreadableFile(f"{where}: a tar of more than {MAX_MEMBERS} members")
+        return found
+    except ValueError as error:
+        raise UnreadableFile(f"{where}: damaged tar ({error})") from error
+
+
+def _members(data: Array, where: str) -> Iterator[Member]:
+    at, said = 0, dict[str, str]()
+    while at + BLOCK <= len(data):
+        head = data[at : at + BLOCK].tobytes()
+        if not head.strip(b"\0"):
+            return
+        size, kind = _number(head[124:136]), head[156:157]
+        name = _text(head[:100])
+        if head[257:263] == b"ustar\0" and (folder := _text(head[345:500])):
+            name = f"{folder}/{name}"
+        start = at + BLOCK
+        if kind in b"xgLK" and kind:
+            if size > MAX_EXTENSION:
+                raise ValueError(f"a header of {size} bytes")
+            said |= _extension(kind, data[start : start + size].tobytes())
+        else:
+            size = int(said["size"]) if said.get("size", "").isdecimal() else size
+            if kind in (b"0", b"\0", b"7"):
+                if start + size > len(data):
+                    raise UnreadableFile(f"{where}: truncated tar")
+                yield Member(said.get("path", name), start, size)
+            elif kind in b"123456":  # links, devices and folders have no bytes
+                size = 0
+            said = {}
+        at = start + -(-size // BLOCK) * BLOCK
+
+
+def _number(field: bytes) -> int:
+    """Octal digits; or GNU's base 256, marked by the first bit."""
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def _extension(kind: bytes, body: bytes) -> dict[str, str]:
+    """What a header says of the next member: GNU's long name, or pax records ``LENGTH KEY=VALUE``."""
+    if kind == b"L":
+        return {"path": _text(body)}
+    result, at = dict[str, str](), 0
+    while kind == b"x" and at < len(body):
+        digits = body[at : at + 20].split(b" ", 1)[0]
+        length = int(digits) if digits.isdigit() else 0
+        if length <= len(digits) + 1:
+            raise ValueError("a pax record without a length")
+        key, _, value = body[at + len(digits) + 1 : at + length].rstrip(b"\n").partition(b"=")
+        result[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+        at += length
+    return {key: value for key, value in result.items() if key in ("path", "size")}

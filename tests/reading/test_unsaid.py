@@ -1,0 +1,26 @@
+"""What no tensor shows is said, whatever holds the tensors and however their names are read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.keras import H5, WEIGHTS
+from helpers.surgery import computes_as, network
+from helpers.torch_files import save
+
+from converter import load
+
+ALONE = ("the file holds tensors alone", "padding", "concatenation", "before the stem", "behind the classifier")
+
+
+@pytest.mark.parametrize("rename", [lambda k: k, lambda k: k.replace(".", "/").replace("norm", "N")])
+def test_what_no_tensor_shows_is_said_however_the_names_are_read(rename: Any, tmp_path: Path) -> None:
+    model = network()
+    state = {rename(key): value for key, value in model.state_dict().items() if "batches" not in key}
+    (note,) = [n for n in computes_as(save(tmp_path / "a.pth", state), model).notes if n.startswith(ALONE[0])]
+    assert all(part in note for part in ALONE)
+
+
+def test_what_weights_alone_of_keras_do_not_show_is_said() -> None:
+    assert any(note.startswith(ALONE[0]) for note in load(WEIGHTS).notes)
+    assert not any(note.startswith(ALONE[0]) for note in load(H5).notes)
