@@ -131,9 +131,11 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
         head = file.read(512)
     if head.startswith(b"PK"):
         return _first(_zips(Zip(path), depth), path, f"a zip without tensors; known formats: {KNOWN}")
-    from converter.formats.foreign import what_it_is
+    from converter.formats.foreign import text_it_is, what_it_is
 
-    why = what_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
+    if foreign := what_it_is(head):
+        raise UnreadableFile(f"{path}: {foreign}")
+    why = text_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
     return _first(_files(path, head, depth), path, why)
 
 

@@ -19,15 +19,19 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 
 
 def what_it_is(head: bytes) -> str:
-    """What the first bytes of a file that no reader takes say it is; empty where they say nothing."""
+    """What the first bytes of a file say it is that can be no checkpoint; empty where they say nothing."""
     if HTML.match(head):
         return (
             "an HTML page, not a checkpoint: the address gave a web page (a login, a confirmation, an error); "
             "download the file itself"
         )
-    known = next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
-    if known or not TEXT.fullmatch(head):
-        return known
+    return next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
+
+
+def text_it_is(head: bytes) -> str:
+    """How a file begins that is text and that no reader takes; empty where it is none."""
+    if not TEXT.fullmatch(head):
+        return ""
     first = head.decode("ascii").strip()
     line = first.splitlines()[0] if first else ""
     shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}..."

@@ -19,6 +19,7 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.damage import damaged, naming
 from converter.formats.dtypes import numbered
+from converter.formats.foreign import text_it_is
 from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed
 
 NAME = "onnx"
@@ -45,7 +46,7 @@ def matches(path: Path, head: bytes) -> bool:
     CoreML models and TensorFlow's saved_model.pb begin with the same byte, but have a
     message where ONNX has the producer's name.
     """
-    named = path.suffix.lower() == ".onnx"
+    named = path.suffix.lower() == ".onnx" and not text_it_is(head)
     if not (head.startswith(b"\x08") or named):
         return False
     texts = 0

@@ -16,8 +16,11 @@ LOSS_WEIGHTS = re.compile(r"(^|_)(class|classes|cls|pos|neg|label|loss|category|
 METRIC = re.compile(r"(^|_)(metrics?|accuracy|acc|auroc|auc|f1|confmat|meters?)(_|\d|$)")
 """A module of this name counts how good the network is."""
 
-RANDOM = re.compile(r"(^|[./])(seed_generator_state|statevar|rng_state)$")
+RANDOM = re.compile(r"(^|[./])(seed_generator(_\d+|_state)?|statevar|rng_state)([./]|$)")
 """What Keras' augmentation keeps of its generators of random numbers."""
+
+PROGRESS = re.compile(r"(best(_\w+)?|(global_)?step|epoch|iterations?|learning_rate|lr|patience)")
+"""What training remembers of itself, in numbers."""
 
 DEPTH = 3
 """So near the top a loss or a metric stands."""
@@ -35,6 +38,8 @@ def why_beside(key: str, tensor: Tensor, config: DenseNetConfig) -> str:
     dims = len(tensor.shape)
     if leaf in (COUNTER, "n_averaged") or (dims == 0 and tensor.dtype.kind in "iub"):
         return "a counter"
+    if dims == 0 and PROGRESS.fullmatch(modules[0] if modules else leaf):
+        return "training state"
     if tensor.dtype.kind in "iu" and RANDOM.search(key.lower()):
         return "state of a random generator"
     if dims < 2 and LOSS_WEIGHTS.search(leaf):

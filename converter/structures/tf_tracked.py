@@ -28,5 +28,10 @@ def read_tracked(checkpoint: Checkpoint) -> Structure | None:
     keys = {f"layer_with_weights-{n}/{leaf}": key for _, n, leaf, key in layers}
     parts, dropped = parts_of({name: tree[key] for name, key in keys.items()}, keys, str(checkpoint.path))
     others = {key: "no layer of the model" for match, key in found if not match}
+    computing = [key for key in others if tree[key].shape]
+    if computing:
+        raise NotADenseNet(
+            f"{checkpoint.path}: outside the model's layers there may be more that computes: {computing[0]}"
+        )
     note = f"padding symmetric and eps {EPS:g} as in keras.applications: the file cannot say"
     return Structure("keras-tracked", parts, {"eps": EPS}, {**dropped, **others}, (note,))

@@ -38,8 +38,25 @@ def weights(path: Path) -> Path:
         ("12/model.pt", {"config_dot_pbtxt": "name: 'd'", "2__readme": ""}),
         ("pytorch_model.bin", {"training_args_dot_bin": "arguments"}),
         ("deep/inside/best.ckpt", {"log_dot_txt": "loss 0.1"}),
+        ("weights/model.pth", {"MLmodel": "flavors:\n  pytorch:\n    model_data: weights\n", "extra_dot_pt": ""}),
+        ("saved_model.pt", {"model_dot_yaml": "name: net", "custom_objects_dot_pt": ""}),
+        ("m2q2gvx/saved_model.pkl", {"latest": "m2q2gvx", "m2q2gvx__model_dot_yaml": "name: net", "old_dot_pt": ""}),
+        ("params.pt", {"history_dot_json": "[]", "optimizer_dot_pt": "", "criterion_dot_pt": ""}),
+        ("3/net.pt", {"config_dot_pbtxt": 'default_model_filename: "net.pt"', "3__model_dot_pt": ""}),
+        (
+            "end2end.pth",
+            {"deploy_dot_json": '{"models": [{"net": "end2end.pth"}]}', "end2end_dot_bin": ""},
+        ),
+        ("epoch_2.pth", {"last_checkpoint": "/data/run/epoch_2.pth", "epoch_1_dot_pth": ""}),
+        ("mlruns/0/af/artifacts/model/data/model.pth", {"mlruns__0__af__artifacts__model__MLmodel": "flavors: {}"}),
+        ("checkpoint-500/model.pth", {"checkpoint-500__rng_state_dot_pth": "", "checkpoint-500__optimizer_dot_pt": ""}),
+        ("model.mar", {"config_dot_properties": "inference_address=http://0.0.0.0"}),
+        ("a.pth", {"_dot_git__lfs__b_dot_pth": "objects", "README_dot_md": ""}),
     ],
-    ids=["mlflow", "deepspeed", "monai", "triton", "hub", "alone"],
+    ids=[
+        *("mlflow", "deepspeed", "monai", "triton", "hub", "alone", "mlflow-data", "bentoml", "bentoml-store"),
+        *("skorch", "triton-file", "mmdeploy", "mmengine", "mlruns", "trainer-inside", "torchserve", "hub-clone"),
+    ],
 )
 def test_the_checkpoint_of_a_folder(file: str, beside: dict[str, str], tmp_path: Path) -> None:
     folder = place(tmp_path / "run", **beside)
@@ -66,6 +83,51 @@ def test_of_several_files_none_is_chosen(other: str, tmp_path: Path) -> None:
     weights(tmp_path / other)
     with pytest.raises(UnreadableFile, match=rf"2 files of weights \(a\.pth, {other}\); name one"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "beside"),
+    [
+        (("model.safetensors", "model_1.safetensors"), {}),
+        (("a/model.pth", "b/model.pth"), {}),
+        (("epoch_2.pth", "best_acc_epoch_1.pth"), {"last_checkpoint": "epoch_2.pth"}),
+        (("models/model.pt", "other.pth"), {"models__config_dot_pbtxt": ""}),
+    ],
+    ids=["accelerate-two", "two-runs", "mmengine-best", "one-more"],
+)
+def test_folders_that_leave_it_open_name_the_members(
+    files: tuple[str, ...], beside: dict[str, str], tmp_path: Path
+) -> None:
+    for file in files:
+        weights(tmp_path / file)
+    place(tmp_path, **beside)
+    with pytest.raises(UnreadableFile, match="2 files of weights") as error:
+        load(tmp_path)
+    assert all(file in str(error.value) for file in files)
+
+
+def test_a_model_in_parts_is_refused(tmp_path: Path) -> None:
+    for rank in range(2):
+        weights(tmp_path / f"step-3/mp_rank_0{rank}_model_states.pt")
+    with pytest.raises(UnreadableFile, match="2 parts"):
+        load(place(tmp_path, latest="step-3"))
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"MLmodel": "flavors:\n  pytorch:\n    data: ../secret\n"},
+        {"deploy_dot_json": '{"models": [{"net": "../secret/model.pth"}]}'},
+        {"config_dot_pbtxt": 'default_model_filename: "../../secret/model.pth"', "1__readme": ""},
+        {"checkpoint": 'model_checkpoint_path: "/secret/model"'},
+        {"deploy_dot_json": "[1"},
+    ],
+    ids=["mlflow", "mmdeploy", "triton", "tensorflow", "broken"],
+)
+def test_what_a_folder_says_leads_nowhere_else(beside: dict[str, str], tmp_path: Path) -> None:
+    weights(tmp_path / "secret/model.pth")
+    with pytest.raises(ConverterError, match="is a folder"):
+        load(place(tmp_path / "run", **beside))
 
 
 @pytest.mark.parametrize("tag", ["../secret", "..", "/secret"])

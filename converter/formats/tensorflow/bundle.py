@@ -11,6 +11,7 @@ and is the one used here.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -209,8 +210,15 @@ def _named(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str,
     """Variables under the names they were made with, if those tell them apart; training state set aside."""
     state = {key: tensor for key, tensor in tensors.items() if key.endswith(VALUE) and STATE.match(key)}
     variables = {key: tensor for key, tensor in tensors.items() if key not in state}
-    full = {names.get(key) or key: tensor for key, tensor in variables.items()}
-    return {**(full if len(full) == len(variables) else variables), **({"optimizer": state} if state else {})}
+    made = {key: names.get(key) or key for key in variables}
+    times = Counter(made.values())
+    twice = [key for key, name in made.items() if times[name] > 1]
+    if any(variables[key].shape for key in twice):
+        made = {key: key for key in variables}
+    else:  # sums and counts of metrics are all called alike
+        made |= {key: key for key in twice}
+    named = {made[key]: tensor for key, tensor in variables.items()}
+    return {**named, **({"optimizer": state} if state else {})}
 
 
 # -- V1 -----------------------------------------------------------------------------------
