@@ -1,14 +1,33 @@
 """Folders as trainers, servers and hubs write them: the one checkpoint in them, by what the folder says of itself."""
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from converter.core.errors import UnreadableFile
 from converter.fetch.hub_files import PREFERRED, SUFFIXES
 
-FORMATS_OWN = ("saved_model.pb", "__model__", "inference.json", ".metadata")
-"""What formats that are folders themselves have in them."""
 MAX_FILES = 10_000
+MAX_TEXT = 1 << 20
+LISTED = 4
+
+OTHERS = (
+    ".mar",
+    ".pt2",
+    ".ts",
+    ".pdmodel",
+    ".pdparams",
+    ".caffemodel",
+    ".params",
+    ".pkl",
+    ".joblib",
+    ".npy",
+    ".tar.gz",
+)
+"""What may be a checkpoint too, where no file is called like one for certain."""
+
+Rule = Callable[[Path], Path | None]
 
 
 def checkpoint_in(folder: Path) -> Path:
@@ -17,59 +36,183 @@ def checkpoint_in(folder: Path) -> Path:
     Raises:
         UnreadableFile: several files may be meant; names them.
     """
-    if any((folder / name).exists() for name in FORMATS_OWN):
+    said = _said(folder)
+    if said is not None:
+        return said
+    inside = _walk(folder)
+    found = list(_meant(inside)) or [path for path in inside if path.name.endswith(OTHERS) and path.is_file()]
+    if len(found) > 1:
+        some = ", ".join(path.relative_to(folder).as_posix() for path in found[:LISTED])
+        some += " ..." if len(found) > LISTED else ""
+        raise UnreadableFile(f"{folder}: a folder with {len(found)} files of weights ({some}); name one of them")
+    return found[0] if found else folder
+
+
+def _meant(inside: Sequence[Path]) -> Iterator[Path]:
+    """What folders in a folder say of themselves, and every other file that is called like a checkpoint."""
+    known: list[Path] = []
+    for path in inside:  # sorted: what holds a folder stands before it
+        if any(path.is_relative_to(other) for other in known):
+            continue
+        if path.is_dir():
+            said = _said(path)
+            if said is not None:
+                known.append(path)
+                yield said
+        elif path.name.endswith(SUFFIXES):
+            yield path
+
+
+def _walk(folder: Path) -> list[Path]:
+    """What is in a folder, but for what is hidden (``.git``)."""
+    found = [path for _, path in zip(range(MAX_FILES + 1), folder.rglob("*"))]
+    if len(found) > MAX_FILES:
+        raise UnreadableFile(f"{folder}: a folder with more than {MAX_FILES} files; name the one that is meant")
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def _said(folder: Path) -> Path | None:
+    """The checkpoint that a folder names by itself; the folder where it is a format of its own."""
+    if any((folder / name).is_file() for name in OWN):
         return folder
-    for rule in RULES:
-        found = rule(folder)
-        if found is not None and found.exists():
-            return found
-    return _by_suffix(folder)
+    return next((found for rule in RULES if (found := rule(folder)) is not None and found.exists()), None)
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() and path.stat().st_size <= MAX_TEXT else ""
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """A file or folder named by one in the same folder; None where the name leads elsewhere."""
+    name = name.strip()[:255]
+    plain = name and Path(name).name == name and name not in (".", "..")
+    return folder / name if plain and (folder / name).exists() else None
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path on whatever system."""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _one(paths: Sequence[Path]) -> Path | None:
+    return paths[0] if len(paths) == 1 else None
+
+
+# -- what folders say of themselves -----------------------------------------------------------
+
+OWN = (".metadata", "saved_model.pb", "__model__")
+"""What formats that are folders themselves have in them: torch.distributed.checkpoint, TensorFlow, Paddle."""
+
+
+def _paddle(folder: Path) -> Path | None:
+    """Paddle's inference models: a program with its parameters beside it."""
+    programs = [folder / f"{name}{kind}" for name in ("inference", "model") for kind in (".pdmodel", ".json")]
+    return _one([program for program in programs if program.is_file() and program.with_suffix(".pdiparams").is_file()])
 
 
 def _hub(folder: Path) -> Path | None:
-    """transformers, timm, diffusers, accelerate: their own names of the weights."""
+    """transformers, timm, diffusers, accelerate: their own names of the weights.
+
+    A second model that accelerate saved beside the first (``model_1.safetensors``) leaves it open.
+    """
+    if any(
+        (folder / f"{stem}_1{kind}").is_file() for stem, kind in (("model", ".safetensors"), ("pytorch_model", ".bin"))
+    ):
+        return None
     return next((folder / name for name in PREFERRED if (folder / name).is_file()), None)
 
 
+MLMODEL = re.compile(r"^\s+(?:data|model_data|saved_model_dir|keras_model_path)\s*:\s*['\"]?([\w./-]+)", re.MULTILINE)
+"""The entries of an ``MLmodel``'s flavors that name a place."""
+MLFLOW = ("model.pth", "model.pt2", "model.keras", "model.h5", "model.onnx", "model", "")
+
+
 def _mlflow(folder: Path) -> Path | None:
-    """mlflow.pytorch.log_model (MLmodel beside data/model.pth)."""
+    """MLflow's models: ``MLmodel`` names the folder or file of each flavor (``data/model.pth`` for PyTorch)."""
     if not (folder / "MLmodel").is_file():
         return None
-    return next((p for p in (folder / "data" / "model.pth", folder / "data" / "model.keras") if p.is_file()), None)
+    places = [place for place in MLMODEL.findall(_text(folder / "MLmodel")) if ".." not in Path(place).parts]
+    named = [folder / place / name for place in (*places, "data") for name in MLFLOW if not place.startswith("/")]
+    return next((p for p in named if p.is_file() or (p / "saved_model.pb").is_file()), None)
+
+
+def _bentoml(folder: Path) -> Path | None:
+    """A model of BentoML's store: ``model.yaml`` and ``saved_model.pt``, ``.onnx``, ``.pkl`` ..."""
+    found = [p for p in folder.glob("saved_model*") if p.is_file()] if (folder / "model.yaml").is_file() else []
+    return _one(found)
 
 
 def _deepspeed(folder: Path) -> Path | None:
-    """DeepSpeed's save_checkpoint: ``latest`` names the subfolder; stages up to 2 have the whole model in one file."""
-    latest = folder / "latest"
-    tag = latest.read_text("utf-8", "replace").strip()[:255] if latest.is_file() else ""
-    if tag and tag != ".." and Path(tag).name == tag:
-        return folder / tag / "mp_rank_00_model_states.pt"
-    return folder / "mp_rank_00_model_states.pt"
+    """DeepSpeed's save_checkpoint: stages up to 2 have the whole model in one file, model parallel ones do not."""
+    parts = sorted(folder.glob("mp_rank_*_model_states.pt"))
+    if len(parts) > 1:
+        raise UnreadableFile(f"{folder}: DeepSpeed's model in {len(parts)} parts (model parallel), which is not read")
+    return _one(parts)
+
+
+def _latest(folder: Path) -> Path | None:
+    """DeepSpeed, BentoML: ``latest`` names the subfolder; mmengine: ``last_checkpoint`` the file."""
+    inner = _inside(folder, _text(folder / "latest"))
+    if inner is not None and inner.is_dir():
+        return _said(inner)
+    named = _text(folder / "last_checkpoint").strip()
+    last = _inside(folder, _file_name(named))
+    return None if any(folder.glob("best_*.pth")) else last
 
 
 def _monai(folder: Path) -> Path | None:
-    """A MONAI bundle: configs/metadata.json and models/model.pt."""
-    return folder / "models" / "model.pt" if (folder / "configs" / "metadata.json").is_file() else None
+    """A MONAI bundle: configs/metadata.json and models/model.pt, or as TorchScript."""
+    if not (folder / "configs" / "metadata.json").is_file():
+        return None
+    return next((p for name in ("model.pt", "model.ts") if (p := folder / "models" / name).is_file()), None)
+
+
+DEFAULT_FILE = re.compile(r'^\s*default_model_filename\s*:\s*"([^"]+)"', re.MULTILINE)
 
 
 def _triton(folder: Path) -> Path | None:
-    """A model of a Triton repository: config.pbtxt, and a numbered folder for each version."""
+    """A model of a Triton repository: config.pbtxt, and a numbered folder for each version, of which the newest."""
     if not (folder / "config.pbtxt").is_file():
         return None
     versions = sorted((p for p in folder.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda p: int(p.name))
-    files = [path for path in versions[-1].iterdir() if path.stem == "model"] if versions else []
-    return files[0] if len(files) == 1 else None
+    if not versions:
+        return None
+    named = DEFAULT_FILE.search(_text(folder / "config.pbtxt"))
+    if named:
+        return _inside(versions[-1], named[1])
+    file = _one([path for path in versions[-1].iterdir() if path.stem == "model"])
+    return (_one(list(file.glob("*.onnx"))) or file) if file is not None and file.is_dir() else file
 
 
-RULES: Sequence[Callable[[Path], Path | None]] = (_mlflow, _deepspeed, _monai, _triton, _hub)
+def _mmdeploy(folder: Path) -> Path | None:
+    """MMDeploy's converted models: deploy.json names the network's file."""
+    try:
+        models = json.loads(_text(folder / "deploy.json") or "{}").get("models", [])
+        return _one([found for model in models if (found := _inside(folder, str(model["net"]))) is not None])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
-def _by_suffix(folder: Path) -> Path:
-    """The only file that is called like a checkpoint, of whatever kind; the folder where there is none."""
-    files = [path for _, path in zip(range(MAX_FILES), folder.rglob("*")) if path.is_file()]
-    found = sorted(path for path in files if path.name.endswith(SUFFIXES))
-    if len(found) > 1:
-        some = ", ".join(path.relative_to(folder).as_posix() for path in found[:4])
-        some += " ..." if len(found) > 4 else ""
-        raise UnreadableFile(f"{folder}: a folder with {len(found)} files of weights ({some}); name one of them")
-    return found[0] if found else folder
+def _skorch(folder: Path) -> Path | None:
+    """skorch's Checkpoint: the parameters beside the history, optimizer and criterion."""
+    return _one(sorted(folder.glob("*params.*"))) if any(folder.glob("*history.json")) else None
+
+
+def _keras(folder: Path) -> Path | None:
+    """Keras' weights in several files, by their index."""
+    return _one(list(folder.glob("*.weights.json")))
+
+
+STATE = re.compile(r'^model_checkpoint_path:\s*"([^"]+)"', re.MULTILINE)
+
+
+def _tensorflow(folder: Path) -> Path | None:
+    """TensorFlow's checkpoints: the file ``checkpoint`` names the last one."""
+    named = STATE.search(_text(folder / "checkpoint"))
+    return _inside(folder, f"{_file_name(named[1])}.index") if named else None
+
+
+RULES: Sequence[Rule] = (
+    *(_mlflow, _bentoml, _latest, _deepspeed, _monai, _triton, _mmdeploy, _skorch, _keras, _tensorflow),
+    *(_paddle, _hub),
+)

@@ -30,7 +30,9 @@ def _folders(path: Path) -> Iterator[tuple[bool, Opener]]:
     """Formats that are folders: whether this is one, and how to open it."""
     from converter.formats.paddle import params
     from converter.formats.tensorflow import bundle
+    from converter.formats.torch import distributed
 
+    yield distributed.matches_folder(path), distributed.open_distributed
     yield bundle.matches_folder(path), bundle.open_folder
     yield params.matches_folder(path), params.open_folder
 
@@ -84,7 +86,7 @@ def _zips(archive: Zip, depth: int) -> Iterator[tuple[bool, Opener]]:
     from converter.formats.torch import zip as torch_zip
 
     yield export.matches(archive), export.open_export
-    yield script.matches(archive), script.open_frozen
+    yield script.matches(archive), script.open_script
     yield torch_zip.matches(archive), torch_zip.open_zip
     from converter.formats import npz
     from converter.formats.keras import zip as keras_zip
@@ -121,14 +123,17 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
         raise UnreadableFile(f"{path}: is not a regular file")
     if not status.st_size:
         raise UnreadableFile(f"{path}: is empty")
+    if path.suffix == ".distcp" or path.name == ".metadata":
+        from converter.formats.torch import distributed
+
+        return distributed.open_distributed(path)
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
         return _first(_zips(Zip(path), depth), path, f"a zip without tensors; known formats: {KNOWN}")
-    if head.startswith(b"version https://git-lfs"):
-        why = "a Git LFS pointer, not the file itself; run git lfs pull"
-    else:
-        why = f"not a checkpoint of a known format: {KNOWN}"
+    from converter.formats.foreign import what_it_is
+
+    why = what_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
     return _first(_files(path, head, depth), path, why)
 
 

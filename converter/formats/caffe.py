@@ -10,7 +10,7 @@ beside it, which is what Caffe itself would go by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.formats.caffe_layers import as_text
 from converter.formats.damage import naming
 from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, real
 from converter.formats.prototxt import Message, read_prototxt
@@ -86,9 +87,14 @@ def open_caffe(path: Path) -> Checkpoint:
             if f"{layer.name}/{i}" in tree:
                 raise UnreadableFile(f"{path}: two layers are called {layer.name}")
             tree[f"{layer.name}/{i}"] = blob
+    beside = _prototxts(path, [layer.name for layer in layers if layer.blobs])
+    graph = {file.name: network for file, network in beside.items() if _is_wired(network)}
     with naming(path):
-        settings = agreed(said for layer in layers for said in layer.says.items())
-        settings |= _prototxt(path, [layer.name for layer in layers if layer.blobs])
+        own = {} if graph else as_text(mapped(path))
+        graph = graph or ({"the file itself": own} if _is_wired(own) else {})
+        if graph:
+            return Checkpoint(path, NAME, tree, {}, (path,), graph=graph)
+        settings = agreed(said for layer in layers for said in layer.says.items()) | _settings(beside.values())
     return Checkpoint(path, NAME, tree, {}, (path,), settings=settings)
 
 
@@ -176,24 +182,37 @@ def _rounding(average: bool, of_two: bool, whole: bool, up: bool) -> dict[str, b
     return {"transition_ceil" if average else "stem_ceil": up}
 
 
-def _prototxt(path: Path, layers: list[str]) -> dict[str, Any]:
-    """Settings of the network described beside the weights.
+def _prototxts(path: Path, layers: list[str]) -> dict[Path, Message]:
+    """The networks described beside the weights: in the file of the same name, or else in any of the folder.
 
-    That is the file of the same name, or what all files in the folder that describe
-    every one of these ``layers`` agree on; one that can't be read describes nothing.
+    They describe every one of these ``layers``; a file that can't be read describes nothing.
     """
     same = path.with_suffix(".prototxt")
-    found = []
+    found: dict[Path, Message] = {}
     for file in [same, *islice((f for f in sorted(path.parent.glob("*.prototxt")) if f != same), MAX_PROTOTXTS)]:
         try:
             network = read_prototxt(file) if file.is_file() else {}
         except (UnreadableFile, OSError):
             continue
-        described = [layer for layer in network.get("layer", []) if isinstance(layer, dict)]
-        if layers and {_first(layer, "name") for layer in described}.issuperset(layers):
-            found.append(agreed(said for layer in described for said in _says(layer).items()))
+        if layers and {_first(layer, "name") for layer in _described(network)}.issuperset(layers):
+            found[file] = network
             if file == same:
                 break
+    return found
+
+
+def _described(network: Message) -> list[Message]:
+    return [layer for layer in network.get("layer", []) if isinstance(layer, dict)]
+
+
+def _is_wired(network: Message) -> bool:
+    """Whether layers say what they take."""
+    return any("bottom" in layer for layer in _described(network))
+
+
+def _settings(networks: Iterable[Message]) -> dict[str, Any]:
+    """What all descriptions of a network agree on."""
+    found = [agreed(said for layer in _described(network) for said in _says(layer).items()) for network in networks]
     if not found:
         return {}
     return {name: value for name, value in found[0].items() if all(other.get(name) == value for other in found)}

@@ -10,7 +10,7 @@ An array was recorded in four ways, told apart by its first four bytes:
 Then device, dtype and values.  Read in place, mapped.  What a module's names begin with
 (``arg:``, or ``aux:`` for running statistics) is taken off.
 
-Settings of the layers are in the ``-symbol.json`` beside it, where there is one.
+What is computed is in the ``-symbol.json`` beside it, where there is one (structures/mxnet_symbol.py).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import UnreadableFile
-from converter.formats.damage import MALFORMED, damaged, naming
+from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.formats.damage import MALFORMED, damaged
 from converter.formats.dtypes import numbered
 from converter.formats.settings import agreed
 
@@ -44,6 +44,7 @@ MAX_SYMBOL = 16 << 20
 EPOCH = re.compile(r"-\d{4,}$")
 """What ``save_checkpoint`` and ``export`` put between a network's name and ``.params``."""
 
+NORMS = ("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm")
 BATCH_NORM = {"eps": "0.001", "fix_gamma": "True"}
 POOLING = {"pool_type": "max", "pooling_convention": "valid", "global_pool": "False", "kernel": "()"}
 """What an operator that does not say does (src/operator/nn/batch_norm-inl.h, pooling-inl.h)."""
@@ -60,16 +61,15 @@ def open_mxnet(path: Path) -> Checkpoint:
     Raises:
         UnreadableFile: damaged or truncated, with sparse arrays or without names; or the
             ``-symbol.json`` beside it is damaged.
-        NotADenseNet: the symbol's layers are set differently from each other.
     """
     tensors = _plain_names(_Reader(path).named_arrays())
     symbol = path.with_name(EPOCH.sub("", path.stem) + "-symbol.json")
     if not symbol.is_file():
         return Checkpoint(path, NAME, tensors, files=(path,))
-    settings, fixed = _read_symbol(symbol)
+    settings, fixed, graph = _read_symbol(symbol)
     for name in fixed & tensors.keys():
         tensors[name] = _ones(tensors[name])
-    return Checkpoint(path, NAME, tensors, {}, (path,), settings=settings)
+    return Checkpoint(path, NAME, tensors, {}, (path,), settings=settings, graph=graph)
 
 
 def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -141,16 +141,19 @@ class _Reader:
 # -- symbol ------------------------------------------------------------------------
 
 
-def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str]]:
-    """Config fields a network's symbol states, and the gammas it keeps at one."""
+def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str], Mapping[str, Any]]:
+    """Config fields a network's symbol states, the gammas it keeps at one, and the symbol itself."""
     with damaged(f"{path}: not the description of a network by MXNet", *MALFORMED, SyntaxError):
         if path.stat().st_size > MAX_SYMBOL:
             raise ValueError("too large")
-        nodes = json.loads(path.read_text("utf-8"))["nodes"]
+        graph = json.loads(path.read_text("utf-8"))
+        nodes = graph["nodes"]
         said = list(chain.from_iterable(map(_says, nodes)))
         fixed = {nodes[node["inputs"][1][0]]["name"] for node in nodes if _fixes_gamma(node)}
-    with naming(path):
-        return agreed(said), fixed
+    try:
+        return agreed(said), fixed, graph
+    except NotADenseNet:  # what stands before the network is set otherwise; the graph is judged whole
+        return {}, fixed, graph
 
 
 def _attributes(node: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -160,12 +163,12 @@ def _attributes(node: Mapping[str, Any], defaults: Mapping[str, str]) -> dict[st
 
 
 def _fixes_gamma(node: Mapping[str, Any]) -> bool:
-    return node["op"] == "BatchNorm" and _attributes(node, BATCH_NORM)["fix_gamma"] in ("True", "1", "true")
+    return node["op"] in NORMS and _attributes(node, BATCH_NORM)["fix_gamma"] in ("True", "1", "true")
 
 
 def _says(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Config fields a node speaks for."""
-    if node["op"] == "BatchNorm":
+    if node["op"] in NORMS:
         yield "eps", float(_attributes(node, BATCH_NORM)["eps"])
     elif node["op"] == "Pooling":
         pool = _attributes(node, POOLING)

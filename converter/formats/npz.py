@@ -1,18 +1,17 @@
-"""npz: a zip of ``.npy`` members (numpy.lib.format).  Members that hold Python objects are refused."""
-
-from __future__ import annotations
+"""npz: a zip of ``.npy`` members (numpy.lib.format), of which some may hold pickled objects."""
 
 import io
 from collections.abc import Mapping
-from math import prod
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
+from converter.core.errors import CannotExpress
 from converter.core.files import replacing
-from converter.formats.damage import MALFORMED, damaged
+from converter.formats.npy import HEAD, read_npy
 from converter.formats.zips import Zip, ZipWriter
 
 NAME = "npz"
@@ -26,24 +25,14 @@ def matches(archive: Zip) -> bool:
 def open_npz(path: Path) -> Checkpoint:
     """Open an npz as ``numpy.savez`` and ``savez_compressed`` write it."""
     archive = Zip(path)
-    tree = {name.removesuffix(".npy"): _tensor(archive, name) for name in archive.names}
-    return Checkpoint(path, NAME, tree, files=(path,))
-
-
-def _tensor(archive: Zip, name: str) -> Tensor:
-    stream = io.BytesIO(archive.head(name, 1 << 16))
-    with damaged(f"{archive.path}: {name} is not an array", *MALFORMED, EOFError, why=str):
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_header[version](stream)
-    if dtype.hasobject:
-        raise UnsafeFile(f"{archive.path}: refused, {name} holds pickled Python objects; nothing was executed")
-    start, size = stream.tell(), prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or start + size > archive.size(name):
-        raise UnreadableFile(f"{archive.path}: truncated, {name} is not complete")
-    if archive.stored(name):
-        return Tensor.over(archive.read(name)[start : start + size], dtype, shape, fortran=fortran)
-    return Tensor.over(lambda: archive.read(name)[start : start + size], dtype, shape, fortran=fortran)
+    tree: dict[str, Any] = {}
+    inert: dict[str, None] = {}
+    for name in archive.names:
+        whole = partial(archive.read, name)
+        value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
+        tree[name.removesuffix(".npy")] = value
+        inert |= dict.fromkeys(classes)
+    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(inert))
 
 
 def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:

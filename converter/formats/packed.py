@@ -1,4 +1,4 @@
-"""One checkpoint inside something: compressed (gzip, bz2, xz, zlib), or the only one in a zip or tar.
+"""One checkpoint inside something: compressed (gzip, bz2, xz, lzma, zlib), or the only one in a zip or tar.
 
 It is unpacked into a temporary file, which is gone as soon as its reader has mapped it.
 """
@@ -69,6 +69,7 @@ KINDS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
+    b"]\x00\x00": lzma.open,
     b"x\x01": _Zlib,
     b"x^": _Zlib,
     b"x\x9c": _Zlib,
@@ -92,7 +93,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
             head = file.read(512)
         kind = next((kind for magic, kind in KINDS.items() if head.startswith(magic)), None)
         if kind is not None:
-            name = path.stem if path.suffix in (".gz", ".bz2", ".xz", ".z") else path.name
+            name = path.stem if path.suffix in (".gz", ".bz2", ".xz", ".lzma", ".z") else path.name
             with _unpacked(path, kind(path), name) as inner:
                 return _opened(path, inner, opener)
         if head.startswith(b"PK"):

@@ -64,10 +64,6 @@ class Zip:
         with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
             return zlib.decompressobj(-15).decompress(raw.tobytes(), size)
 
-    def stored(self, name: str) -> bool:
-        """Whether a member can be used in place."""
-        return self._raw(name)[1]
-
     def read(self, name: str) -> Array:
         """A member as a flat array of bytes: a view of the file if stored, else inflated."""
         raw, stored = self._raw(name)

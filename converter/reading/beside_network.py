@@ -16,6 +16,9 @@ LOSS_WEIGHTS = re.compile(r"(^|_)(class|classes|cls|pos|neg|label|loss|category|
 METRIC = re.compile(r"(^|_)(metrics?|accuracy|acc|auroc|auc|f1|confmat|meters?)(_|\d|$)")
 """A module of this name counts how good the network is."""
 
+RANDOM = re.compile(r"(^|[./])(seed_generator_state|statevar|rng_state)$")
+"""What Keras' augmentation keeps of its generators of random numbers."""
+
 DEPTH = 3
 """So near the top a loss or a metric stands."""
 
@@ -28,10 +31,12 @@ def why_beside(key: str, tensor: Tensor, config: DenseNetConfig) -> str:
         tensor: its shape and type.
         config: the network it was found beside.
     """
-    *modules, leaf = key.lower().split(".")
+    *modules, leaf = re.split(r"[./]", key.lower())
     dims = len(tensor.shape)
     if leaf in (COUNTER, "n_averaged") or (dims == 0 and tensor.dtype.kind in "iub"):
         return "a counter"
+    if tensor.dtype.kind in "iu" and RANDOM.search(key.lower()):
+        return "state of a random generator"
     if dims < 2 and LOSS_WEIGHTS.search(leaf):
         return "the loss's weights of the classes"
     near = modules[:DEPTH]

@@ -16,7 +16,7 @@ from converter.core.checkpoint import Tensor
 from converter.layouts import LAYOUTS
 from converter.reading.fit import prefixes
 from converter.reading.parametrizations import computed
-from converter.reading.renaming import unwrapped
+from converter.reading.renaming import renamed
 from converter.reading.wrappers import Group, groups
 
 AVERAGED, PLAIN, COPY = range(3)
@@ -61,8 +61,8 @@ def sets_of_weights(tree: Any) -> list[Group]:
 
 
 def _plain(group: Group) -> Group:
-    siblings = {name: unwrapped(computed(other)) for name, other in group.siblings.items()}
-    return replace(unwrapped(computed(group)), siblings=siblings)
+    siblings = {name: renamed(computed(other)) for name, other in group.siblings.items()}
+    return replace(renamed(computed(group)), siblings=siblings)
 
 
 def _copies(group: Group) -> list[Group]:

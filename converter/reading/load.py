@@ -22,6 +22,7 @@ from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
 from converter.reading import attributes, beside
 from converter.reading.arrange import arrange
+from converter.reading.by_names import by_names
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
@@ -32,7 +33,7 @@ from converter.reading.prepared import prepared
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
 from converter.reading.told import Told
-from converter.structures import stated_by_graph, structure_readers
+from converter.structures import stated_by_graph, structure_readers, torch_readers
 from densenet.config import DenseNetConfig
 from densenet.names import parse
 
@@ -107,13 +108,16 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     """
     path, drop = checkpoint.path, wanted.drop
     chosen = layout_named(wanted.layout) if wanted.layout is not None else None
-    for reader in structure_readers(checkpoint.format) if chosen is None else ():
+    structure = None
+    for reader in structure_readers(checkpoint.format) if chosen is None else torch_readers(checkpoint.format):
         structure = reader(checkpoint)
         if structure is not None:
-            if wanted.weights is not None or drop:
-                raise ConverterError(f"{path}: --weights and --drop go by names, which this file lacks")
-            candidate = arrange(structure, str(path))
-            return candidate, [candidate]
+            break
+    if structure is not None and not structure.named:
+        if chosen is not None or wanted.weights is not None or drop:
+            raise ConverterError(f"{path}: --layout, --weights and --drop go by names, which this file lacks")
+        candidate = arrange(structure, str(path))
+        return candidate, [candidate]
     found = sets_of_weights(checkpoint.tree)
     if wanted.weights is not None:
         named = [group for group in found if group.path == wanted.weights]
@@ -124,6 +128,10 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     idle = [glob for glob in drop if not any(dropped_by((glob,), group) for group in found)]
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
+    if structure is not None:
+        arranged, prefer = arrange(structure, str(path)), beside.layout_of(checkpoint)
+        candidate = by_names(arranged, found, layout=chosen, drop=drop, where=str(path), prefer=prefer)
+        return candidate, [candidate]
     try:
         return recognise(found, layout=chosen, drop=drop, where=str(path), prefer=beside.layout_of(checkpoint))
     except UnknownNames:

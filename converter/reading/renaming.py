@@ -1,8 +1,9 @@
-"""Wrappers inside names: ``features.module.conv0`` is ``features.conv0``."""
+"""Names as layouts have them: ``features.module.conv0`` is ``features.conv0``, ``conv1/conv_3`` is ``conv1/conv``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,7 +12,22 @@ from converter.reading.wrappers import Group
 WRAPPERS = frozenset("module _orig_mod _fsdp_wrapped_module _checkpoint_wrapped_module _forward_module".split())
 """What DataParallel, torch.compile, FSDP, activation checkpointing and DeepSpeed call the module they wrap."""
 
+AGAIN = re.compile(
+    r"((?:^|/)(?:conv1/(?:conv|bn)|conv\d+_block\d+_[012]_(?:conv|bn)|conv1_(?:conv|bn)|pool\d+_(?:conv|bn)|bn|fc1000))"
+    r"_\d+(?=/(?:kernel|bias|gamma|beta|moving_mean|moving_variance)$)"
+)
+"""A variable of keras.applications where TensorFlow 1 had made that scope before: of a session's second model."""
+
 Value = TypeVar("Value")
+
+
+def renamed(group: Group) -> Group:
+    """The group without wrappers inside its names, and without the numbers of a session's second Keras model."""
+    return _again(unwrapped(group))
+
+
+def _again(group: Group) -> Group:
+    return _moved(group, lambda name: AGAIN.sub(r"\1", name)) if any(map(AGAIN.search, group.tensors)) else group
 
 
 def unwrapped(group: Group) -> Group:
@@ -29,8 +45,14 @@ def unwrapped(group: Group) -> Group:
         parts = name.split(".")
         return ".".join((*parts[:lead], *(part for part in parts[lead:] if part not in WRAPPERS)))
 
-    renamed = {key: plain(key) for key in keys}
-    if len(set(renamed.values())) < len(keys):
+    return _moved(group, plain)
+
+
+def _moved(group: Group, plain: Callable[[str], str]) -> Group:
+    """The group under other names; as it is where two of them would be one."""
+    keys = [*group.tensors, *group.unread]
+    called = {key: plain(key) for key in keys}
+    if len(set(called.values())) < len(keys):
         return group
 
     def moved(values: Mapping[str, Value]) -> dict[str, Value]:
@@ -43,5 +65,5 @@ def unwrapped(group: Group) -> Group:
         attributes=moved(group.attributes),
         classes=moved(group.classes),
         unread=moved(group.unread),
-        sources={**group.sources, **{new: group.names(old) for old, new in renamed.items() if new != old}},
+        sources={**group.sources, **{new: group.names(old) for old, new in called.items() if new != old}},
     )

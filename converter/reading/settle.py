@@ -25,6 +25,11 @@ UNSAID = (
     "global_pool, eps)"
 )
 
+SUBCLASS = (
+    "the model is a subclass of keras.Model, whose code is not in the file: what it does before and behind the layers, "
+    "and between them, is not known; the usual is taken (--set global_pool)"
+)
+
 
 def settle(
     candidate: Candidate, checkpoint: Checkpoint, stated: Stated, settings: Said, told: Told
@@ -70,7 +75,7 @@ def settle(
             said[name] = value
             notes.append(why)
     notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
-    if not candidate.group.classes and (place := AT.search(candidate.prefix)) and int(place[1]):
+    if not (candidate.group.classes or candidate.graph) and (place := AT.search(candidate.prefix)) and int(place[1]):
         notes.append(
             f"the network is number {place[1]} of a sequence: what runs before it has no tensors and is not known "
             "(a normalisation, say)"
@@ -94,8 +99,8 @@ def settle(
             f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
             "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
         )
-    if checkpoint.format == "TorchScript":
-        notes.append("TorchScript keeps strides, padding and eps in code, which is not run: the usual ones are assumed")
+    if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
+        notes.append(SUBCLASS)
     try:
         return replace(config, **said), notes
     except (TypeError, ValueError) as error:

@@ -31,9 +31,7 @@ STANDS_FOR = frozenset("torch._dynamo.eval_frame.OptimizedModule builtins.getatt
 """What is made of a module and computes what it does: ``torch.compile``; ``model.state_dict`` saved without ``()``."""
 
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
-GRAPH_PROBLEM = (
-    "a torch.fx GraphModule, whose forward is code made for it: save its state_dict(), or export it with torch.export"
-)
+GRAPH_PROBLEM = "a torch.fx GraphModule that is not the only network of the file: save it alone, or its state_dict()"
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 KNOWN_HOOKS = ("torch.nn.utils.weight_norm.", "torch.nn.utils.spectral_norm.", "torch.nn.utils.prune.")
@@ -176,7 +174,8 @@ def _module_group(root: Record, path: str) -> Group:
         state, dot = record.state, f"{name}." if name else ""
         classes[name] = MANGLED.sub("", record.cls)
         attributes[name] = _plain(state)
-        hidden = state.get("_non_persistent_buffers_set") or ()
+        unsaved = state.get("_non_persistent_buffers_set")
+        hidden = unsaved if isinstance(unsaved, (list, tuple)) else ()
         # A scripted module keeps its tensors and children as plain attributes, an eager one in three dicts.
         eager = "_modules" in state
         members = [state.get(k) or {} for k in ("_parameters", "_buffers")] if eager else [state]

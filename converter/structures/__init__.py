@@ -34,6 +34,9 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
 
         yield read_caffe
     if format_name.startswith("MXNet"):
+        from converter.structures.mxnet_symbol import read_symbol  # noqa: PLC0415
+
+        yield read_symbol
         from converter.structures.gluon import read_gluon  # noqa: PLC0415
 
         yield read_gluon
@@ -49,10 +52,23 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 
         yield read_onnx
+    yield from torch_readers(format_name)
+
+
+def torch_readers(format_name: str) -> Iterator[StructureReader]:
+    """The readers of PyTorch's graphs, whose weights may have names beside."""
+    if format_name.startswith("torch.export"):
+        from converter.structures.torch.exported import read_exported  # noqa: PLC0415
+
+        yield read_exported
     if format_name.startswith("torchscript"):
-        from converter.structures.torchscript import read_torchscript  # noqa: PLC0415
+        from converter.structures.torch.script import read_torchscript  # noqa: PLC0415
 
         yield read_torchscript
+    if format_name.startswith(("torch", "pickle")):
+        from converter.structures.torch.graph_module import read_graph_module  # noqa: PLC0415
+
+        yield read_graph_module
 
 
 def stated_by_graph(checkpoint: Checkpoint) -> Stated:

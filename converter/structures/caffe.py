@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.caffe_graph import divided, read_described
 from converter.structures.parts import Part, Structure, norm_part, part_of
 from converter.structures.weights import lazily
 
@@ -47,6 +47,8 @@ def read_caffe(checkpoint: Checkpoint) -> Structure | None:
     layers = _layers(checkpoint)
     if layers is None:
         return None
+    if checkpoint.graph:
+        return _described(checkpoint)
     stated = checkpoint.settings
     parts: list[Part] = []
     dropped: dict[str, str] = {}
@@ -64,6 +66,26 @@ def read_caffe(checkpoint: Checkpoint) -> Structure | None:
             at += 1
     known = stated.keys() & {"stem_ceil", "transition_ceil"}
     return Structure("caffe", parts, {"transition_ceil": True}, dropped, (COLOURS,) if known else (COLOURS, ROUNDED))
+
+
+def _described(checkpoint: Checkpoint) -> Structure:
+    """The network as the files beside the weights, or their own layers, describe it.
+
+    Raises:
+        NotADenseNet: they describe another network, or different ones.
+    """
+    found: dict[str, Structure] = {}
+    for file, network in checkpoint.graph.items():
+        try:
+            found[file] = read_described(checkpoint, network)
+        except NotADenseNet as error:
+            raise NotADenseNet(f"{checkpoint.path}: in {file}, {error}") from error
+    (first, structure), *others = found.items()
+    for file, other in others:
+        if (other.settings, other.front) != (structure.settings, structure.front):
+            raise NotADenseNet(f"{checkpoint.path}: {first} and {file} beside it describe different networks; keep one")
+    factors = {key: FACTOR for key in structure.dropped if key.endswith("/2")}
+    return replace(structure, dropped={**structure.dropped, **factors}, notes=(COLOURS, *structure.notes))
 
 
 def _layers(checkpoint: Checkpoint) -> list[Layer] | None:
@@ -123,21 +145,11 @@ def _norm(batch_norm: list[tuple[str, Tensor]], scale: list[tuple[str, Tensor]],
     tensors = {
         "weight": scale[0][1],
         "bias": scale[1][1],
-        "running_mean": _divided(mean, factor),
-        "running_var": _divided(variance, factor),
+        "running_mean": divided(mean, factor),
+        "running_var": divided(variance, factor),
     }
     keys = {"weight": scale[0][0], "bias": scale[1][0], "running_mean": mean_key, "running_var": variance_key}
     return norm_part(tensors, keys, eps)
-
-
-def _divided(sums: Tensor, factor: Tensor) -> Tensor:
-    """An average from what Caffe stores (src/caffe/layers/batch_norm_layer.cpp: a factor of 0 gives 0)."""
-
-    def read() -> np.ndarray[Any, Any]:
-        by = factor.read().reshape(-1)[:1].astype(np.float64)
-        return (sums.read() * np.divide(1, by, out=np.zeros_like(by), where=by != 0)).astype(sums.dtype)
-
-    return Tensor(sums.shape, sums.dtype, read)
 
 
 def _weighted(checkpoint: Checkpoint, name: str, blobs: list[tuple[str, Tensor]], *, last: bool) -> Part:

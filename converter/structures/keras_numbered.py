@@ -11,6 +11,7 @@ pads unevenly, and eps 1.1e-5.  A model's own config, where there is one, goes f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ from converter.layouts.keras import EPS, LEAVES
 from converter.structures.parts import Part, Structure, part_of
 
 TITU_EPS = 1.1e-5
-NAMED = ("conv2_block1_1_conv/kernel", "conv2_1_x1/kernel")
-"""What layouts with names call the first layer's first convolution."""
+NAMED = re.compile(r"(?:conv2_block1_1_conv(?:_\d+)?|conv2_1_x1)/kernel$")
+"""What layouts with names call the first layer's first convolution; of a session's second model with a number."""
 LEAF_OF = {
     kind: {leaf.names[0][1:]: name.partition(".")[2] for name, leaf in LEAVES.items() if name.startswith(kind)}
     for kind in ("conv", "norm", "linear")
@@ -38,9 +39,9 @@ def read_keras_numbered(checkpoint: Checkpoint) -> Structure | None:
     tensors = keras_table(checkpoint)
     if tensors is None:
         return None
-    named = next((key for key in tensors if key.endswith(NAMED)), None)
+    named = next(filter(None, map(NAMED.search, tensors)), None)
     if named is not None:
-        network = named[: -len(next(name for name in NAMED if named.endswith(name)))]
+        network = named.string[: named.start()]
         outside = [key for key in tensors if key.endswith("/gamma") and not key.startswith(network)]
         if outside:
             raise NotADenseNet(f"{checkpoint.path}: a DenseNet in {network}, and {outside[0]} outside it")

@@ -19,10 +19,15 @@ def flipped_axis(constants: Constants, node: Node) -> Axis | None:
         whole = [int(i) % size if i >= -size else -1 for i in indices] == list(reversed(range(size)))
         return int(attributes.get("axis", 0)) if whole and _may_be_all(constants, size) else None
     starts, ends, axes, steps = (_numbers(constants, node, i) for i in range(1, 5))
-    if not axes or len(axes) != 1 or steps != [-1] or not starts or not ends:
+    if not axes or not steps or not starts or not ends or not len(axes) == len(steps) == len(starts) == len(ends):
         return None
-    from_last = starts[0] == -1 or starts[0] >= 1 << 30
-    return axes[0] if from_last and ends[0] <= -(1 << 30) else None
+    far = 1 << 29  # further than any image is large
+    plain = [
+        (step == 1 and start == 0 and end >= far) or (step == -1 and (start == -1 or start >= far) and end <= -far)
+        for start, end, step in zip(starts, ends, steps)
+    ]
+    reversed_axes = [axis for axis, step in zip(axes, steps) if step == -1]
+    return reversed_axes[0] if all(plain) and len(reversed_axes) == 1 else None
 
 
 def reversed_channels(constants: Constants, node: Node, data: tuple[str, ...]) -> str | None:
@@ -36,14 +41,36 @@ def reversed_channels(constants: Constants, node: Node, data: tuple[str, ...]) -
     return found[0][0] if whole and _may_be_all(constants, len(found)) else None
 
 
+def reversed_between_turns(constants: Constants, node: Node) -> str | None:
+    """What a Transpose gives back with its channels reversed: they are picked as rows between two Transposes.
+
+    So torch's dynamo exporter writes ``x[:, [2, 1, 0]]``.
+    """
+    picked = constants.makers.get(node["inputs"][0])
+    if picked is None or picked["op"] != "GatherND" or picked["attributes"].get("batch_dims"):
+        return None
+    before, weight = constants.makers.get(picked["inputs"][0]), constants.values.get(picked["inputs"][1])
+    swap = [1, 0, 2, 3]
+    if before is None or before["op"] != "Transpose" or weight is None or weight.tensor.shape[1:] != (1,):
+        return None
+    size = weight.tensor.shape[0]
+    whole = weight.tensor.read()[:, 0].tolist() == list(reversed(range(size))) and _may_be_all(constants, size)
+    swapped = swap == before["attributes"].get("perm") == node["attributes"].get("perm")
+    return str(before["inputs"][0]) if whole and swapped else None
+
+
 def positions(
     constants: Constants, node: Node, axes: list[int], data: tuple[str, ...]
 ) -> tuple[list[int], tuple[str, ...]]:
     """The axes of NCHW maps that a reduction goes over, and the maps: also flattened before, or in two steps."""
     before = constants.makers.get(data[0]) if len(data) == 1 else None
-    if before is None or len(axes) != 1:
+    if before is None:
         return axes, data
     taken = constants.data(before)
+    if before["op"] == "Transpose" and before["attributes"].get("perm") == [0, 2, 3, 1] and len(axes) == 2:
+        return [(0, 2, 3, 1)[axis] for axis in axes if -4 <= axis < 4], taken
+    if len(axes) != 1:
+        return axes, data
     if before["op"] == "Reshape" and axes[0] in (2, -1) and len(taken) == 1:
         weight = constants.values.get(before["inputs"][1])
         shape = [] if weight is None else weight.tensor.read().reshape(-1).tolist()
@@ -66,7 +93,9 @@ def _piece(constants: Constants, name: str, axis: Axis | None) -> tuple[str, int
         return None
     if node["op"] == "Split" and node["attributes"].get("axis", 0) == axis:
         sizes = constants.ints(node, "split", 1) or []
-        return (taken[0], node["outputs"].index(name)) if set(sizes) == {1} else None
+        count = len(node["outputs"])
+        ones = set(sizes) == {1} or (not sizes and _sizes_along(constants, axis) == count)
+        return (taken[0], node["outputs"].index(name)) if ones else None
     if node["op"] == "Slice":
         starts, ends, axes, steps = (_numbers(constants, node, i) for i in range(1, 5))
         if axes == [axis] and steps in (None, [1]) and starts and ends and ends[0] == starts[0] + 1:
@@ -83,6 +112,12 @@ def _numbers(constants: Constants, node: Node, i: int) -> list[int] | None:
     name = ("", "starts", "ends", "axes", "steps")[i]
     known = name in node["attributes"] or "".join(node["inputs"][i : i + 1]) in constants.values
     return constants.ints(node, name, i) if known else None
+
+
+def _sizes_along(constants: Constants, axis: Axis | None) -> int | None:
+    """The image's size along an axis, if the file says it."""
+    known = axis is not None and -len(constants.image) <= axis < len(constants.image)
+    return constants.image[axis] if known and axis is not None else None
 
 
 def _may_be_all(constants: Constants, size: int) -> bool:

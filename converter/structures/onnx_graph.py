@@ -17,7 +17,7 @@ import numpy as np
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.core.metadata import CONFIG_KEY
-from converter.structures.onnx_channels import flipped_axis, positions, reversed_channels
+from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, SMALL, Constants, Node, name_of
 from converter.structures.onnx_functions import in_order, inlined
 from converter.structures.ops import Kind, Op, Weight, Window
@@ -310,6 +310,9 @@ def _linear(node: Node, data: tuple[str, ...], weight: Weight, bias: Weight | No
 
 
 def _turn(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    reversed_of = reversed_between_turns(constants, node)
+    if reversed_of is not None:
+        return _op("flip", node, (reversed_of,), axis=1)
     axis = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}.get(tuple(node["attributes"].get("perm") or ()))
     return _op("turn", node, data, axis=axis) if axis else None
 

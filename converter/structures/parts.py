@@ -44,6 +44,7 @@ class Structure:
         dropped: keys that are no part of the network, and why.
         notes: what people should know.
         front: what is done to images before the first part.
+        named: whether keys are the names of the file's tensors, by which a layout may know them.
     """
 
     layout: str
@@ -52,6 +53,7 @@ class Structure:
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     front: Front = field(default_factory=Front)
+    named: bool = False
 
 
 @dataclass(frozen=True)

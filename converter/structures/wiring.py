@@ -71,10 +71,9 @@ def read_wiring(
     Raises:
         NotADenseNet: it is wired otherwise; names the operator.
     """
-    every = list(ops)
-    if len(every) > MAX_OPS:
-        raise NotADenseNet(f"{len(every)} operators; no DenseNet has so many")
-    made, results = producers(every, start), list(dict.fromkeys(outputs))
+    made, results = producers(ops, start), list(dict.fromkeys(outputs))
+    if len(made) > MAX_OPS:
+        raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
         judge = _Judge(needed(made, output), start, output, tuple(size))
@@ -87,10 +86,8 @@ def read_wiring(
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     judge = _chosen(judges)
-    notes = judge.notes
-    if len(results) > 1:
-        others = [name for name in results if name != judge.output]
-        notes = [*notes, f"of its results {judge.output} is taken, {', '.join(others)} left out"]
+    others = ", ".join(name for name in results if name != judge.output)
+    notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
         part_of(
@@ -258,7 +255,8 @@ class _Judge:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
-            raise steps[1].unlike("ReLU and max pooling after the stem's convolution")
+            odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
+            raise odd.unlike("ReLU and max pooling after the stem's convolution")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
@@ -366,7 +364,7 @@ class _Judge:
     # -- errors --------------------------------------------------------------------
 
     def fork(self, value: Value) -> NotADenseNet:
-        names = " and ".join(op.name for op in self.takers[value][:3])
+        names = " and ".join(list(dict.fromkeys(op.name for op in self.takers[value]))[:3])
         return NotADenseNet(f"one value goes to {names}, which a DenseNet does not have")
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:

@@ -27,7 +27,17 @@ def test_npz_both_ways(tmp_path: Path, values: dict[str, Any], compressed: bool)
     assert_same(got, values)
 
 
-def test_npz_with_python_objects_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", a=np.array([{"x": 1}], object))
-    with pytest.raises(UnsafeFile, match="Python objects"):
-        open_checkpoint(tmp_path / "a.npz")
+class Call:
+    def __reduce__(self) -> object:
+        return eval, ("1 + 1",)
+
+
+def test_objects_in_an_npz_are_read_as_data(tmp_path: Path) -> None:
+    values = {"a": np.arange(20_000, dtype=np.float32), "b": np.ones((2, 3))}
+    np.savez(tmp_path / "a.npz", model=values, epoch=np.array(3))
+    opened = open_checkpoint(tmp_path / "a.npz").tree
+    got = opened["model"].state[4][0]
+    assert_same({name: tensor.read() for name, tensor in got.items()}, values)
+    np.savez(tmp_path / "b.npz", a=np.array([Call()], object))
+    with pytest.raises(UnsafeFile, match="eval"):
+        open_checkpoint(tmp_path / "b.npz")

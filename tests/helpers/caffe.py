@@ -8,6 +8,7 @@ import numpy as np
 
 from converter import load
 from densenet.config import DenseNetConfig
+from densenet.topology import steps
 from helpers.wire import data, number, varint
 
 FACTOR = 8.0
@@ -85,6 +86,46 @@ def netspec(config: DenseNetConfig, tensors: dict, *, form: str = "float") -> by
         else:
             arrays = (tensors["classifier.weight"], tensors["classifier.bias"])
             out += layer("InnerProduct1", "InnerProduct", *arrays, form=form)
+    return out
+
+
+def described(config: DenseNetConfig, **changes: str) -> str:
+    """The prototxt of a network with :func:`shicai`'s names; ``changes`` are a layer's parameters by its name."""
+    out, tops = 'name: "DENSENET"\ninput: "data"\ninput_dim: [1, 3, 64, 64]\n', {"pixel_values": "data"}
+
+    def add(name: str, kind: str, bottoms: list[str], top: str, said: str = "") -> str:
+        nonlocal out
+        said = changes.get(name.replace("/", "_"), said)
+        kind = said[1:] if said.startswith("=") else kind
+        takes = "".join(f' bottom: "{bottom}"' for bottom in bottoms)
+        out += f'layer {{ name: "{name}" type: "{kind}"{takes} top: "{top}" {said if said[:1] != "=" else ""} }}\n'
+        return top
+
+    for step in steps(config):
+        bottoms = [tops[value] for value in step.inputs]
+        name = shicai_name(step.module.name, config, of_201=False) if step.module else step.name
+        floor = "round_mode: FLOOR"
+        if step.op == "norm":
+            top = add(f"{name}/bn", "BatchNorm", bottoms, f"{name}/bn", f"batch_norm_param {{ eps: {config.eps} }}")
+            tops[step.name] = add(f"{name}/scale", "Scale", [top], top, "scale_param { bias_term: true }")
+        elif step.op == "relu":
+            tops[step.name] = add(name, "ReLU", bottoms, bottoms[0])
+        elif step.op == "concat":
+            tops[step.name] = add(name, "Concat", bottoms, name)
+        elif step.op == "linear":
+            said = f"convolution_param {{ num_output: {config.num_classes} kernel_size: 1 }}"
+            tops[step.name] = add(name, "Convolution", bottoms, name, said)
+        elif step.op == "conv" and step.module is not None:
+            size, stride = step.module.shape[-1], step.module.stride[0]
+            said = f"kernel_size: {size} pad: {size // 2} stride: {stride} bias_term: false"
+            tops[step.name] = add(name, "Convolution", bottoms, name, f"convolution_param {{ {said} }}")
+        else:
+            said = {
+                "max_pool": f"kernel_size: 3 stride: 2 pad: 1 {'' if config.stem_ceil else floor}",
+                "avg_pool": f"pool: AVE kernel_size: 2 stride: 2 {'' if config.transition_ceil else floor}",
+                "global_pool": "pool: AVE global_pooling: true",
+            }[step.op]
+            tops[step.name] = add(name, "Pooling", bottoms, name, f"pooling_param {{ {said} }}")
     return out
 
 

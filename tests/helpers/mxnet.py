@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from densenet.config import DenseNetConfig
+from densenet.topology import steps
 
 MAGICS = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}
 CODES = {"f4": 0, "f8": 1, "f2": 2, "u1": 3, "i4": 4, "i1": 5, "i8": 6}
@@ -88,3 +92,62 @@ def symbol_params(config: DenseNetConfig, tensors: dict, *, of_201: bool = False
     named = {symbol_name(name, config, of_201=of_201): array for name, array in tensors.items()}
     named["arg:fc6_weight"] = named["arg:fc6_weight"][:, :, None, None]
     return named
+
+
+Symbol = dict[str, Any]
+
+
+def symbol(config: DenseNetConfig, name: Callable[[str], str], **norm: str) -> Symbol:
+    """The ``-symbol.json`` that MXNet writes of a network; ``name`` says what its tensors are called."""
+    made: Symbol = {"nodes": [{"op": "null", "name": "data", "inputs": []}], "attrs": {"mxnet_version": ["int", 10600]}}
+    at = {"pixel_values": 0}
+    for step in steps(config):
+        module = step.module
+        leaves = module.tensors() if module is not None else ()
+        constants = [name(leaf) for leaf in leaves]
+        constants.sort(key=lambda key: -1 if "gamma" in key or "weight" in key else "moving" in key or "running" in key)
+        x = [at[value] for value in step.inputs]
+        ceil = config.stem_ceil if step.op == "max_pool" else config.transition_ceil
+        pool = {"kernel": "(3, 3)", "pad": "(1, 1)", "stride": "(2, 2)", "pool_type": "max"}
+        if step.op == "avg_pool":
+            pool = {"kernel": "(2, 2)", "stride": "(2, 2)", "pool_type": "avg"}
+        op, attrs = {
+            "conv": ("Convolution", {"no_bias": "True"}),
+            "norm": ("BatchNorm", {"eps": str(config.eps), "fix_gamma": "False", **norm}),
+            "relu": ("Activation", {"act_type": "relu"}),
+            "concat": ("Concat", {"num_args": "2"}),
+            "max_pool": ("Pooling", {**pool, **({"pooling_convention": "full"} if ceil else {})}),
+            "avg_pool": ("Pooling", {**pool, **({"pooling_convention": "full"} if ceil else {})}),
+            "global_pool": ("Pooling", {"global_pool": "True", "kernel": "(1, 1)", "pool_type": "avg"}),
+            "linear": ("FullyConnected", {"num_hidden": str(config.num_classes)}),
+        }[step.op]
+        if module is not None and step.op == "conv":
+            kernel, stride = module.shape[2:], module.stride
+            pads = tuple(n // 2 for n in kernel)
+            attrs |= {"kernel": str(tuple(kernel)), "stride": str(tuple(stride)), "pad": str(pads)}
+        at[step.name] = node(made, op, step.name, *x, *(variable(made, key) for key in constants), **attrs)
+    made["heads"] = [[at[step.name], 0, 0]]
+    return made
+
+
+def variable(made: Symbol, name: str) -> int:
+    """A further variable of a symbol, its number."""
+    made["nodes"].append({"op": "null", "name": name, "inputs": []})
+    return len(made["nodes"]) - 1
+
+
+def node(made: Symbol, op: str, name: str, *inputs: int, **attrs: str) -> int:
+    """A further operator of a symbol, its number."""
+    made["nodes"].append({"op": op, "name": name, "attrs": attrs, "inputs": [[i, 0, 0] for i in inputs]})
+    return len(made["nodes"]) - 1
+
+
+def named(made: Symbol, name: str) -> dict[str, Any]:
+    """A node by its name."""
+    return next(each for each in made["nodes"] if each["name"] == name)
+
+
+def text(made: Symbol, attributes: str = "attrs") -> str:
+    """As JSON; what operators say was called ``param``, then ``attr``."""
+    nodes = [{attributes if key == "attrs" else key: value for key, value in n.items()} for n in made["nodes"]]
+    return json.dumps({**made, "nodes": nodes})

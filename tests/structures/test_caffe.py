@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.caffe import FACTOR, layer, loaded, netspec, norm, same, shicai
+from helpers.caffe import FACTOR, described, layer, loaded, netspec, norm, same, shicai
 from helpers.cases import CASES, logits_of
 from helpers.networks import CIFAR, SMALL, imagenet_configs, random_tensors
 from helpers.wire import data, fixed32, number
@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
+from converter.core.errors import NotADenseNet
 from converter.formats import open_checkpoint
 from converter.formats.protobuf import fields
 
@@ -178,3 +179,111 @@ def test_a_prototxt_of_another_network_is_left_alone(tmp_path):
     (tmp_path / "x.prototxt").write_text(prototxt(other, POOLS % ""))
     config, _, _ = loaded(tmp_path / "x.caffemodel", shicai(SMALL, random_tensors(SMALL)))
     assert (config.stem_ceil, config.eps) == (False, 1e-5)
+
+
+# -- networks described whole ------------------------------------------------------
+
+BEHIND = 'layer { name: "behind" type: "%s" bottom: "fc6" top: "behind" %s }\n'
+WHOLE = {
+    "ceil": ({}, "", replace(SMALL, stem_ceil=True, transition_ceil=True), ""),
+    "floor": ({}, "", SMALL, ""),
+    "softmax": ({}, BEHIND % ("Softmax", ""), SMALL, "Softmax behind behind the logits"),
+    "eps": ({}, "", replace(SMALL, eps=1e-3), ""),
+    "the last pooling by its size": (
+        {"features": "pooling_param { pool: AVE kernel_size: 2 stride: 1 }"},
+        "",
+        SMALL,
+        "",
+    ),
+}
+
+
+def with_prototxt(folder, text, tensors):
+    (folder / "x.prototxt").write_text(text)
+    (folder / "x.caffemodel").write_bytes(shicai(SMALL, tensors))
+    return folder / "x.caffemodel"
+
+
+@pytest.mark.parametrize(("changes", "more", "config", "note"), WHOLE.values(), ids=WHOLE)
+def test_the_network_described_beside_it_is_read_whole(tmp_path, changes, more, config, note):
+    tensors = random_tensors(SMALL)
+    model = load(with_prototxt(tmp_path, described(config, **changes) + more, tensors))
+    assert model.config == config
+    same({name: tensor.read() for name, tensor in model.tensors.items()}, tensors)
+    assert any(note in each for each in model.notes)
+    assert "factor" in model.dropped["conv1/bn/2"]
+
+
+def test_a_data_layer_is_said(tmp_path):
+    """As in train_val.prototxt: what only trains is left out, the network takes what the data layer gives."""
+    transform = "transform_param { mean_value: 104 mean_value: 117 mean_value: 123 scale: 0.017 crop_size: 64 }"
+    data_layer = (
+        f'layer {{ name: "images" type: "Data" top: "data" top: "label" {transform} include {{ phase: %s }} }}\n'
+    )
+    ends = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }\n'
+    ends += 'layer { name: "top1" type: "Accuracy" bottom: "fc6" bottom: "label" top: "top1" include { phase: TEST } }'
+    _, _, rest = described(SMALL).partition("64]\n")
+    tensors = random_tensors(SMALL)
+    model = load(with_prototxt(tmp_path, data_layer % "TRAIN" + data_layer % "TEST" + rest + ends, tensors))
+    same({name: tensor.read() for name, tensor in model.tensors.items()}, tensors)
+    assert any("104, 117, 123" in note and "0.017" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said", "error"),
+    [
+        ("conv1", "convolution_param { kernel_size: 7 pad: 3 stride: 3 }", "stem_stride"),
+        ("conv2_1_x2", "convolution_param { kernel_size: 3 pad: 0 }", "Convolution conv2_1/x2"),
+        ("stem.pool", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }", "Pooling stem.pool"),
+        ("transitions.0.pool", "pooling_param { pool: MAX kernel_size: 2 stride: 2 }", "transitions.0.pool"),
+        ("transitions.0.pool", "pooling_param { pool: AVE kernel_size: 2 stride: 2 }", "transition_ceil"),
+        ("blocks.0.layers.0.relu1", "relu_param { negative_slope: 0.1 }", "ReLU blocks.0.layers.0.relu1"),
+        ("blocks.0.layers.0.relu1", "=Dropout", "expected a layer"),
+        ("relu", "=TanH", "TanH relu"),
+        ("blocks.0.layers.0", "concat_param { axis: 2 }", "Concat blocks.0.layers.0"),
+        ("blocks.0.layers.0", "=Eltwise", "Eltwise blocks.0.layers.0"),
+        ("conv3_1_x1_bn", "batch_norm_param { eps: 0.1 }", "eps is 0.1"),
+        ("conv3_1_x1_bn", "batch_norm_param { use_global_stats: false }", "does not use them"),
+        ("features", "pooling_param { pool: AVE kernel_size: 2 stride: 2 pad: 1 }", "Pooling features"),
+    ],
+)
+def test_another_network_is_refused_by_name(tmp_path, layer, said, error):
+    tensors, text = random_tensors(SMALL), described(SMALL, **{layer: said})
+    if error == "stem_stride":  # a setting of ours
+        assert load(with_prototxt(tmp_path, text, tensors)).config.stem_stride == 3
+        return
+    with pytest.raises(NotADenseNet, match=error):
+        load(with_prototxt(tmp_path, text, tensors))
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "Power", "TanH"])
+def test_what_follows_the_logits(tmp_path, kind):
+    tensors = random_tensors(SMALL)
+    path = with_prototxt(tmp_path, described(SMALL) + BEHIND % (kind, "power_param { scale: 2 shift: 1 }"), tensors)
+    if kind != "Power":
+        with pytest.raises(NotADenseNet, match=f"{kind} behind"):
+            load(path)
+        return
+    have = load(path).tensors
+    np.testing.assert_allclose(have["classifier.weight"].read(), tensors["classifier.weight"] * 2)
+    np.testing.assert_allclose(have["classifier.bias"].read(), tensors["classifier.bias"] * 2 + 1)
+
+
+def test_descriptions_that_differ_are_refused(tmp_path):
+    path = with_prototxt(tmp_path, described(SMALL), random_tensors(SMALL))
+    (tmp_path / "x.prototxt").rename(tmp_path / "a.prototxt")
+    (tmp_path / "b.prototxt").write_text(described(replace(SMALL, stem_ceil=True)))
+    with pytest.raises(NotADenseNet, match=r"a\.prototxt and b\.prototxt"):
+        load(path)
+
+
+def test_the_layers_in_the_file_itself_are_read_whole(tmp_path):
+    """Caffe writes what its layers take: no prototxt is needed."""
+    folder = CASES / "caffe-shicai-small"
+    content = (folder / json.loads((folder / "case.json").read_text())["file"]).read_bytes()
+    (tmp_path / "x.caffemodel").write_bytes(content)
+    model = load(tmp_path / "x.caffemodel")
+    assert not any("does not say how pooling rounds" in note for note in model.notes)
+    (tmp_path / "x.caffemodel").write_bytes(content.replace(b"\x04ReLU", b"\x04TanH", 1))
+    with pytest.raises(NotADenseNet, match="in the file itself, TanH relu1"):
+        load(tmp_path / "x.caffemodel")

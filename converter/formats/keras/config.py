@@ -15,7 +15,7 @@ CODE = frozenset(("Lambda", "__lambda__"))
 Layer = dict[str, Any]
 """A layer or model, whichever Keras described it, by these names.
 
-class, name, settings: as the file has them.
+module, class, name, settings: as the file has them.
 calls: for each time it is called, the layers it takes, and which of their outputs.
 layers: of a model, those in it, in order; outputs: which of them, and which of their outputs, are its results.
 """
@@ -69,6 +69,7 @@ def _layer(node: dict[str, Any]) -> Layer:
     settings = inner if isinstance(inner, dict) else {}
     layers = settings.get("layers") if isinstance(inner, dict) else inner  # Sequential of Keras 2.0: a bare list
     return {
+        "module": str(node.get("module") or ""),
         "class": str(node.get("class_name", "")),
         "name": str(node.get("name") or settings.get("name") or ""),
         "settings": settings,

@@ -6,7 +6,8 @@ order of the model's layers, convolutions as (height, width, in, out).  Three wa
 - topological (Keras 1 to 3, ``legacy_h5_format.py``): ``layer_names`` on the group,
   ``weight_names`` on each layer's; a whole model has it under ``model_weights``
 - ``.weights.h5`` (Keras 2.13 and 3, ``saving_lib.py``): ``layers/conv2d_3/vars/0``,
-  numbered per class; where Keras says the layer's name, it is used
+  numbered per class, and layers that a subclass keeps as attributes by those,
+  ``base/layers/conv2d_3/vars/0``; where Keras says the layer's name, it is used
 - ``.weights.json``: the same in several files
 """
 
@@ -39,6 +40,14 @@ KERAS1: Mapping[str, str] = {
 }
 """Keras 1's names for what Keras 2 called differently."""
 TRAINING = ("optimizer", "optimizer_weights", "_optimizer")
+POOLINGS = {
+    **dict.fromkeys(("max_pool", "global_max_pooling2d"), "max"),
+    **dict.fromkeys(("avg_pool", "global_average_pooling2d"), "avg"),
+}
+"""Layers that pool to a vector, by name or class."""
+VARS = "vars"
+METRICS = "metrics"
+"""Where Keras 2.13 to 2.16 keep what a compiled model counts."""
 
 
 def open_h5(path: Path) -> Checkpoint:
@@ -55,9 +64,11 @@ def open_h5(path: Path) -> Checkpoint:
         name, tree = "Keras model, HDF5", {"model_weights": by_layer(whole, str(path))}
     elif _texts(root, "layer_names"):
         name, tree = "Keras weights, HDF5", by_layer(root, str(path))
-    elif any(inner in root for inner in CONTAINERS):
+    elif _by_saving_lib(root):
         name, tree = "Keras weights, HDF5", by_class(root, str(path))
-    return Checkpoint(path, name, tree, metadata, (path,), graph=graph)
+    table = tree.get("model_weights", tree)
+    settings = pooling_of(table) if "layer_names" in table.attributes else {}
+    return Checkpoint(path, name, tree, metadata, (path,), graph=graph, settings=settings)
 
 
 # -- topological -----------------------------------------------------------------------
@@ -121,6 +132,8 @@ def _oriented(tensors: dict[str, Tensor], *, keras1: bool, theano: bool) -> dict
 def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) -> H5Group:
     """The weights of a ``.weights.h5``; its attribute ``layer_names`` has all layers, by class and number.
 
+    The attribute ``subclass`` is there where the layers are attributes of a class of somebody's own.
+
     Args:
         root: the file.
         where: names it in errors.
@@ -129,19 +142,56 @@ def by_class(root: H5Group, where: str, names: Mapping[str, str] | None = None) 
     """
     tensors: dict[str, Tensor] = {}
     layers: list[str] = []
+    places: list[str] = []
     for place, own, variables in _layers(root, "", ""):
-        kind = _natural(place.rpartition("/")[2])[0]
+        leaves = _leaves(place, variables)
         name = (names or {}).get(place, own)
         layers.append(name)
+        places.append(place)
         for number, value in variables.items():
-            leaves = VARIABLES.get(kind, ())
             leaf = leaves[int(number)] if number.isdecimal() and int(number) < len(leaves) else number
             key = f"{name}/{leaf}"
             if key in tensors:
                 raise UnreadableFile(f"{where}: two layers are called {name}")
             if isinstance(value, Tensor):
                 tensors[key] = value
-    return H5Group(tensors, {"layer_names": layers})
+    subclass = not any(container in root for container in CONTAINERS)
+    about = {"layer_names": layers, "classes": [_natural(place.rpartition("/")[2])[0] for place in places]}
+    return H5Group(tensors, {**about, **({"subclass": True} if subclass else {})})
+
+
+def pooling_of(table: H5Group) -> dict[str, str]:
+    """The pooling before the head, as a config field, where a layer without weights says that it is of maxima.
+
+    keras.applications calls such a layer ``max_pool``; other layers are called after their class.
+    """
+    names = [_natural(name.rpartition("/")[2])[0] for name in table.attributes["layer_names"]]
+    said = {POOLINGS[name] for name in (*names, *table.attributes.get("classes", ())) if name in POOLINGS}
+    return {"global_pool": "max"} if said == {"max"} else {}
+
+
+def _by_saving_lib(root: H5Group) -> bool:
+    """Whether a file has what saving_lib writes: containers of layers, or layers as attributes with variables."""
+    members = [root, *(child for child in root.values() if isinstance(child, H5Group))]
+    return any(name in member for member in members for name in (*CONTAINERS, VARS))
+
+
+def _leaves(place: str, variables: H5Group) -> tuple[str, ...]:
+    """What the numbered variables of a layer are: by its class, or by their shapes where an attribute is its place."""
+    kind = _natural(place.rpartition("/")[2])[0]
+    shapes = [value.shape for value in variables.values() if isinstance(value, Tensor)]
+    if kind in VARIABLES or not shapes or len(shapes) != len(variables):
+        return VARIABLES.get(kind, ())
+    dims = [len(shape) for shape in shapes]
+    if dims == [1] * 4 and len(set(shapes)) == 1:
+        return VARIABLES["batch_normalization"]
+    biased = dims[1:] == [1] and shapes[1] == shapes[0][-1:]
+    return VARIABLES["dense"] if dims[0] in (2, 4) and (biased or not dims[1:]) else ()
+
+
+def _counts(key: str, child: Any) -> bool:
+    """Whether a member of a model is its metrics, and not an attribute of that name with layers in it."""
+    return key == METRICS and isinstance(child, H5Group) and not any(_natural(name)[0] in VARIABLES for name in child)
 
 
 def _layers(group: H5Group, place: str, name: str) -> Iterator[tuple[str, str, H5Group]]:
@@ -151,14 +201,14 @@ def _layers(group: H5Group, place: str, name: str) -> Iterator[tuple[str, str, H
         for key in sorted(members, key=_natural) if isinstance(members, H5Group) else ():
             yield from _layer(members[key], key, place, name)
     for key, child in group.items():  # a layer's own layers, as attributes of its class
-        if key not in (*CONTAINERS, *TRAINING, "vars"):
+        if key not in (*CONTAINERS, *TRAINING, VARS) and not _counts(key, child):
             yield from _layer(child, key, place, name)
 
 
 def _layer(node: Any, key: str, place: str, name: str) -> Iterator[tuple[str, str, H5Group]]:
     if not isinstance(node, H5Group):
         return
-    found = node.get("vars")
+    found = node.get(VARS)
     variables = found if isinstance(found, H5Group) else H5Group()
     own = str(variables.attributes.get("name", key))
     there, called = (f"{place}/{key}", f"{name}/{own}") if place else (key, own)

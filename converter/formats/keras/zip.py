@@ -7,7 +7,7 @@ from pathlib import Path
 from converter.core.checkpoint import Checkpoint
 from converter.formats.hdf5 import read_hdf5
 from converter.formats.keras.config import layer_names, parse_config
-from converter.formats.keras.h5 import by_class
+from converter.formats.keras.h5 import by_class, pooling_of
 from converter.formats.zips import Zip
 
 NAME = "Keras zip"
@@ -25,4 +25,9 @@ def open_keras(path: Path) -> Checkpoint:
     archive = Zip(path)
     config = parse_config(archive.read(CONFIG).tobytes(), str(path))
     root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
-    return Checkpoint(path, NAME, by_class(root, str(path), layer_names(config)), {}, (path,), graph=config)
+    # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
+    subclass = not config["layers"] and not config["module"].startswith("keras")
+    graph = None if subclass else config
+    table = by_class(root, str(path), layer_names(config))
+    settings = pooling_of(table) if subclass else {}
+    return Checkpoint(path, NAME, table, {}, (path,), graph=graph, settings=settings)

@@ -18,16 +18,13 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.legacy import read_legacy
-from converter.formats.torch.numpy_arrays import DTYPE, ENCODED, NDARRAY, bytes_of, dtype_of, with_arrays
-from converter.formats.torch.pickle import Builder, Pickle, StateDict
-from converter.formats.torch.tensors import builders
+from converter.formats.torch.numpy_arrays import DTYPE, NDARRAY, bytes_of, dtype_of, with_arrays
+from converter.formats.torch.pickle import ENCODED, Builder, Pickle, StateDict
+from converter.formats.torch.tensors import Storage, builders
 
 NAME = "pickle"
 
 JOBLIB = ("joblib.numpy_pickle.NumpyArrayWrapper", "sklearn.externals.joblib.numpy_pickle.NumpyArrayWrapper")
-MAX_NESTED = 1 << 34
-"""Bytes of a storage in a pickle."""
 HEAD = re.compile(rb"\x80[\x02-\x05]|\([dl]p\d|[\]}]q[\x00\x01]|\(?c[\w.]+\n\w+\n")
 """PROTO; or, before protocol 2, a container put into the memo, or a global."""
 
@@ -48,7 +45,7 @@ def open_bare_pickle(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_bare_pickle(data: memoryview | bytes, where: str) -> tuple[Any, tuple[str, ...]]:
+def read_bare_pickle(data: memoryview | bytes, where: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """What a pickle holds, and the classes that became inert records.
 
     torch's tensors hand pickle a storage as the bytes of a nested ``torch.save``
@@ -57,13 +54,15 @@ def read_bare_pickle(data: memoryview | bytes, where: str) -> tuple[Any, tuple[s
     """
 
     def nested(data: Any) -> Any:
+        if isinstance(data, Storage):  # the interpreter found it in the bytes
+            return data
         found = bytes_of(data, where)
-        if found is None or found[0] > MAX_NESTED:
+        if found is None:
             raise UnreadableFile(f"{where}: damaged pickle, a storage that is no bytes")
-        return read_legacy(np.frombuffer(found[1](), np.uint8), where)[0]
+        return pickle.nested(found[1]())
 
     known = {**builders(where), **_builders(), "torch.storage._load_from_bytes": nested}
-    pickle = Pickle(data, where, builders=known)
+    pickle = Pickle(data, where, builders=known, depth=depth)
     pickle.built = lambda record: _raw_array(pickle, record)
     return with_arrays(pickle.load(), where), tuple(pickle.inert)
 

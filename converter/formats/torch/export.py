@@ -1,9 +1,9 @@
-"""Programs of torch.export (``.pt2``): their state dict, under its own names.
+"""Programs of torch.export (``.pt2``): their state dict, under its own names, and their graph.
 
 Three layouts of the zip (torch/export/pt2_archive/_package.py, torch/export/__init__.py):
 since 2.9 one raw member per storage and ``data/weights/<model>_weights_config.json``; in 2.8
 ``data/weights/<model>.pt``, before ``serialized_state_dict.pt``, both a torch zip in the zip.
-The graph is JSON, and says what no tensor shows: eps, and pooling that rounds up.
+The graph is JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged, typed
 from converter.formats.dtypes import numbered
 from converter.formats.torch.tensors import Storage, strided
@@ -27,17 +27,9 @@ NAME = "torch.export"
 CONFIG = "_weights_config.json"
 OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json")
 """Both are torch zips, whatever the second is called."""
+CONSTANTS_CONFIG = "_constants_config.json"
+OLD_CONSTANTS = ("serialized_constants.pt", "serialized_constants.json")
 MAX_JSON = 1 << 24
-
-OPERATORS = frozenset(
-    """conv2d conv3d convolution batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit relu relu_ cat
-    max_pool2d max_pool3d avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d mean flatten view reshape
-    _unsafe_view linear addmm mm t permute transpose dropout dropout_ alias clone detach detach_ contiguous add add_
-    sym_size adaptive_max_pool2d amax squeeze unsqueeze sigmoid softmax _softmax log_softmax _assert_tensor_metadata pad
-    max_pool2d_with_indices sym_constrain_range_for_size to _to_copy empty_like zeros_like
-    lift_fresh_copy mul div""".split()
-)
-"""Operators of torch.ops.aten that exported DenseNets are made of (also heads of theirs)."""
 
 SCALARS = {
     **numbered("uint8 int8 int16 int32 int64 float16 float32 float64 - complex64 complex128 bool bfloat16", 1),
@@ -71,8 +63,10 @@ def open_export(path: Path) -> Checkpoint:
     for other in archive.names:
         if other.endswith(".pt") and other != holder and "sample_inputs" in other:
             _inner(archive, other)  # of no use here, but nobody shall take a file with code in it for good
-    settings = _settings(archive)
-    return Checkpoint(path, NAME, tree, {}, (path,), inert, settings)
+    if not isinstance(tree, dict):
+        raise UnreadableFile(f"{path}: {holder} holds no state dict")
+    graph = {"program": _program(archive), "constants": _constants(archive)}
+    return Checkpoint(path, NAME, tree, {}, (path,), inert, graph=graph)
 
 
 def _is_weights(name: str) -> bool:
@@ -118,24 +112,23 @@ def _inner(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
     return read_pickle(inner, pickle)
 
 
-def _settings(archive: Zip) -> dict[str, Any]:
-    """What the graph says of norms and pooling, as config fields; nothing where it says nothing."""
+def _program(archive: Zip) -> Any:
+    """The program: its graph and what its inputs and outputs are."""
     models = [n for n in archive.names if n.endswith(".json") and n.rpartition("/")[0].endswith("models")]
     models += [n for n in archive.names if n == "serialized_exported_program.json"]
     if len(models) != 1:
-        return {}
-    settings: dict[str, Any] = {}
-    with damaged(f"{archive.path}: {models[0]} is damaged", why=typed):
-        for node in _json(archive, models[0])["graph_module"]["graph"]["nodes"]:
-            given = {item["name"]: next(iter(item["arg"].values()), None) for item in node["inputs"]}
-            function = node["target"].removeprefix("torch.ops.aten.").partition(".")[0]
-            if node["target"].startswith("torch.ops.aten.") and function not in OPERATORS:
-                raise NotADenseNet(f"{archive.path}: its graph has {function}, which a DenseNet does not have")
-            eps = given.get("eps", 1e-5)
-            if "batch_norm" in function and settings.setdefault("eps", eps) != eps:
-                raise UnreadableFile(f"{archive.path}: its batch norms have different eps")
-            if function in ("max_pool2d", "max_pool3d"):
-                settings["stem_ceil"] = bool(given.get("ceil_mode", False))
-            elif function in ("avg_pool2d", "avg_pool3d"):
-                settings["transition_ceil"] = bool(given.get("ceil_mode", False))
-    return settings
+        raise UnreadableFile(f"{archive.path}: an archive of torch.export with {len(models)} programs; one is needed")
+    return _json(archive, models[0])
+
+
+def _constants(archive: Zip) -> dict[str, Any]:
+    """Tensors that are in no state dict, by name."""
+    found: dict[str, Any] = {}
+    for name in archive.names:
+        folder, _, file = name.rpartition("/")
+        if folder.endswith("data/constants") and file.endswith(CONSTANTS_CONFIG):
+            found |= _weights(archive, name)
+        elif name in OLD_CONSTANTS or (folder.endswith("data/constants") and file.endswith(".pt")):
+            tree, _ = _inner(archive, name) if archive.size(name) else ({}, ())
+            found |= tree if isinstance(tree, dict) else {}
+    return found

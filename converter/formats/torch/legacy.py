@@ -16,7 +16,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 
@@ -36,7 +36,7 @@ def open_legacy(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
+def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """What the bytes of such a file hold, and the classes that became inert records."""
     where = path
     storages: dict[str, Storage] = {}
@@ -57,7 +57,7 @@ def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
             return root.window(view_key, int(offset), int(size))
         return root
 
-    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent)
+    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent, depth=depth)
     if pickle.load() != MAGIC:
         raise UnreadableFile(f"{path}: not a torch file")
     version = pickle.load()
@@ -82,6 +82,6 @@ def read_legacy(data: Array, path: str) -> tuple[Any, tuple[str, ...]]:
     missing = [s.key for s in storages.values() if s.fetch is None]
     if missing:
         raise UnreadableFile(f"{path}: {len(missing)} storages are not in the file")
-    if NDARRAY in pickle.inert:
+    if any(map(is_array, pickle.inert)):
         tree = with_arrays(tree, where)
     return tree, tuple(pickle.inert)

@@ -12,24 +12,21 @@ import numpy as np
 from converter.core.checkpoint import Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
+from converter.formats.torch.pickle import ENCODED, Global
 
 ARRAY = re.compile(r"numpy\.(_core|core)\.multiarray\._reconstruct")
-
-
 BUFFER = re.compile(r"numpy\.(_core|core)\.numeric\._frombuffer")
-
-
 DTYPE = "numpy.dtype"
-
-
 NDARRAY = "numpy.ndarray"
-
-
-ENCODED = "_codecs.encode"
 
 
 CODE = re.compile(r"(?:[iu][1248]|f[248]|b1)")
 """Numbers and truth values; nothing else can be a weight."""
+
+
+def is_array(name: str) -> bool:
+    """Whether a global in a pickle is one of those that make numpy's arrays."""
+    return bool(ARRAY.fullmatch(name) or BUFFER.fullmatch(name))
 
 
 def with_arrays(tree: Any, where: str) -> Any:
@@ -45,7 +42,7 @@ def with_arrays(tree: Any, where: str) -> Any:
     alive: list[Any] = []  # an id is an object's only while that lives
 
     def replaced(node: Any) -> Any:
-        if not isinstance(node, (dict, list, tuple, Record)):
+        if isinstance(node, Global) or not isinstance(node, (dict, list, tuple, Record)):
             return node
         if id(node) not in done:
             alive.append(node)

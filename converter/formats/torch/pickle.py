@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from converter.core.checkpoint import Record
 from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.formats.torch.by_value import is_class, is_inert, runs, type_name
 
 Builder = Callable[..., Any]
 
@@ -63,6 +65,15 @@ DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle",
 """Classes in such modules that only describe data."""
 
 LARGE = 1 << 16
+PACKED = 1 << 8
+"""Bytes that a checkpoint has at least."""
+PACKED_HEAD = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2, 6)))
+"""How bytes begin that may be a checkpoint themselves: torch's zip, or a pickle."""
+PACKED_TEXT = tuple(head.decode("latin-1") for head in PACKED_HEAD)
+ENCODED = "_codecs.encode"
+"""What makes bytes of text where a protocol has none."""
+MAX_NESTED = 3
+"""Pickles within each other."""
 SMALL = 1 << 53
 """Below, no two integers have the same hash."""
 
@@ -84,7 +95,12 @@ def refuse_dangerous(name: Global, where: str) -> None:
     builtin = top in ("builtins", "__builtin__") and first in DANGEROUS_BUILTINS
     module = top in DANGEROUS_MODULES and not (below and top in FILES)
     shared = not below and first in SHARED_NAMES.get(top, ())
-    module = module and full not in DATA
+    if is_class(name.module, name.name):
+        raise UnsafeFile(
+            f"{where}: refused, the pickle brings the code of a class of its own ({full}), which objects in it need; "
+            "nothing was executed; save its state_dict() instead"
+        )
+    module = module and full not in DATA and not is_inert(name.module, name.name)
     if module or builtin or shared or full in DANGEROUS:
         raise UnsafeFile(f"{where}: refused, the pickle asks for {full} (code to run); nothing was executed")
 
@@ -97,6 +113,7 @@ class Pickle:
         where: names the file in errors.
         builders: what to call for a global that is reduced or instantiated.
         persistent: turns a persistent id into an object.
+        depth: how many pickles this one is inside of.
 
     Attributes:
         built: what becomes of a record once its state is known; data may follow it in the stream.
@@ -109,11 +126,13 @@ class Pickle:
         *,
         builders: Mapping[str, Builder] | None = None,
         persistent: Callable[[Any], Any] | None = None,
+        depth: int = 0,
     ) -> None:
         self.data = memoryview(data)
         self.where = where
         self.builders = builders or {}
         self.persistent = persistent
+        self.depth = depth
         self.end = 0
         self.inert: dict[str, None] = {}
         self.built: Callable[[Record], Any] = lambda record: record
@@ -262,8 +281,7 @@ class Pickle:
                 case 0x53:  # STRING
                     stack.append(self._line().strip(b"'\"").decode("unicode-escape"))
                 case 0x42 | 0x43 | 0x8E | 0x96:  # BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
-                    data_of = self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))
-                    stack.append(bytes(data_of) if len(data_of) < LARGE else data_of)  # arrays stay views of the file
+                    stack.append(self.unpacked(self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))))
                 # containers
                 case 0x7D:  # EMPTY_DICT
                     stack.append({})
@@ -333,13 +351,43 @@ class Pickle:
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not isinstance(cls, Global):
-            return Record("<object>", args)
+            if what := runs(cls):
+                raise UnsafeFile(f"{self.where}: refused, the pickle calls {what}; nothing was executed")
+            name = type_name(cls)
+            build = self.builders.get(f"builtins.{name.removesuffix('Type').lower()}") if name else None
+            return build(*args) if build else Record(f"types.{name}" if name else "<object>", args)
         if str(cls) in ("copyreg._reconstructor", "copy_reg._reconstructor") and args and isinstance(args[0], Global):
             cls, args = args[0], ()
+        if str(cls) == ENCODED and args and isinstance(args[0], str) and args[0].startswith(PACKED_TEXT):
+            found = self.unpacked(args[0].encode("latin-1", "replace"))
+            if not isinstance(found, (bytes, memoryview)):
+                return found
         build = self.builders.get(str(cls))
         if build is not None:
             return build(*args)
         return Record(str(cls), args, dict(kwargs) or None)
+
+    def unpacked(self, data: memoryview | bytes) -> Any:
+        """Bytes as they are, large ones as a view of the file; what they hold if that is a checkpoint."""
+        if len(data) >= PACKED and bytes(data[:4]).startswith(PACKED_HEAD):
+            with suppress(UnreadableFile):
+                return self.nested(data)
+        return bytes(data) if len(data) < LARGE else data
+
+    def nested(self, data: memoryview | bytes) -> Any:
+        """What bytes hold that are a checkpoint themselves.
+
+        Raises:
+            UnreadableFile: they are none, or too deep within each other.
+            UnsafeFile: they ask for code to be run.
+        """
+        from converter.formats.torch.nested import read_nested  # noqa: PLC0415 (for few, which need all containers)
+
+        if self.depth >= MAX_NESTED:
+            raise UnreadableFile(f"{self.where}: more than {MAX_NESTED} pickles within each other")
+        tree, inert = read_nested(data, self.where, self.depth + 1)
+        self.inert |= dict.fromkeys(inert)
+        return tree
 
     def _persistent(self, pid: Any) -> Any:
         if self.persistent is None:

@@ -1,14 +1,15 @@
-"""Frozen TorchScript modules (torch.jit.freeze): weights are constants of the code, without names.
+"""TorchScript modules: the pickled module, its constants, and its code as text.
 
-The zip has ``constants.pkl`` (a tuple of tensors, their bytes in ``constants/``) and the
-code as Python text, which refers to them as ``CONSTANTS.c0``, ``CONSTANTS.c1`` ...
-(torch/csrc/jit/serialization/python_print.cpp).  The text is handed on as text.
-Modules that are not frozen have named tensors: ``torch_zip.py`` reads those.
+The zip of ``torch.jit.save`` is that of ``torch.save`` with two more things in it: ``constants.pkl``, whose storages
+lie in ``constants/``, and the code of each module under ``code/``.  A frozen module keeps all its weights among the
+constants.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import UnreadableFile
@@ -16,34 +17,65 @@ from converter.formats.damage import damaged
 from converter.formats.torch.zip import read_pickle
 from converter.formats.zips import Zip
 
-NAME = "torchscript, frozen"
+NAME = "torchscript"
+FROZEN = "torchscript, frozen"
 MAX_CODE = 1 << 20
 
 
+class Code(Mapping[str, str]):
+    """The text of each file of code, by the name of its module; read when it is asked for."""
+
+    def __init__(self, archive: Zip, folder: str) -> None:
+        self.archive = archive
+        start = f"{folder}code/"
+        self.members = {
+            name.removeprefix(start).removesuffix(".py").replace("/", "."): name
+            for name in archive.names
+            if name.startswith(start) and name.endswith(".py")
+        }
+
+    def __getitem__(self, module: str) -> str:
+        """The text of a module.
+
+        Raises:
+            UnreadableFile: it is damaged or too long.
+        """
+        member = self.members[module]
+        if self.archive.size(member) > MAX_CODE:
+            raise UnreadableFile(f"{self.archive.path}: {member} is too long")
+        with damaged(f"{self.archive.path}: damaged, {member} is no text", UnicodeDecodeError):
+            return str(self.archive.read(member).data, "utf-8")
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of modules."""
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.members)
+
+
 def matches(archive: Zip) -> bool:
-    """Whether this zip is a TorchScript module whose only tensors are constants."""
-    folder = _folder(archive)
-    return folder is not None and not any(name.startswith(f"{folder}data/") for name in archive.names)
+    """Whether this zip is a TorchScript module."""
+    return _folder(archive) is not None
 
 
-def open_frozen(path: Path) -> Checkpoint:
-    """Open a frozen module.
+def open_script(path: Path) -> Checkpoint:
+    """Open a TorchScript module.
 
-    The tree: ``constants`` (tensors and plain values, by index), ``code`` (text), ``cls``
-    (the module's class in it).
+    The tree is the module; of a frozen one the constants.  ``graph`` has ``root``, ``constants`` and ``code``.
     """
     archive = Zip(path)
     folder = _folder(archive) or ""
     root, inert = read_pickle(archive, f"{folder}data")
     constants, more = read_pickle(archive, f"{folder}constants")
-    module, _, cls = (root.cls if isinstance(root, Record) else "").rpartition(".")
-    file = f"{folder}code/{module.replace('.', '/')}.py"
-    if not isinstance(constants, tuple) or not cls or archive.size(file) > MAX_CODE:
+    if not isinstance(constants, tuple) or not isinstance(root, Record):
         raise UnreadableFile(f"{path}: a TorchScript module without readable constants or code")
-    with damaged(f"{path}: damaged, {file} is no text", UnicodeDecodeError):
-        code = str(archive.read(file).data, "utf-8")
-    tree = {"constants": list(constants), "code": code, "cls": cls}
-    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))))
+    frozen = not any(name.startswith(f"{folder}data/") for name in archive.names)
+    graph: dict[str, Any] = {"root": root, "constants": list(constants), "code": Code(archive, folder)}
+    tree: Any = {f"c{i}": value for i, value in enumerate(constants)} if frozen else root
+    name = FROZEN if frozen else NAME
+    return Checkpoint(path, name, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))), graph=graph)
 
 
 def _folder(archive: Zip) -> str | None:

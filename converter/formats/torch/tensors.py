@@ -179,6 +179,7 @@ def builders(where: str) -> dict[str, Builder]:
         **dict.fromkeys(("torch.Size", "builtins.frozenset", "builtins.tuple"), tuple),
         **dict.fromkeys(("builtins.set", "__builtin__.set", "builtins.list"), list),
         "builtins.dict": dict,
+        "dill._dill._create_array": lambda function, args, state, *_: Record(str(function), tuple(args), state),
         "_codecs.encode": lambda text, encoding="latin-1": text.encode("latin-1"),
     }
     values = [f"torch.{name}" for name in (*DTYPES, *ALIASES)]  # never called: known so that they are not reported

@@ -1,4 +1,4 @@
-"""PyTorch's zip container (torch.save since 1.6; also what TorchScript uses).
+"""PyTorch's zip container (torch.save since 1.6; TorchScript has more in it, ``script.py``).
 
 A zip of stored members under one folder: ``data.pkl``, one member per storage in
 ``data/``, ``byteorder``, ``version``.  Stored members are used in place, mapped.
@@ -12,7 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.formats.torch.numpy_arrays import NDARRAY, with_arrays
+from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 from converter.formats.zips import Zip
@@ -35,16 +35,14 @@ def open_zip(path: Path) -> Checkpoint:
     """Open a zip written by ``torch.save``."""
     archive = Zip(path)
     name = pickle_in(archive) or "data"
-    folder = name.removesuffix("data")
     tree, inert = read_pickle(archive, name)
     for other in archive.names:
-        if other.endswith(".pkl") and other != f"{name}.pkl":  # a TorchScript module's constants, of no use but judged
+        if other.endswith(".pkl") and other != f"{name}.pkl":  # of no use, but nobody shall take it for good
             Pickle(archive.read(other).data, str(path), persistent=lambda _: None).load()
-    scripted = any(member.startswith(f"{folder}code/") for member in archive.names)
-    return Checkpoint(path, "TorchScript" if scripted else NAME, tree, files=(path,), inert=inert)
+    return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
-def read_pickle(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
+def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """One pickle of a torch zip, its storages being the members of a folder of that name; and what became inert.
 
     Raises:
@@ -72,6 +70,7 @@ def read_pickle(archive: Zip, name: str) -> tuple[Any, tuple[str, ...]]:
             storage.lies_in(partial(archive.read, member), big=order == b"big")
         return storages[key]
 
-    machine = Pickle(archive.read(f"{name}.pkl").data, where, builders=builders(where), persistent=persistent)
+    data = archive.read(f"{name}.pkl").data
+    machine = Pickle(data, where, builders=builders(where), persistent=persistent, depth=depth)
     tree = machine.load()
-    return (with_arrays(tree, where) if NDARRAY in machine.inert else tree), tuple(machine.inert)
+    return (with_arrays(tree, where) if any(map(is_array, machine.inert)) else tree), tuple(machine.inert)

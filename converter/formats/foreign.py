@@ -1,0 +1,34 @@
+"""What stands where a checkpoint should: web pages, pointers, messages, archives that are not read."""
+
+from __future__ import annotations
+
+import re
+
+HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+TEXT = re.compile(rb"[\t\r\n\x20-\x7e]+")
+SHOWN = 60
+BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run git lfs pull"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd, which is not read; unpack it"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4, which is not read; unpack it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive, which is not read; unpack it"),
+    (b"Rar!\x1a\x07", "a RAR archive, which is not read; unpack it"),
+    (b"%PDF", "a PDF document"),
+)
+"""First bytes, and what they say."""
+
+
+def what_it_is(head: bytes) -> str:
+    """What the first bytes of a file that no reader takes say it is; empty where they say nothing."""
+    if HTML.match(head):
+        return (
+            "an HTML page, not a checkpoint: the address gave a web page (a login, a confirmation, an error); "
+            "download the file itself"
+        )
+    known = next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
+    if known or not TEXT.fullmatch(head):
+        return known
+    first = head.decode("ascii").strip()
+    line = first.splitlines()[0] if first else ""
+    shown = line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+    return f"a text file, not a checkpoint of a known format; it begins {shown!r}"

@@ -1,0 +1,1 @@
+"""PyTorch's own graphs: exported programs, TorchScript, GraphModules."""
