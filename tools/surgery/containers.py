@@ -253,6 +253,7 @@ def onnx_fp16(p: Patient, path: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     onnx(dynamo=False)(p, path)
+    p.module.half()
     p.exact = True
     library.save(convert_float_to_float16(library.load(path), keep_io_types=True), path)
 

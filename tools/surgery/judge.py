@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import os
 import random
 import re
 import signal
+import sys
 import tempfile
 import traceback
 import warnings
@@ -246,7 +247,18 @@ def _bounded() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What frameworks print is nobody's business."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    """What frameworks print, from Python or not, is nobody's business."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        for number, _ in kept:
+            os.dup2(nowhere.fileno(), number)
+        try:
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+        finally:
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)
