@@ -19,7 +19,10 @@ def command(
     ] = "fused",
     opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators: 11 and newer; default 21.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Also give the pooled features.")] = False,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also give the softmax.")] = False,
+    probabilities: Annotated[
+        bool | None,
+        typer.Option(help="Also give probabilities; where nothing is said, if the source itself gives them."),
+    ] = None,
     image_input: Annotated[
         bool,
         typer.Option("--image-input", help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph."),

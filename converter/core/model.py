@@ -8,7 +8,15 @@ from typing import Any
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError
-from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, SOURCE_KEY, TOOL_KEY, to_json
+from converter.core.metadata import (
+    ACTIVATION_KEY,
+    CONFIG_KEY,
+    LABELS_KEY,
+    PREPROCESS_KEY,
+    SOURCE_KEY,
+    TOOL_KEY,
+    to_json,
+)
 from converter.core.version import __version__
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
@@ -34,6 +42,10 @@ class Origin:
     prefix: str = ""
 
 
+ACTIVATIONS = ("softmax", "sigmoid")
+"""What makes probabilities of logits."""
+
+
 @dataclass(frozen=True)
 class Images:
     """What a network's images and classes are.
@@ -41,14 +53,18 @@ class Images:
     Attributes:
         preprocess: what images go through; None where nobody says.
         labels: class names; empty where nobody says.
+        activation: ``softmax`` or ``sigmoid``, what makes probabilities of the logits; empty where nobody says.
     """
 
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] = ()
+    activation: str = ""
 
     def or_else(self, other: Images) -> Images:
         """What is said here, and what the other says where nothing is."""
-        return Images(self.preprocess or other.preprocess, self.labels or other.labels)
+        return Images(
+            self.preprocess or other.preprocess, self.labels or other.labels, self.activation or other.activation
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,8 @@ class Model:
             result[PREPROCESS_KEY] = to_json(self.images.preprocess.to_dict())
         if self.images.labels:
             result[LABELS_KEY] = to_json(self.images.labels)
+        if self.images.activation:
+            result[ACTIVATION_KEY] = self.images.activation
         return result
 
     def described(self, images: Images) -> Model:

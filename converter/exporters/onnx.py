@@ -43,7 +43,8 @@ def to_onnx(
             the rewrites of ``passes.py``, exact in real arithmetic.
         opset: version of the ONNX operators; default 21.
         features: also give the pooled features, output ``features`` (N, classifier_features).
-        probabilities: also give the softmax of the logits, output ``probabilities``.
+        probabilities: also give what the model's activation makes of the logits, else their softmax, as output
+            ``probabilities``.
         image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
             normalise it inside the graph.
 
@@ -68,10 +69,16 @@ def to_onnx(
     if features and FEATURES not in built.outputs:
         built.outputs.append(FEATURES)
     if probabilities:
-        built.outputs.append(built.add("Softmax", (LOGITS,), PROBABILITIES, axis=1))
+        built.outputs.append(_probabilities(built, model.images.activation))
     if image_input:
         add_image_input(built, config, model.images.preprocess)
     return _proto(built, model, graph, opset)
+
+
+def _probabilities(graph: Graph, activation: str) -> str:
+    if activation == "sigmoid":
+        return graph.add("Sigmoid", (LOGITS,), PROBABILITIES)
+    return graph.add("Softmax", (LOGITS,), PROBABILITIES, axis=1)
 
 
 def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto:

@@ -1,6 +1,6 @@
 """Candidates that give probabilities: they are held against the probabilities of the reference's logits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from converter.engines.onnxruntime import main_output
 from converter.parity.compare import FLOOR_ULPS, ULP, Comparison, compare
 from converter.parity.proto import is_own
 from converter.parity.truth import Truth
-from converter.use.predict import softmax
+from converter.use.activation import FUNCTIONS, activated, sigmoid
 
 PASSED_ON = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze")
 """Operators behind an activation that change no number."""
@@ -24,25 +24,11 @@ SATURATED = 0.1
 HALF_ULP = float(np.finfo(np.float16).eps)
 
 
-def sigmoid(logits: Array) -> Array:
-    """The probability of each class by itself, float64."""
-    result: Array = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
-    return result
-
-
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {"softmax": softmax, "sigmoid": sigmoid}
-
-
-def activated(logits: Array, activation: str) -> Array:
-    """What an activation makes of logits; themselves where there is none."""
-    return ACTIVATIONS[activation](logits) if activation else logits
-
-
 OPERATORS: Mapping[str, str] = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 
 
 def activation_of_graph(proto: onnx.ModelProto) -> str:
-    """What a foreign file's graph ends with: a key of :data:`ACTIVATIONS`, or nothing.
+    """What a foreign file's graph ends with: a key of :data:`converter.use.activation.FUNCTIONS`, or nothing.
 
     A file of this tool's says which of its outputs are logits, and has to keep to that.
     """
@@ -56,7 +42,7 @@ def activation_of_graph(proto: onnx.ModelProto) -> str:
 
 
 def activation_of_numbers(outputs: Sequence[Array | None], truths: Sequence[Array]) -> str:
-    """What turns the reference's logits into these numbers: a key of :data:`ACTIVATIONS`, or nothing."""
+    """What turns the reference's logits into these numbers: ``softmax``, ``sigmoid``, or nothing."""
     pairs = [(o, t) for o, t in zip(outputs, truths) if o is not None and o.shape == t.shape and np.isfinite(o).all()]
     if not pairs or not all(((o >= 0) & (o <= 1 + SUM)).all() for o, _ in pairs):
         return ""
@@ -80,7 +66,7 @@ def through(truth: Truth, activation: str) -> Truth:
 
     Logits that are off by d make probabilities that are off by a fraction of 2 d.
     """
-    apply = ACTIVATIONS[activation]
+    apply = FUNCTIONS[activation]
     limits = [
         max(2 * limit * float(np.abs(logits).max(initial=0)), FLOOR_ULPS * ULP)
         for limit, logits in zip(truth.limits, truth.truths)
@@ -96,10 +82,10 @@ def through(truth: Truth, activation: str) -> Truth:
     )
 
 
-def compare_probabilities(batch: str, found: Array, logits: Array, *, half: bool) -> Comparison:
-    """Whether an output (N, classes) is the softmax of the file's own logits, which are judged by themselves.
+def compare_probabilities(batch: str, found: Array, logits: Array, activation: str, *, half: bool) -> Comparison:
+    """Whether an output (N, classes) is the activation of the file's own logits, which are judged by themselves.
 
     Where they are computed in float16 (``half``), an exponent is off by the rounding of its logit.
     """
     rounding = (HALF_ULP if half else ULP) * max(1.0, float(np.abs(logits).max(initial=0)))
-    return compare(batch, found, softmax(logits), FLOOR_ULPS * rounding)
+    return compare(batch, found, activated(logits, activation), FLOOR_ULPS * rounding)

@@ -18,13 +18,14 @@ from converter.engines.original import Ended, Original, OriginalProcess, asked
 from converter.engines.specs import THREADED
 from converter.engines.torch import windowed_engine
 from converter.fetch.place import Place
-from converter.parity.activation import activated, activation_of_numbers
+from converter.parity.activation import activation_of_numbers
 from converter.parity.artifact import Artifact
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, relative_error
 from converter.parity.proto import read_proto
 from converter.parity.trial import Trial, floats, listed, pixels
+from converter.use.activation import activated
 from converter.use.inputs import Batch
 
 Given = TypeVar("Given", Array, Array | ConverterError)

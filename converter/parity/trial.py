@@ -225,13 +225,13 @@ class Trial:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
         name = f"{engine}, {output}"
         pairs = [(b, own) for b, own in logits if own is not None and (precision == "fp32" or b.kind not in NOT_JUDGED)]
-        comparisons = self.results.setdefault(name, [])
+        comparisons, activation = self.results.setdefault(name, []), self.truth.images.activation or "softmax"
         for (batch, own), found in zip(pairs, self.compute(name, run, [batch for batch, _ in pairs])):
             if isinstance(found, ConverterError):
                 comparisons.append(failed(batch.name, 0.0, str(found)))
             elif output == PROBABILITIES:
                 half = precision in ("fp16", "bf16")
-                comparisons.append(compare_probabilities(batch.name, found, own, half=half))
+                comparisons.append(compare_probabilities(batch.name, found, own, activation, half=half))
             else:
                 features, limit = self.truth.features[batch.name]
                 limit = limit if precision == "fp32" else FACTOR * BUDGETS[precision].error

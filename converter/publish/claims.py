@@ -83,7 +83,7 @@ def published_model(weights: Path) -> Model:
     if model.origin.prefix or model.origin.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
     own = model.images.preprocess if preprocess else None  # and nothing that a config.json beside it says
-    return replace(model, images=Images(own, tuple(labels)))
+    return replace(model, images=Images(own, tuple(labels), model.images.activation))
 
 
 def _is_timms(config: DenseNetConfig) -> bool:

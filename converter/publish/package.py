@@ -339,7 +339,9 @@ def _described(model: Model, zoo: ZooModel | None, images: Images) -> Model:
 
 def _is_as_published(model: Model, zoo: ZooModel) -> bool:
     """Whether nothing was said that makes it another model than the one whose accuracy is published."""
-    return model.config == zoo.config and model.images == Images(zoo.preprocess, imagenet_classes())
+    return model.config == zoo.config and replace(model.images, activation="") == Images(
+        zoo.preprocess, imagenet_classes()
+    )
 
 
 def _license(asked: str | None, zoo: ZooModel | None) -> str | None:

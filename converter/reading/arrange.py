@@ -97,6 +97,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         notes=structure.notes,
         graph=network,
         front=structure.front,
+        activation=structure.activation,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
-from converter.core.model import Images
+from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
+from converter.core.model import ACTIVATIONS, Images
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
 
@@ -57,7 +57,10 @@ def images_of(checkpoint: Checkpoint, classes: int) -> Images:
     Raises:
         ConverterError: what this tool recorded is damaged.
     """
-    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)))
+    activation = checkpoint.metadata.get(ACTIVATION_KEY, "")
+    return Images(
+        _preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation if activation in ACTIVATIONS else ""
+    )
 
 
 def normalising(config: DenseNetConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess | None:

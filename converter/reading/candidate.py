@@ -31,6 +31,7 @@ class Candidate:
         notes: what people should know.
         graph: what the file's graph settles.
         front: what it does to images before the network.
+        activation: what it does with the logits.
         unfolded: norms that are folded into the convolutions before them, and the key of those biases.
     """
 
@@ -47,6 +48,7 @@ class Candidate:
     notes: tuple[str, ...] = ()
     graph: Mapping[str, Any] = field(default_factory=dict)
     front: Front = field(default_factory=Front)
+    activation: str = ""
     unfolded: Mapping[str, str] = field(default_factory=dict)
 
     @property

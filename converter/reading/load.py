@@ -13,7 +13,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.hashing import hashing
-from converter.core.model import Images, Model, Origin
+from converter.core.model import ACTIVATIONS, Images, Model, Origin
 from converter.core.source import AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
@@ -92,7 +92,11 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.group.path,
             chosen.prefix,
         )
-        inside = Images(ready.preprocess or beside.normalising(config, told.mean, told.std))
+        activation = chosen.activation or stated.activation or told.activation
+        inside = Images(
+            ready.preprocess or beside.normalising(config, told.mean, told.std),
+            activation=activation if activation in ACTIVATIONS else "",
+        )
         images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
         notes += ready.notes
         model = Model(config, ready.tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))

@@ -16,12 +16,14 @@ class Told:
         settings: config fields.
         notes: what people should know.
         mean, std: of a normalisation in front of the network.
+        activation: what comes behind the logits.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    activation: str = ""
 
     def say(self, name: str, value: Any, path: str) -> None:
         """A setting; several modules must agree on it.

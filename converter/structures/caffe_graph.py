@@ -27,7 +27,9 @@ SIDE = ("Accuracy", "Silence")
 PLAIN: Mapping[str, Kind] = {
     **dict.fromkeys(("Dropout", "Split"), "skip"),
     **dict.fromkeys(("Flatten", "Reshape"), "flatten"),
-    **dict.fromkeys(("Sigmoid", "ArgMax", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss"), "end"),
+    **dict.fromkeys(("Sigmoid", "SigmoidCrossEntropyLoss"), "sigmoid"),
+    "SoftmaxWithLoss": "softmax",
+    "ArgMax": "end",
 }
 EPS = 1e-5
 """Of a BatchNorm that does not say (BatchNormParameter.eps)."""
@@ -255,7 +257,7 @@ def _linear(layer: Layer) -> Op | None:
 
 
 def _softmax(layer: Layer) -> Op | None:
-    return layer.op("end") if one(layer.settings("softmax_param"), "axis", "1") in ("1", "-1") else None
+    return layer.op("softmax") if one(layer.settings("softmax_param"), "axis", "1") in ("1", "-1") else None
 
 
 def _power(layer: Layer) -> Op | None:

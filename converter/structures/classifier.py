@@ -10,12 +10,12 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Op, Weight
+from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
 from densenet.config import NORM_TENSORS
 
-BEHIND_LOGITS = ("end", "flatten", "turn", "affine", "row", "other")
-"""What may follow the first of kind ``end``: it is left out with it."""
+BEHIND_LOGITS = (*END, "flatten", "turn", "affine", "row", "other")
+"""What may follow the first of these behind logits: it is left out with it."""
 
 
 def classifier_of(ops: Sequence[Op], *, positive: bool) -> tuple[Op | None, list[Op]]:
@@ -36,7 +36,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool) -> tuple[Op | None, list
     for i, op in enumerate(ops):
         if op.kind in ("flatten", "turn") or (op.kind == "relu" and linear is None and positive and not scales):
             continue
-        if op.kind == "end":
+        if op.kind in END:
             behind = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
             if behind is not None:
                 raise behind.unlike("nothing of the kind behind the logits")

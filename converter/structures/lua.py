@@ -318,7 +318,7 @@ READERS: Mapping[str, Reader] = {
     "Reshape": _kind("flatten"),
     "View": _kind("flatten"),
     "Linear": lambda module, x: module.op("linear", x, weights=module.kernel(2)),
-    "SoftMax": _kind("end"),
+    "SoftMax": _kind("softmax"),
     "LogSoftMax": _kind("end"),
 }
 """Modules by class."""

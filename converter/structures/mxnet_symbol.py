@@ -31,8 +31,9 @@ PLAIN: Mapping[str, Kind] = {
     **dict.fromkeys(("Flatten", "flatten", "Reshape", "reshape", "squeeze", "expand_dims"), "flatten"),
     **dict.fromkeys(("identity", "_copy", "BlockGrad", "amp_cast", "LinearRegressionOutput"), "skip"),
     **dict.fromkeys(("relu",), "relu"),
-    **dict.fromkeys(("sigmoid", "LogisticRegressionOutput", "argmax_channel"), "end"),
-    **dict.fromkeys(("SoftmaxOutput", "Softmax", "SoftmaxActivation"), "end"),
+    **dict.fromkeys(("sigmoid", "LogisticRegressionOutput"), "sigmoid"),
+    **dict.fromkeys(("SoftmaxOutput", "Softmax", "SoftmaxActivation"), "softmax"),
+    "argmax_channel": "end",
 }
 """Operators that do one thing, whatever they say."""
 
@@ -168,7 +169,7 @@ def _norm(node: Node) -> Op | None:
 
 
 def _activation(node: Node) -> Op | None:
-    kind: Kind | None = {"relu": "relu", "sigmoid": "end"}.get(node.attributes.get("act_type", ""))  # type: ignore[assignment]
+    kind: Kind | None = {"relu": "relu", "sigmoid": "sigmoid"}.get(node.attributes.get("act_type", ""))  # type: ignore[assignment]
     return node.op_of(kind) if kind is not None else None
 
 
@@ -212,7 +213,8 @@ def _dropout(node: Node) -> Op | None:
 
 
 def _softmax(node: Node) -> Op | None:
-    return node.op_of("end") if node.value("axis", -1) in (-1, 1) else None
+    kind: Kind = "softmax" if node.op == "softmax" else "end"
+    return node.op_of(kind) if node.value("axis", -1) in (-1, 1) else None
 
 
 def _cast(node: Node) -> Op | None:

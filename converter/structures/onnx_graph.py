@@ -20,7 +20,7 @@ from converter.core.metadata import CONFIG_KEY
 from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, SMALL, Constants, Node, name_of
 from converter.structures.onnx_functions import in_order, inlined
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.ops import END, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
@@ -42,7 +42,7 @@ PLAIN: Mapping[str, Kind] = {
     "Reshape": "flatten",
     "Squeeze": "flatten",
     "Unsqueeze": "flatten",
-    "Sigmoid": "end",
+    "Sigmoid": "sigmoid",
 }
 """Nodes that need no look at their attributes (those of Concat and of shapes are looked at all the same)."""
 
@@ -111,7 +111,7 @@ def _operators(constants: Constants, node: Node) -> list[Op]:
     activation = node["attributes"].get("activation", "Relu") if kind in FUSED else ""
     read = READERS.get(FUSED.get(kind, kind)) if activation in ("", "Relu") else None
     op = (read(constants, node, data) if read is not None else None) or _op("other", node, data)
-    further = [Op("end" if op.kind == "end" else "other", data, y, op.name) for y in node["outputs"][1:] if y]
+    further = [Op("end" if op.kind in END else "other", data, y, op.name) for y in node["outputs"][1:] if y]
     if not activation or op.kind == "other":
         return [op, *further]
     inner = replace(op, y=f"{op.y} before its activation")
@@ -150,7 +150,8 @@ def _flip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
 def _end(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     """What may follow logits, if it is along the classes.  Those are the last axis unless it says which."""
     default = 0 if node["op"] == "ArgMax" else -1 if constants.opset >= 13 or node["op"] == "TopK" else 1
-    return _op("end", node, data[:1]) if node["attributes"].get("axis", default) in (1, -1) else None
+    kind: Kind = "softmax" if node["op"] == "Softmax" else "end"
+    return _op(kind, node, data[:1]) if node["attributes"].get("axis", default) in (1, -1) else None
 
 
 def _clip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:

@@ -13,7 +13,21 @@ from densenet.config import Axes
 Learned = Literal["conv", "norm", "affine", "row", "linear"]
 Pool = Literal["max_pool", "avg_pool", "global_avg", "global_max", "blur", "max_blur"]
 Kind = Literal[
-    Learned, Pool, "relu", "pad", "reflect", "concat", "add", "flatten", "turn", "flip", "skip", "end", "other"
+    Learned,
+    Pool,
+    "relu",
+    "pad",
+    "reflect",
+    "concat",
+    "add",
+    "flatten",
+    "turn",
+    "flip",
+    "skip",
+    "softmax",
+    "sigmoid",
+    "end",
+    "other",
 ]
 """What an operator does.
 
@@ -25,10 +39,15 @@ flatten: changes the shape alone.
 turn: NHWC made of NCHW, or the other way round; ``axis`` is where the channels come to lie, 1 or -1.
 flip: reverses the order along ``axis``.
 skip: changes nothing.
-end: what may follow logits (softmax, argmax).
+softmax, sigmoid: what makes probabilities of logits.
+end: what else may follow logits (log-softmax, argmax).
 other: none of these; refused where the network depends on it.
 blur, max_blur: no reader's; blur pooling, and max pooling with it, as ``steps.py`` finds them.
 """
+
+
+END: tuple[Kind, ...] = ("softmax", "sigmoid", "end")
+"""What may follow logits."""
 
 
 @dataclass(frozen=True)

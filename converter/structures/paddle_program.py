@@ -31,7 +31,7 @@ PLAIN: Mapping[str, Kind] = {
     **dict.fromkeys(("squeeze", "squeeze2", "unsqueeze", "unsqueeze2"), "flatten"),
     **dict.fromkeys(("assign", "share_data", "share_data_"), "skip"),
     **dict.fromkeys(("relu", "relu_"), "relu"),
-    **dict.fromkeys(("sigmoid", "sigmoid_"), "end"),
+    **dict.fromkeys(("sigmoid", "sigmoid_"), "sigmoid"),
 }
 """Operators that do one thing, whatever they say."""
 
@@ -303,7 +303,8 @@ def _arithmetic(operator: Operator) -> Op | None:
 
 
 def _end(operator: Operator) -> Op | None:
-    return operator.op("end") if operator.numbers("axis", 1) in ([], [-1], [1]) else None
+    kind: Kind = "softmax" if operator.kind in ("softmax", "softmax_") else "end"
+    return operator.op(kind) if operator.numbers("axis", 1) in ([], [-1], [1]) else None
 
 
 def _cast(operator: Operator) -> Op | None:

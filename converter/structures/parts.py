@@ -44,6 +44,7 @@ class Structure:
         dropped: keys that are no part of the network, and why.
         notes: what people should know.
         front: what is done to images before the first part.
+        activation: what comes behind the logits: ``softmax``, ``sigmoid``, something else, or nothing.
         named: whether keys are the names of the file's tensors, by which a layout may know them.
     """
 
@@ -53,6 +54,7 @@ class Structure:
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     front: Front = field(default_factory=Front)
+    activation: str = ""
     named: bool = False
 
 
@@ -64,11 +66,13 @@ class Stated:
         settings: config fields that no tensor shows.
         notes: what people should know.
         front: what is done to images before the first convolution.
+        activation: what comes behind the logits: ``softmax``, ``sigmoid``, something else, or nothing.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     front: Front = field(default_factory=Front)
+    activation: str = ""
 
 
 StructureReader = Callable[[Checkpoint], Structure | None]

@@ -239,6 +239,8 @@ READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2"), _matmul),
     "Cast": _cast,
     "Relu": plain("relu"),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax", "TopKV2"), plain("end")),
+    "Softmax": plain("softmax"),
+    "Sigmoid": plain("sigmoid"),
+    **dict.fromkeys(("LogSoftmax", "ArgMax", "TopKV2"), plain("end")),
 }
 """Nodes by operator; a reader returns None where the node does something a DenseNet does not."""

@@ -19,7 +19,7 @@ from converter.core.errors import NotADenseNet
 from converter.structures.classifier import classifier_of
 from converter.structures.front import Front, front_of
 from converter.structures.needed import needed, producers
-from converter.structures.ops import Op
+from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import permuted, steps_of
 from densenet.config import DenseNetConfig, Stem
@@ -97,7 +97,8 @@ def read_wiring(
         for step in judge.weighted
     ]
     dropped = {name: "a constant that is no weight" for name in constants if name not in used}
-    return Structure(layout, parts, judge.settings, dropped, tuple(notes), judge.front)
+    activation = max(judge.activation for judge in judges)  # of another result, too: "softmax" > "sigmoid" > "end" > ""
+    return Structure(layout, parts, judge.settings, dropped, tuple(notes), judge.front, activation)
 
 
 def _chosen(judges: Sequence[_Judge]) -> _Judge:
@@ -118,7 +119,7 @@ class _Judge:
 
     def __init__(self, ops: list[Op], start: str, output: str, size: tuple[int, ...]) -> None:
         self.ops, self.output, self.size = ops, output, size
-        self.front = Front()
+        self.front, self.activation = Front(), ""
         self.classifier: Op | None = None
         self.weighted: list[Op] = []
         self.settings: dict[str, Any] = {}
@@ -317,6 +318,7 @@ class _Judge:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
         linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
         if behind:
+            self.activation = str(behind[0].kind)
             names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
             self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
         elif self.values.get(self.output) != value:
@@ -366,7 +368,7 @@ class _Judge:
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
         """What to say of operators that are not what was expected: a strange one, a fork, or their order."""
-        strange = next((step for step in steps if step.kind in ("other", "add", "end", "linear")), None)
+        strange = next((step for step in steps if step.kind in ("other", "add", *END, "linear")), None)
         if strange is not None:
             return strange.unlike(expected)
         if self.forks(value):

@@ -86,7 +86,7 @@ class GraphOptions(TypedDict, total=False):
     graph: Literal["fused", "exact"]
     opset: int | None
     features: bool
-    probabilities: bool
+    probabilities: bool | None
     image_input: bool
 
 
@@ -108,8 +108,8 @@ def export_onnx(
         source: a checkpoint, as for :func:`converter.load`.
         target: an ``.onnx`` file.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
-        options: ``graph``, ``opset``, ``features``, ``probabilities`` and ``image_input`` as for
-            :func:`converter.exporters.onnx.to_onnx`; the others say how to read the checkpoint.
+        options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
+            ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it.
 
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
@@ -123,6 +123,8 @@ def export_onnx(
     model = load(Source.of(source, **taken(options, Reading)))
     from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
+    if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
+        graph["probabilities"] = bool(model.images.activation and model.config.num_classes)
     proto = to_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
     if precision.name == "fp16":

@@ -11,7 +11,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images
 from converter.core.source import shown
 from converter.engines.onnxruntime import onnx_engine, session
@@ -19,6 +19,7 @@ from converter.engines.run import Run
 from converter.engines.torch import torch_engine, torch_module
 from converter.formats.onnx_file import is_onnx
 from converter.reading.load import load
+from converter.use.activation import activated
 from converter.use.assumed import assumed, labels_for, preprocess_for
 from densenet.config import DenseNetConfig
 from densenet.images import ImageSource, load_many
@@ -37,12 +38,14 @@ class Predictor:
         preprocess: what images go through before.
         labels: class names, empty if unknown.
         notes: what had to be assumed.
+        activation: ``sigmoid`` where each class is a question of its own; else softmax.
     """
 
     run: Run
     preprocess: Preprocess
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    activation: str = "softmax"
 
     def logits(self, images: Sequence[ImageSource], progress: Callable[[int], None] = lambda _: None) -> Array:
         """Logits (N, classes) of images given as paths, Pillow images or uint8 arrays.
@@ -63,7 +66,7 @@ class Predictor:
     def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
         """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
         result: list[dict[str, Any]] = []
-        for scores in softmax(self.logits(images)).astype(np.float32) if images else ():
+        for scores in activated(self.logits(images), self.activation).astype(np.float32) if images else ():
             best = int(scores.argmax())
             result.append({"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])})
             if self.labels:
@@ -80,13 +83,6 @@ class Predictor:
             ranks = [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best]
             result.append({"image": str(image), **found, "top": ranks})
         return result
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities of each row, float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    result: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
 
 
 def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
@@ -124,7 +120,8 @@ def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
     labels = labels_for(model.images, model.config.num_classes)
     said = Images(labels=labels) if is_published(source) else Images()
     notes = assumed(model.config, model.images.or_else(said), labels)
-    return Predictor(run, preprocess_for(model.config, model.images), labels, notes)
+    steps = preprocess_for(model.config, model.images)
+    return Predictor(run, steps, labels, notes, model.images.activation or "softmax")
 
 
 def _from_onnx(source: str, loaded: Any) -> Predictor:
@@ -143,4 +140,5 @@ def _from_onnx(source: str, loaded: Any) -> Predictor:
     classes = loaded.get_outputs()[0].shape[-1]
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
     notes = assumed(config, images, labels)
-    return Predictor(onnx_engine(source), preprocess_for(config, images), labels, notes)
+    steps = preprocess_for(config, images)
+    return Predictor(onnx_engine(source), steps, labels, notes, said.get(ACTIVATION_KEY, "softmax"))

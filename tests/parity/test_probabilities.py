@@ -17,9 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from converter import Source, convert, export_onnx, load, verify
 from converter.core.model import Model
 from converter.exporters.onnx import to_onnx
-from converter.parity.activation import activation_of_numbers, sigmoid, softmax
+from converter.parity.activation import activation_of_numbers
 from converter.parity.locate import locate
 from converter.parity.report import reason
+from converter.use.activation import sigmoid, softmax
 from converter.use.inputs import synthetic
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -264,7 +264,8 @@ def _dropout(function: str, a: Given, rank: int | None, name: str) -> Found | No
 
 def _end(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     dim = a.get("dim", 1 if function == "sigmoid" else None)
-    return Found("end", rank) if dim == 1 or (dim == -1 and rank in (None, 2)) else None
+    kind: Kind = "softmax" if function in ("softmax", "_softmax") else "sigmoid" if function == "sigmoid" else "end"
+    return Found(kind, rank) if dim == 1 or (dim == -1 and rank in (None, 2)) else None
 
 
 def _relu(function: str, a: Given, rank: int | None, name: str) -> Found | None:
