@@ -18,6 +18,10 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
 
         yield read_tf_graph
+    if format_name.startswith("Keras"):
+        from converter.structures.keras_config import read_keras_config  # noqa: PLC0415
+
+        yield read_keras_config
     if format_name.startswith(("Keras", "TensorFlow")):
         from converter.structures.flyyufelix import read_flyyufelix  # noqa: PLC0415
 

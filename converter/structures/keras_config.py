@@ -3,25 +3,29 @@
 ``model_config`` of a whole model's HDF5, ``config.json`` of a ``.keras``: layers in
 order, each with its class, its settings and the layers it takes.  No weight shows a
 batch norm's epsilon, the padding or a missing activation; here they are.  Each layer
-becomes an operator for ``wiring.py``, with weights of which only the shape is known.
+becomes an operator for ``wiring.py``.
+
+Where every weight is a part of the network as it is, under names that a layout knows, the
+weights are taken by those names, and the description states the rest.  Where something is
+folded (a norm before the classifier), or the names are the author's own, they are taken from
+the layers that the description names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint
 from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.structures.front import Front
-from converter.structures.needed import needed, producers
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.keras_hub import expanded, preprocessing_note
+from converter.structures.keras_layers import READERS, Place, Table, size_after
+from converter.structures.keras_numbered import NAMED, keras_table
+from converter.structures.keras_operations import NAMES, operation
+from converter.structures.ops import Kind, Op
 from converter.structures.parts import Stated, Structure
 from converter.structures.wiring import read_wiring
-from densenet.config import NORM_TENSORS
 
 Layer = Mapping[str, Any]
 """As ``converter/formats/keras/config.py`` describes one."""
@@ -29,8 +33,6 @@ Value = tuple[str, ...]
 """A layer's outputs: one, or several of a model's."""
 
 IMAGE = "the image"
-MAX_OUTPUTS = 64
-MAX_WIDTH = 1 << 20
 MODELS = ("Functional", "Model", "Sequential")
 SILENT = (
     *("InputLayer", "Dropout", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
@@ -38,82 +40,101 @@ SILENT = (
 )
 """Layers that change nothing at inference, as do all called ``Random...``; and flyyufelix' Scale, part of its norm."""
 ACTIVATIONS: Mapping[str, Kind] = {"relu": "relu", "linear": "skip", "None": "skip", "softmax": "end", "sigmoid": "end"}
+OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
-def stated_by_keras(checkpoint: Checkpoint) -> Stated:
-    """What a Keras model's own description says; nothing where there is none.
+def read_keras_config(checkpoint: Checkpoint) -> Structure | None:
+    """The network of a Keras model whose weights are not taken by their names; None for any other.
 
     Raises:
         NotADenseNet: its layers or their wiring are not a DenseNet's.
         UnreadableFile: it is no description of a model.
     """
+    found = _read(checkpoint) if _is_described(checkpoint) else None
+    return found.structure if found is not None and not found.by_names else None
+
+
+def stated_by_keras(checkpoint: Checkpoint) -> Stated:
+    """What a Keras model's own description says of weights that are taken by their names.
+
+    Raises:
+        NotADenseNet: its layers or their wiring are not a DenseNet's.
+        UnreadableFile: it is no description of a model.
+    """
+    found = _read(checkpoint) if _is_described(checkpoint) else None
+    if found is None or not found.by_names:
+        return Stated()
+    structure = found.structure
+    eps = next(part.eps for part in structure.parts if part.kind == "norm")
+    return Stated({**structure.settings, "eps": eps}, structure.notes, structure.front)
+
+
+def _is_described(checkpoint: Checkpoint) -> bool:
+    return checkpoint.graph is not None and checkpoint.format.startswith("Keras")
+
+
+@dataclass(frozen=True)
+class _Found:
+    structure: Structure
+    by_names: bool
+
+
+def _read(checkpoint: Checkpoint) -> _Found:
     where = checkpoint.path
     try:
-        return _stated(checkpoint.graph) if checkpoint.graph is not None else Stated()
+        return _followed(checkpoint.graph, Table(keras_table(checkpoint) or {}))
     except NotADenseNet as error:
         raise NotADenseNet(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         raise UnreadableFile(f"{where}: its model config cannot be understood ({type(error).__name__})") from error
 
 
-def _stated(model: Layer) -> Stated:
-    network = _Network()
-    outputs = network.run(model, (IMAGE,), "")
-    if len(network.places) != 1:
-        raise NotADenseNet(f"its model has batch norms in {len(network.places)} places; a DenseNet in one")
-    heads = [output for output in outputs[:MAX_OUTPUTS] if _norms(network.needed(output)) == _norms(network.ops)]
-    settings: dict[str, Any] = {}
-    notes, front = list[str](), Front()
-    for output in heads or [network.ops[-1].y]:
-        structure = _judged(network, output)
-        for name, value in structure.settings.items():
-            if settings.setdefault(name, value) != value:
-                raise NotADenseNet(f"{output}: {name} is {value} there, {settings[name]} for another result")
-        notes += [note for note in structure.notes if note not in notes]
-        front = structure.front
-    return Stated(settings, tuple(notes), front)
-
-
-def _judged(network: _Network, output: str) -> Structure:
-    """What the wiring says of one result; other results (of other heads, of parts of the network) are left out."""
-    structure = read_wiring("keras", network.ops, IMAGE, [output], size=network.size())
+def _followed(model: Layer, table: Table) -> _Found:
+    network = _Network(table)
+    outputs = network.run(expanded(model), (IMAGE,), "")
+    structure = read_wiring("keras-config", network.ops, IMAGE, outputs, size=network.size())
     known = {weight.key for op in network.ops for weight in op.weights.values()}
-    for key in (part.keys["weight"] for part in structure.parts):
-        if key not in known:  # weights are taken by their names, and as they are
-            layer = key.partition(" (")[0]
-            raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
-    eps = next(part.eps for part in structure.parts if part.kind == "norm")
-    return replace(structure, settings={**structure.settings, "eps": eps})
-
-
-def _norms(ops: list[Op]) -> int:
-    return sum(op.kind == "norm" for op in ops)
+    keys = {key for part in structure.parts for key in part.keys.values()}
+    folded = sorted(keys - known)
+    idle = {key: "a layer that the result does not depend on" for key in table.tensors if key not in network.used()}
+    usual = any(key.endswith(NAMED) for key in table.tensors) or network.scaled or not table.tensors
+    by_names = table.unread or (usual and not folded and keys == set(table.tensors))
+    if table.unread and folded:  # weights are taken by their names, and as they are
+        layer = folded[0].partition(" (")[0]
+        raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
+    notes = (*structure.notes, *preprocessing_note(model))
+    return _Found(replace(structure, dropped={**structure.dropped, **idle}, notes=notes), by_names)
 
 
 class _Network:
     """The operators of a model and of those nested in it, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: Table) -> None:
+        self.table = table
         self.ops: list[Op] = []
-        self.places: set[str] = set()
         self.widths: dict[str, int] = {}
+        self.sizes: dict[str, tuple[int, ...]] = {}
         self.shape: Sequence[int | None] = ()
         self.channels_first = False
+        self.vectors: set[str] = set()
+        self.scaled = False
 
     def size(self) -> tuple[int, ...]:
         """Height and width of the image, where they are fixed."""
         size = self.shape[2:4] if self.channels_first else self.shape[1:3]
         return tuple(n for n in size if n is not None) if None not in size else ()
 
-    def needed(self, output: str) -> list[Op]:
-        """The operators that a result depends on."""
-        return needed(producers(self.ops, IMAGE), output)
+    def used(self) -> set[str]:
+        """Keys of the weights that operators have."""
+        return {source for op in self.ops for weight in op.weights.values() for source in weight.sources}
 
     def run(self, model: Layer, given: Value, place: str) -> Value:
         """What a model makes of values; a Sequential does not say which layers take which."""
         layers = model["layers"]
         if len(given) != 1 or sum(layer["class"] == "InputLayer" for layer in layers) > 1:
             raise NotADenseNet(f"{place or 'its model'} has several inputs; a DenseNet has one, the image")
+        if not layers:
+            raise NotADenseNet(f"{place or 'its model'} is a {model['class']}, whose layers its config does not list")
         chained = not any(call for layer in layers for call in layer["calls"])
         made: dict[str, Value] = {}
         last: Value = given
@@ -125,115 +146,58 @@ class _Network:
                 raise NotADenseNet(f"{name} is used {len(calls)} times; a DenseNet has each of its layers once")
             elif not chained:
                 last = tuple(made[source][i] for source, i in calls[0])
-            if layer["class"] == "BatchNormalization":
-                self.places.add(place)
-            made[layer["name"]] = last = self.layer(layer, last, name)
+            made[layer["name"]] = last = self.layer(layer, last, place)
         return tuple(made[source][i] for source, i in model["outputs"]) or last
 
-    def layer(self, layer: Layer, x: Value, name: str) -> Value:
+    def layer(self, layer: Layer, x: Value, model: str) -> Value:
         """What a layer makes of values."""
-        kind, settings = layer["class"], layer["settings"]
+        kind, settings, name = layer["class"], layer["settings"], model + layer["name"]
         shape = settings.get("batch_input_shape") or settings.get("batch_shape")
         if shape is not None and not self.ops:
             self.shape = shape
-        if "data_format" in settings:
+        if "data_format" in settings and kind != "Flatten":
             self.channels_first = settings["data_format"] == "channels_first"
-        if kind in MODELS:
-            return self.run(layer, x, f"{name}/")
+        inner = expanded(layer)
+        if kind in MODELS or inner is not layer:
+            return self.run(inner, x, f"{name}/")
         if kind == "RandomCrop":
             self.shape = ()
+        self.scaled |= kind == "Scale"
         if kind in SILENT or kind.startswith("Random"):
             return x
+        axis = -3 if self.channels_first else -1
+        width = self._channels() if x == (IMAGE,) else sum(self.widths.get(value, 0) for value in x)
+        if kind in OPERATIONS or (kind in NAMES and (kind not in READERS or len(x) == 1)):
+            return self._append(operation(layer, name, axis), x, name, width)
         if kind not in READERS:
             raise NotADenseNet(f"{name} is a {kind} layer, which a DenseNet does not have")
-        width = sum(self.widths.get(value, 0) for value in x)
-        op = replace(READERS[kind](settings, name, width), x=x, name=f"{name} ({kind})")
+        size = self.sizes.get(x[0], ()) if self.ops else self.size()
+        op = READERS[kind](settings, Place(self.table, model, layer["name"], width, size, axis))
+        op = replace(op, x=x, name=f"{name} ({kind})")
         axes = (1, [1]) if self.channels_first else (-1, 3, [-1], [3])
+        if self.vectors.issuperset(x):
+            axes = (-1, 1, [-1], [1])
         if op.kind in ("norm", "concat") and settings.get("axis", -1) not in axes:
             op = replace(op, kind="other")
-        self.widths[name] = op.weights["weight"].tensor.shape[0] if op.weights else width
         then = ACTIVATIONS.get(str(settings.get("activation")), "other")
-        if then != "skip":
-            inner = f"{name} before its activation"
-            self.ops.append(replace(op, y=inner))
-            op = Op(then, (inner,), name, op.name)
-        self.ops.append(op)
+        if then == "skip":
+            return self._append([op], x, name, width)
+        before = f"{name} before its activation"
+        return self._append([replace(op, y=before), Op(then, (before,), name, op.name)], x, name, width)
+
+    def _channels(self) -> int:
+        """Of the image."""
+        return int(self.shape[1 if self.channels_first else -1] or 0) if len(self.shape) > 1 else 0
+
+    def _append(self, ops: Sequence[Op], x: Value, name: str, width: int) -> Value:
+        """Operators of one layer, the first of which takes its values."""
+        for each in ops:
+            op = replace(each, x=each.x or x)
+            size = (self.sizes.get(op.x[0]) or ()) if op.x[0] != IMAGE else self.size()
+            self.sizes[op.y] = size_after(op, size)
+            if op.kind in ("global_avg", "global_max", "flatten", "linear") or self.vectors.issuperset(op.x):
+                self.vectors.add(op.y)
+            self.ops.append(op)
+        kinds = [op.weights["weight"].tensor.shape[0] for op in ops if op.kind in ("conv", "linear")]
+        self.widths[name] = kinds[-1] if kinds else width
         return (name,)
-
-
-# -- layers to operators -----------------------------------------------------------------
-
-Reader = Callable[[Mapping[str, Any], str, int], Op]
-
-
-def _unread(name: str, *shape: int) -> Weight:
-    """A weight of which a config says no more than the shape."""
-
-    def read() -> Array:
-        raise NotADenseNet(f"{name}: what it computes depends on its weights, which a DenseNet's does not")
-
-    if not all(0 <= n <= MAX_WIDTH for n in shape):
-        raise NotADenseNet(f"{name} has sizes that no layer has")
-    return Weight(name, Tensor(shape, np.dtype(np.float32), read))
-
-
-def _plain(kind: Kind) -> Reader:
-    return lambda settings, name, width: Op(kind, (), name, name)
-
-
-def _window(settings: Mapping[str, Any], size: str) -> Window:
-    kernel = tuple(settings[size])
-    strides, none = tuple(settings.get("strides") or kernel), (0,) * len(kernel)
-    dilations, groups = tuple(settings.get("dilation_rate", ())), settings.get("groups", 1)
-    return Window(kernel, strides, none, none, dilations, groups, same=settings.get("padding") == "same")
-
-
-def _conv(settings: Mapping[str, Any], name: str, width: int) -> Op:
-    window = _window(settings, "kernel_size")
-    weight = _unread(name, settings["filters"], width, *window.kernel)
-    return Op("conv", (), name, name, {"weight": weight}, window)  # a bias would make no difference
-
-
-def _norm(settings: Mapping[str, Any], name: str, width: int) -> Op:
-    if not (settings.get("center", True) and settings.get("scale", True)):
-        raise NotADenseNet(f"{name} lacks its scale or its offset")
-    return Op(
-        "norm", (), name, name, {leaf: _unread(name, width) for leaf in NORM_TENSORS}, eps=float(settings["epsilon"])
-    )
-
-
-def _dense(settings: Mapping[str, Any], name: str, width: int) -> Op:
-    units = settings["units"]
-    return Op("linear", (), name, name, {"weight": _unread(name, units, width), "bias": _unread(name, units)})
-
-
-def _pool(kind: Kind) -> Reader:
-    return lambda settings, name, width: Op(kind, (), name, name, window=_window(settings, "pool_size"))
-
-
-def _pad(settings: Mapping[str, Any], name: str, width: int) -> Op:
-    (top, bottom), (left, right) = settings["padding"]
-    return Op("pad", (), name, name, window=Window((), (), (top, left), (bottom, right)))
-
-
-def _relu(settings: Mapping[str, Any], name: str, width: int) -> Op:
-    plain = not any(settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return Op("relu" if plain else "other", (), name, name)
-
-
-READERS: Mapping[str, Reader] = {
-    "Conv2D": _conv,
-    "BatchNormalization": _norm,
-    "Activation": _plain("skip"),
-    "ReLU": _relu,
-    "Softmax": _plain("end"),
-    "ZeroPadding2D": _pad,
-    "MaxPooling2D": _pool("max_pool"),
-    "AveragePooling2D": _pool("avg_pool"),
-    "GlobalAveragePooling2D": _plain("global_avg"),
-    "GlobalMaxPooling2D": _plain("global_max"),
-    "Concatenate": _plain("concat"),
-    "Flatten": _plain("flatten"),
-    "Dense": _dense,
-}
-"""Layers by class, without the activation that is part of some."""

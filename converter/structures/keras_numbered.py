@@ -108,7 +108,7 @@ def parts_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], where: str)
         if not kind or unknown:
             raise NotADenseNet(f"{where}: {layer} with {', '.join(unknown or members)} is no layer of a DenseNet")
         names = {LEAF_OF[kind][leaf]: key for leaf, key in members.items()}
-        values = {name: _turned(tensors[key]) for name, key in names.items()}
+        values = {name: turned(tensors[key]) for name, key in names.items()}
         said = {name: keys[key] for name, key in names.items()}
         by_kind[kind].append(part_of(values, said))
     convs, norms = by_kind["conv"], by_kind["norm"]
@@ -128,7 +128,7 @@ def _kind(members: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return {2: "linear", 4: "conv"}.get(rank, "")
 
 
-def _turned(tensor: Tensor) -> Tensor:
+def turned(tensor: Tensor) -> Tensor:
     """A kernel with its last axes, in and out, first; anything else as it is."""
     if len(tensor.shape) < 2:
         return tensor

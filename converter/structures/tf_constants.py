@@ -76,10 +76,10 @@ class Constants:
         weight = self.weight(step, i)
         if weight is None or prod(weight.tensor.shape) > SMALL:
             return None
-        values = weight.tensor.read().reshape(-1)
-        if values.dtype.kind not in "iu" and weight.sources:
+        values = weight.tensor.read().reshape(-1).astype(np.float64)
+        if not np.array_equal(values, np.round(values), equal_nan=True):
             raise NotADenseNet(f"{step}: takes {weight.key} for integers")
-        return [None if np.isnan(value) else int(value) for value in values.astype(np.float64)]
+        return [None if np.isnan(value) else int(value) for value in values]
 
 
 def variables_of(calls: Calls, restore: str, stored: Mapping[str, tuple[str, Tensor]]) -> dict[str, Weight]:

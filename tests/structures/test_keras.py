@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from helpers.cases import CASES, logits_of
 from helpers.keras import FILES, FLYYUFELIX, H5, WEIGHTS, ZIP, error_of, layers_of, rewritten_zip, same_tensors
 from helpers.networks import random_tensors
 
@@ -277,13 +278,136 @@ def _new_first(config: Any) -> Any:
         _set("Dense", activation="relu"),
         _set("ZeroPadding2D", padding=[[1, 0], [1, 0]]),
         _class("Activation", "PReLU"),
-        _class("MaxPooling2D", "Rescaling"),
-        _new_first,
+        _class("MaxPooling2D", "Resizing"),
     ],
 )
 def test_a_model_wired_otherwise_is_refused(tmp_path: Path, change: Callable[[Any], Any]) -> None:
     with pytest.raises(NotADenseNet):
         load(rewritten_zip(tmp_path / "m.keras", change))
+
+
+def test_new_feature_maps_before_the_old_ones_are_put_in_order(tmp_path: Path) -> None:
+    """The weights of what follows stand for channels in the file's order."""
+    changed, plain = load(rewritten_zip(tmp_path / "m.keras", _new_first)), load(ZIP)
+    k, layers = plain.config.growth_rate, plain.config.block_config[-1]
+    width = plain.tensors["norm.weight"].shape[0]
+    order = [*range(k * layers, width), *(n for i in range(layers, 0, -1) for n in range(k * (i - 1), k * i))]
+    want = plain.tensors["norm.running_mean"].read()[order]
+    assert np.array_equal(changed.tensors["norm.running_mean"].read(), want)
+    classifier = plain.tensors["classifier.weight"].read()[:, order]
+    assert np.array_equal(changed.tensors["classifier.weight"].read(), classifier)
+
+
+def _before_the_network(kind: str, call: Any = None, **settings: Any) -> Callable[[Any], Any]:
+    """One more layer between the image and what takes it."""
+
+    def change(config: Any) -> Any:
+        layers = config["config"]["layers"]
+        image = layers[0]["config"]["name"]
+        text = json.dumps(layers[1:]).replace(f'["{image}", 0, 0]', '["front", 0, 0]')
+        tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": [image, 0, 0]}}
+        node = {"args": [tensor, *([] if call is None else [call])], "kwargs": {}}
+        front = {"class_name": kind, "name": "front", "config": {"name": "front", **settings}, "inbound_nodes": [node]}
+        config["config"]["layers"] = [layers[0], front, *json.loads(text)]
+        return config
+
+    return change
+
+
+BGR = [{"class_name": "__ellipsis__", "config": {}}, {"class_name": "__slice__", "config": {"step": -1}}]
+WIDE = [[1.0, 2.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "images"),
+    [
+        (_before_the_network("Rescaling", scale=2.0, offset=0.0), lambda x: 2 * x),
+        (_before_the_network("TrueDivide", 255.0), lambda x: x / 255),
+        (_before_the_network("TrueDivide", [2.0, 4.0, 8.0]), lambda x: x / np.float32([2, 4, 8]).reshape(3, 1, 1)),
+        (_before_the_network("GetItem", BGR), lambda x: x[:, ::-1]),
+        (_before_the_network("RandomFlip"), lambda x: x),
+    ],
+)
+def test_what_scales_or_turns_images_is_part_of_the_network(
+    tmp_path: Path, change: Callable[[Any], Any], images: Callable[[Any], Any]
+) -> None:
+    path, x = rewritten_zip(tmp_path / "m.keras", change), np.load(ZIP.parent / "input.npy")
+    want = logits_of(ZIP, np.ascontiguousarray(images(x)))
+    assert np.abs(logits_of(path, x) - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize(
+    ("change", "mean", "std"),
+    [
+        (_before_the_network("Rescaling", scale=1 / 127.5, offset=-1), (0.5,) * 3, (0.5,) * 3),
+        (_before_the_network("Subtract", [0.25, 0.5, 0.75]), (0.25, 0.5, 0.75), (1.0,) * 3),
+        (_before_the_network("Normalization", mean=WIDE, variance=[[4.0, 4.0, 1.0]], axis=-1), (1, 2, 3), (2, 2, 1)),
+    ],
+)
+def test_what_shifts_images_is_recorded_as_preprocessing(
+    tmp_path: Path, change: Callable[[Any], Any], mean: Any, std: Any
+) -> None:
+    model = load(rewritten_zip(tmp_path / "m.keras", change))
+    assert model.images.preprocess is not None
+    np.testing.assert_allclose((model.images.preprocess.mean, model.images.preprocess.std), (mean, std), rtol=1e-5)
+    assert "front" in " ".join(model.notes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _before_the_network("Resizing", height=32, width=32),
+        _before_the_network("Power", 2.0),
+        _before_the_network("TrueDivide", [[[1.0], [2.0]]]),
+        _before_the_network("GetItem", [{"class_name": "__slice__", "config": {"step": -1}}]),
+    ],
+)
+def test_what_cannot_be_carried_is_refused_by_its_name(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    with pytest.raises(NotADenseNet, match="front"):
+        load(rewritten_zip(tmp_path / "m.keras", change))
+
+
+def test_a_norm_before_the_classifier_is_folded_into_it(tmp_path: Path) -> None:
+    """Of the whole-model file, with a norm between pooling and classifier."""
+    path, rng = tmp_path / "m.h5", np.random.default_rng(3)
+    shutil.copy(H5, path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        layers = config["config"]["layers"]
+        at = next(i for i, layer in enumerate(layers) if layer["class_name"] == "Dense")
+        pooled = layers[at - 1]["config"]["name"]
+        norm = json.loads(json.dumps(layers_of(config, "BatchNormalization")[0]).replace('"conv1_bn"', '"head_bn"'))
+        norm["config"]["epsilon"] = 0.01
+        norm["inbound_nodes"] = json.loads(json.dumps(layers[at]["inbound_nodes"]))
+        layers[at]["inbound_nodes"] = json.loads(
+            json.dumps(layers[at]["inbound_nodes"]).replace(f'"{pooled}"', '"head_bn"')
+        )
+        layers.insert(at, norm)
+        file.attrs["model_config"] = json.dumps(config)
+        whole = file["model_weights"]
+        whole.attrs["layer_names"] = [*np.array(whole.attrs["layer_names"]).astype("S"), b"head_bn"]
+        group, width = whole.create_group("head_bn"), load(H5).tensors["norm.weight"].shape[0]
+        values = {leaf: rng.uniform(0.5, 2, width).astype(np.float32) for leaf in NORM}
+        group.attrs["weight_names"] = [f"head_bn/{leaf}".encode() for leaf in NORM]
+        for leaf, value in values.items():
+            group[f"head_bn/{leaf}"] = value
+    weight, bias = (load(H5).tensors[f"classifier.{leaf}"].read().astype(np.float64) for leaf in ("weight", "bias"))
+    gamma, beta, mean, variance = values.values()
+    scale = gamma / np.sqrt(variance + 0.01)
+    model = load(path)
+    np.testing.assert_allclose(model.tensors["classifier.weight"].read(), weight * scale, rtol=1e-5)
+    np.testing.assert_allclose(
+        model.tensors["classifier.bias"].read(), bias + weight @ (beta - mean * scale), rtol=1e-4, atol=1e-5
+    )
+    assert model.config == load(H5).config
+
+
+def test_kerashub_says_how_many_layers_there_are(tmp_path: Path) -> None:
+    """keras_hub.models.DenseNetImageClassifier: its config lists no layers."""
+    path = CASES / "kerashub" / "model.keras"
+    assert error_of(path, path) < 1e-5
+    config = load(path).config
+    assert (config.padding, config.eps) == ("same", 1.001e-5)
 
 
 def test_a_model_with_code_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ Layer = dict[str, Any]
 
 module, class, name, settings: as the file has them.
 calls: for each time it is called, the layers it takes, and which of their outputs.
+call: the first of them as the file has it, with operands that are no layers.
 layers: of a model, those in it, in order; outputs: which of them, and which of their outputs, are its results.
 """
 
@@ -74,6 +75,7 @@ def _layer(node: dict[str, Any]) -> Layer:
         "name": str(node.get("name") or settings.get("name") or ""),
         "settings": settings,
         "calls": [list(_references(call)) for call in calls] if isinstance(calls, list) else [],
+        "call": calls[0] if isinstance(calls, list) and calls else None,
         "layers": [_layer(each) for each in layers if isinstance(each, dict)] if isinstance(layers, list) else [],
         "outputs": list(_references(settings.get("output_layers"))),
     }
@@ -84,7 +86,9 @@ def _references(node: Any) -> Iterator[tuple[str, int]]:
     if isinstance(node, dict):
         node = list(node.values())
     if isinstance(node, list) and len(node) >= 3 and [type(item) for item in node[:3]] == [str, int, int]:
-        yield node[0], node[2]
+        if node[1] >= 0:  # what is before the first call is a constant
+            yield node[0], node[2]
+        yield from _references([item for item in node[3:] if isinstance(item, dict)])
     elif isinstance(node, list):
         for item in node:
             yield from _references(item)

@@ -30,6 +30,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "normalization": ("mean", "variance", "count"),
 }
 """What a layer's numbered variables are, by its class."""
 KERAS1: Mapping[str, str] = {
