@@ -39,7 +39,13 @@ SILENT = (
     *("ActivityRegularization", "Scale"),
 )
 """Layers that change nothing at inference, as do all called ``Random...``; and flyyufelix' Scale, part of its norm."""
-ACTIVATIONS: Mapping[str, Kind] = {"relu": "relu", "linear": "skip", "None": "skip", "softmax": "end", "sigmoid": "end"}
+ACTIVATIONS: Mapping[str, Kind] = {
+    "relu": "relu",
+    "linear": "skip",
+    "None": "skip",
+    "softmax": "softmax",
+    "sigmoid": "sigmoid",
+}
 OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
@@ -66,7 +72,7 @@ def stated_by_keras(checkpoint: Checkpoint) -> Stated:
         return Stated()
     structure = found.structure
     eps = next(part.eps for part in structure.parts if part.kind == "norm")
-    return Stated({**structure.settings, "eps": eps}, structure.notes, structure.front)
+    return Stated({**structure.settings, "eps": eps}, structure.notes, structure.front, structure.activation)
 
 
 def _is_described(checkpoint: Checkpoint) -> bool:
@@ -97,7 +103,7 @@ def _followed(model: Layer, table: Table) -> _Found:
     keys = {key for part in structure.parts for key in part.keys.values()}
     folded = sorted(keys - known)
     idle = {key: "a layer that the result does not depend on" for key in table.tensors if key not in network.used()}
-    usual = any(key.endswith(NAMED) for key in table.tensors) or network.scaled or not table.tensors
+    usual = any(map(NAMED.search, table.tensors)) or network.scaled or not table.tensors
     by_names = table.unread or (usual and not folded and keys == set(table.tensors))
     if table.unread and folded:  # weights are taken by their names, and as they are
         layer = folded[0].partition(" (")[0]

@@ -192,7 +192,7 @@ READERS: Mapping[str, Reader] = {
     "BatchNormalization": _norm,
     "Activation": _plain("skip"),
     "ReLU": _relu,
-    "Softmax": _plain("end"),
+    "Softmax": _plain("softmax"),
     "ZeroPadding2D": _pad,
     "MaxPooling2D": _pool("max_pool"),
     "AveragePooling2D": _pool("avg_pool"),

@@ -26,10 +26,12 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("__operators__.getitem", "GetItem"), "[]"),
     **dict.fromkeys(("cast", "Cast", "identity", "stop_gradient", "convert_to_tensor"), "skip"),
     **dict.fromkeys(("nn.relu", "Relu"), "relu"),
-    **dict.fromkeys(("nn.softmax", "nn.sigmoid", "math.sigmoid", "math.argmax", "argmax", "Argmax"), "end"),
-    "Sigmoid": "end",
+    **dict.fromkeys(("nn.softmax", "Softmax"), "softmax"),
+    **dict.fromkeys(("nn.sigmoid", "math.sigmoid", "Sigmoid"), "sigmoid"),
+    **dict.fromkeys(("math.argmax", "argmax", "Argmax"), "end"),
 }
 """What operations do, by the names of Keras 2's functions and Keras 3's classes."""
+KINDS: Mapping[str, Kind] = {"skip": "skip", "relu": "relu", "softmax": "softmax", "sigmoid": "sigmoid", "end": "end"}
 
 
 def operation(layer: Mapping[str, Any], name: str, axis: int) -> list[Op]:
@@ -51,9 +53,8 @@ def operation(layer: Mapping[str, Any], name: str, axis: int) -> list[Op]:
         return [Op("add", (), name, title)] if joins else other
     if does == "[]":
         return _indexed(operands, name, title, axis) or other
-    if does in ("skip", "relu", "end"):
-        kinds: Mapping[str, Kind] = {"skip": "skip", "relu": "relu", "end": "end"}
-        return [Op(kinds[does], (), name, title)]
+    if does in KINDS:
+        return [Op(KINDS[does], (), name, title)]
     if len(operands) != 2:
         return other
     numbers = next((_numbers(operand) for operand in operands if not isinstance(operand, str)), None)
