@@ -71,7 +71,8 @@ class Sources:
             except ConverterError as error:
                 if self.specs:
                     raise
-                trial.note(f"not compared with its own framework: {error}")
+                why = str(error).replace(str(self.place.path), self.place.path.name)  # reports are published
+                trial.note(f"not compared with its own framework: {why}")
                 continue
             foreign(trial, f"{name}, its own model", partial(floats, run), plain)
         if self.original is not None:

@@ -138,10 +138,13 @@ def test_modules_that_compute_something_else_are_refused(tmp_path: Path) -> None
             load(path)
 
     nn = torch.nn
-    for scripted in (False, True):
-        changed(lambda m: setattr(m.features, "relu0", nn.SiLU()), "relu0 is a SiLU", scripted)
-        changed(lambda m: setattr(m.features, "relu0", nn.Identity()), "relu0 is a Identity", scripted)
-        changed(lambda m: setattr(m.features.transition1, "pool", nn.MaxPool2d(2)), "pool is a MaxPool2d", scripted)
+    for scripted, refusals in (
+        (False, ("relu0 is a SiLU", "relu0 is a Identity", "pool is a MaxPool2d")),
+        (True, ("torch.silu", "ReLU and max pooling|the stem", "torch.max_pool2d")),
+    ):
+        changed(lambda m: setattr(m.features, "relu0", nn.SiLU()), refusals[0], scripted)
+        changed(lambda m: setattr(m.features, "relu0", nn.Identity()), refusals[1], scripted)
+        changed(lambda m: setattr(m.features.transition1, "pool", nn.MaxPool2d(2)), refusals[2], scripted)
     changed(lambda m: setattr(m.features.transition1, "pool", nn.AvgPool2d(3, 2, 1)), "kernel_size 3", False)
     changed(lambda m: setattr(m.features.conv0, "padding_mode", "reflect"), "reflect", False)
 

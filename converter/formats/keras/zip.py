@@ -26,7 +26,7 @@ def open_keras(path: Path) -> Checkpoint:
     config = parse_config(archive.read(CONFIG).tobytes(), str(path))
     root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
     # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
-    subclass = not config["layers"] and not config["module"].startswith("keras")
+    subclass = bool(config["class"]) and not config["layers"] and not config["module"].startswith("keras")
     graph = None if subclass else config
     table = by_class(root, str(path), layer_names(config))
     settings = pooling_of(table) if subclass else {}
