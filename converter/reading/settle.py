@@ -67,9 +67,10 @@ def settle(
     }
     said = believed(voices)
     notes += [*told.notes, *stated.notes]
-    heard = bool(candidate.group.classes) or any(
-        values for voice, values in voices.items() if voice != "the modules' names"
-    )
+    partial = {"the modules' names"}
+    if checkpoint.format.startswith("Keras") and checkpoint.graph is None:
+        partial.add("the file's graph")  # names of layers without weights, which tell a fact or two
+    heard = bool(candidate.group.classes) or any(values for voice, values in voices.items() if voice not in partial)
     for name, (value, why) in layout.implies(config, checkpoint.metadata).items():
         if name not in said:
             said[name] = value

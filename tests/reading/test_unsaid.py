@@ -1,8 +1,10 @@
 """What no tensor shows is said, whatever holds the tensors and however their names are read."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 from helpers.keras import H5, WEIGHTS
 from helpers.surgery import computes_as, network
@@ -24,3 +26,13 @@ def test_what_no_tensor_shows_is_said_however_the_names_are_read(rename: Any, tm
 def test_what_weights_alone_of_keras_do_not_show_is_said() -> None:
     assert any(note.startswith(ALONE[0]) for note in load(WEIGHTS).notes)
     assert not any(note.startswith(ALONE[0]) for note in load(H5).notes)
+
+
+def test_a_fact_that_names_tell_is_not_the_whole_network(tmp_path: Path) -> None:
+    path = Path(shutil.copy(WEIGHTS, tmp_path / "a.weights.h5"))
+    with h5py.File(path, "r+") as file:
+        del file["layers/global_average_pooling2d"]
+        file.create_group("layers/global_max_pooling2d/vars").attrs["name"] = "max_pool"
+    found = load(path)
+    assert found.config.global_pool == "max"
+    assert any(note.startswith(ALONE[0]) for note in found.notes)

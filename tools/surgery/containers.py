@@ -37,6 +37,7 @@ class Container:
         save: writes a patient to a file.
         shows: tensors alone, the tree of modules, or all that is computed.
         frameworks: whose networks it can hold.
+        tolerance: of the largest logit: float32 twice over is below 1e-5, the least surgery (eps 1e-3) above 1e-3.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Container:
     save: Callable[[Any, Path], None]
     shows: Shows
     frameworks: tuple[str, ...] = TORCH
+    tolerance: float = 2e-4
 
     @property
     def holds_state(self) -> bool:
@@ -253,8 +255,6 @@ def onnx_fp16(p: Patient, path: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     onnx(dynamo=False)(p, path)
-    p.module.half()
-    p.exact = True
     library.save(convert_float_to_float16(library.load(path), keep_io_types=True), path)
 
 
@@ -320,7 +320,7 @@ CONTAINERS = (
     Container("onnx", ".onnx", onnx(dynamo=False), "graph"),
     Container("onnx-opset13", ".onnx", onnx(dynamo=False, opset_version=13, do_constant_folding=False), "graph"),
     Container("onnx-dynamo", ".onnx", onnx(dynamo=True), "graph"),
-    Container("onnx-fp16", ".onnx", onnx_fp16, "graph"),
+    Container("onnx-fp16", ".onnx", onnx_fp16, "graph", tolerance=1e-2),
     Container("onnx-int8", ".onnx", onnx_int8, "graph"),
     Container("keras", ".keras", keras_saved, "graph", KERAS),
     Container("keras-h5", ".h5", keras_saved, "graph", KERAS),

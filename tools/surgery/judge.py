@@ -43,8 +43,6 @@ EQUAL, NOTED_EQUAL, REFUSED, NOTED, SILENT, CRASHED, UNMADE = (
 )
 VERDICTS = (EQUAL, NOTED_EQUAL, REFUSED, NOTED, SILENT, CRASHED)
 BAD = (SILENT, CRASHED)
-TOLERANCE = 2e-4
-"""Of the largest logit: float32 twice over is below 1e-5, the least surgery (eps 1e-3) is above 1e-3."""
 UNSAFE = "unsafe: "
 """What a refusal with exit status 3 begins with here; none of these networks is."""
 HUNG = 120
@@ -180,7 +178,7 @@ def _judged(variant: Variant, path: Path, images: Any, want: list[Any], settings
         error = _error(graph, images, want)
     except Exception as failure:
         return Verdict(variant, CRASHED, f"the exported graph does not run: {failure}"[:300], notes)
-    if error <= TOLERANCE:
+    if error <= CONTAINER[variant.container].tolerance:
         return Verdict(variant, NOTED_EQUAL if notes else EQUAL, f"{error:.1e}", notes)
     unnamed = [name for name in variant.surgeries if not _named(BY_NAME[name], notes)]
     return Verdict(variant, SILENT if unnamed or not variant.surgeries else NOTED, f"{error:.1e}", notes)
