@@ -117,7 +117,7 @@ HEADS = (
     Surgery("head-cosine", head(parts.CosineLinear), r"CosineLinear|cosine|head|classifier"),
     Surgery("head-scaled", head(parts.ScaledLinear), r"ScaledLinear|code|behind the classifier"),
     Surgery("head-joined", head(lambda f, c: parts.TwoHeads(f, c, True)), r"head"),
-    Surgery("head-two", head(lambda f, c: parts.TwoHeads(f, c, False)), r"head"),
+    Surgery("head-two", head(lambda f, c: parts.TwoHeads(f, c, False)), r"head|results"),
     Surgery("head-sigmoid", head(only, plain(nn.Sigmoid)), r"Sigmoid|behind (the )?(logits|classifier)"),
     Surgery("head-softmax", head(only, plain(nn.Softmax, 1)), r"Softmax|behind (the )?(logits|classifier)"),
     Surgery(
@@ -287,6 +287,6 @@ MANY = (
     Surgery("many-flip", lambda p: p.wrap(networks.FlipAveraged), AGAIN, late=True),
     Surgery("many-two-scales", lambda p: p.wrap(networks.TwoScales), AGAIN, late=True),
     Surgery("many-ensemble", ensemble, AGAIN, late=True),
-    Surgery("many-outputs", lambda p: p.wrap(networks.WithFeatures), r"output|features|code|behind", late=True),
+    Surgery("many-outputs", lambda p: p.wrap(networks.WithFeatures), r"output|results|features|code|behind", late=True),
 )
 AROUND = (*HEADS, *BEHIND, *FRONT, *POOLING, *MANY)

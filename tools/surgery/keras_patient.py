@@ -232,7 +232,7 @@ SURGERIES: tuple[tuple[str, Callable[[KerasPatient], None], str], ...] = (
     ("keras-transfer-pool", lambda p: (given(**HEADLESS)(p), after(lambda k, p: [k.layers.GlobalMaxPooling2D(), k.layers.Dense(p.classes)])(p)), WINDOW),
     ("keras-transfer-flat", lambda p: (given(**HEADLESS)(p), after(lambda k, p: [k.layers.Flatten(), k.layers.Dense(p.classes)])(p)), r"pool|Flatten|flat"),
     ("keras-transfer-norm", lambda p: (given(pooling="avg", **HEADLESS)(p), after(lambda k, p: [k.layers.BatchNormalization(), k.layers.Dense(p.classes)])(p)), r"norm|head"),
-    ("keras-two-heads", lambda p: p.frames.append((two_heads, int)), r"head|output"),
+    ("keras-two-heads", lambda p: p.frames.append((two_heads, int)), r"head|output|results"),
     ("keras-max-head", swap("GlobalAveragePooling2D", "GlobalMaxPooling2D"), WINDOW),
     ("keras-stride", edit("Conv2D", "conv1_conv", strides=(1, 1)), r"stride"),
     ("keras-padding", edit("ZeroPadding2D", "zero_padding2d", padding=((2, 3), (2, 3))), r"padding|pad"),
