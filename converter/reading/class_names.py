@@ -52,7 +52,5 @@ def _values(tree: Any) -> Iterator[tuple[str, Any]]:
             waiting += [
                 (f"{name}.{key}", each, depth + 1)
                 for key, each in inside.items()
-                if isinstance(key, str)
-                and isinstance(each, dict | list | tuple | Record)
-                and not isinstance(each, Tensor)
+                if isinstance(key, str) and isinstance(each, dict | list | tuple | Record)
             ]
