@@ -97,5 +97,5 @@ def test_the_keras_versions_without_a_final_relu(version: bytes, relu: bool, tmp
         file.attrs["keras_version"] = version
     found = load(tmp_path / "w.h5")
     assert found.config.final_relu is relu
-    assert any("final_relu" in note for note in found.notes) is not relu
+    assert any("no ReLU after the last norm" in note for note in found.notes) is not relu
     assert load(tmp_path / "w.h5", settings={"final_relu": True}).config.final_relu
