@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import ceil, prod
-from typing import Any, Literal, NamedTuple
+from math import prod
+from typing import Any, Literal
 
-from densenet.names import Kind, Name, parse
-from densenet.topology import steps
+from densenet.costs import costs
+from densenet.module import Module
 
 Axes = int | tuple[int, ...]
 """One number, or one for each spatial axis."""
@@ -24,36 +24,6 @@ StemPool = Literal["max", "blur", "none"]
 TransitionPool = Literal["avg", "blur"]
 GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "catmaxavg"]
 Padding = Literal["symmetric", "same"]
-
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
-COUNTER = "num_batches_tracked"
-"""Kept when a checkpoint has it, never invented (PyTorch 0.4.1 and later store it)."""
-
-
-class Module(NamedTuple):
-    """One module that owns tensors: its library name, the shape of its weight, and its stride."""
-
-    name: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...] = ()
-
-    @property
-    def place(self) -> Name:
-        """Where it is: its block, its layer, its part in them."""
-        return parse(self.name)
-
-    @property
-    def kind(self) -> Kind:
-        """What it does."""
-        return self.place.kind
-
-    def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Full tensor names and their shapes."""
-        if self.kind == "norm":
-            return {f"{self.name}.{leaf}": self.shape for leaf in NORM_TENSORS}
-        if self.kind == "linear":
-            return {f"{self.name}.weight": self.shape, f"{self.name}.bias": self.shape[:1]}
-        return {f"{self.name}.weight": self.shape}
 
 
 @dataclass(frozen=True)
@@ -364,38 +334,11 @@ class DenseNetConfig:
         Args:
             size: input height and width in pixels; default 224 (32 for a ``cifar`` stem).
         """
-        return sum(self._costs(size))
+        return sum(costs(self, size))
 
     def macs(self, size: int | tuple[int, ...] | None = None) -> int:
         """Multiply-adds of convolutions and classifier only, for one image of ``size``."""
-        return self._costs(size)[0] + self.num_classes * self.classifier_features
-
-    def _costs(self, size: int | tuple[int, ...] | None) -> tuple[int, int]:
-        """Multiply-adds of the convolutions; operations of norms, ReLUs and pools."""
-        size = self.usual_size if size is None else size
-        space = (size,) * self.spatial_dims if isinstance(size, int) else tuple(size)
-        macs = other = 0
-
-        def divided(stride: tuple[int, ...], up: bool = True) -> tuple[int, ...]:
-            return tuple(ceil(n / s) if up else n // s for n, s in zip(space, stride))
-
-        for step in steps(self):
-            elements = step.channels * prod(space)
-            if step.op == "conv" and step.module is not None:
-                space = divided(step.module.stride)
-                macs += prod(step.module.shape) * prod(space)
-            elif step.op not in ("concat", "linear"):
-                other += elements * (2 if step.op == "norm" else 1)
-            if step.op == "max_pool":
-                strides = self.axes(self.stem_pool_stride)
-                space = (
-                    tuple(ceil((n - 1) / s) + 1 for n, s in zip(space, strides)) if self.stem_ceil else divided(strides)
-                )
-            elif step.op in ("max_blur", "blur"):
-                space = divided((2,) * self.spatial_dims)
-            elif step.op == "avg_pool":
-                space = divided(self.axes(self.transition_stride), up=self.transition_ceil)
-        return macs, other
+        return costs(self, size)[0] + self.num_classes * self.classifier_features
 
 
 def _is_int(value: object) -> bool:

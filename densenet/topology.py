@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from densenet.config import DenseNetConfig, Module
+    from densenet.config import DenseNetConfig
+    from densenet.module import Module
 
 INPUT = "pixel_values"
 FEATURES = "features"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
-from densenet.config import NORM_TENSORS, DenseNetConfig, Module
+from densenet.config import DenseNetConfig
+from densenet.module import NORM_TENSORS, Module
 from densenet.topology import FEATURES, INPUT, Step, steps
 
 IMAGE = "image"

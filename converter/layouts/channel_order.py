@@ -6,7 +6,8 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.layouts.layout import Layout
-from densenet.config import COUNTER, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER
 from densenet.names import parse
 
 

@@ -14,7 +14,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from converter.core.checkpoint import Array
-from densenet.config import COUNTER, NORM_TENSORS, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER, NORM_TENSORS
 from densenet.names import Name, parse
 
 Shape = tuple[int, ...]

@@ -15,7 +15,8 @@ from converter.core.errors import ConverterError
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY
 from converter.core.model import Images, Model
 from converter.parity.compare import ULP
-from densenet.config import NORM_TENSORS, DenseNetConfig, Module
+from densenet.config import DenseNetConfig
+from densenet.module import NORM_TENSORS, Module
 from densenet.preprocess import Preprocess
 
 WEIGHT_ULPS = 16.0

@@ -13,7 +13,7 @@ from converter.parity.report import cell
 from converter.parity.verdict import Verification
 from converter.publish.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.publish.recipe import Recipe
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
 

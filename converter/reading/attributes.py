@@ -9,7 +9,8 @@ from converter.core.errors import NotADenseNet
 from converter.layouts.timm import TIMM
 from converter.reading.candidate import Candidate
 from converter.reading.told import Told
-from densenet.config import SETTINGS, DenseNetConfig, Module
+from densenet.config import SETTINGS, DenseNetConfig
+from densenet.module import Module
 
 HOMES = ("torch.", "timm.")
 """Whose classes are known: of others it is taken that they do what their tensors look like."""

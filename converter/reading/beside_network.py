@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from converter.core.checkpoint import Tensor
-from densenet.config import COUNTER, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER
 
 LOSS = re.compile(r"(^|_)(loss|losses|criterion|criteria|crit|focal|bce|objective)(_|\d|$)")
 """A module of this name is a loss."""

@@ -11,7 +11,7 @@ from converter.reading.candidate import Candidate
 from converter.reading.fit import dropped_by
 from converter.reading.recognise import recognise
 from converter.reading.wrappers import Group
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 
 
 def by_names(

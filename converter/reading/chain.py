@@ -9,7 +9,8 @@ from converter.core.errors import NotADenseNet
 from converter.reading.candidate import Candidate
 from converter.reading.module_tree import ModuleTree, Step, numbers
 from converter.reading.told import Told
-from densenet.config import CHOICES, DenseNetConfig, Module
+from densenet.config import CHOICES, DenseNetConfig
+from densenet.module import Module
 
 Slot = str
 """What stands between two modules with weights, by what a DenseNet has there (the keys of :data:`SLOTS`)."""

@@ -19,7 +19,8 @@ from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
-from densenet.config import NORM_TENSORS, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import NORM_TENSORS
 from densenet.names import parse
 
 MAX_BLOCKS = 8

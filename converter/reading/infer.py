@@ -20,7 +20,7 @@ from converter.reading.heads import zeros
 from converter.reading.order import is_list, named, orders
 from converter.reading.wrappers import Group
 from converter.structures.parts import Part, Structure
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 
 INFERRED = "inferred"
 LEAVES = {

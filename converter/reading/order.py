@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from converter.core.checkpoint import Tensor
-from densenet.config import COUNTER, NORM_TENSORS
+from densenet.module import COUNTER, NORM_TENSORS
 
 NUMBERED = re.compile(r"(arr_)?\d+")
 """Names of arrays that have none: places in a list, and numpy.savez's."""

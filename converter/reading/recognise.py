@@ -16,7 +16,7 @@ from converter.reading.candidate import Candidate, some
 from converter.reading.choice import PLAIN, is_network, rank
 from converter.reading.fit import attempts, dropped_by, unread_message
 from converter.reading.wrappers import Group
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 
 TOGETHER = "what joins them"
 """The class of a network whose parts stand beside each other in a file."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from converter.core.checkpoint import Record, Tensor, child_items
 from converter.reading.unreadable import unreadable
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 
 MIN_TENSORS = 8
 MAX_DEPTH = 6

@@ -12,7 +12,7 @@ from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 BEHIND_LOGITS = (*END, "flatten", "turn", "affine", "row", "other")
 """What may follow the first of these behind logits: it is left out with it."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.structures.ops import Op
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 KINDS = ("affine", "row", "norm", "flip", "turn")
 

@@ -14,7 +14,7 @@ from converter.core.errors import NotADenseNet
 from converter.structures.keras_numbered import LEAF_OF, turned
 from converter.structures.keras_operations import affine, channels_of, numbers_of
 from converter.structures.ops import Kind, Op, Weight, Window
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 MAX_WIDTH = 1 << 20
 

@@ -21,7 +21,7 @@ from converter.structures.parts import Structure
 from converter.structures.weights import flat, made
 from converter.structures.whole_pools import whole_pools
 from converter.structures.wiring import read_wiring
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 NAME = "mxnet, symbol"
 TRUE = ("True", "true", "1")

@@ -24,7 +24,7 @@ from converter.structures.ops import END, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 NAME = "onnx"
 OWN_INPUT = "pixel_values"

@@ -19,7 +19,7 @@ from converter.structures.ops import Kind, Op, Weight, Window
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 NAME = "paddle, program"
 SMALL = 1 << 16

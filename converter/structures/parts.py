@@ -13,7 +13,7 @@ from typing import Any, Literal
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.front import Front
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 
 @dataclass(frozen=True)

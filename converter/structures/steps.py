@@ -12,7 +12,7 @@ from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Op, Weight
 from converter.structures.weights import made, vector
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 
 def steps_of(ops: Iterable[Op], eps: float, size: tuple[int, ...]) -> tuple[list[Op], tuple[int, ...]]:

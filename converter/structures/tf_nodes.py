@@ -16,7 +16,7 @@ from converter.structures.tf_constants import SMALL
 from converter.structures.tf_maps import Found, Maps, Network, Reader, op_of, plain
 from converter.structures.tf_shapes import SHAPING
 from converter.structures.weights import lazily, transposed
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 FLOATS = (1, 2, 14, 19)
 LOWEST = -1e30

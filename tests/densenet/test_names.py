@@ -9,7 +9,8 @@ from helpers.networks import any_configs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densenet.config import COUNTER, NORM_TENSORS, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER, NORM_TENSORS
 from densenet.names import Name, parse
 
 EXAMPLES = {

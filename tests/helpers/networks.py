@@ -16,7 +16,8 @@ from converter.exporters.onnx import to_onnx
 from converter.layouts import layout_named
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
-from densenet.config import COUNTER, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER
 from densenet.preprocess import Preprocess
 
 SMALL = DenseNetConfig(growth_rate=4, block_config=(2, 1, 2, 1), init_features=6, bn_size=2, num_classes=5)

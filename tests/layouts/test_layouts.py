@@ -19,7 +19,8 @@ from converter.layouts.layout import Layout
 from converter.reading.recognise import recognise
 from converter.reading.wrappers import groups
 from converter.writing.in_layout import in_layout
-from densenet.config import COUNTER, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import COUNTER
 
 WRITABLE = [layout for layout in LAYOUTS if layout.writable]
 

@@ -32,7 +32,8 @@ from onnx import TensorProto, helper, numpy_helper
 from converter import load
 from converter.core.errors import NotADenseNet
 from converter.core.model import Images
-from densenet.config import NORM_TENSORS, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.module import NORM_TENSORS
 from densenet.preprocess import Preprocess
 
 NETWORKS = {

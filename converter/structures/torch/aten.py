@@ -17,7 +17,7 @@ from converter.structures.ops import Kind, Weight, Window
 from converter.structures.torch.constants import FLOATS, Turned, along, number
 from converter.structures.torch.values import Data, Size
 from converter.structures.weights import made, transposed
-from densenet.config import NORM_TENSORS
+from densenet.module import NORM_TENSORS
 
 EVERYTHING = 1 << 62
 """An end from which on a slice goes to the end."""

@@ -16,7 +16,7 @@ from converter.structures.torch import constants
 from converter.structures.torch.aten import FRESH, READERS, SIGNATURES, TRAINING, Found
 from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown, flattened
 from converter.structures.wiring import MAX_OPS
-from densenet.config import COUNTER
+from densenet.module import COUNTER
 
 ABOUT_SHAPES = frozenset(("size", "sym_size", "dim", "numel", "is_floating_point"))
 """Functions whose result is no feature map."""
