@@ -11,6 +11,11 @@ Array = np.ndarray[Any, Any]
 Raw = Array | memoryview | bytes
 
 
+def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of what is computed from values of this one: its own, but no coarser than float32."""
+    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One array of a file: shape and dtype are known, the values come from ``read()``.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.reading.wrappers import Group
 
 Compute = Callable[..., Array]
@@ -99,7 +99,7 @@ def _size(shape: tuple[int, ...]) -> int:
 def _made(compute: Compute, parts: list[Tensor], last: bool) -> Tensor:
     """The tensor computed when it is read; of the (last or first) part's shape and type, at least float32."""
     like = parts[1] if last else parts[0]
-    dtype = like.dtype if like.dtype.itemsize >= 4 or compute is _masked else np.dtype(np.float32)
+    dtype = like.dtype if compute is _masked else computed_dtype(like.dtype)
 
     def read() -> Array:
         with np.errstate(all="ignore"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.front import Front
 from densenet.config import DenseNetConfig
@@ -84,14 +84,15 @@ def _changed(tensors: Mapping[str, Tensor], config: DenseNetConfig, changes: Seq
     """The first convolution with its kernel changed."""
     name = f"{next(iter(config.modules())).name}.weight"
     kernel = tensors[name]
+    dtype = computed_dtype(kernel.dtype)  # a small scale would leave nothing of half precision
 
     def read() -> Array:
         values = kernel.read().astype(np.float64)
         for change in changes:
             values = change(values)
-        return values.astype(kernel.dtype)
+        return values.astype(dtype)
 
-    return {name: Tensor(kernel.shape, kernel.dtype, read)} if changes else {}
+    return {name: Tensor(kernel.shape, dtype, read)} if changes else {}
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
@@ -133,7 +133,7 @@ def _product(linear: Op, other: Op) -> Op:
 
 def _folded(linear: Op, op: Op, shape: tuple[int, ...], values: Callable[[], tuple[Array, Array]]) -> Op:
     """A linear layer with another operator in it, computed in float64 when it is read."""
-    dtype = linear.weights["weight"].tensor.dtype
+    dtype = computed_dtype(linear.weights["weight"].tensor.dtype)
     of = (*linear.weights.values(), *op.weights.values())
     sources = tuple(source for weight in of for source in weight.sources)
 

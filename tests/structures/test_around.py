@@ -101,6 +101,23 @@ def test_channels_last_are_read_and_said(tmp_path: Path) -> None:
     assert any("NHWC" in note for note in load(path).notes)
 
 
+def test_a_scale_leaves_the_bits_of_half_precision(tmp_path: Path) -> None:
+    """1/255 of most of a kernel's values is below what float16 holds in full."""
+    path, x = wrap(tmp_path, [("Div", [number(255)], {})]), images() * 50
+    proto = onnx.load(path)
+    arrays = constants(proto)
+    name = next(name for name, array in arrays.items() if array.ndim == 4)
+    half = (arrays[name] / 50).astype(np.float16)
+    set_constants(proto, {**arrays, name: half})
+    cast = helper.make_node("Cast", [name], ["full"], to=onnx.TensorProto.FLOAT)
+    for node in proto.graph.node:
+        node.input[:] = ["full" if each == name else each for each in node.input]
+    set_nodes(proto, [cast, *proto.graph.node])
+    path.write_bytes(proto.SerializeToString())
+    assert load(path).tensors["stem.conv.weight"].dtype == np.float32
+    assert relative(logits_of(path, x), run(path, x)) < 1e-5
+
+
 NORMALISED: dict[str, tuple[Sequence[Step], float]] = {
     "of 0 to 1": ([("Sub", [channels(MEAN)], {}), ("Div", [channels(STD)], {})], 1),
     "of bytes": (
