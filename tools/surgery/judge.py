@@ -136,6 +136,8 @@ def tried(variant: Variant) -> Verdict:
             return Verdict(variant, UNMADE, f"{type(error).__name__}: {error}"[:200])
         if not all(np.isfinite(value.astype(np.float64)).all() for value in want):
             return Verdict(variant, UNMADE, "its logits are not finite")
+        if container.faithful and _difference(_run(path, images), want) > container.tolerance:
+            return Verdict(variant, UNMADE, "its exporter makes another network of it")
         outcome = _judged(variant, path, images, want, {})
         if outcome.verdict == SILENT:
             outcome = _attributed(outcome)
@@ -198,32 +200,34 @@ def _attributed(outcome: Verdict) -> Verdict:
     return outcome if alone.verdict in (*BAD, UNMADE) else replace(outcome, verdict=NOTED)
 
 
-def _error(graph: Path, images: Any, want: list[Any]) -> float:
-    """The largest difference of an output that has the original's shape, relative to its largest logit; else infinity."""
+def _session(graph: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0]
-    # The exported network takes NCHW: Keras' images are turned for it, others are given as the original took them.
-    channels = wanted.shape[1]
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def _run(graph: Path, images: Any) -> list[Any]:
+    """Outputs of an ONNX file, float64."""
+    session = _session(graph)
+    return [np.asarray(value, np.float64) for value in session.run(None, {session.get_inputs()[0].name: images})]
+
+
+def _error(graph: Path, images: Any, want: list[Any]) -> float:
+    """How far an exported network is from the original; infinity where it takes images of another kind."""
+    # It takes NCHW: Keras' images are turned for it, others are given as the original took them.
+    channels = _session(graph).get_inputs()[0].shape[1]
     if images.shape[1] != channels and images.shape[-1] == channels:
         images = images.transpose(0, 3, 1, 2)
-    if images.shape[1] != channels:
-        return float("inf")
-    got = [np.asarray(value, np.float64) for value in session.run(None, {wanted.name: images})]
+    return _difference(_run(graph, images), want) if images.shape[1] == channels else float("inf")
+
+
+def _difference(got: list[Any], want: list[Any]) -> float:
+    """The largest difference to an output of the same shape, relative to the largest logit; without one infinity."""
     errors = []
     for one in want:
         reference = one.astype(np.float64)
-        errors.append(
-            min(
-                (
-                    np.abs(out - reference).max() / np.abs(reference).max()
-                    for out in got
-                    if out.shape == reference.shape
-                ),
-                default=float("inf"),
-            )
-        )
+        same = [out for out in got if out.shape == reference.shape]
+        errors.append(min((np.abs(out - reference).max() for out in same), default=np.inf) / np.abs(reference).max())
     return float(max(errors))
 
 
