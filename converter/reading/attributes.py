@@ -8,8 +8,6 @@ from typing import Any
 from converter.core.errors import NotADenseNet
 from converter.layouts.timm import TIMM
 from converter.reading.candidate import Candidate
-from converter.reading.chain import Chain
-from converter.reading.module_tree import LEAVES
 from converter.reading.told import Told
 from densenet.config import SETTINGS, DenseNetConfig, Module
 
@@ -49,6 +47,8 @@ def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
     own: dict[str, Any] = next((values for values in configs if isinstance(values, dict)), {})
     if own:
         return Told({name: own[name] for name in SETTINGS if name in own})
+    from converter.reading.chain import Chain  # noqa: PLC0415 (for whole modules)
+
     told = Chain(candidate, config).follow()
     strange = _check_weighted(candidate, config, told)
     told.notes += [
@@ -59,6 +59,7 @@ def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
             called = ", ".join(values["hooks"])
             told.notes.append(f"{path or 'the module'} has hooks that are not run: {called}")
         if values.get("apply_sigmoid") is True or values.get("op_threshs") is not None:  # torchxrayvision
+            told.activation = "sigmoid"
             told.notes.append("the Sigmoid behind the classifier is left out: logits come before it")
     if config.global_pool == "catavgmax" and told.settings.get("global_pool") in ("avg", "max", "avgmax"):
         kind = told.settings["global_pool"]
@@ -101,6 +102,8 @@ def _is_known(path: str, cls: str, module: Module) -> bool:
     Raises:
         NotADenseNet: it is known to compute something else.
     """
+    from converter.reading.module_tree import LEAVES  # noqa: PLC0415 (for whole modules)
+
     name = cls.rpartition(".")[2]
     kind = LEAVES.get(name)
     if kind == module.kind or (module.kind == "linear" and kind == "conv"):

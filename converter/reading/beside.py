@@ -11,6 +11,7 @@ from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
 from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
 from converter.core.model import ACTIVATIONS, Images
+from converter.reading.class_names import class_names
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
 
@@ -87,7 +88,7 @@ def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:
             dataset = meta.get("dataset_meta")
             found = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
     if isinstance(found, Record) or not isinstance(found, (list, tuple)) or len(found) != classes:
-        return []
+        found = class_names(checkpoint.tree, classes)
     return [well_formed(str(name)) for name in found]
 
 

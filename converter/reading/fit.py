@@ -6,7 +6,7 @@ for a stated reason, or speaks against the layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,7 +17,6 @@ from converter.layouts.layout import Layout, Leaf, Stored
 from converter.reading.beside_network import why_beside
 from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
-from converter.reading.module_tree import normalising
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from densenet.config import NORM_TENSORS, DenseNetConfig
@@ -210,11 +209,20 @@ def _mismatch(key: str, have: Any, want: Any, name: str, config: DenseNetConfig)
     return f"{key} has shape {list(have)}, {config.name} needs {list(want)}"
 
 
+def _normalising(group: Group) -> Collection[str]:
+    """Paths of modules that normalise images, in a network pickled whole."""
+    if not group.classes:
+        return ()
+    from converter.reading.module_tree import normalising  # noqa: PLC0415 (for whole modules)
+
+    return normalising(group)
+
+
 def _account(fit: _Fit, config: DenseNetConfig, dropped: dict[str, str]) -> tuple[tuple[str, ...], str]:
     """State a reason for every key that is no part of the network, or report it: as unexpected, or as a problem."""
     prefix, layout, tensors = fit.prefix, fit.layout, fit.group.tensors
     in_use = {id(tensors[key]): key for stored in fit.used.values() for key in stored.keys}
-    before = normalising(fit.group)
+    before = _normalising(fit.group)
     unexpected = [key for keys in fit.parts.values() for key in keys.values()]
     outside: list[str] = []
     for key, tensor in fit.rest.items():

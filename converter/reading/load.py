@@ -113,7 +113,7 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     path, drop = checkpoint.path, wanted.drop
     chosen = layout_named(wanted.layout) if wanted.layout is not None else None
     structure = None
-    for reader in structure_readers(checkpoint.format) if chosen is None else torch_readers(checkpoint.format):
+    for reader in structure_readers(checkpoint) if chosen is None else torch_readers(checkpoint):
         structure = reader(checkpoint)
         if structure is not None:
             break

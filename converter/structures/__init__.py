@@ -9,11 +9,12 @@ from converter.core.checkpoint import Checkpoint
 from converter.structures.parts import Stated, StructureReader
 
 
-def structure_readers(format_name: str) -> Iterator[StructureReader]:
-    """The readers for a format, by how its name begins; each leaves what it does not know alone.
+def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
+    """The readers for a checkpoint's format, by how its name begins; each leaves what it does not know alone.
 
     Each is imported when its turn comes: a .pth does not pay for the others.
     """
+    format_name = checkpoint.format
     if format_name.startswith("TensorFlow"):
         from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
 
@@ -59,11 +60,12 @@ def structure_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 
         yield read_onnx
-    yield from torch_readers(format_name)
+    yield from torch_readers(checkpoint)
 
 
-def torch_readers(format_name: str) -> Iterator[StructureReader]:
+def torch_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
     """The readers of PyTorch's graphs, whose weights may have names beside."""
+    format_name = checkpoint.format
     if format_name.startswith("torch.export"):
         from converter.structures.torch.exported import read_exported  # noqa: PLC0415
 
@@ -72,7 +74,7 @@ def torch_readers(format_name: str) -> Iterator[StructureReader]:
         from converter.structures.torch.script import read_torchscript  # noqa: PLC0415
 
         yield read_torchscript
-    if format_name.startswith(("torch", "pickle")):
+    if any(name.startswith("torch.fx.") for name in checkpoint.inert):
         from converter.structures.torch.graph_module import read_graph_module  # noqa: PLC0415
 
         yield read_graph_module
