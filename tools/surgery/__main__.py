@@ -155,7 +155,7 @@ def main() -> int:
     unsafe = sum(verdict.detail.startswith(UNSAFE) for verdict in judged)
     mended = [verdict.mended for verdict in judged if verdict.mended is not None]
     console.print(
-        f"{len(found) - len(judged)} could not be made; {unsafe} refused as unsafe; --set mends {sum(mended)} of {len(mended)} noted"
+        f"{len(found) - len(judged)} could not be made; {unsafe} refused as unsafe; what notes say mends {sum(mended)} of {len(mended)} tried"
     )
     return 1 if any(verdict.verdict in BAD for verdict in judged) else 0
 

@@ -41,6 +41,7 @@ class Container:
         save: writes a patient to a file.
         shows: tensors alone, the tree of modules, or all that is computed.
         frameworks: whose networks it can hold.
+        faithful: whether the file can be run, and must give the original's logits.
         tolerance: of the largest logit: float32 twice over is below 1e-5, the least surgery (eps 1e-3) above 1e-3.
     """
 
@@ -49,6 +50,7 @@ class Container:
     save: Callable[[Any, Path], None]
     shows: Shows
     frameworks: tuple[str, ...] = TORCH
+    faithful: bool = False
     tolerance: float = 2e-4
 
     @property
@@ -340,14 +342,14 @@ CONTAINERS = (
     Container("export", ".pt2", exported, "graph"),
     Container("fx", ".pth", graph_module, "graph"),
     Container("fx-state", ".pth", graph_state, "tensors"),
-    Container("onnx", ".onnx", onnx(dynamo=False), "graph"),
-    Container("onnx-opset13", ".onnx", onnx(dynamo=False, opset_version=13, do_constant_folding=False), "graph"),
-    Container("onnx-dynamo", ".onnx", onnx(dynamo=True), "graph"),
-    Container("onnx-fp16", ".onnx", onnx_fp16, "graph", tolerance=1e-2),
+    Container("onnx", ".onnx", onnx(dynamo=False), "graph", faithful=True),
+    Container("onnx-opset13", ".onnx", onnx(dynamo=False, opset_version=13, do_constant_folding=False), "graph", faithful=True),
+    Container("onnx-dynamo", ".onnx", onnx(dynamo=True), "graph", faithful=True),
+    Container("onnx-fp16", ".onnx", onnx_fp16, "graph", tolerance=1e-2, faithful=True),
     Container("onnx-int8", ".onnx", onnx_int8, "graph"),
     Container("keras", ".keras", keras_saved, "graph", KERAS),
     Container("keras-h5", ".h5", keras_saved, "graph", KERAS),
     Container("keras-weights", ".weights.h5", keras_weights, "tensors", KERAS),
     Container("keras-savedmodel", "", keras_export("tf_saved_model"), "graph", KERAS),
-    Container("keras-onnx", ".onnx", keras_export("onnx"), "graph", KERAS),
+    Container("keras-onnx", ".onnx", keras_export("onnx"), "graph", KERAS, faithful=True),
 )  # fmt: skip

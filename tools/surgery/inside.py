@@ -92,7 +92,7 @@ STEM = (
     Surgery("stem-dilation", stem(dilation=2, padding=6), r"dilat|strides"),
     Surgery("stem-reflect", stem(padding_mode="reflect"), PAD),
     Surgery("stem-bias", stem(bias=True), "never"),
-    Surgery("stem-same", stem_same, PAD, mend={"padding": "same"}),
+    Surgery("stem-same", stem_same, PAD),
     Surgery("stem-no-pool", stem_pool(nn.Identity), WINDOW, mend={"stem_pool": "none"}),
     Surgery("stem-avgpool", stem_pool(lambda: nn.AvgPool2d(3, 2, 1)), WINDOW),
     Surgery("stem-pool-ceil", stem_pool(lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True)), WINDOW),

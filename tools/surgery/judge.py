@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from converter import ConverterError, convert, export_onnx
+from converter import ConverterError, convert, export_onnx, load
 from tools.surgery.around import AROUND
 from tools.surgery.containers import CONTAINERS, CannotMake, Container
 from tools.surgery.inside import INSIDE
@@ -81,7 +81,7 @@ class Verdict:
         verdict: one of :data:`VERDICTS`, or :data:`UNMADE`.
         detail: the refusal, the largest relative error, the traceback's end, or why it could not be made.
         notes: what the tool said.
-        mended: whether the surgery's own settings make it equal, where that was tried.
+        mended: whether the surgery's settings, or what the notes say was left out, make it equal, where that was tried.
     """
 
     variant: Variant
@@ -136,14 +136,48 @@ def tried(variant: Variant) -> Verdict:
             return Verdict(variant, UNMADE, f"{type(error).__name__}: {error}"[:200])
         if not all(np.isfinite(value.astype(np.float64)).all() for value in want):
             return Verdict(variant, UNMADE, "its logits are not finite")
+        if container.faithful and _difference(_run(path, images), want) > container.tolerance:
+            return Verdict(variant, UNMADE, "its exporter makes another network of it")
         outcome = _judged(variant, path, images, want, {})
         if outcome.verdict == SILENT:
             outcome = _attributed(outcome)
+        if outcome.verdict != NOTED:
+            return outcome
         settings = {k: v for name in variant.surgeries for k, v in BY_NAME[name].mend.items()}
-        if outcome.verdict == NOTED and settings:
+        if settings:
             mended = _judged(variant, path, images, want, settings)
-            outcome = replace(outcome, mended=mended.verdict in (EQUAL, NOTED_EQUAL))
+            return replace(outcome, mended=mended.verdict in (EQUAL, NOTED_EQUAL))
+        if any("left out" in note for note in outcome.notes):
+            return replace(outcome, mended=_put_back(path.parent, outcome.notes, images, want) <= container.tolerance)
         return outcome
+
+
+def _softmax(logits: Any) -> Any:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
+    r"log_?softmax": lambda x: np.log(_softmax(x)),
+    r"softmax": _softmax,
+    r"sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    r"argmax": lambda x: x.argmax(1, keepdims=True),
+}
+"""What notes say was left out behind the logits."""
+
+
+def _put_back(folder: Path, notes: tuple[str, ...], images: Any, want: list[Any]) -> float:
+    """How far the exported network is from the original with what the notes say was left out in front and behind."""
+    recorded = load(folder / "out.safetensors").images.preprocess
+    images = _turned(folder / "out.onnx", images)
+    if recorded and any("before" in note for note in notes):
+        mean, std = (np.asarray(v, np.float32).reshape(1, -1, 1, 1) for v in (recorded.mean, recorded.std))
+        raw = any("255" in note for note in notes)
+        images = ((images / 255 if raw else images) - mean) / std
+    outputs = _run(folder / "out.onnx", images)
+    said = " ".join(note for note in notes if "behind" in note).lower()
+    activation = next((function for name, function in ACTIVATIONS.items() if re.search(name, said)), None)
+    return _difference([activation(out) for out in outputs] if activation else outputs, want)
 
 
 def _save(container: Container, patient: Any, path: Path) -> None:
@@ -198,32 +232,38 @@ def _attributed(outcome: Verdict) -> Verdict:
     return outcome if alone.verdict in (*BAD, UNMADE) else replace(outcome, verdict=NOTED)
 
 
-def _error(graph: Path, images: Any, want: list[Any]) -> float:
-    """The largest difference of an output that has the original's shape, relative to its largest logit; else infinity."""
+def _session(graph: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0]
-    # The exported network takes NCHW: Keras' images are turned for it, others are given as the original took them.
-    channels = wanted.shape[1]
-    if images.shape[1] != channels and images.shape[-1] == channels:
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[1] != channels:
-        return float("inf")
-    got = [np.asarray(value, np.float64) for value in session.run(None, {wanted.name: images})]
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def _run(graph: Path, images: Any) -> list[Any]:
+    """Outputs of an ONNX file, float64."""
+    session = _session(graph)
+    return [np.asarray(value, np.float64) for value in session.run(None, {session.get_inputs()[0].name: images})]
+
+
+def _error(graph: Path, images: Any, want: list[Any]) -> float:
+    """How far an exported network is from the original; infinity where it takes images of another kind."""
+    images = _turned(graph, images)
+    fits = images.shape[1] == _session(graph).get_inputs()[0].shape[1]
+    return _difference(_run(graph, images), want) if fits else float("inf")
+
+
+def _turned(graph: Path, images: Any) -> Any:
+    """Images with their channels where an exported network takes them; it takes NCHW, whatever the original took."""
+    channels = _session(graph).get_inputs()[0].shape[1]
+    return images.transpose(0, 3, 1, 2) if images.shape[1] != channels == images.shape[-1] else images
+
+
+def _difference(got: list[Any], want: list[Any]) -> float:
+    """The largest difference to an output of the same shape, relative to the largest logit; without one infinity."""
     errors = []
     for one in want:
         reference = one.astype(np.float64)
-        errors.append(
-            min(
-                (
-                    np.abs(out - reference).max() / np.abs(reference).max()
-                    for out in got
-                    if out.shape == reference.shape
-                ),
-                default=float("inf"),
-            )
-        )
+        same = [out for out in got if out.shape == reference.shape]
+        errors.append(min((np.abs(out - reference).max() for out in same), default=np.inf) / np.abs(reference).max())
     return float(max(errors))
 
 
