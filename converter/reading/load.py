@@ -21,15 +21,12 @@ from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
 from converter.reading import attributes, beside
-from converter.reading.arrange import arrange
-from converter.reading.by_names import by_names
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
 from converter.reading.inspection import Inspection
-from converter.reading.prepared import prepared
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
 from converter.reading.told import Told
@@ -80,10 +77,16 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
-        try:
-            ready = prepared(chosen.front or stated.front, config, tensors)
-        except NotADenseNet as error:
-            raise NotADenseNet(f"{checkpoint.path}: {error}") from error
+        preprocess = beside.normalising(config, told.mean, told.std)
+        if front := chosen.front or stated.front:
+            from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
+
+            try:
+                ready = prepared(front, config, tensors)
+            except NotADenseNet as error:
+                raise NotADenseNet(f"{checkpoint.path}: {error}") from error
+            tensors, preprocess = ready.tensors, ready.preprocess or preprocess
+            notes += ready.notes
         origin = Origin(
             place.name,
             sha256(checkpoint.files),
@@ -93,13 +96,9 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.prefix,
         )
         activation = chosen.activation or stated.activation or told.activation
-        inside = Images(
-            ready.preprocess or beside.normalising(config, told.mean, told.std),
-            activation=activation if activation in ACTIVATIONS else "",
-        )
+        inside = Images(preprocess, activation=activation if activation in ACTIVATIONS else "")
         images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
-        notes += ready.notes
-        model = Model(config, ready.tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 
@@ -117,6 +116,8 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
         structure = reader(checkpoint)
         if structure is not None:
             break
+    if structure is not None:
+        from converter.reading.arrange import arrange  # noqa: PLC0415 (for graphs)
     if structure is not None and not structure.named:
         if chosen is not None or wanted.weights is not None or drop:
             raise ConverterError(f"{path}: --layout, --weights and --drop go by names, which this file lacks")
@@ -133,6 +134,8 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
     if structure is not None:
+        from converter.reading.by_names import by_names  # noqa: PLC0415 (for graphs)
+
         arranged, prefer = arrange(structure, str(path)), beside.layout_of(checkpoint)
         candidate = by_names(arranged, found, layout=chosen, drop=drop, where=str(path), prefer=prefer)
         return candidate, [candidate]

@@ -12,7 +12,7 @@ from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
 from converter.reading.told import Told
-from converter.structures.parts import Stated
+from converter.structures.stated import Stated
 from densenet.config import SETTINGS, DenseNetConfig
 
 AT = re.compile(r"(?:^|\.)(\d+)\.$")

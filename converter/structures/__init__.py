@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from converter.core.checkpoint import Checkpoint
-from converter.structures.parts import Stated, StructureReader
+from converter.structures.stated import Stated
+
+if TYPE_CHECKING:
+    from converter.structures.parts import StructureReader
 
 
 def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
@@ -92,4 +95,4 @@ def stated_by_graph(checkpoint: Checkpoint) -> Stated:
     from converter.structures.keras_config import stated_by_keras  # noqa: PLC0415
 
     stated = stated_by_keras(checkpoint)
-    return replace(stated, settings={**checkpoint.settings, **stated.settings})
+    return stated._replace(settings={**checkpoint.settings, **stated.settings})

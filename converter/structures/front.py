@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.structures.ops import Op
 from densenet.module import NORM_TENSORS
+
+if TYPE_CHECKING:
+    from converter.structures.ops import Op
 
 KINDS = ("affine", "row", "norm", "flip", "turn")
 
 
-@dataclass(frozen=True)
-class Front:
+class Front(NamedTuple):
     """Images as they are given become ``scale * x + shift``, and then their channels may be reversed.
 
     Attributes:

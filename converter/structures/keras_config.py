@@ -24,7 +24,8 @@ from converter.structures.keras_layers import READERS, Place, Table, size_after
 from converter.structures.keras_numbered import NAMED, keras_table
 from converter.structures.keras_operations import NAMES, operation
 from converter.structures.ops import Kind, Op
-from converter.structures.parts import Stated, Structure
+from converter.structures.parts import Structure
+from converter.structures.stated import Stated
 from converter.structures.wiring import read_wiring
 
 Layer = Mapping[str, Any]

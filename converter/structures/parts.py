@@ -58,23 +58,6 @@ class Structure:
     named: bool = False
 
 
-@dataclass(frozen=True)
-class Stated:
-    """What a description beside the weights says; the weights are taken by their names.
-
-    Attributes:
-        settings: config fields that no tensor shows.
-        notes: what people should know.
-        front: what is done to images before the first convolution.
-        activation: what comes behind the logits: ``softmax``, ``sigmoid``, something else, or nothing.
-    """
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    front: Front = field(default_factory=Front)
-    activation: str = ""
-
-
 StructureReader = Callable[[Checkpoint], Structure | None]
 """Reads a checkpoint's tree if it is of the reader's kind, else returns None."""
 
