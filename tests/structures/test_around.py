@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from helpers.cases import logits_of
 from helpers.graphs import constants, exported, images, node_named, run, set_constants, set_nodes
 from onnx import helper
 
-from converter import load
+from converter import convert, export_onnx, load
 from converter.core.errors import NotADenseNet
 from converter.use.predict import predictor
 
@@ -212,6 +213,24 @@ def test_an_activation_behind_the_logits_is_said(tmp_path: Path, kind: str) -> N
     plain, _ = exported(tmp_path / "plain")
     assert relative(logits_of(path, x), run(plain, x)) < 1e-5
     assert any(kind in note and "left out" in note for note in load(path).notes)
+
+
+@pytest.mark.parametrize(("kind", "activation"), [("Sigmoid", "sigmoid"), ("Softmax", "softmax")])
+def test_the_activation_is_kept_given_and_obeyed(tmp_path: Path, kind: str, activation: str) -> None:
+    path, x = wrap(tmp_path, behind=[(kind, [], {})]), images()
+    convert(path, tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors").images.activation == activation
+    done = export_onnx(tmp_path / "m.safetensors", tmp_path / "out.onnx")
+    assert done.outputs == ("logits", "probabilities")
+    session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
+    expected = run(path, x)
+    np.testing.assert_allclose(session.run(["probabilities"], {"pixel_values": x})[0], expected, rtol=1e-4, atol=1e-6)
+    plain = export_onnx(tmp_path / "m.safetensors", tmp_path / "plain.onnx", probabilities=False)
+    assert plain.outputs == ("logits",)
+    pytest.importorskip("PIL.Image").new("RGB", (256, 256), (200, 90, 30)).save(tmp_path / "image.png")
+    for source in (path, tmp_path / "m.safetensors", tmp_path / "out.onnx"):
+        (result,) = predictor(source).results([tmp_path / "image.png"])
+        assert (abs(result["pred_scores"].sum() - 1) < 1e-5) == (activation == "softmax")
 
 
 REFUSED: dict[str, tuple[Sequence[Step], Sequence[Step], str]] = {
