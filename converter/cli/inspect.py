@@ -55,6 +55,7 @@ def command(
             ("tensors", f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in dtypes)})"),
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
             ("images", ", ".join(f"{k} {v}" for k, v in (facts["preprocess"] or {}).items())),
+            ("activation", facts["activation"] or ""),
             ("classes", ", ".join(_first(facts["labels"] or ())) + (" ..." if facts["labels"] else "")),
             ("inert", f"{inert} (named, not loaded)" if inert else ""),
         ]

@@ -49,6 +49,7 @@ class Inspection:
             "metadata": dict(self.checkpoint.metadata),
             "preprocess": images.preprocess.to_dict() if images.preprocess else None,
             "labels": list(images.labels) or None,
+            "activation": images.activation or None,
             "tried": [candidate.to_dict() for candidate in self.tried],
             "tensors": {
                 name: {

@@ -14,7 +14,7 @@ from helpers.cases import logits_of
 from helpers.graphs import constants, exported, images, node_named, run, set_constants, set_nodes
 from onnx import helper
 
-from converter import convert, export_onnx, load
+from converter import convert, export_onnx, inspect, load
 from converter.core.errors import NotADenseNet
 from converter.use.predict import predictor
 
@@ -220,6 +220,7 @@ def test_the_activation_is_kept_given_and_obeyed(tmp_path: Path, kind: str, acti
     path, x = wrap(tmp_path, behind=[(kind, [], {})]), images()
     convert(path, tmp_path / "m.safetensors")
     assert load(tmp_path / "m.safetensors").images.activation == activation
+    assert inspect(path).to_dict()["activation"] == activation
     done = export_onnx(tmp_path / "m.safetensors", tmp_path / "out.onnx")
     assert done.outputs == ("logits", "probabilities")
     session = onnxruntime.InferenceSession(str(tmp_path / "out.onnx"), providers=["CPUExecutionProvider"])
