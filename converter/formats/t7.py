@@ -346,7 +346,7 @@ def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], 
             return np.empty(shape, dtype)
         if prod(shape) > storage.shape[0]:  # expanded: fine as a buffer, but no weight needs it
             raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} repeats a storage of {storage.shape[0]}")
-        steps = tuple(step * dtype.itemsize for step in stride)
+        steps = tuple(step * dtype.itemsize if n > 1 else 0 for n, step in zip(shape, stride))  # any is right for one
         return np.lib.stride_tricks.as_strided(storage.read()[first:], shape, steps, writeable=False)
 
     return Tensor(shape, dtype, read)

@@ -231,6 +231,16 @@ def test_views_outside_their_storage_are_refused(size: tuple, stride: tuple, off
         open_checkpoint(tmp_path / "a.pth")
 
 
+def test_any_stride_is_right_along_an_axis_of_one(tmp_path: Path) -> None:
+    class View:
+        def __reduce__(self) -> Any:
+            storage = torch.arange(16.0).storage()
+            return torch._utils._rebuild_tensor_v2, (storage, 4, (1, 3), (1 << 62, 2), False, OrderedDict())
+
+    torch.save({"a": View()}, tmp_path / "a.pth")
+    assert open_checkpoint(tmp_path / "a.pth").tree["a"].read().tolist() == [[4, 6, 8]]
+
+
 def test_our_pth_is_read_by_torch_with_weights_only(tmp_path: Path) -> None:
     state = {str(dtype): torch.arange(6).to(dtype).reshape(2, 3) for dtype in DTYPES}
     state |= {"scalar": torch.tensor(2.0), "empty": torch.zeros(0, 2)}

@@ -136,7 +136,7 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
             flat = flat.view(dtype)
         if not prod(shape):
             return np.empty(shape, dtype)
-        steps = tuple(s * flat.itemsize for s in stride)
+        steps = tuple(s * flat.itemsize if n > 1 else 0 for n, s in zip(shape, stride))  # any is right for one
         view = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
         return view if view.dtype.isnative else view.astype(dtype)
 
