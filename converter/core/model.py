@@ -46,6 +46,11 @@ ACTIVATIONS = ("softmax", "sigmoid")
 """What makes probabilities of logits."""
 
 
+def known_activation(name: str) -> str:
+    """The name itself if it is one of :data:`ACTIVATIONS`, else nothing."""
+    return name if name in ACTIVATIONS else ""
+
+
 @dataclass(frozen=True)
 class Images:
     """What a network's images and classes are.

@@ -10,7 +10,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
 from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
-from converter.core.model import ACTIVATIONS, Images
+from converter.core.model import Images, known_activation
 from converter.reading.class_names import class_names
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
@@ -58,10 +58,8 @@ def images_of(checkpoint: Checkpoint, classes: int) -> Images:
     Raises:
         ConverterError: what this tool recorded is damaged.
     """
-    activation = checkpoint.metadata.get(ACTIVATION_KEY, "")
-    return Images(
-        _preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation if activation in ACTIVATIONS else ""
-    )
+    activation = known_activation(checkpoint.metadata.get(ACTIVATION_KEY, ""))
+    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation)
 
 
 def normalising(config: DenseNetConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess | None:

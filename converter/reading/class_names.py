@@ -8,8 +8,8 @@ from typing import Any
 
 from converter.core.checkpoint import Record
 
-CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|names", re.IGNORECASE)
-"""What such a value is called, or what holds it."""
+CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|^names$", re.IGNORECASE)
+"""What such a value is called; what else is called the names of something are metrics' or parameters'."""
 MAX_DEPTH, MAX_VALUES = 6, 20_000
 
 
@@ -41,7 +41,7 @@ def _names(value: Any, classes: int) -> list[str]:
 
 
 def _values(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every value that is no tensor, with the names on the way to it."""
+    """Every value that may hold names, and what it is called."""
     waiting, seen = [("", tree, 0)], 0
     while waiting and seen < MAX_VALUES:
         name, value, depth = waiting.pop()
@@ -50,7 +50,7 @@ def _values(tree: Any) -> Iterator[tuple[str, Any]]:
         inside = value.state if isinstance(value, Record) else value
         if isinstance(inside, dict) and depth < MAX_DEPTH:
             waiting += [
-                (f"{name}.{key}", each, depth + 1)
+                (key, each, depth + 1)
                 for key, each in inside.items()
                 if isinstance(key, str) and isinstance(each, dict | list | tuple | Record)
             ]

@@ -13,7 +13,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.hashing import hashing
-from converter.core.model import ACTIVATIONS, Images, Model, Origin
+from converter.core.model import Images, Model, Origin, known_activation
 from converter.core.source import AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
@@ -95,8 +95,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.group.path,
             chosen.prefix,
         )
-        activation = chosen.activation or stated.activation or told.activation
-        inside = Images(preprocess, activation=activation if activation in ACTIVATIONS else "")
+        activation = known_activation(chosen.activation or stated.activation or told.activation)
+        inside = Images(preprocess, activation=activation)
         images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
         model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
     return Inspection(model, checkpoint, chosen, tuple(tried))

@@ -12,7 +12,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
-from converter.core.model import Images
+from converter.core.model import Images, known_activation
 from converter.core.source import shown
 from converter.engines.onnxruntime import onnx_engine, session
 from converter.engines.run import Run
@@ -141,4 +141,6 @@ def _from_onnx(source: str, loaded: Any) -> Predictor:
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
     notes = assumed(config, images, labels)
     steps = preprocess_for(config, images)
-    return Predictor(onnx_engine(source), steps, labels, notes, said.get(ACTIVATION_KEY, "softmax"))
+    return Predictor(
+        onnx_engine(source), steps, labels, notes, known_activation(said.get(ACTIVATION_KEY, "")) or "softmax"
+    )

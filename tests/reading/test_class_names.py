@@ -26,6 +26,8 @@ UNSAID: dict[str, Any] = {
     "numbers that are missing": {"class_to_idx": {**BY_NAME, "elm": 7}},
     "no names": {"class_weights": [1, 2, 3, 4, 5], "class_to_idx": dict.fromkeys("abcde", 0)},
     "called otherwise": {"optimizer": {"groups": list(NAMES)}},
+    "names of something else": {"metric_names": list(NAMES), "param_names": list(NAMES)},
+    "inside something called so": {"classifier": {"callbacks": list(NAMES)}},
 }
 
 

@@ -234,6 +234,17 @@ def test_the_activation_is_kept_given_and_obeyed(tmp_path: Path, kind: str, acti
         assert (abs(result["pred_scores"].sum() - 1) < 1e-5) == (activation == "softmax")
 
 
+def test_an_activation_that_nobody_knows_is_taken_for_none(tmp_path: Path) -> None:
+    """In the metadata of a file of ours that somebody changed."""
+    export_onnx(wrap(tmp_path, behind=[("Softmax", [], {})]), tmp_path / "out.onnx")
+    proto = onnx.load(tmp_path / "out.onnx")
+    next(entry for entry in proto.metadata_props if entry.key == "densenet.activation").value = "tanh"
+    onnx.save(proto, tmp_path / "out.onnx")
+    pytest.importorskip("PIL.Image").new("RGB", (256, 256), (200, 90, 30)).save(tmp_path / "image.png")
+    (result,) = predictor(tmp_path / "out.onnx").results([tmp_path / "image.png"])
+    assert abs(result["pred_scores"].sum() - 1) < 1e-5
+
+
 REFUSED: dict[str, tuple[Sequence[Step], Sequence[Step], str]] = {
     "a ReLU behind": ([], [("Relu", [], {})], "Relu behind 0"),
     "an l2 norm": ([], [("LpNormalization", [], {"axis": -1})], "LpNormalization behind 0"),
