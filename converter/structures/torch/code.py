@@ -46,7 +46,24 @@ class Interpreter:
         self.names: Mapping[int, str] = {}
         self.notes: list[str] = []
 
+    def results(self, made: Any) -> list[str]:
+        """The names of all tensors in what ``forward`` gives.
+
+        Raises:
+            NotADenseNet: none depends on the image.
+        """
+        values = list(flattened(made))
+        found = [value for value in values if isinstance(value, Data)]
+        if not found:
+            why = next((value.why for value in values if isinstance(value, Unknown) and value.why), "")
+            raise NotADenseNet(why or "its result does not depend on the image")
+        return [self.operators.current(value).name for value in found]
+
     # -- the dialect -----------------------------------------------------------------
+
+    def follow(self) -> tuple[str, list[str]]:
+        """The name of the image, and those of all results."""
+        raise NotImplementedError
 
     def function(self, name: str, arguments: list[Any], keywords: dict[str, Any], node: ast.Call) -> Any:
         """What a function makes of values."""

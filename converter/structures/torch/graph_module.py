@@ -17,8 +17,8 @@ from converter.structures.torch.leaves import FUNCTIONAL, run_leaf
 from converter.structures.torch.modules import Module, Path, image_rank, parsed, paths_of, tensors_of
 from converter.structures.torch.plain import NOTHING, plain
 from converter.structures.torch.quantised import refuse_quantised
-from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown, flattened
-from converter.structures.wiring import read_wiring
+from converter.structures.torch.read_code import read_code
+from converter.structures.torch.values import UNKNOWN, Data, Size, flattened
 
 NAME = "torch.fx"
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
@@ -42,16 +42,8 @@ def read_graph_module(checkpoint: Checkpoint) -> Structure | None:
     record = graph_module_in(checkpoint.tree)
     if record is None:
         return None
-    try:
-        graph = _Graph(Record(record.cls, state=record.args[0]))
-        start, results = graph.follow()
-        keys = [weight.key for weight in graph.weights.values()]
-        structure = read_wiring(NAME, graph.operators.ops, start, results, constants=keys)
-    except RecursionError as error:
-        raise NotADenseNet(f"{checkpoint.path}: its code is nested too deeply") from error
-    except NotADenseNet as error:
-        raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-    return replace(structure, named=True, notes=(*graph.notes, *structure.notes))
+    whole = Record(record.cls, state=record.args[0])
+    return replace(read_code(NAME, str(checkpoint.path), lambda: _Graph(whole)), named=True)
 
 
 def graph_module_in(tree: Any) -> Record | None:
@@ -96,11 +88,7 @@ class _Graph(Interpreter):
         image = self.operators.image(names[0], image_rank(self.tensors))
         frame: Frame = {"self": Module(self.root, ""), **dict.fromkeys(names[1:]), names[0]: image}
         result = self.run(function, frame)
-        found = [value for value in flattened(result) if isinstance(value, Data)]
-        if not found:
-            why = next((value.why for value in flattened(result) if isinstance(value, Unknown) and value.why), "")
-            raise NotADenseNet(why or "its result does not depend on the image")
-        return names[0], [self.operators.current(value).name for value in found]
+        return names[0], self.results(result)
 
     # -- the dialect -------------------------------------------------------------------
 

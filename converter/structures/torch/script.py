@@ -20,8 +20,8 @@ from converter.structures.torch.code import Frame, Interpreter
 from converter.structures.torch.modules import Module, Path, image_rank, parsed, paths_of, tensors_of
 from converter.structures.torch.plain import NOTHING, plain
 from converter.structures.torch.quantised import refuse_quantised
+from converter.structures.torch.read_code import read_code
 from converter.structures.torch.values import UNKNOWN, Data, Unknown, flattened
-from converter.structures.wiring import read_wiring
 
 NAME = "torchscript"
 FORMATS = ("torchscript", "torchscript, frozen")
@@ -45,17 +45,9 @@ def read_torchscript(checkpoint: Checkpoint) -> Structure | None:
     """
     if checkpoint.format not in FORMATS:
         return None
-    try:
-        forward = _Script(checkpoint.graph["root"], checkpoint.graph["constants"], checkpoint.graph["code"])
-        start, results = forward.follow()
-        keys = [weight.key for weight in forward.weights.values()]
-        structure = read_wiring(NAME, forward.operators.ops, start, results, constants=keys)
-    except RecursionError as error:
-        raise NotADenseNet(f"{checkpoint.path}: its code is nested too deeply") from error
-    except NotADenseNet as error:
-        raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-    named = checkpoint.format == NAME
-    return replace(structure, named=named, notes=(*forward.notes, *structure.notes))
+    graph = checkpoint.graph
+    structure = read_code(NAME, str(checkpoint.path), lambda: _Script(graph["root"], graph["constants"], graph["code"]))
+    return replace(structure, named=checkpoint.format == NAME)
 
 
 class _Script(Interpreter):
@@ -93,11 +85,7 @@ class _Script(Interpreter):
             raise NotADenseNet(f"forward takes {needed} arguments; a DenseNet takes the image")
         image = self.operators.image(names[0], self.rank)
         result = self.invoke(function, [module, image], {})
-        found = [value for value in flattened(result) if isinstance(value, Data)]
-        if not found:
-            why = next((value.why for value in flattened(result) if isinstance(value, Unknown) and value.why), "")
-            raise NotADenseNet(why or "its result does not depend on the image")
-        return names[0], [self.operators.current(value).name for value in found]
+        return names[0], self.results(result)
 
     # -- code --------------------------------------------------------------------------
 
