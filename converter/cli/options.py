@@ -99,6 +99,11 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         elif name in AXES and all(part.isdecimal() and int(part) for part in text.split("x")):
             axes = tuple(map(int, text.split("x")))
             result[name] = axes[0] if len(axes) == 1 else axes
+        elif name == "head":
+            try:
+                result[name] = DenseNetConfig(head=tuple(text.split(",")) if text else ()).head
+            except ValueError as error:
+                raise ConverterError(f"--set {pair}: {error}") from error
         elif name in CHOICES and text in CHOICES[name]:
             result[name] = text
         else:

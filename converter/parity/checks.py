@@ -184,7 +184,7 @@ def _effective(model: Model, module: Module, norm: Module | None) -> dict[str, t
     weight = read(f"{module.name}.weight")
     if norm is None:
         values = {"weight": (weight, np.abs(weight))}
-        if module.kind == "linear":
+        if module.bias:
             bias = read(f"{module.name}.bias")
             values["bias"] = (bias, np.abs(bias))
         return values

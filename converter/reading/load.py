@@ -153,7 +153,12 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
 def _tensors(candidate: Candidate, config: DenseNetConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """The network's tensors by library name."""
     result = {}
-    for name, (leaf, keys) in candidate.used.items():
+    used = candidate.used
+    if candidate.config is not None and candidate.config.head != config.head:
+        from converter.reading.longer_heads import renumbered  # noqa: PLC0415 (for few)
+
+        used = renumbered(used, candidate.config, config)
+    for name, (leaf, keys) in used.items():
         parts = [candidate.group.tensors[key] for key in keys]
         tensor = reordered(_join(leaf, parts), name, config, candidate.layout, inverse=False)
         # Weights are real numbers; anything else is another kind of file (quantised, say).

@@ -103,6 +103,7 @@ def settle(
     if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
         notes.append(SUBCLASS)
     try:
-        return replace(config, **said), notes
+        config = replace(config, **said)
     except (TypeError, ValueError) as error:
         raise ConverterError(f"{checkpoint.path}: {error}") from error
+    return config, notes
