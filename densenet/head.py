@@ -4,7 +4,7 @@ One word a layer: ``norm``, ``linear:512``, ``linear:512:no_bias``, or an activa
 has one: ``relu``, ``leaky_relu:0.2``, ``gelu``.  Dropout is nothing once trained, and is not written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NO_BIAS = "no_bias"
@@ -79,3 +79,34 @@ def layers_of(words: Iterable[str]) -> tuple[HeadLayer, ...]:
         ValueError: no layer is written so.
     """
     return tuple(HeadLayer.parse(word) for word in words)
+
+
+def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> tuple[HeadLayer, ...]:
+    """A head whose norms and neighbouring linear layers are one layer each, where that computes the same.
+
+    Two linear layers are one where that is no larger.
+
+    Args:
+        layers: what stands between the pooled features and the classifier.
+        features: what goes in.
+        classes: what the classifier gives.
+    """
+    chain = [*layers, HeadLayer("linear", classes)]
+    at = 0
+    while at + 1 < len(chain):
+        taken = next((layer.width for layer in reversed(chain[:at]) if layer.width), features)
+        if not folds(chain[at], chain[at + 1], taken):
+            at += 1
+            continue
+        width = chain[at + 1].width or chain[at].width
+        chain[at : at + 2] = [HeadLayer("linear", width)]
+        at = max(at - 1, 0)
+    return tuple(chain[:-1])
+
+
+def folds(one: HeadLayer, other: HeadLayer, features: int) -> bool:
+    """Whether two layers that follow each other are one linear layer, and that is no larger."""
+    kinds = {one.kind, other.kind}
+    if kinds == {"linear"}:
+        return other.width * features <= one.width * (other.width + features)
+    return kinds == {"norm", "linear"}

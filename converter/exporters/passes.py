@@ -10,7 +10,9 @@ from itertools import pairwise
 import numpy as np
 
 from converter.core.checkpoint import Array
+from converter.core.folded_head import product
 from converter.exporters.graph import Graph, Node
+from densenet.head import HeadLayer, folds
 
 
 def fold_norms(graph: Graph) -> None:
@@ -49,15 +51,13 @@ def fold_head(graph: Graph) -> None:
     at = 0
     while at + 1 < len(graph.nodes):
         one, other = graph.nodes[at : at + 2]
-        if other.inputs[:1] != (one.output,) or len(graph.consumers()[one.output]) > 1 or not _folds(graph, one, other):
+        follows = other.inputs[:1] == (one.output,) and _folds(graph, one, other)
+        if not follows or len(graph.consumers()[one.output]) > 1:
             at += 1
             continue
-        (first, shift), (second, bias) = _affine(graph, one), _affine(graph, other)
-        matrix = second * first if first.ndim == 1 else second[:, None] * first if second.ndim == 1 else second @ first
         name = f"{one.output}+{other.output}"
-        moved = second * shift if second.ndim == 1 else second @ shift
-        graph.initializers |= {f"{name}.weight": matrix.astype(np.float32)}
-        graph.initializers |= {f"{name}.bias": (moved + bias).astype(np.float32)}
+        weight, bias = product(_affine(graph, one), _affine(graph, other))
+        graph.initializers |= {f"{name}.weight": weight.astype(np.float32), f"{name}.bias": bias.astype(np.float32)}
         inputs = (one.inputs[0], f"{name}.weight", f"{name}.bias")
         graph.nodes[at : at + 2] = [Node("Gemm", inputs, other.output, {"transB": 1})]
         at = max(at - 1, 0)
@@ -66,11 +66,13 @@ def fold_head(graph: Graph) -> None:
 
 def _folds(graph: Graph, one: Node, other: Node) -> bool:
     """Whether two operators of a head are one linear layer, and that is no larger."""
-    kinds = (one.op, other.op)
-    if kinds != ("Gemm", "Gemm"):
-        return kinds in (("Gemm", "BatchNormalization"), ("BatchNormalization", "Gemm"))
-    (inner, width), (out, _) = (graph.initializers[node.inputs[1]].shape for node in (one, other))
-    return bool(out * width <= inner * (out + width))
+    layers = []
+    for node in (one, other):
+        if node.op == "Gemm":
+            layers.append(HeadLayer("linear", len(graph.initializers[node.inputs[1]])))
+        elif node.op == "BatchNormalization":
+            layers.append(HeadLayer("norm"))
+    return len(layers) == 2 and folds(layers[0], layers[1], graph.initializers[one.inputs[1]].shape[-1])
 
 
 def _affine(graph: Graph, node: Node) -> tuple[Array, Array]:

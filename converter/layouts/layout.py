@@ -150,7 +150,7 @@ class Layout:
                 continue
             for kind_leaf, leaf in self.leaves.items():
                 kind, _, tensor = kind_leaf.partition(".")
-                if kind == place.kind:
+                if kind == place.kind and not (kind == "linear" and tensor == "bias" and not module.bias):
                     result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
         return result
 

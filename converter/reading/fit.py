@@ -27,6 +27,7 @@ from densenet.names import parse
 MAX_BLOCKS = 8
 BY_REQUEST = "left out by request"
 """Why a key that --drop matches is not used."""
+ASSUMED_HEAD = "the head is read as {}: a ReLU is assumed where it has no tensors; --set head=... changes it"
 NORMALISES = "normalises images before the network"
 
 
@@ -72,6 +73,7 @@ class _Fit:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     used: dict[str, Stored] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    head_note: str = ""
 
     def leaf(self, name: str) -> Leaf:
         """How the layout stores a library tensor."""
@@ -124,6 +126,7 @@ def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, dro
         misshapen,
         problem or _unread(group, dropped),
         (*group.notes, *fit.notes),
+        fit.head_note,
         unfolded=unfolded,
     )
 
@@ -167,6 +170,8 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     """The network with a head of several layers, if there is one under whatever names."""
     tensors, layout = fit.group.tensors, fit.layout
     if config.head:
+        assumed = any(layer.is_activation for layer in config.head_layers)
+        fit.head_note = ASSUMED_HEAD.format(",".join(config.head)) if assumed else ""
         return None
     in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
     rest: dict[str, Tensor] = {}
@@ -195,13 +200,10 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     config = replace(config, head=tuple(map(str, chain.layers)), num_classes=last.gives)
     if chain.pieces[0].takes > config.num_features:
         config = replace(config, global_pool="catavgmax")
-    fit.notes.append(
-        f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(config.head)}"
-        + (
-            f": a ReLU is assumed between {' and between '.join(chain.assumed)}; --set head=... changes it"
-            if chain.assumed
-            else ""
-        )
+    assumed = f" (a ReLU is assumed between {' and between '.join(chain.assumed)})" if chain.assumed else ""
+    fit.head_note = (
+        f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(config.head)}{assumed}: "
+        "what has no tensor is not known; --set head=... changes it"
     )
     return config
 

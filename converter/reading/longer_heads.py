@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError
-from converter.layouts.layout import Layout, Leaf, Stored
+from converter.layouts.layout import Layout, Leaf
 from converter.reading.heads import LINEAR, NOT_LINEAR, matrix_shape
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
 from densenet.head import HeadLayer
 from densenet.module import NORM_TENSORS, Module
-from densenet.names import parse
 
 NUMBER = re.compile(r"(\d+)$")
 MAX_LAYERS = 32
@@ -159,8 +158,8 @@ def _room(one: Piece, other: Piece) -> bool:
     return bool(first and second and int(second[1]) - int(first[1]) > 1)
 
 
-def renumbered(used: Mapping[str, Stored], found: DenseNetConfig, config: DenseNetConfig) -> Mapping[str, Stored]:
-    """The tensors of a head by the names they have where it is said to have other activations than was taken.
+def renumbered(found: DenseNetConfig, config: DenseNetConfig) -> dict[str, str]:
+    """The modules of a head, and the names they have where it is said to have other activations than was taken.
 
     Raises:
         ConverterError: it is said to have other layers than there are tensors for.
@@ -169,8 +168,7 @@ def renumbered(used: Mapping[str, Stored], found: DenseNetConfig, config: DenseN
     if [_shapes(m) for m in here] != [_shapes(m) for m in there]:
         said, have = (",".join(c.head) or "nothing" for c in (config, found))
         raise ConverterError(f"head={said} does not fit the tensors, which are those of {have}")
-    names = {one.name: other.name for one, other in zip(here, there)}
-    return {f"{names.get(parse(n).module, parse(n).module)}.{parse(n).leaf}": stored for n, stored in used.items()}
+    return {one.name: other.name for one, other in zip(here, there)}
 
 
 def _shapes(module: Module) -> tuple[str, list[tuple[int, ...]]]:
