@@ -73,12 +73,12 @@ class HeadLayer(NamedTuple):
 
 
 def layers_of(words: Iterable[str]) -> tuple[HeadLayer, ...]:
-    """A head as layers.
+    """A head as layers; also of one text, with commas between them.
 
     Raises:
         ValueError: no layer is written so.
     """
-    return tuple(HeadLayer.parse(word) for word in words)
+    return tuple(HeadLayer.parse(word) for word in (words.split(",") if isinstance(words, str) else words))
 
 
 def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> tuple[HeadLayer, ...]:

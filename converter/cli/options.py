@@ -12,6 +12,7 @@ import typer
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 from densenet.config import AXES, CHOICES, SETTINGS, DenseNetConfig
+from densenet.head import layers_of
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
     from converter.core.model import Images
@@ -101,7 +102,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
             result[name] = axes[0] if len(axes) == 1 else axes
         elif name == "head":
             try:
-                result[name] = DenseNetConfig(head=tuple(text.split(",")) if text else ()).head
+                result[name] = tuple(map(str, layers_of(text))) if text else ()
             except ValueError as error:
                 raise ConverterError(f"--set {pair}: {error}") from error
         elif name in CHOICES and text in CHOICES[name]:

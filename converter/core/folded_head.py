@@ -33,7 +33,8 @@ def folded_head(model: Model) -> Model:
         last = i == len(config.head)
         name = "classifier" if last else f"head.{i}.{layer.kind}"
         if layer.kind == "linear" and affine is not None:
-            tensors |= {f"{name}.weight": Tensor.of(affine[0]), f"{name}.bias": Tensor.of(affine[1])}
+            tensors |= {f"{name}.weight": Tensor.of(affine[0])}
+            tensors |= {f"{name}.bias": Tensor.of(affine[1])} if layer.bias else {}
         elif affine is not None:  # a norm that could not be folded, as multiplication and addition
             variance = np.full(len(affine[0]), 1 - config.eps)
             values = (affine[0], affine[1], np.zeros(len(affine[0])), variance)

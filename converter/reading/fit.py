@@ -170,8 +170,8 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     """The network with a head of several layers, if there is one under whatever names."""
     tensors, layout = fit.group.tensors, fit.layout
     if config.head:
-        assumed = any(layer.is_activation for layer in config.head_layers)
-        fit.head_note = ASSUMED_HEAD.format(",".join(config.head)) if assumed else ""
+        if any(layer.is_activation for layer in config.head_layers):
+            fit.head_note = ASSUMED_HEAD.format(",".join(config.head))
         return None
     in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
     rest: dict[str, Tensor] = {}
@@ -313,9 +313,9 @@ def _layers(keys: Sequence[str], fit: _Fit, config: DenseNetConfig) -> str:
     for key in keys:
         shape = matrix_shape(fit.group.tensors[key].shape)
         if head and len(shape) == 2 and shape[1] == config.num_classes and key not in head.keys:
-            return (
-                f"{key} takes what {head.keys[0]} gives: there are layers between the features and the logits, "
-                "which is not supported yet"
+            others = [other for other in keys if other.rpartition(".")[0] != key.rpartition(".")[0]]
+            return f"{key} takes what {head.keys[0]} gives: there are layers between the features and the logits" + (
+                f", of which {some(others)} are not known" if others else " that are not known"
             )
     return ""
 
