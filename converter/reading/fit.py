@@ -201,6 +201,8 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     if chain.pieces[0].takes > config.num_features:
         config = replace(config, global_pool="catavgmax")
     assumed = f" (a ReLU is assumed between {' and between '.join(chain.assumed)})" if chain.assumed else ""
+    if any(len(rest[piece.keys["weight"]].shape) > 2 for piece in chain.pieces) and len(chain.pieces) > 1:
+        assumed += ", its convolutions taken to follow the pooling"
     fit.head_note = (
         f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(config.head)}{assumed}: "
         "what has no tensor is not known; --set head=... changes it"
