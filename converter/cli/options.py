@@ -49,6 +49,9 @@ Weights = Annotated[
     typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
 ]
 Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Head = Annotated[
+    str | None, typer.Option("--head", metavar="NAME", help="Which head, where SRC has several, e.g. heads.age or age.")
+]
 Asked = Annotated[
     str | None,
     typer.Option(
@@ -66,18 +69,28 @@ Settings = Annotated[
 
 
 def reading(
-    source: Address, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+    source: Address,
+    layout: Layout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    head: Head = None,
+    settings: Settings = None,
 ) -> Source:
     """SRC and how to read it."""
-    return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()))
+    return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()), head)
 
 
 def reading_first(
-    files: Files, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+    files: Files,
+    layout: Layout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    head: Head = None,
+    settings: Settings = None,
 ) -> list[Source]:
     """A, how to read it, and what is compared with it."""
     first, *others = files
-    return [reading(first, layout, weights, drop, settings), *map(Source, others)]
+    return [reading(first, layout, weights, drop, head, settings), *map(Source, others)]
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

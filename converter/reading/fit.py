@@ -28,6 +28,7 @@ MAX_BLOCKS = 8
 BY_REQUEST = "left out by request"
 """Why a key that --drop matches is not used."""
 ASSUMED_HEAD = "the head is read as {}: a ReLU is assumed where it has no tensors; --set head=... changes it"
+SEVERAL_HEADS = "there are {} heads, {}; --head NAME reads one of them"
 NORMALISES = "normalises images before the network"
 
 
@@ -74,6 +75,7 @@ class _Fit:
     used: dict[str, Stored] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     head_note: str = ""
+    problem: str = ""
 
     def leaf(self, name: str) -> Leaf:
         """How the layout stores a library tensor."""
@@ -124,7 +126,7 @@ def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, dro
         missing,
         unexpected,
         misshapen,
-        problem or _unread(group, dropped),
+        fit.problem or problem or _unread(group, dropped),
         (*group.notes, *fit.notes),
         fit.head_note,
         unfolded=unfolded,
@@ -141,6 +143,8 @@ def _head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig:
         in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
         free = {key: tensor for key, tensor in fit.rest.items() if id(tensor) not in in_use}
         heads = find_heads(fit.layout, config, free, fit.group)
+        if len(heads) > 1:
+            fit.problem = SEVERAL_HEADS.format(len(heads), some([head.name for head in heads]))
         if len(heads) != 1:
             return config
         head = heads[0]

@@ -127,8 +127,8 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     if structure is not None:
         from converter.reading.arrange import arrange  # noqa: PLC0415 (for graphs)
     if structure is not None and not structure.named:
-        if chosen is not None or wanted.weights is not None or drop:
-            raise ConverterError(f"{path}: --layout, --weights and --drop go by names, which this file lacks")
+        if chosen is not None or wanted.weights is not None or wanted.head is not None or drop:
+            raise ConverterError(f"{path}: --layout, --weights, --head and --drop go by names, which this file lacks")
         candidate = arrange(structure, str(path))
         return candidate, [candidate]
     found = sets_of_weights(checkpoint.tree)
@@ -138,6 +138,10 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
             have = ", ".join(group.path or "''" for group in found)
             raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
         found = [replace(group, siblings={}) for group in named]
+    if wanted.head is not None:
+        from converter.reading.one_head import with_head  # noqa: PLC0415 (for few)
+
+        found = with_head(found, wanted.head, str(path))
     idle = [glob for glob in drop if not any(dropped_by((glob,), group) for group in found)]
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
