@@ -87,6 +87,25 @@ class Images:
             self.thresholds or other.thresholds,
         )
 
+    def check(self, config: DenseNetConfig) -> None:
+        """Whether this can be said of a network.
+
+        Raises:
+            ConverterError: it cannot; it is another's.
+        """
+        steps, names = self.preprocess, self.labels
+        if steps and (config.spatial_dims != 2 or steps.channels != config.in_channels):
+            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != 2 else ""
+            raise ConverterError(
+                f"a preprocessing of images of {steps.channels} channels for a network of {config.in_channels} "
+                f"channels{axes}"
+            )
+        if names and len(names) != config.num_classes:
+            one = ": name what the one output is the probability of" if config.num_classes == 1 else ""
+            raise ConverterError(f"{len(names)} labels for {config.num_classes} classes{one}")
+        if self.activation == "softmax" and config.num_classes == 1:
+            raise ConverterError("the softmax of a single output is always 1; its activation is sigmoid or none")
+
     def metadata(self) -> dict[str, str]:
         """What is said, as text, by the keys :data:`converter.core.metadata.OF_IMAGES`."""
         said = (
@@ -143,18 +162,8 @@ class Model:
         Raises:
             ConverterError: it is said of another network.
         """
-        config, steps, names = self.config, images.preprocess, images.labels
-        if steps and (config.spatial_dims != 2 or steps.channels != config.in_channels):
-            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != 2 else ""
-            raise ConverterError(
-                f"a preprocessing of images of {steps.channels} channels for a network of {config.in_channels} "
-                f"channels{axes}"
-            )
-        if names and len(names) != config.num_classes:
-            one = ": name what the one output is the probability of" if config.num_classes == 1 else ""
-            raise ConverterError(f"{len(names)} labels for {config.num_classes} classes{one}")
-        if images.activation == "softmax" and config.num_classes == 1:
-            raise ConverterError("the softmax of a single output is always 1; its activation is sigmoid or none")
-        settled = [note for name, note in self.unsaid.items() if getattr(images, name)]
+        images.check(self.config)
+        unsaid = {name: note for name, note in self.unsaid.items() if not getattr(images, name)}
+        settled = set(self.unsaid.values()) - set(unsaid.values())
         notes = tuple(note for note in self.notes if note not in settled)
-        return replace(self, images=images.or_else(self.images), notes=notes)
+        return replace(self, images=images.or_else(self.images), notes=notes, unsaid=unsaid)

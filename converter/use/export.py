@@ -11,7 +11,7 @@ from converter.core.model import Images, Model
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
 from converter.reading.load import load
-from converter.use.assumed import assumed
+from converter.use.assumed import assumed, assumed_activation
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -131,6 +131,7 @@ def export_onnx(
         graph["probabilities"] = model.images.activation not in ("", "none") and bool(model.config.num_classes)
     proto = to_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
+    notes += assumed_activation(model.config, model.images) if graph["probabilities"] else ()
     if precision.name == "fp16":
         from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 
