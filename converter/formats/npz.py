@@ -12,7 +12,7 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
 from converter.formats.npy import HEAD, read_npy
-from converter.formats.zips import Zip, ZipWriter
+from converter.formats.zips import Zip, ZipWriter, comment_of
 
 NAME = "npz"
 
@@ -45,7 +45,8 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
-    with replacing(path) as file, ZipWriter(file, metadata) as archive:
+    comment = comment_of(path, metadata or {})
+    with replacing(path) as file, ZipWriter(file, comment) as archive:
         for name, tensor in tensors.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)

@@ -115,19 +115,10 @@ class ZipWriter(zipfile.ZipFile):
 
     Args:
         file: where.
-        metadata: what its comment says, which readers of zips pass over.
-
-    Raises:
-        CannotExpress: a comment has no room for so much.
+        comment: what readers of zips pass over.
     """
 
-    def __init__(self, file: IO[bytes], metadata: Mapping[str, str] | None = None) -> None:
-        comment = to_comment(metadata or {}).encode()
-        if len(comment) > zipfile.ZIP_MAX_COMMENT:
-            raise CannotExpress(
-                f"{file.name}: has room for {zipfile.ZIP_MAX_COMMENT:,} bytes of class names and the like, not for "
-                f"{len(comment):,}; write a .safetensors file"
-            )
+    def __init__(self, file: IO[bytes], comment: bytes = b"") -> None:
         super().__init__(file, "w", zipfile.ZIP_STORED)
         self.target = file
         self.comment = comment
@@ -139,3 +130,18 @@ class ZipWriter(zipfile.ZipFile):
         padding = -used % ALIGNMENT
         info.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", the id torch uses for padding
         self.writestr(info, data)
+
+
+def comment_of(path: Path, metadata: Mapping[str, str]) -> bytes:
+    """Metadata as a zip's comment.
+
+    Raises:
+        CannotExpress: a comment has no room for so much.
+    """
+    comment = to_comment(metadata).encode()
+    if len(comment) > zipfile.ZIP_MAX_COMMENT:
+        raise CannotExpress(
+            f"{path}: has room for {zipfile.ZIP_MAX_COMMENT:,} bytes of class names and the like, not for "
+            f"{len(comment):,}; write a .safetensors file"
+        )
+    return comment
