@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from converter.core.checkpoint import Record, Tensor, Unordered
+from converter.core.checkpoint import Record, Tensor
 
 MAX_DEPTH, MAX_ENTRIES = 7, 50_000
 MAX_ITEMS = 1 << 16
@@ -49,8 +49,8 @@ def entries(tree: Any) -> Iterator[Entry]:
 def listed(value: Any) -> list[Any] | None:
     """The members of a list in whatever form: numpy's, pandas', a deque, fastai's; None if it is no list, or a set."""
     for _ in range(4):  # fastai's CategoryMap keeps an L, which keeps a list
-        if isinstance(value, list | tuple):
-            return None if isinstance(value, Unordered) or len(value) > MAX_ITEMS else list(value)
+        if type(value) in (list, tuple):  # no set, no name of a class
+            return list(value) if len(value) <= MAX_ITEMS else None
         if not isinstance(value, Record):
             return None
         if value.cls.endswith("multiarray._reconstruct"):
