@@ -30,9 +30,11 @@ def class_names(found: Iterable[Entry], classes: int) -> tuple[list[str], str]:
     """
     said: dict[tuple[str, ...], str] = {}
     others: dict[str, tuple[int, str]] = {}
+    judged: set[int] = set()
     for place, name, value in found:
-        if not CALLED.search(name):
+        if not CALLED.search(name) or id(value) in judged:
             continue
+        judged.add(id(value))  # a pickle can hold the same list a million times
         names = names_in(value)
         if len(names) == classes == len(set(names)) and "" not in names:
             said.setdefault(tuple(names), place)

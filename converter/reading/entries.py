@@ -12,7 +12,8 @@ import numpy as np
 
 from converter.core.checkpoint import Record, Tensor
 
-MAX_DEPTH, MAX_ENTRIES = 7, 50_000
+MAX_DEPTH, MAX_ENTRIES = 12, 100_000
+"""fastai's vocabulary is the eleventh: dls.loaders.0.dataset.tls.items.1.tfms.fs.items.1.vocab."""
 MAX_ITEMS = 1 << 16
 """No list of classes is longer."""
 TEXTS = re.compile(r"[US][1-9]\d{0,5}")
@@ -28,22 +29,26 @@ class Entry(NamedTuple):
 
 
 def entries(tree: Any) -> Iterator[Entry]:
-    """Every named value in dicts and records of a tree but tensors, those near the top first."""
+    """Every named value in dicts, lists and records of a tree but tensors, those near the top first."""
     waiting: deque[tuple[str, Any, int]] = deque([("", tree, 0)])
     seen, count = set[int](), 0
-    while waiting and count < MAX_ENTRIES:
+    while waiting:
         place, node, depth = waiting.popleft()
         inside = node.state if isinstance(node, Record) else node
-        if not isinstance(inside, dict) or id(inside) in seen:
+        if not isinstance(inside, dict | list | tuple) or id(inside) in seen:
             continue
         seen.add(id(inside))
-        for name, value in inside.items():
-            if isinstance(name, str) and not isinstance(value, Tensor):
-                count += 1
-                there = f"{place}.{name}" if place else name
-                yield Entry(there, name, value)
-                if depth < MAX_DEPTH and isinstance(value, dict | Record):
-                    waiting.append((there, value, depth + 1))
+        named = isinstance(inside, dict)
+        for name, value in inside.items() if isinstance(inside, dict) else enumerate(inside):
+            if isinstance(value, Tensor) or (named and not isinstance(name, str)):
+                continue
+            if (count := count + 1) > MAX_ENTRIES:
+                return
+            there = f"{place}.{name}" if place else str(name)
+            if named:
+                yield Entry(there, str(name), value)
+            if depth < MAX_DEPTH and isinstance(value, dict | list | tuple | Record):
+                waiting.append((there, value, depth + 1))
 
 
 def listed(value: Any) -> list[Any] | None:
