@@ -52,7 +52,7 @@ def from_comment(text: str) -> dict[str, str]:
     return {TOOL_KEY: tool, **{key: value for key, value in said.items() if isinstance(value, str)}}
 
 
-def json_or_none(text: str) -> Any:
+def json_or_none(text: str | bytes) -> Any:
     """The value of a JSON text; None if it is damaged."""
     try:
         return json.loads(text)

@@ -18,7 +18,7 @@ PROBLEMS = {"multi_label_classification": "sigmoid", "single_label_classificatio
 LOSS = re.compile(r"(.*_)?(loss|criterion|criteria|objective)(_?(fn|func|function|name|type|mode|cls|class))?", re.I)
 """What a loss is called in hyper-parameters and in modules."""
 LOSSES: Sequence[tuple[str, re.Pattern[str]]] = (
-    ("sigmoid", re.compile(r"bce|binary_?cross_?entropy|multi_?label|sigmoid", re.I)),
+    ("sigmoid", re.compile(r"bce|binary_?(focal_?)?cross_?entropy|multi_?label|sigmoid", re.I)),
     ("softmax", re.compile(r"cross_?entropy|^(ce|nll|xent)(_?loss)?(flat)?$|nll_?loss", re.I)),
     ("none", re.compile(r"^(mse|l1|smooth_?l1|mae|huber|rmse|mean_(squared|absolute)_error)(_?loss)?(flat)?$", re.I)),
 )

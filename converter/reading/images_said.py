@@ -8,11 +8,12 @@ from dataclasses import replace
 from converter.core.checkpoint import Checkpoint
 from converter.core.metadata import json_or_none
 from converter.core.model import Images
+from converter.formats.keras.config import LOSS
 from converter.reading import beside
 from converter.reading.activation import Judged, activation_said, hint
 from converter.reading.candidate import Candidate
 from converter.reading.class_names import CALLED, class_names
-from converter.reading.entries import entries
+from converter.reading.entries import Entry, entries
 from converter.reading.thresholds import SCALED, thresholds_of
 from densenet.config import DenseNetConfig
 
@@ -38,6 +39,8 @@ def images_said(
     notes: dict[str, str] = {}
     texts = {key: json_or_none(text) for key, text in checkpoint.metadata.items() if CALLED.search(key)}
     found = [*entries(checkpoint.tree), *entries(texts)]
+    if LOSS in checkpoint.metadata:
+        found.append(Entry("the loss it was compiled with", "loss", checkpoint.metadata[LOSS]))
     if not said.labels:
         labels, notes["labels"] = class_names(found, classes)
         said = replace(said, labels=tuple(labels))

@@ -99,3 +99,12 @@ def test_the_keras_versions_without_a_final_relu(version: bytes, relu: bool, tmp
     assert found.config.final_relu is relu
     assert any("no ReLU after the last norm" in note for note in found.notes) is not relu
     assert load(tmp_path / "w.h5", settings={"final_relu": True}).config.final_relu
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_loss_a_model_was_compiled_with_says_what_its_logits_are(tmp_path: Path, keras: Any, suffix: str) -> None:
+    model = keras_network(keras, classes=4, classifier_activation=None)
+    for loss, activation in ((keras.losses.BinaryCrossentropy(from_logits=True), "sigmoid"), ("mse", "none")):
+        model.compile(loss=loss)
+        model.save(tmp_path / f"m{suffix}")
+        assert load(tmp_path / f"m{suffix}").images.activation == activation

@@ -24,7 +24,7 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import OF_IMAGES, TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
-from converter.formats.keras.config import parse_config
+from converter.formats.keras.config import compiled_with, parse_config
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 """Where saving_lib keeps a model's layers; the second name is Keras 2.13's."""
@@ -60,6 +60,8 @@ def open_h5(path: Path) -> Checkpoint:
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}
     metadata |= {key: text for key in (TOOL_KEY, *OF_IMAGES) if (text := _text(root, key))}
+    if isinstance(compiled := root.attributes.get("training_config"), str):
+        metadata |= compiled_with(compiled)
     described = root.attributes.get("model_config")
     graph = parse_config(described, str(path)) if isinstance(described, str) else None
     name: str = "HDF5"
