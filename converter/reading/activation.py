@@ -15,8 +15,12 @@ from converter.reading.entries import Entry
 PROBLEMS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax", "regression": "none"}
 """transformers' ``problem_type`` (transformers/configuration_utils.py)."""
 
-LOSS = re.compile(r"(.*_)?(loss|criterion|criteria|objective)(_?(fn|func|function|name|type|mode|cls|class))?", re.I)
-"""What a loss is called in hyper-parameters and in modules."""
+LOSS = re.compile(
+    r"_?((train|training|main|base|cls|class|classification)_?)?(loss|criterion|criteria|objective)"
+    r"(_?(fn|func|function|name|type|mode|cls|class))?",
+    re.IGNORECASE,
+)
+"""What a network's own loss is called in hyper-parameters and in modules; others are for distillation and the like."""
 LOSSES: Sequence[tuple[str, re.Pattern[str]]] = (
     ("sigmoid", re.compile(r"bce|binary_?(focal_?)?cross_?entropy|multi_?label|sigmoid", re.I)),
     ("softmax", re.compile(r"cross_?entropy|^(ce|nll|xent)(_?loss)?(flat)?$|nll_?loss", re.I)),

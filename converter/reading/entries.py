@@ -44,7 +44,7 @@ def entries(tree: Any) -> Iterator[Entry]:
                 continue
             if (count := count + 1) > MAX_ENTRIES:
                 return
-            there = f"{place}.{name}" if place else str(name)
+            there = ".".join(filter(None, (place, "" if name == "_modules" else str(name))))
             if named:
                 yield Entry(there, str(name), value)
             if depth < MAX_DEPTH and isinstance(value, dict | list | tuple | Record):

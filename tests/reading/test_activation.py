@@ -35,6 +35,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "a function": ({"args": Namespace(criterion=nn.functional.binary_cross_entropy_with_logits)}, "sigmoid"),
     "a task": ({"config": {"problem_type": "multi_label_classification"}}, "sigmoid"),
     "a regression": ({"hparams": {"loss_function": "smooth_l1"}}, "none"),
+    "another end's loss": ({"distillation_loss": "mse"}, ""),
     "a number called loss": ({"loss": 0.3}, ""),
     "losses that differ": ({"loss_fn": "ce", "criterion": nn.BCELoss()}, ""),
 }
