@@ -63,8 +63,9 @@ class HeadLayer(NamedTuple):
     def __str__(self) -> str:
         if self.kind == "linear":
             return f"linear:{self.width}" + ("" if self.bias else f":{NO_BIAS}")
-        usual = ACTIVATIONS.get(self.kind)
-        return self.kind if self.value == usual else f"{self.kind}:{self.value:g}"
+        if self.value is None or self.value == ACTIVATIONS[self.kind]:
+            return self.kind
+        return f"{self.kind}:{float(self.value)!r}".removesuffix(".0")
 
     @property
     def is_activation(self) -> bool:

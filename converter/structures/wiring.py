@@ -17,6 +17,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
 from converter.structures.classifier import classifier_of
+from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
@@ -28,6 +29,8 @@ from densenet.topology import Step, steps
 Value = tuple[str, ...]
 """What flows between operators: outputs of operators, concatenated.  Concat itself is no operator."""
 
+STRANGE = ("other", "add", "function", *END, "linear")
+"""What stands nowhere before the head."""
 MAX_OPS = 20_000
 MAX_JOINED = 1024
 MAX_OUTPUTS = 64
@@ -75,7 +78,7 @@ def read_wiring(
         raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
-        judge = _Judge(needed(made, output), start, output, tuple(size))
+        judge = _Judge(needed(composed(needed(made, output)), output), start, output, tuple(size))
         try:
             with np.errstate(all="ignore"):  # weights that are not finite are for others to report
                 judge.network()
@@ -370,7 +373,7 @@ class _Judge:
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
         """What to say of operators that are not what was expected: a strange one, a fork, or their order."""
-        strange = next((step for step in steps if step.kind in ("other", "add", *END, "linear")), None)
+        strange = next((step for step in steps if step.kind in STRANGE), None)
         if strange is not None:
             return strange.unlike(expected)
         if self.forks(value):
