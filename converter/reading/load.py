@@ -80,8 +80,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
 
             heads = renumbered(chosen.config, config)
         tensors = _tensors(chosen, config, checkpoint, heads)
-        if told.eps:
-            tensors = _with_one_eps(tensors, {heads.get(name, name): eps for name, eps in told.eps.items()}, config)
+        if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
+            tensors = _with_one_eps(tensors, own, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor, computed_dtype
-from converter.core.norms import with_eps
 from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
 from densenet.head import HeadLayer
@@ -45,7 +44,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     Args:
         ops: one after the other, from what is pooled on.
         positive: whether that is not negative, so that another ReLU changes nothing.
-        eps: of the network's norms; the head's are made to have the same.
+        eps: of the network's norms; the head's may state their own.
 
     Raises:
         NotADenseNet: something else is computed; names the operator.
@@ -75,7 +74,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
                 found = _before(found, scale)
             layers, scales = [*layers, found], []
         elif op.kind == "norm" and not scales:
-            layers.append(_with_eps(op, eps))
+            layers.append(op if op.eps is not None else replace(op, eps=eps))
         elif op.kind in ("relu", "function", "sigmoid") and later and not scales:
             layers.append(op)
         else:
@@ -97,20 +96,6 @@ def _word(op: Op) -> HeadLayer:
     if op.kind == "linear":
         return HeadLayer("linear", op.weights["weight"].tensor.shape[0], bias="bias" in op.weights)
     return op.layer or HeadLayer(op.kind)
-
-
-def _with_eps(norm: Op, eps: float) -> Op:
-    """A norm that has the network's eps."""
-    have = norm.eps if norm.eps is not None else eps
-    if have == eps:
-        return norm
-    weight, variance = norm.weights["weight"], norm.weights["running_var"]
-    changed = with_eps(norm.name, weight.tensor, variance.tensor, have, eps)
-    both = {
-        leaf: old if new is old.tensor else replace(old, key=f"{old.key} (with eps {eps:g})", tensor=new)
-        for leaf, old, new in zip(("weight", "running_var"), (weight, variance), changed)
-    }
-    return replace(norm, eps=eps, weights={**norm.weights, **both})
 
 
 def _with_bias(linear: Op) -> Op:
