@@ -52,8 +52,14 @@ def by_names(
     if other:
         return arranged
     notes = (*named.notes, *arranged.notes)
-    said = {"graph": arranged.graph, "front": arranged.front, "activation": arranged.activation, "eps": arranged.eps}
-    return replace(named, notes=notes, **said)
+    return replace(
+        named,
+        notes=notes,
+        graph=arranged.graph,
+        front=arranged.front,
+        activation=arranged.activation,
+        eps=arranged.eps,
+    )
 
 
 def _with_head(named: Candidate, arranged: Candidate) -> Candidate:

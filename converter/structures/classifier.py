@@ -91,6 +91,14 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     return Found(tuple(before), tuple(map(_word, before)), _with_bias(last), behind)
 
 
+def is_pointwise(op: Op) -> bool:
+    """Whether it is linear at each position by itself."""
+    window = op.window
+    if op.kind != "conv" or window is None:
+        return op.kind in ("norm", "affine")
+    return {*window.kernel, *window.strides} == {1} and not any((*window.begin, *window.end))
+
+
 def _word(op: Op) -> HeadLayer:
     """An operator as a layer of a config's."""
     if op.kind == "linear":
@@ -114,8 +122,8 @@ def _as_linear(op: Op) -> Op:
         op = _with_bias(op)
     if op.kind == "linear":
         return op
-    padded = op.window is not None and any((*op.window.begin, *op.window.end))
-    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1 and not padded:
+    other = op.window is not None and (any((*op.window.begin, *op.window.end)) or op.window.groups != 1)
+    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1 and not other:
         flat = replace(weight, tensor=lazily(weight.tensor, lambda array: array.reshape(array.shape[:2])))
         return replace(op, kind="linear", weights={**op.weights, "weight": flat})
     raise op.unlike("the classifier")
