@@ -69,6 +69,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         checkpoint = open_checkpoint(place.path)
         stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
+        if chosen.config is not None and chosen.config.head and chosen.layout.name.startswith("keras"):
+            from converter.reading.keras_heads import as_layers_say  # noqa: PLC0415 (for few)
+
+            chosen = as_layers_say(chosen, checkpoint)
         try:
             told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
             config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
