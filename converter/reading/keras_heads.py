@@ -10,7 +10,6 @@ from converter.reading.longer_heads import renumbered
 from converter.structures.keras_numbered import told_by_layers
 from densenet.names import parse
 
-
 EPS = 1e-3
 """Of keras.layers.BatchNormalization, where nothing else is said; the networks of keras.applications have their own."""
 

@@ -17,6 +17,8 @@ from densenet.module import NORM_TENSORS
 
 BEHIND_LOGITS = (*END, "flatten", "turn", "affine", "row", "other")
 """What may follow the first of these behind logits: it is left out with it."""
+SHAPES = ("flatten", "turn", "global_avg", "global_max")
+"""What changes nothing but the shape of features that are pooled already."""
 LEARNED = ("linear", "conv", "norm")
 
 
@@ -55,7 +57,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     for i, op in enumerate(ops):
         later = any(each.kind in LEARNED for each in ops[i + 1 :])
         last = layers[-1] if layers else None
-        if op.kind in ("flatten", "turn") or (op.kind == "relu" and last is None and positive and not scales):
+        if op.kind in SHAPES or (op.kind == "relu" and last is None and positive and not scales):
             continue
         if op.kind in END and not (op.kind == "sigmoid" and later):
             strange = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)

@@ -95,7 +95,8 @@ def _layer(kind: str, settings: Settings) -> Compute | None:
 
 
 def _relu(x: Array, slope: Any, floor: Any, top: Any) -> Array:
-    return np.where(x >= floor, np.minimum(x, top), slope * (x - floor))
+    y: Array = np.where(x >= floor, np.minimum(x, top), slope * (x - floor))
+    return y
 
 
 def _number(value: Any) -> float | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint
@@ -170,8 +171,10 @@ class _Network:
             return x
         axis = -3 if self.channels_first else -1
         width = self._channels() if x == (IMAGE,) else sum(self.widths.get(value, 0) for value in x)
+        if kind == "Flatten" and not self.vectors.issuperset(x):
+            width *= prod(self.sizes.get(x[0], (0,)))
         if kind in OPERATIONS or (kind in NAMES and (kind not in READERS or len(x) == 1)):
-            return self._append(operation(layer, name, axis), x, name, width)
+            return self._append(operation(layer, name, axis), x, name, self.widths.get(x[0], 0) if x else 0)
         if kind not in READERS:
             raise NotADenseNet(f"{name} is a {kind} layer, which a DenseNet does not have")
         size = self.sizes.get(x[0], ()) if self.ops else self.size()

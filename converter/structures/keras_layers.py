@@ -16,6 +16,7 @@ from converter.structures.keras_activations import LAYERS, activation_layer
 from converter.structures.keras_numbered import LEAF_OF, turned
 from converter.structures.keras_operations import affine, channels_of, numbers_of
 from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.weights import made
 from densenet.module import NORM_TENSORS
 
 MAX_WIDTH = 1 << 20
@@ -115,10 +116,17 @@ def _conv(settings: Mapping[str, Any], place: Place) -> Op:
 
 
 def _norm(settings: Mapping[str, Any], place: Place) -> Op:
-    if not (settings.get("center", True) and settings.get("scale", True)):
-        raise NotADenseNet(f"{place.name} lacks its scale or its offset")
     named = {LEAF_OF["norm"][leaf]: leaf for leaf in LEAF_OF["norm"]}
-    weights = {leaf: place.weight(named[leaf], place.width) for leaf in NORM_TENSORS}
+    absent = {"weight": (settings.get("scale", True), 1.0), "bias": (settings.get("center", True), 0.0)}
+    weights: dict[str, Weight] = {}
+    for leaf in NORM_TENSORS:
+        there, value = absent.get(leaf, (True, 0.0))
+        if there:
+            weights[leaf] = place.weight(named[leaf], place.width)
+        elif place.width:
+            weights[leaf] = made(np.full(place.width, value), f"{place.name} (no {named[leaf]})")
+        else:
+            raise NotADenseNet(f"{place.name} lacks its scale or its offset")
     return Op("norm", (), place.name, place.name, weights, eps=float(settings["epsilon"]))
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.keras import EPS, LEAVES
-from converter.structures.keras_heads import Words, in_sequence, words_of
+from converter.structures.assumed_heads import Words, in_sequence, words_of, words_of_parts
 from converter.structures.parts import Part, Structure, part_of
 from densenet.head import HeadLayer
 
@@ -103,9 +103,7 @@ class Parts(NamedTuple):
     head: Words
 
 
-def parts_of(
-    tensors: Mapping[str, Tensor], keys: Mapping[str, str], where: str, listed: Sequence[str] = ()
-) -> Parts:
+def parts_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], where: str, listed: Sequence[str] = ()) -> Parts:
     """A flat table's layers in order of execution.
 
     Convolutions and norms each come in their own order; after the stem a DenseNet has
@@ -150,7 +148,8 @@ def parts_of(
     words = Words((), "")
     if norms[last + 1 :] or len(head) > 1:
         head = in_sequence(norms[last + 1 :], head, prod(norms[last].tensors["weight"].shape), where)
-        words = _words(head, listed, last + 1)
+        own = [name for name in listed if name.rpartition("/")[2].startswith(("activation", "re_lu"))][: last + 1]
+        words = words_of_parts(head, [name for name in listed if name not in own])
     return Parts([convs[0], *norms[:stem], *pairs, norms[last], *head], dropped, words)
 
 
@@ -160,20 +159,6 @@ def _alternate(norms: Sequence[Part], convs: Sequence[Part]) -> bool:
     return len(norms) > len(convs) and all(
         norm.tensors["weight"].shape == conv.tensors["weight"].shape[1:2] for norm, conv in pairs
     )
-
-
-def _words(head: Sequence[Part], listed: Sequence[str], norms: int) -> Words:
-    """What a head is taken to be; the first ``norms`` activations are those behind the network's own norms."""
-    names = [part.keys["weight"].rpartition("/")[0] for part in head]
-    layers = [
-        HeadLayer("linear", part.tensors["weight"].shape[0], bias="bias" in part.tensors)
-        if part.kind == "linear"
-        else HeadLayer("norm")
-        for part in head[:-1]
-    ]
-    own = [name for name in listed if name.rpartition("/")[2].startswith(("activation", "re_lu"))][:norms]
-    outside = [name for name in listed if name not in own]
-    return words_of(names, layers, outside, ordered=False)
 
 
 def _kind(members: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

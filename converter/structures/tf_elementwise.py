@@ -32,7 +32,10 @@ def _leaky(node: Node) -> Compute:
 
 MAKERS: Mapping[str, Maker] = {
     "LeakyRelu": _leaky,
-    **{op: _activation(op.lower()) for op in ("Elu", "Selu", "Softplus", "Softsign", "Relu6", "Tanh", "Relu", "Sigmoid")},
+    **{
+        op: _activation(op.lower())
+        for op in ("Elu", "Selu", "Softplus", "Softsign", "Relu6", "Tanh", "Relu", "Sigmoid")
+    },
     "Erf": _plain(erf_of),
     "Erfc": _plain(lambda x: 1 - erf_of(x)),
     "Exp": _plain(np.exp),

@@ -81,7 +81,9 @@ def _conv(network: Network, step: Step, maps: Maps) -> Found:
         return None
     order = (len(kernel) + 1, len(kernel), *range(len(kernel)))  # (height, width, in, out) to (out, in, height, width)
     turned = replace(weight, tensor=lazily(weight.tensor, lambda array: array.transpose(order)))
-    return op_of("conv", step, step.x[0], weights={"weight": turned}, window=window), _after(window, maps, given)
+    after = _after(window, maps, given)
+    pooled = maps.pooled and {*window.kernel, *window.strides} == {1}
+    return op_of("conv", step, step.x[0], weights={"weight": turned}, window=window), replace(after, pooled=pooled)
 
 
 def _pool(network: Network, step: Step, maps: Maps) -> Found:

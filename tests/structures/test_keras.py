@@ -173,7 +173,7 @@ def test_a_whole_network_nested_in_a_model(tmp_path: Path) -> None:
         group = file.create_group("batch_normalization")
         group.attrs["weight_names"] = [f"batch_normalization/{leaf}".encode() for leaf in NORM]
         for leaf in NORM:
-            group[f"batch_normalization/{leaf}"] = np.ones(12, np.float32)
+            group[f"batch_normalization/{leaf}"] = np.ones(13, np.float32)
     with pytest.raises(NotADenseNet, match="outside"):
         load(path)
 

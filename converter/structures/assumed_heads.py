@@ -1,13 +1,14 @@
-"""Heads in Keras weights without a config: which layers there are is listed, what they compute is not.
+"""Heads of files that have the layers with weights alone: what stands between them is taken to be a ReLU.
 
-An activation is a layer of its own (``leaky_re_lu_1``) or, unseen, a part of the Dense layer before it.  A file that
-keeps the order of all layers shows where the former stand; one that sorts them by class shows how many there are.
+Keras lists all layers.  An activation is one of them (``leaky_re_lu_1``) or, unseen, a part of the Dense layer before
+it.  A file that keeps the layers' order shows where the former stand; one that sorts them by class, how many there are.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from converter.core.errors import NotADenseNet
@@ -45,7 +46,7 @@ def words_of(names: Sequence[str], layers: Sequence[HeadLayer], listed: Sequence
         listed: all layers of the model, or nothing where those without weights are not listed.
         ordered: whether they are listed in the model's order.
     """
-    between = [_told(_between(listed, *pair)) if ordered else [] for pair in zip(names, names[1:])]
+    between = [_told(_between(listed, *pair)) if ordered else [] for pair in pairwise(names)]
     loose = [] if ordered else _told(listed)
     result: list[HeadLayer] = []
     open_ = False
@@ -67,6 +68,18 @@ def words_of(names: Sequence[str], layers: Sequence[HeadLayer], listed: Sequence
     note = f"the head is {', '.join(names)}, read as {words}: its activations are not in the file"
     note += f" but for the layers {', '.join(said)}" if said else ""
     return Words(tuple(result), f"{note}; --set head=... changes it")
+
+
+def words_of_parts(head: Sequence[Part], listed: Sequence[str] = ()) -> Words:
+    """The same of a head's layers, the classifier the last, where the file does not list others in order."""
+    layers = [
+        HeadLayer("linear", part.tensors["weight"].shape[0], bias="bias" in part.tensors)
+        if part.kind == "linear"
+        else HeadLayer("norm")
+        for part in head[:-1]
+    ]
+    names = [part.keys["weight"].rpartition("/")[0] for part in head]
+    return words_of(names, layers, listed, ordered=False) if layers else Words((), "")
 
 
 def _kind(name: str) -> str:
