@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from converter.core.checkpoint import Checkpoint
@@ -14,9 +15,14 @@ EPS = 1e-3
 """Of keras.layers.BatchNormalization, where nothing else is said; the networks of keras.applications have their own."""
 
 
+OWN = re.compile(r"(^|/)head_\d+_(bn|dense)/")
+"""What our layout calls them: the numbers tell where activations stand, and their eps is the network's."""
+
+
 def as_layers_say(candidate: Candidate, checkpoint: Checkpoint) -> Candidate:
     """The candidate with the activations of its head where the file's layers have them, and Keras' eps of its norms."""
-    if checkpoint.graph is not None:
+    own = any(OWN.search(key) for stored in candidate.used.values() for key in stored.keys)
+    if own or checkpoint.graph is not None:
         return candidate
     found = _activated(candidate, checkpoint) if candidate.head_note else candidate
     modules = found.config.modules() if found.config is not None else ()
