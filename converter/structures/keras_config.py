@@ -25,7 +25,7 @@ from converter.structures.keras_hub import expanded, preprocessing_note
 from converter.structures.keras_layers import READERS, Place, Table, size_after
 from converter.structures.keras_numbered import NAMED, keras_table
 from converter.structures.keras_operations import NAMES, operation
-from converter.structures.ops import Op
+from converter.structures.ops import END, Op
 from converter.structures.parts import Structure
 from converter.structures.stated import Stated
 from converter.structures.wiring import read_wiring
@@ -189,6 +189,8 @@ class _Network:
         then = activated(Op("other", (before,), name, op.name), settings.get("activation"), self.version)
         if then.kind == "skip" or kind == "Activation":
             return self._append([op], x, name, width)
+        if then.kind in END:
+            then = replace(then, name=f"{settings['activation']} of {op.name}")
         return self._append([replace(op, y=before), then], x, name, width)
 
     def _channels(self) -> int:

@@ -137,6 +137,8 @@ def parts_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], where: str,
         said = {name: keys[key] for name, key in names.items()}
         by_kind[kind].append(part_of(values, said))
     convs, norms = by_kind["conv"], by_kind["norm"]
+    network = next(iter(convs[0].keys.values())).rpartition("/")[0].rpartition("/")[0] if convs else ""
+    norms.sort(key=lambda part: not part.keys["weight"].startswith(network))  # a head's own stand outside
     stem = next((stem for stem in (1, 0) if _alternate(norms[stem:], convs[1:])), None)
     if not convs or stem is None:
         raise NotADenseNet(
