@@ -123,10 +123,10 @@ def _norm(settings: Mapping[str, Any], place: Place) -> Op:
         there, value = absent.get(leaf, (True, 0.0))
         if there:
             weights[leaf] = place.weight(named[leaf], place.width)
-        elif place.width:
+        elif place.width and place.table.find(place.model, place.own, named[leaf]) is None:
             weights[leaf] = made(np.full(place.width, value), f"{place.name} (no {named[leaf]})")
         else:
-            raise NotADenseNet(f"{place.name} lacks its scale or its offset")
+            raise NotADenseNet(f"{place.name} lacks its scale or its offset, and the file has {named[leaf]}")
     return Op("norm", (), place.name, place.name, weights, eps=float(settings["epsilon"]))
 
 
