@@ -45,6 +45,8 @@ class Preprocess:
             per axis whatever the scale, and exists for ``bilinear`` only.
         mean, std: per channel, of values scaled to 0..1.
         channels: 3 for RGB, 1 for grey.
+        window: the values that are black and white, of images of more than 8 bits; None as
+            the file says, or by the rules of ``densenet.depth``.
 
     Raises:
         ValueError: a field has a value that cannot be computed with.
@@ -57,6 +59,7 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channels: int = 3
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("crop", "mean", "std"):
@@ -82,6 +85,22 @@ class Preprocess:
                 raise ValueError(f"{name} must be {self.channels} numbers, one per channel, not {values!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std!r}")
+        if self.window is not None:
+            ends = self.window
+            if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_is_finite, ends)):
+                raise ValueError(f"window must be the values that are black and white, or None, not {ends!r}")
+            if not ends[0] < ends[1]:
+                raise ValueError(f"window must be a lower and a higher value, not {ends!r}")
+            object.__setattr__(self, "window", tuple(ends))
+
+    @property
+    def evaluated_upright(self) -> bool:
+        """Whether the source's own evaluation turned images as their EXIF orientation says.
+
+        OpenCV's reader does, which is who resizes without antialiasing; Pillow's, of torchvision, timm and Keras, does
+        not.
+        """
+        return not self.antialias
 
     @classmethod
     def usual(cls, config: DenseNetConfig) -> Preprocess:
@@ -111,8 +130,11 @@ class Preprocess:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """All fields as plain JSON values; a window only where there is one."""
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.window is None:
+            del plain["window"]  # as files have it that were written before there were any
+        return plain
 
 
 def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
