@@ -40,6 +40,8 @@ def load(
     """
     image = read(source, preprocess.channels, window=preprocess.window, upright=upright, say=say)
     pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.crop)
+    if preprocess.order == "bgr":
+        pixels = pixels[..., ::-1]
     mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])

@@ -39,7 +39,7 @@ def assumed(config: DenseNetConfig, images: Images, shown: Sequence[str] = ()) -
         size = " x ".join(map(str, steps.crop))
         notes.append(
             f"how images are prepared is not recorded: {short}centre {size}, mean {list(steps.mean)} and std "
-            f"{list(steps.std)} are assumed; densenet convert --preprocess FILE.json records it"
+            f"{list(steps.std)} are assumed; densenet convert --preprocess NAME records it"
         )
     if shown and not images.labels:
         notes.append("the classes have no names here: ImageNet's are shown, as there are 1000 of them")

@@ -6,7 +6,10 @@ from converter.core.errors import ConverterError
 
 DATA = Path(__file__).parent.parent / "data"
 """The small trained model that ships with the package, and its images."""
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .bmp .webp .gif .tif .tiff .jp2 .avif .pgm .ppm .dcm .dicom".split(),
+)
+"""Files that are taken for images in a folder; others, such as ``.npy``, by their own names only."""
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -32,6 +32,13 @@ def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
     assert "the usual preprocessing of such networks is assumed" in card
 
 
+def test_a_card_states_the_window_of_deep_images(tmp_path: Path) -> None:
+    steps = replace(small_images(TIMM), window=(-1000, 400))
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], preprocess=steps)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "In images of more than 8 bits -1000 is black and 400 white." in card
+
+
 def test_a_card_states_the_recorded_run(digits: Path) -> None:
     from huggingface_hub import ModelCard
 

@@ -17,7 +17,7 @@ from helpers.torch_files import save
 from converter import convert, export_onnx, load
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, NotADenseNet
 from densenet import DenseNetConfig
-from densenet.preprocess import Preprocess
+from densenet.preprocess import FAMILIES, Preprocess
 
 REAL = sorted(path.parent for path in CASES.glob("*/case.json"))
 
@@ -186,6 +186,15 @@ def test_labels_and_preprocessing_travel_with_the_weights(tmp_path: Path) -> Non
     assert found.images.preprocess == Preprocess(resize=40, crop=(32, 32))
     with pytest.raises(ConverterError, match="2 labels for 12 classes"):
         convert(source, tmp_path / "c.safetensors", labels=["a", "b"])
+
+
+def test_a_known_preprocessing_is_recorded_by_its_name(tmp_path: Path) -> None:
+    convert(LEGACY, tmp_path / "a.safetensors", preprocess="keras-caffe")
+    assert load(tmp_path / "a.safetensors").images.preprocess == FAMILIES["keras-caffe"]
+    with pytest.raises(ConverterError, match="no preprocessing is called 'keras'; there are torchvision, "):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="keras")
+    with pytest.raises(ConverterError, match="1 channels for a network of 3"):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="torchxrayvision")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
