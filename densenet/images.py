@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from densenet.depth import Say
-from densenet.pixels import ImageSource, name_of, read, silent
+from densenet.pixels import ImageSource, decode, name_of, silent
 from densenet.preprocess import MAX_PIXELS, RESAMPLE, TORCHVISION, Preprocess
+from densenet.volumes import load_volume
 
-__all__ = ["ImageSource", "load", "load_many"]
+__all__ = ["ImageSource", "decode", "load", "load_many"]
 
 
 def load(
@@ -27,7 +28,8 @@ def load(
     """One image, ready for a network.
 
     Args:
-        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey.
+        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey; of volumes see
+            :func:`densenet.volumes.load_volume`.
         preprocess: what to do with it.
         upright: whether to turn it as its EXIF orientation says.
         say: is told how it was read, where that was a choice: a line that many images share.
@@ -38,8 +40,10 @@ def load(
     Raises:
         ValueError: the file is missing, no image, damaged, too large, or of values that no rule fits; names the file.
     """
-    image = read(source, preprocess.channels, window=preprocess.window, upright=upright, say=say)
-    pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.crop)
+    if preprocess.of_volumes:
+        return load_volume(source, preprocess)
+    image = decode(source, preprocess.channels, window=preprocess.window, upright=upright, say=say)
+    pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.size)
     if preprocess.order == "bgr":
         pixels = pixels[..., ::-1]
     mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
@@ -53,8 +57,10 @@ def load_many(
     """Several images as one batch, float32 of shape (N, channels, *preprocess.crop); see :func:`load`.
 
     Raises:
-        ValueError: as :func:`load`, for the first source that cannot be read.
+        ValueError: as :func:`load`, for the first source that cannot be read; or volumes of several sizes.
     """
+    if preprocess.of_volumes:
+        return np.concatenate([load(source, preprocess) for source in sources])
     batch = np.empty((len(sources), preprocess.channels, *preprocess.crop), np.float32)
     for i, source in enumerate(sources):
         batch[i] = load(source, preprocess, upright=upright, say=say)[0]

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from densenet.depth import Say, Unreadable, Window, to_bytes
 from densenet.preprocess import MAX_PIXELS, MODES
+from densenet.volumes import MAGIC, NIFTI, read_npy
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -43,8 +44,8 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
-def read(
-    source: ImageSource, channels: int, *, window: Window | None = None, upright: bool = True, say: Say = silent
+def decode(
+    source: ImageSource, channels: int = 3, *, window: Window | None = None, upright: bool = True, say: Say = silent
 ) -> Image.Image:
     """One image in Pillow's mode L (1 channel) or RGB (3), decoded.
 
@@ -243,24 +244,17 @@ def _other(path: Path, mode: str, window: Window | None, say: Say) -> Image.Imag
     with path.open("rb") as file:
         head = file.read(132)
     try:
-        if head.startswith(b"\x93NUMPY"):
-            return _of_array(_npy(path), say, window).convert(mode)
+        if head.startswith(MAGIC):
+            return _of_array(read_npy(path), say, window).convert(mode)
         if head[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
             from densenet.dicom import read_dicom  # noqa: PLC0415 (imports densenet.depth only, and pydicom when used)
 
             return Image.fromarray(read_dicom(path, window, say)).convert(mode)
     except Unreadable as error:
         raise ValueError(f"{path}: {error}") from None
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if path.name.lower().endswith(NIFTI):
         raise ValueError(f"{path}: a NIfTI volume, and the network takes images")
     raise ValueError(f"{path}: not an image Pillow can read")
-
-
-def _npy(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # which holds its size against the file's
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
-        raise Unreadable(f"the array is damaged ({' '.join(str(error).split())})") from error
 
 
 def _of_array(values: NDArray[Any], say: Say, window: Window | None) -> Image.Image:

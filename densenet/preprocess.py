@@ -44,15 +44,17 @@ class Preprocess:
     Attributes:
         resize: length in pixels the short edge gets, None to keep the image's size.
         crop: height and width in pixels of the centre crop; a smaller image is padded
-            with black on all sides.
+            with black on all sides.  Of volumes three lengths, or none: then they keep theirs,
+            and nothing resizes them.
         interpolation: ``bilinear`` or ``bicubic``.
         antialias: whether a smaller image averages all the pixels it replaces, as
             Pillow does.  False is OpenCV's ``INTER_LINEAR``, which reads the two nearest
             per axis whatever the scale, and exists for ``bilinear`` only.
         mean, std: per channel, of values scaled to 0..1, in the network's order of channels.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey; of volumes any number.
         window: the values that are black and white, of images of more than 8 bits; None as
-            the file says, or by the rules of ``densenet.depth``.
+            the file says, or by the rules of ``densenet.depth``.  Of volumes what becomes 0 and 1;
+            None to take values as they are.
         order: ``bgr`` where the network takes blue first, as Caffe's and OpenCV's users do.
 
     Raises:
@@ -60,7 +62,7 @@ class Preprocess:
     """
 
     resize: int | None = 256
-    crop: tuple[int, int] = (224, 224)
+    crop: tuple[int, ...] = (224, 224)
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -77,7 +79,7 @@ class Preprocess:
             object.__setattr__(self, name, tuple(value))
         if self.resize is not None and not _is_size(self.resize):
             raise ValueError(f"resize must be a positive number of pixels or None, not {self.resize!r}")
-        if len(self.crop) != 2 or not all(map(_is_size, self.crop)):
+        if len(self.crop) not in (0, 2, 3) or not all(map(_is_size, self.crop)):
             raise ValueError(f"crop must be a height and a width in pixels, not {self.crop!r}")
         if self.interpolation not in tuple(RESAMPLE):
             raise ValueError(f"interpolation must be one of {', '.join(RESAMPLE)}, not {self.interpolation!r}")
@@ -85,7 +87,9 @@ class Preprocess:
             raise ValueError(f"antialias must be true or false, not {self.antialias!r}")
         if not self.antialias and self.interpolation != "bilinear":
             raise ValueError("without antialias only bilinear interpolation is defined")
-        if not _is_size(self.channels) or self.channels not in MODES:
+        if self.of_volumes and self.resize is not None:
+            raise ValueError(f"resize is for images: volumes are not resized, {self.resize!r} is not None")
+        if not _is_size(self.channels) or (self.channels not in MODES and not self.of_volumes):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -107,6 +111,23 @@ class Preprocess:
 
         if self.order != "rgb" and (self.order != "bgr" or self.channels != 3):
             raise ValueError(f"order must be rgb, or of 3 channels bgr, not {self.order!r}")
+
+    @property
+    def of_volumes(self) -> bool:
+        """Whether these are steps of volumes, not of images."""
+        return len(self.crop) != 2
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of images.
+
+        Raises:
+            ValueError: these are steps of volumes.
+        """
+        if self.of_volumes:
+            raise ValueError(f"steps of volumes, of the sizes {self.crop}, for a network of images")
+        height, width = self.crop
+        return height, width
 
     @property
     def evaluated_upright(self) -> bool:
@@ -134,6 +155,11 @@ class Preprocess:
         elif size == SMALL:
             values = CIFAR100 if config.num_classes == 100 else CIFAR10
         return cls(resize=256 if size == 224 else size, crop=(size, size), **values)
+
+    @classmethod
+    def whole(cls, channels: int) -> Preprocess:
+        """Volumes as they are."""
+        return cls(None, (), mean=(0.0,) * channels, std=(1.0,) * channels, channels=channels)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:

@@ -4,6 +4,7 @@ import builtins
 
 import numpy as np
 import pytest
+from helpers.dicoms import dicom
 from helpers.photos import photo
 from PIL import Image
 
@@ -16,27 +17,6 @@ RGB = photo(60, 84)
 GREY = np.asarray(Image.fromarray(RGB).convert("L"))
 TWELVE = np.rint(GREY * (4095 / 255)).astype(np.uint16)
 PLAIN = Preprocess(resize=None, crop=(64, 88), mean=(0.0,) * 3, std=(1 / 255,) * 3)
-
-
-def dicom(path, pixels, bits, kind="MONOCHROME2", **more):
-    """A secondary capture of these pixels (H, W) or (H, W, 3)."""
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
-    data.Rows, data.Columns = pixels.shape[:2]
-    data.SamplesPerPixel, data.PhotometricInterpretation = pixels[0, 0].size, kind
-    if pixels.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.BitsAllocated, data.BitsStored, data.HighBit = 8 * pixels.itemsize, bits, bits - 1
-    data.PixelRepresentation = int(pixels.dtype.kind == "i")
-    data.PixelData = pixels.tobytes()
-    data["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
-    for name, value in more.items():
-        setattr(data, name, value)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def table(values, **more):
