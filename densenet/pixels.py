@@ -100,13 +100,14 @@ def name_of(source: ImageSource) -> str:
 
 def _finished(image: Image.Image, mode: str, window: Window | None, upright: bool, say: Say) -> Image.Image:
     """An image Pillow opened, decoded, of 8 bits, in the mode, upright."""
-    if image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False) and not image.tell():
+    if image.format not in ("JPEG", "MPO") and not image.tell() and _goes_on(image):
         say("of several frames or pages the first is read")
     plain = _plain(image, window, say)
     if plain.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in plain.info:
         plain = _opaque(plain, say)
     elif plain.mode == "CMYK":
-        say("CMYK is converted without its colour profile")
+        inverted = image.format == "JPEG" and "adobe" not in image.info
+        say("CMYK is converted without its colour profile" + (", as inverted: no Adobe marker says" * inverted))
     elif plain.mode == "LAB":
         raise Unreadable("its colours are CIE L*a*b*, which Pillow does not convert; save it as RGB")
     turn = _turn(image, say)
@@ -118,6 +119,18 @@ def _finished(image: Image.Image, mode: str, window: Window | None, upright: boo
         return result
     say("turned as the EXIF orientation says")
     return result.transpose(turn)
+
+
+def _goes_on(image: Image.Image) -> bool:
+    """Whether there is a second frame or page."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))
+    try:  # a TIFF would count all its pages
+        image.seek(1)
+    except EOFError:
+        return False
+    image.seek(0)
+    return True
 
 
 def _turn(image: Image.Image, say: Say) -> Image.Transpose | None:
