@@ -61,7 +61,9 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # which holds its size against the file's
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged header raises all kinds, tokenize.TokenError among them
         raise Unreadable(f"the array is damaged ({' '.join(str(error).split())})") from error
 
 
