@@ -15,6 +15,7 @@ from math import prod
 from typing import Any, Literal
 
 from densenet.costs import costs
+from densenet.head import HeadLayer, layers_of
 from densenet.module import Module
 
 Axes = int | tuple[int, ...]
@@ -55,6 +56,8 @@ class DenseNetConfig:
         transition_relu, final_relu: whether a ReLU follows the norm there.
         global_pool: ``avg``, ``max``, ``avgmax`` (their mean), ``catavgmax`` (both, concatenated)
             or ``catmaxavg`` (the maximum first).
+        head: the layers between the pooled features and the classifier, a word each: ``norm``,
+            ``linear:512``, ``relu`` ... (:mod:`densenet.head`).
         num_classes: 0 for a backbone, whose output is the pooled features.
         in_channels: channels of the input image.
         eps: added to every variance by the batch norms.
@@ -86,23 +89,21 @@ class DenseNetConfig:
     transition_relu: bool = True
     final_relu: bool = True
     global_pool: GlobalPool = "avg"
+    head: tuple[str, ...] = ()
     num_classes: int = 1000
     in_channels: int = 3
     eps: float = 1e-5
     spatial_dims: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "block_config", tuple(self.block_config))
-        object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
-        if self.stem == "deep" and not self.stem_widths:
-            object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
-        for name in AXES:
-            object.__setattr__(self, name, self._axes_field(name))
+        self._normalise()
         for name in ("growth_rate", "init_features", "bn_size", "in_channels"):
             if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
         if not _is_int(self.num_classes) or self.num_classes < 0:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes!r}")
+        if self.head and not self.num_classes:
+            raise ValueError("a head ends in a classifier: num_classes must not be 0")
         if not self.block_config or not all(_is_int(n) and n > 0 for n in self.block_config):
             raise ValueError(
                 f"block_config needs a positive number of layers for each block, not {self.block_config!r}"
@@ -122,6 +123,16 @@ class DenseNetConfig:
             self._check_blur()
         if min(w for w, _ in self.block_widths()) < 1:
             raise ValueError("compression leaves a transition without feature maps")
+
+    def _normalise(self) -> None:
+        """Every field in the one form that is compared."""
+        object.__setattr__(self, "block_config", tuple(self.block_config))
+        object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
+        object.__setattr__(self, "head", tuple(map(str, layers_of(self.head))))
+        if self.stem == "deep" and not self.stem_widths:
+            object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
+        for name in AXES:
+            object.__setattr__(self, name, self._axes_field(name))
 
     def _axes_field(self, name: str) -> Axes | None:
         """A size or stride, one number where all axes have the same, None where it is the usual."""
@@ -198,7 +209,8 @@ class DenseNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; those of later versions only where they are not the usual."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {k: v for k, v in values.items() if k not in AXES or v != AXES[k]}
+        later: Mapping[str, Any] = {**AXES, "head": []}
+        return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     def telling(self) -> dict[str, Any]:
         """The fields that say what is not usual, and those everybody wants to see, as plain JSON values."""
@@ -212,7 +224,7 @@ class DenseNetConfig:
     def name(self) -> str:
         """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
         for name, config in NAMED.items():
-            if replace(self, num_classes=config.num_classes, in_channels=3, eps=config.eps) == config:
+            if replace(self, head=(), num_classes=config.num_classes, in_channels=3, eps=config.eps) == config:
                 return name
         blocks = "-".join(map(str, self.block_config))
         if self.stem == "cifar" and len(set(self.block_config)) == 1 and len(self.block_config) == 3:
@@ -263,8 +275,13 @@ class DenseNetConfig:
 
     @property
     def classifier_features(self) -> int:
-        """Length of the pooled feature vector, the classifier's input."""
+        """Length of the pooled feature vector, the input of the head or the classifier."""
         return self.num_features * (2 if self.global_pool.startswith("cat") else 1)
+
+    @property
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        """What stands between the pooled features and the classifier."""
+        return layers_of(self.head)
 
     def block_widths(self) -> list[tuple[int, int]]:
         """For each dense block its input and output feature maps."""
@@ -314,8 +331,15 @@ class DenseNetConfig:
                 yield norm(f"transitions.{b}.norm", end)
                 yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
         yield norm("norm", self.num_features)
+        width = self.classifier_features
+        for i, part in enumerate(self.head_layers):
+            if part.kind == "linear":
+                yield Module(f"head.{i}.linear", (part.width, width), bias=part.bias)
+                width = part.width
+            elif part.kind == "norm":
+                yield norm(f"head.{i}.norm", width)
         if self.num_classes:
-            yield Module("classifier", (self.num_classes, self.classifier_features))
+            yield Module("classifier", (self.num_classes, width), bias=True)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""
@@ -329,7 +353,7 @@ class DenseNetConfig:
         """Cost of one image, counted as mmpretrain's table of models counts it.
 
         Convolution multiply-adds, 2 per batch-norm element, 1 per ReLU element, 1 per
-        pooling input element; the classifier is not counted.
+        pooling input element; what follows global pooling is not counted.
 
         Args:
             size: input height and width in pixels; default 224 (32 for a ``cifar`` stem).
@@ -337,8 +361,8 @@ class DenseNetConfig:
         return sum(costs(self, size))
 
     def macs(self, size: int | tuple[int, ...] | None = None) -> int:
-        """Multiply-adds of convolutions and classifier only, for one image of ``size``."""
-        return costs(self, size)[0] + self.num_classes * self.classifier_features
+        """Multiply-adds of convolutions and linear layers only, for one image of ``size``."""
+        return costs(self, size)[0] + sum(prod(m.shape) for m in self.modules() if m.kind == "linear")
 
 
 def _is_int(value: object) -> bool:
@@ -376,6 +400,6 @@ NAMED: Mapping[str, DenseNetConfig] = {
 SETTINGS = (
     *("stem_stride", "stem_pool", "stem_pool_stride", "transition_pool", "transition_stride"),
     *("stem_ceil", "transition_ceil", "padding"),
-    *("transition_relu", "final_relu", "global_pool", "eps"),
+    *("transition_relu", "final_relu", "global_pool", "head", "eps"),
 )
 """Config fields that tensors do not show."""

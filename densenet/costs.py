@@ -26,11 +26,14 @@ def costs(config: DenseNetConfig, size: int | tuple[int, ...] | None) -> tuple[i
         return tuple(ceil(n / s) if up else n // s for n, s in zip(space, stride))
 
     for step in steps(config):
+        if step.op == "global_pool":
+            other += step.channels * prod(space)
+            break  # what follows is a vector
         elements = step.channels * prod(space)
         if step.op == "conv" and step.module is not None:
             space = divided(step.module.stride)
             macs += prod(step.module.shape) * prod(space)
-        elif step.op not in ("concat", "linear"):
+        elif step.op != "concat":
             other += elements * (2 if step.op == "norm" else 1)
         if step.op == "max_pool":
             strides = config.axes(config.stem_pool_stride)

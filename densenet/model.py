@@ -5,7 +5,8 @@ function H of section 3 (norm, ReLU, convolution; twice with a bottleneck), a bl
 concatenates what its layers make, a transition compresses and halves.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,9 +51,9 @@ class DenseNet(nn.Module):
         self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
         self.final_relu = config.final_relu
         self.global_pool: str = config.global_pool
-        self.classifier = (
-            nn.Linear(config.classifier_features, config.num_classes) if config.num_classes else nn.Identity()
-        )
+        self.head = nn.Sequential(*_head(config))
+        width = [config.classifier_features, *(layer.width for layer in config.head_layers if layer.width)][-1]
+        self.classifier = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
         self._initialise()
 
     def _initialise(self) -> None:
@@ -60,12 +61,12 @@ class DenseNet(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight)
-            elif isinstance(module, nn.Linear):
+            elif isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes) of a batch of images."""
-        logits: Tensor = self.classifier(self.pool(self.forward_features(x)))
+        logits: Tensor = self.classifier(self.head(self.pool(self.forward_features(x))))
         return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -115,6 +116,39 @@ class DenseNet(nn.Module):
             if stage in wanted:
                 outputs.append(x)
         return tuple(outputs)
+
+
+FUNCTIONS: dict[str, Callable[[Any], nn.Module]] = {
+    "relu": lambda _: nn.ReLU(),
+    "relu6": lambda _: nn.ReLU6(),
+    "gelu": lambda _: nn.GELU(),
+    "gelu_tanh": lambda _: nn.GELU(approximate="tanh"),
+    "silu": lambda _: nn.SiLU(),
+    "mish": lambda _: nn.Mish(),
+    "tanh": lambda _: nn.Tanh(),
+    "sigmoid": lambda _: nn.Sigmoid(),
+    "softplus": lambda _: nn.Softplus(),
+    "hardswish": lambda _: nn.Hardswish(),
+    "hardsigmoid": lambda _: nn.Hardsigmoid(),
+    "selu": lambda _: nn.SELU(),
+    "softsign": lambda _: nn.Softsign(),
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "celu": nn.CELU,
+}
+
+
+def _head(config: DenseNetConfig) -> Iterator[nn.Module]:
+    """The layers between the pooled features and the classifier."""
+    width = config.classifier_features
+    for layer in config.head_layers:
+        if layer.kind == "linear":
+            yield nn.Sequential(OrderedDict(linear=nn.Linear(width, layer.width, bias=layer.bias)))
+            width = layer.width
+        elif layer.kind == "norm":
+            yield nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(width, eps=config.eps)))
+        else:
+            yield FUNCTIONS[layer.kind](layer.value)
 
 
 class _Stem(nn.Module):

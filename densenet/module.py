@@ -10,11 +10,12 @@ COUNTER = "num_batches_tracked"
 
 
 class Module(NamedTuple):
-    """One module that owns tensors: its library name, the shape of its weight, and its stride."""
+    """One module that owns tensors: its library name, the shape of its weight, its stride, whether it has a bias."""
 
     name: str
     shape: tuple[int, ...]
     stride: tuple[int, ...] = ()
+    bias: bool = False
 
     @property
     def place(self) -> Name:
@@ -30,6 +31,6 @@ class Module(NamedTuple):
         """Full tensor names and their shapes."""
         if self.kind == "norm":
             return {f"{self.name}.{leaf}": self.shape for leaf in NORM_TENSORS}
-        if self.kind == "linear":
+        if self.bias:
             return {f"{self.name}.weight": self.shape, f"{self.name}.bias": self.shape[:1]}
         return {f"{self.name}.weight": self.shape}

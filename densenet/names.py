@@ -1,6 +1,7 @@
 """The library's names of modules and tensors, taken apart: the one place that knows how they are made."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -8,9 +9,12 @@ from typing import Literal
 Kind = Literal["conv", "norm", "linear"]
 
 NAME = re.compile(
-    r"(?:blocks\.(?P<block>\d+)\.layers\.(?P<layer>\d+)\.|transitions\.(?P<transition>\d+)\.|(?P<stem>stem)\.)?"
-    r"(?P<role>conv|norm|classifier)(?P<number>\d*)(?:\.(?P<leaf>\w+))?"
+    r"(?:blocks\.(?P<block>\d+)\.layers\.(?P<layer>\d+)\.|transitions\.(?P<transition>\d+)\.|(?P<stem>stem)\.|"
+    r"head\.(?P<head>\d+)\.)?(?P<role>conv|norm|classifier|(?<=\.)linear)(?P<number>\d*)(?:\.(?P<leaf>\w+))?"
 )
+
+
+KINDS: Mapping[str, Kind] = {"conv": "conv", "norm": "norm", "linear": "linear", "classifier": "linear"}
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,10 @@ class Name:
         module: the module's own name, ``blocks.0.layers.1.norm1``.
         leaf: the tensor's name in it, ``running_mean``; empty for the module itself.
         kind: what the module is.
-        part: where it is: ``stem``, ``layer``, ``transition``, or ``head`` for the last norm and the classifier.
+        part: where it is: ``stem``, ``layer``, ``transition``, or ``head`` from the last norm on.
         block, layer: of a layer its indices; of a transition ``block`` is the block before it.  Else None.
-        number: which of several of its kind in its part (``norm1`` has 1, ``stem.conv0`` 0); None if it is alone.
+        number: which of several of its kind in its part (``norm1`` has 1, ``stem.conv0`` 0, ``head.2.norm`` 2);
+            None if it is alone.
     """
 
     module: str
@@ -46,6 +51,8 @@ class Name:
             return f"blocks.{{b}}.layers.{{l}}.{self.role}"
         if self.part == "transition":
             return f"transitions.{{t}}.{self.role}"
+        if self.part == "head" and self.number is not None:
+            return f"head.{{h}}.{self.role}"
         return f"stem.{self.kind}{{s}}" if self.part == "stem" and self.number is not None else self.module
 
     @property
@@ -65,11 +72,13 @@ def parse(name: str) -> Name:
     if found is None:
         raise ValueError(f"{name!r} is no name of the library's")
     leaf = found["leaf"] or ""
-    kind: Kind = "linear" if found["role"] == "classifier" else "norm" if found["role"] == "norm" else "conv"
+    kind = KINDS[found["role"]]
     number = int(found["number"]) if found["number"] else None
     module = name.removesuffix(f".{leaf}") if leaf else name
     if found["block"] is not None:
         return Name(module, leaf, kind, "layer", int(found["block"]), int(found["layer"]), number)
     if found["transition"] is not None:
         return Name(module, leaf, kind, "transition", int(found["transition"]), None, number)
+    if found["head"] is not None:
+        return Name(module, leaf, kind, "head", None, None, int(found["head"]))
     return Name(module, leaf, kind, "stem" if found["stem"] else "head", None, None, number)

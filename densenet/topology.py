@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from densenet.config import DenseNetConfig
+    from densenet.head import HeadLayer
     from densenet.module import Module
 
 INPUT = "pixel_values"
 FEATURES = "features"
 LOGITS = "logits"
-Op = Literal["conv", "norm", "relu", "max_pool", "max_blur", "avg_pool", "blur", "concat", "global_pool", "linear"]
-"""``max_blur`` is max pooling with stride 1 and a blur with stride 2; ``global_pool`` ends in a vector."""
+Op = Literal[
+    "conv", "norm", "relu", "max_pool", "max_blur", "avg_pool", "blur", "concat", "global_pool", "linear", "function"
+]
+"""``max_blur`` is max pooling with stride 1 and a blur with stride 2; ``global_pool`` ends in a vector; ``function`` is
+an activation of the head's."""
 
 
 class Step(NamedTuple):
@@ -27,6 +31,7 @@ class Step(NamedTuple):
         inputs: names of the values it takes, ``pixel_values`` for the image.
         channels: of its first input.
         module: what owns its tensors, if it has any.
+        layer: of the head, what it is.
     """
 
     op: Op
@@ -34,6 +39,7 @@ class Step(NamedTuple):
     inputs: tuple[str, ...]
     channels: int
     module: Module | None = None
+    layer: HeadLayer | None = None
 
 
 def steps(config: DenseNetConfig) -> list[Step]:
@@ -71,6 +77,13 @@ def steps(config: DenseNetConfig) -> list[Step]:
             x = conv(f"{name}.conv", norm(f"{name}.norm", x, relu=config.transition_relu))
             x = add("blur" if config.transition_pool == "blur" else "avg_pool", f"{name}.pool", x)
     x = add("global_pool", FEATURES, norm("norm", x, relu=config.final_relu), width=config.classifier_features)
+    for i, part in enumerate(config.head_layers):
+        name = f"head.{i}.{part.kind}"
+        if part.is_activation:
+            x = add("function", name, x)
+            result[-1] = result[-1]._replace(layer=part)
+        else:
+            x = add("linear" if part.kind == "linear" else "norm", name, x, width=part.width, module=modules[name])
     if config.num_classes:
         add("linear", LOGITS, x, width=config.num_classes, module=modules["classifier"])
     return result

@@ -12,6 +12,7 @@ import typer
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 from densenet.config import AXES, CHOICES, SETTINGS, DenseNetConfig
+from densenet.head import layers_of
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
     from converter.core.model import Images
@@ -48,6 +49,9 @@ Weights = Annotated[
     typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
 ]
 Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Head = Annotated[
+    str | None, typer.Option("--head", metavar="NAME", help="Which head, where SRC has several, e.g. heads.age or age.")
+]
 Asked = Annotated[
     str | None,
     typer.Option(
@@ -65,18 +69,28 @@ Settings = Annotated[
 
 
 def reading(
-    source: Address, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+    source: Address,
+    layout: Layout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    head: Head = None,
+    settings: Settings = None,
 ) -> Source:
     """SRC and how to read it."""
-    return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()))
+    return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()), head)
 
 
 def reading_first(
-    files: Files, layout: Layout = None, weights: Weights = None, drop: Drop = None, settings: Settings = None
+    files: Files,
+    layout: Layout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    head: Head = None,
+    settings: Settings = None,
 ) -> list[Source]:
     """A, how to read it, and what is compared with it."""
     first, *others = files
-    return [reading(first, layout, weights, drop, settings), *map(Source, others)]
+    return [reading(first, layout, weights, drop, head, settings), *map(Source, others)]
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
@@ -99,6 +113,11 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         elif name in AXES and all(part.isdecimal() and int(part) for part in text.split("x")):
             axes = tuple(map(int, text.split("x")))
             result[name] = axes[0] if len(axes) == 1 else axes
+        elif name == "head":
+            try:
+                result[name] = tuple(map(str, layers_of(text))) if text else ()
+            except ValueError as error:
+                raise ConverterError(f"--set {pair}: {error}") from error
         elif name in CHOICES and text in CHOICES[name]:
             result[name] = text
         else:

@@ -18,6 +18,7 @@ class Reading(TypedDict, total=False):
     layout: str | None
     weights: str | None
     drop: Iterable[str]
+    head: str | None
     settings: Mapping[str, Any] | None
 
 
@@ -31,6 +32,7 @@ class Source:
         weights: which set of weights, where a file has several: its place, as ``inspect``
             names it (``state_dict_ema``).
         drop: glob patterns of keys to leave out.
+        head: which head, where a network has several: its module's name, ``heads.age`` or ``age``.
         settings: config fields no tensor shows, e.g. ``{"stem_pool": "blur"}``.
 
     Raises:
@@ -42,6 +44,7 @@ class Source:
     weights: str | None = None
     drop: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    head: str | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.settings if name not in SETTINGS]
@@ -64,6 +67,7 @@ class Source:
             weights=reading.get("weights", base.weights),
             drop=tuple(reading.get("drop", base.drop)),
             settings=reading.get("settings", base.settings) or {},
+            head=reading.get("head", base.head),
         )
 
     @property
@@ -73,7 +77,8 @@ class Source:
 
     def how(self) -> str:
         """How it is read, in words; empty if nothing is said but the address."""
-        said = {"layout": self.layout, "weights": self.weights, "drop": ", ".join(self.drop), **self.settings}
+        drop, settings = ", ".join(self.drop), {k: ",".join(v) if k == "head" else v for k, v in self.settings.items()}
+        said = {"layout": self.layout, "weights": self.weights, "drop": drop, "of the heads": self.head, **settings}
         return ", ".join(f"{name} {value}" for name, value in said.items() if value)
 
     def __str__(self) -> str:

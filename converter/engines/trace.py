@@ -81,9 +81,11 @@ def trace(model: Model, x: Array, cut: frozenset[str], visit: Visit) -> None:
 def inputs_of_modules(config: DenseNetConfig) -> dict[str, str]:
     """For each module the value it takes, as our exact graph calls it; empty where the module pads that first."""
     pads = config.padding == "same"
-    takes = {"classifier": FEATURES}
+    takes = {"classifier": FEATURES}  # an Identity where there is none
     for step in steps(config):
-        if step.op in ("conv", "norm", "max_pool", "max_blur", "avg_pool", "blur"):
+        if step.op == "linear":
+            takes["classifier" if step.name == LOGITS else step.name] = step.inputs[0]
+        elif step.op in ("conv", "norm", "max_pool", "max_blur", "avg_pool", "blur"):
             first = step.op == "max_pool" or step.inputs[0] == INPUT
             takes[step.name] = "" if pads and first else step.inputs[0]
     return takes

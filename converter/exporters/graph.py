@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
+from converter.exporters.activations import add_activation
 from densenet.config import DenseNetConfig
 from densenet.module import NORM_TENSORS, Module
 from densenet.topology import FEATURES, INPUT, Step, steps
@@ -107,9 +108,10 @@ class _Builder:
             self.blur(x[0], step)
         elif step.op == "global_pool":
             add("Flatten", (self.global_pool(x),), FEATURES, axis=1)
-        else:
-            weights = (self.constant("classifier.weight"), self.constant("classifier.bias"))
-            add("Gemm", (*x, *weights), name, transB=1)
+        elif step.op == "function" and step.layer is not None:
+            add_activation(self.graph, step.layer, x[0], name)
+        elif step.module is not None:
+            add("Gemm", (*x, *(self.constant(tensor) for tensor in step.module.tensors())), name, transB=1)
 
     def constant(self, name: str) -> str:
         """A tensor of the network as a constant."""

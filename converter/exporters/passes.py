@@ -9,7 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from converter.core.checkpoint import Array
+from converter.core.folded_head import product
 from converter.exporters.graph import Graph, Node
+from densenet.head import HeadLayer, folds
 
 
 def fold_norms(graph: Graph) -> None:
@@ -40,6 +43,48 @@ def fold_norms(graph: Graph) -> None:
     graph.prune()
 
 
+def fold_head(graph: Graph) -> None:
+    """Norms before and behind a linear layer become part of it; so do two linear layers that follow each other.
+
+    The latter where that makes them no larger: a narrow layer between two wide ones stays.
+    """
+    at = 0
+    while at + 1 < len(graph.nodes):
+        one, other = graph.nodes[at : at + 2]
+        follows = other.inputs[:1] == (one.output,) and _folds(graph, one, other)
+        if not follows or len(graph.consumers()[one.output]) > 1:
+            at += 1
+            continue
+        name = f"{one.output}+{other.output}"
+        weight, bias = product(_affine(graph, one), _affine(graph, other))
+        graph.initializers |= {f"{name}.weight": weight.astype(np.float32), f"{name}.bias": bias.astype(np.float32)}
+        inputs = (one.inputs[0], f"{name}.weight", f"{name}.bias")
+        graph.nodes[at : at + 2] = [Node("Gemm", inputs, other.output, {"transB": 1})]
+        at = max(at - 1, 0)
+    graph.prune()
+
+
+def _folds(graph: Graph, one: Node, other: Node) -> bool:
+    """Whether two operators of a head are one linear layer, and that is no larger."""
+    layers = []
+    for node in (one, other):
+        if node.op == "Gemm":
+            layers.append(HeadLayer("linear", len(graph.initializers[node.inputs[1]])))
+        elif node.op == "BatchNormalization":
+            layers.append(HeadLayer("norm"))
+    return len(layers) == 2 and folds(layers[0], layers[1], graph.initializers[one.inputs[1]].shape[-1])
+
+
+def _affine(graph: Graph, node: Node) -> tuple[Array, Array]:
+    """What a linear layer or norm multiplies by, a matrix (out, in) or a number per channel, and adds; float64."""
+    constants = [graph.initializers[name].astype(np.float64) for name in node.inputs[1:]]
+    if node.op == "Gemm":
+        return constants[0], constants[1] if len(constants) > 1 else np.zeros(len(constants[0]))
+    gamma, beta, mean, variance = constants
+    scale = gamma / np.sqrt(variance + node.attributes["epsilon"])
+    return scale, beta - mean * scale
+
+
 def pool_before_transition(graph: Graph) -> None:
     """Pool first, then apply a transition's 1x1 convolution: a quarter of the multiplications.
 
@@ -66,6 +111,7 @@ Pass = Callable[[Graph], None]
 
 PASSES: Mapping[str, Pass] = {
     "fold_norms": fold_norms,
+    "fold_head": fold_head,
     "pool_before_transition": pool_before_transition,
     "relu_after_max_pool": relu_after_max_pool,
 }

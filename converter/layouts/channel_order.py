@@ -8,7 +8,7 @@ from converter.core.checkpoint import Array, Tensor
 from converter.layouts.layout import Layout
 from densenet.config import DenseNetConfig
 from densenet.module import COUNTER
-from densenet.names import parse
+from densenet.names import Name, parse
 
 
 def reordered(tensor: Tensor, name: str, config: DenseNetConfig, layout: Layout, *, inverse: bool) -> Tensor:
@@ -33,9 +33,17 @@ def channel_order(name: str, config: DenseNetConfig) -> Array | None:
     elif place.part == "transition":
         assert place.block is not None
         start, layers = widths[place.block][0], config.block_config[place.block]
-    elif (place.kind == "norm" and place.part == "head") or name == "classifier.weight":
+    elif place.part == "head" and _takes_features(place, config):
         start, layers = widths[-1][0], config.block_config[-1]
     else:
         return None
     news = [(layers - i) * growth + np.arange(growth) for i in range(1, layers + 1)]
     return np.concatenate([layers * growth + np.arange(start), *news])
+
+
+def _takes_features(place: Name, config: DenseNetConfig) -> bool:
+    """Whether a tensor of the last norm, the head or the classifier has a value for each of the feature maps."""
+    if place.kind == "linear" and place.leaf != "weight":
+        return False
+    before = config.head if place.role == "classifier" else config.head[: place.number or 0]
+    return not any(layer.startswith("linear") for layer in before)

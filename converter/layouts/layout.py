@@ -34,10 +34,12 @@ LIBRARY_MODULES: Mapping[str, str] = {
         "transitions.{t}.norm",
         "transitions.{t}.conv",
         "norm",
+        "head.{h}.norm",
+        "head.{h}.linear",
         "classifier",
     )
 }
-"""Every module a DenseNet can have, as templates: block b, layer l, transition t, stem convolution s."""
+"""Every module a DenseNet can have, as templates: block b, layer l, transition t, stem convolution s, head layer h."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Layout:
         in_metadata: fields it expresses only where the file's metadata can hold them.
         implies: config fields (and a note each) that follow from the shapes or from the file's metadata, an old
             version's say.
+        sequential: a head of several layers is a Sequential in the classifier's place (``classifier.0`` ...).
         shared: its names are those of many people's code, which may compute something else than the ecosystem's.
     """
 
@@ -119,6 +122,7 @@ class Layout:
     wrapper: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     in_metadata: frozenset[str] = frozenset()
     implies: Callable[[DenseNetConfig, Mapping[str, str]], Mapping[str, tuple[Any, str]]] = lambda *_: {}
+    sequential: bool = False
     shared: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,20 +145,26 @@ class Layout:
         result: dict[str, Stored] = {}
         for module in config.modules():
             place = module.place
-            template = self._template(place, len(config.block_config))
-            if template is None:
+            name = self._name(place, config)
+            if name is None:
                 continue
-            name = fill(self.modules[template], variables(place, config))
             for kind_leaf, leaf in self.leaves.items():
                 kind, _, tensor = kind_leaf.partition(".")
-                if kind == place.kind:
+                if kind == place.kind and not (kind == "linear" and tensor == "bias" and not module.bias):
                     result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
         return result
 
     def lacks(self, config: DenseNetConfig) -> list[str]:
         """Modules of a network for which this layout has no name."""
-        blocks = len(config.block_config)
-        return [m.name for m in config.modules() if self._template(m.place, blocks) is None]
+        return [m.name for m in config.modules() if self._name(m.place, config) is None]
+
+    def _name(self, module: Name, config: DenseNetConfig) -> str | None:
+        """What a module of a network is called here; None if there is no name for it."""
+        if self.sequential and config.head and (module.role == "classifier" or module.template.startswith("head.")):
+            number = len(config.head) if module.number is None else module.number
+            return f"{self.modules['classifier']}.{number}"
+        template = self._template(module, len(config.block_config))
+        return None if template is None else fill(self.modules[template], variables(module, config))
 
     def _template(self, module: Name, blocks: int) -> str | None:
         """The library template a module goes by here: its own, or that of the last block, or none."""
@@ -216,7 +226,7 @@ def variables(module: Name, config: DenseNetConfig) -> dict[str, int]:
         values |= {"b": module.block, "L": config.block_config[module.block]}
         values |= {"t": module.block} if module.layer is None else {"l": module.layer}
     elif module.number is not None:
-        values["s"] = module.number
+        values["s" if module.part == "stem" else "h"] = module.number
     return values
 
 

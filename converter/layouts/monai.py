@@ -15,7 +15,7 @@ MONAI = replace(
         },
         "classifier": "class_layers.out",
     },
-    expresses={"spatial_dims": (1, 2, 3)},
+    expresses={"spatial_dims": (1, 2, 3), "head": ()},
     signature=(),
     implies=lambda *_: {},
 )

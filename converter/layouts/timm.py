@@ -25,4 +25,5 @@ TIMM = replace(
         "global_pool": ("max", "avgmax", "catavgmax"),
     },
     signature=("features.norm0.act",),
+    sequential=False,
 )

@@ -42,8 +42,10 @@ TORCHVISION = Layout(
         "classifier": "classifier",
     },
     ignore=IGNORE,
+    expresses={"head": ()},
     signature=("features.relu0",),
     implies=_implies,
+    sequential=True,
     shared=True,
 )
 
@@ -70,5 +72,7 @@ FEATURES = replace(
         for library, name in TORCHVISION.modules.items()
         if library != "classifier"
     },
+    expresses={},
     signature=("relu0",),
+    sequential=False,
 )

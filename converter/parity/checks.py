@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.folded_head import folded_config, folded_head
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY
 from converter.core.model import Images, Model
 from converter.parity.compare import ULP
@@ -26,7 +27,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "eps": ("eps",),
     "padding": ("padding",),
     "pooling": ("stem_pool", "stem_ceil", "transition_pool", "transition_ceil", "global_pool"),
-    "activations": ("transition_relu", "final_relu"),
+    "activations": ("transition_relu", "final_relu", "head"),
     "classes": ("num_classes",),
     "input channels": ("in_channels",),
 }
@@ -54,6 +55,7 @@ class Check:
 
 def model_checks(reference: Model, candidate: Model, *, weights: bool = True) -> list[Check]:
     """Settings, metadata and, where they should be the same, weights of two readable models."""
+    reference, candidate = comparable(reference, candidate)
     result = [*config_checks(reference.config, candidate.config)]
     same_shapes = result[0].ok
     result += metadata_checks(reference.images, candidate.images.preprocess, candidate.images.labels)
@@ -61,6 +63,13 @@ def model_checks(reference: Model, candidate: Model, *, weights: bool = True) ->
     if weights and same_shapes:
         result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
     return result
+
+
+def comparable(reference: Model, candidate: Model) -> tuple[Model, Model]:
+    """Two models, with their heads folded where these are not layer for layer the same."""
+    if reference.config.head == candidate.config.head:
+        return reference, candidate
+    return folded_head(reference), folded_head(candidate)
 
 
 def metadata_checks(images: Images, preprocess: Any, labels: Any) -> list[Check]:
@@ -88,6 +97,8 @@ def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Chec
 
 def config_checks(expected: DenseNetConfig, found: DenseNetConfig) -> Iterator[Check]:
     """One check for the architecture, which shapes tell, and one for each aspect they do not."""
+    if expected.head != found.head:
+        expected, found = folded_config(expected), folded_config(found)
     ours, theirs = expected.tensors(), found.tensors()
     wrong = next((name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name)), None)
     detail = f"{wrong}: {_shape(theirs, wrong)}, {_shape(ours, wrong)} expected" if wrong else ""
@@ -184,7 +195,7 @@ def _effective(model: Model, module: Module, norm: Module | None) -> dict[str, t
     weight = read(f"{module.name}.weight")
     if norm is None:
         values = {"weight": (weight, np.abs(weight))}
-        if module.kind == "linear":
+        if module.bias:
             bias = read(f"{module.name}.bias")
             values["bias"] = (bias, np.abs(bias))
         return values

@@ -12,6 +12,7 @@ from converter.exporters.onnx import LOWEST_OPSET
 from converter.parity.artifact import Artifact
 from converter.parity.checks import (
     Check,
+    comparable,
     config_checks,
     metadata_checks,
     own_metadata,
@@ -64,6 +65,7 @@ def onnx_checks(
     result += own_metadata(stated.stated, graph.config) if own else []
     result += metadata_checks(images, stated.images.preprocess, stated.images.labels)
     if model is not None and compared[0].ok:
+        model, graph = comparable(model, graph)
         result = [*with_folded_eps(result, model, graph), weight_check(model, graph)]
     return result
 

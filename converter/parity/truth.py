@@ -38,7 +38,7 @@ class Truth:
         own: their error on each input.
         limits: the error permitted on each input.
         rests_on: as in a :class:`converter.Verification`.
-        features: what goes into the classifier, by input: the oracle's, and the error permitted; none unless needed.
+        features: what global pooling gives, by input: the oracle's, and the error permitted; none unless needed.
     """
 
     model: Model | None
@@ -71,8 +71,10 @@ class Truth:
         if isinstance(progress, Steps):
             progress.batches = len(batches)
         outputs: list[list[Array]] = []
+        pooled: list[Array] = []
         taken: list[Array] = []
         positions: list[int] = []
+        module.head.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0].numpy()))
         module.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
         module.norm.register_forward_hook(lambda _, inputs, maps: positions.append(prod(maps.shape[2:])))
         for double in (False, True):
@@ -84,8 +86,8 @@ class Truth:
         count = len(batches)
         single, exact = taken[:count], taken[count:]
         positions = positions[:count]
-        allowed = limits_for([relative_error(a, b) for a, b in zip(single, exact)], positions)
-        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, exact, allowed)}
+        allowed = limits_for([relative_error(a, b) for a, b in zip(pooled[:count], pooled[count:])], positions)
+        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, pooled[count:], allowed)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
         explained = own
         if model.config.num_classes:

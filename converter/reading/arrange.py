@@ -18,6 +18,7 @@ from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from converter.structures.parts import Part, Structure
 from densenet.config import DenseNetConfig
+from densenet.head import layers_of
 
 
 def arrange(structure: Structure, where: str) -> Candidate:
@@ -62,7 +63,7 @@ def _unfold(parts: Sequence[Part]) -> list[Part]:
 
 
 def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate:
-    names = _names(parts)
+    names = _names(parts, structure.settings.get("head", ()))
     tensors: dict[str, Tensor] = {}
     used: dict[str, Stored] = {}
     by_key: dict[str, Tensor] = {}
@@ -101,8 +102,8 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
     )
 
 
-def _names(parts: Sequence[Part]) -> list[str]:
-    """Library names for parts in network order.
+def _names(parts: Sequence[Part], head: Sequence[str]) -> list[str]:
+    """Library names for parts in network order, ``head`` what stands between the last norm and the classifier.
 
     Raises:
         NotADenseNet: the kinds do not follow each other as in a DenseNet.
@@ -145,6 +146,9 @@ def _names(parts: Sequence[Part]) -> list[str]:
             take((f"transitions.{block}.norm", "norm"), (f"transitions.{block}.conv", "conv"))
             block, layer = block + 1, 0
     take(("norm", "norm"))
+    for i, found in enumerate(layers_of(head)):
+        if not found.is_activation:
+            take((f"head.{i}.{found.kind}", found.kind))
     if at < len(parts):
         take(("classifier", "linear"))
     if at < len(parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ from densenet.module import Module
 
 HOMES = ("torch.", "timm.")
 """Whose classes are known: of others it is taken that they do what their tensors look like."""
+
+FASTAI_BODY = re.compile(r"(.*\b0\.)0\.")
+"""Where fastai's learners have torchvision's ``features``: in a Sequential of its own, the first of two."""
 
 SAME = "same"
 """The padding of a convolution with stride 1 that keeps the size."""
@@ -32,6 +36,8 @@ def settings_of_names(candidate: Candidate, config: DenseNetConfig) -> dict[str,
     pooled = {name.rpartition(".")[0] for name in modules if name.rpartition(".")[2] == "mp"}
     if any(f"{name}.ap".lstrip(".") in modules for name in pooled):  # fastai's AdaptiveConcatPool2d
         said["global_pool"] = "catmaxavg"
+        if (place := FASTAI_BODY.fullmatch(prefix)) and f"{place[1]}1" not in modules:
+            said["final_relu"] = False  # its bodies end in torchvision's last norm (vision/learner.py, create_body)
     return said
 
 
@@ -70,7 +76,7 @@ def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
 
 def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) -> dict[tuple[str, str], str]:
     """The norms' common eps, the convolutions' strides; classes whose code is not known, with a place of each."""
-    eps = set()
+    eps, later = set(), dict[str, float]()
     strange: dict[tuple[str, str], str] = {}
     for module, path in _places(candidate, config):
         values, cls = candidate.group.attributes.get(path, {}), candidate.group.classes.get(path)
@@ -79,13 +85,17 @@ def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) ->
         if module.kind == "norm" and "eps" in values:
             if not isinstance(values["eps"], int | float):
                 raise NotADenseNet(f"{path} has an eps that is no number: {values['eps']!r:.40}")
-            eps.add(values["eps"])
+            if module.place.template.startswith("head."):
+                later[module.name] = values["eps"]
+            else:
+                eps.add(values["eps"])
         elif module.kind == "conv":
             _check_conv(path, values, module, told)
     if len(eps) > 1:
         raise NotADenseNet(f"the batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
     if eps:
         told.settings["eps"] = eps.pop()
+    told.eps |= later
     return strange
 
 

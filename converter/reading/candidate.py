@@ -29,6 +29,7 @@ class Candidate:
         dropped: keys that are no part of the network, and why.
         missing, unexpected, misshapen, problem: what speaks against this reading.
         notes: what people should know.
+        head_note: what is assumed of a head of several layers, if nothing says more.
         graph: what the file's graph settles.
         front: what it does to images before the network.
         activation: what it does with the logits.
@@ -46,6 +47,7 @@ class Candidate:
     misshapen: tuple[str, ...] = ()
     problem: str = ""
     notes: tuple[str, ...] = ()
+    head_note: str = ""
     graph: Mapping[str, Any] = field(default_factory=dict)
     front: Front = field(default_factory=Front)
     activation: str = ""

@@ -7,9 +7,11 @@ from typing import Any
 
 from converter.core.errors import NotADenseNet
 from converter.reading.candidate import Candidate
-from converter.reading.module_tree import ModuleTree, Step, numbers
+from converter.reading.global_pools import say_global_pool
+from converter.reading.module_head import HeadOrder
+from converter.reading.module_tree import ModuleTree, Step, numbers, what_is
 from converter.reading.told import Told
-from densenet.config import CHOICES, DenseNetConfig
+from densenet.config import DenseNetConfig
 from densenet.module import Module
 
 Slot = str
@@ -21,7 +23,8 @@ SLOTS: Mapping[Slot, frozenset[str]] = {
     "stem": frozenset({"relu", "max", "blur"}),
     "transition relu": frozenset({"relu"}),
     "transition pool": frozenset({"avg", "blur"}),
-    "head": frozenset({"relu", "avg", "global"}),
+    "head": frozenset({"relu", "avg", "global", "function"}),
+    "layers": frozenset({"relu", "function", "end"}),
 }
 """What can stand there."""
 
@@ -32,19 +35,8 @@ USUAL: Mapping[Slot, str] = {
     "transition relu": "ReLU",
     "transition pool": "AvgPool2d",
     "head": "ReLU and global pooling",
+    "layers": "an activation",
 }
-
-GLOBAL: Mapping[str, str] = {
-    **{f"AdaptiveAvgPool{n}d": "avg" for n in (1, 2, 3)},
-    **{f"AdaptiveMaxPool{n}d": "max" for n in (1, 2, 3)},
-    "adaptive_avg_pool2d": "avg",
-    "FastAdaptiveAvgPool": "avg",
-    "AdaptiveAvgMaxPool2d": "avgmax",
-    "FastAdaptiveAvgMaxPool": "avgmax",
-    "AdaptiveCatAvgMaxPool2d": "catavgmax",
-    "FastAdaptiveCatAvgMaxPool": "catavgmax",
-}
-"""Classes that pool globally, and how."""
 
 
 class Chain:
@@ -72,6 +64,7 @@ class Chain:
         self.at = {step.path: i for i, step in enumerate(self.steps) if step.path in weighted}
         self.assumed: set[Slot] = set()
         self.pooled: Step | None = None  # global pooling behind a head that is a convolution
+        self.order = HeadOrder(config, self.group.attributes)
 
     def follow(self) -> Told:
         """What the steps settle.
@@ -87,7 +80,9 @@ class Chain:
                 self.pooled, behind = behind[0], behind[1:]
                 self.global_pool(self.pooled)
                 if self.told.settings.get("global_pool") != "avg":
-                    raise NotADenseNet(f"{_what(self.pooled)} behind the head; only an average is the same there")
+                    raise NotADenseNet(f"{what_is(self.pooled)} behind the head; only an average is the same there")
+                if any(layer.is_activation for layer in self.config.head_layers):
+                    raise NotADenseNet(f"{what_is(self.pooled)} behind a head with activations, which is not the same")
             for (one, here), (other, there) in zip(self.places, self.places[1:]):
                 if here in self.at and there in self.at:
                     self.between(one, here, other, there)
@@ -95,6 +90,9 @@ class Chain:
             if last[0].kind == "norm":
                 behind = self.headless(behind)
             self.back(behind)
+        if self.config.head:
+            found = self.order.words([step for step in self.loose if step.kind == "function"])
+            self.told.settings |= {} if found is None else {"head": found}
         self.beside()
         return self.told
 
@@ -104,7 +102,7 @@ class Chain:
         """What stands before the first convolution."""
         for step in steps:
             if step.kind != "normalise":
-                raise NotADenseNet(f"{_what(step)}, which stands before the network and cannot be carried")
+                raise NotADenseNet(f"{what_is(step)}, which stands before the network and cannot be carried")
             self.normalise(step)
 
     def normalise(self, step: Step) -> None:
@@ -112,7 +110,7 @@ class Chain:
         mean, std = map(numbers, self.tree.normalising[step.path])
         self.told.mean, self.told.std = mean, std
         self.told.notes.append(
-            f"{_what(step)} before the network, which is left out: images must be normalised before, with mean "
+            f"{what_is(step)} before the network, which is left out: images must be normalised before, with mean "
             f"{_list(mean)} and std {_list(std)}"
         )
 
@@ -120,7 +118,7 @@ class Chain:
         """What stands behind the last module with weights."""
         for step in steps:
             if step.kind != "end":
-                raise NotADenseNet(f"{_what(step)}, which stands behind the logits and cannot be carried")
+                raise NotADenseNet(f"{what_is(step)}, which stands behind the logits and cannot be carried")
             self.end(step)
 
     def end(self, step: Step) -> None:
@@ -152,7 +150,7 @@ class Chain:
         slot = _slot(one, other)
         for step in steps:
             if step.kind not in SLOTS[slot]:
-                raise NotADenseNet(f"{_what(step)}; a DenseNet has {USUAL[slot]} there")
+                raise NotADenseNet(f"{what_is(step)}; a DenseNet has {USUAL[slot]} there")
         kinds = [step.kind for step in steps]
         relu = "relu" in kinds
         if not steps and not strict:
@@ -170,7 +168,9 @@ class Chain:
         elif slot == "transition pool":
             self.transition(steps, here, strict)
         elif slot == "head":
-            self.head(steps, strict=strict)
+            self.to_head(steps, other, strict)
+        elif slot == "layers" and strict:
+            self.order.add(other.name, steps)
 
     def instead(self, here: str, there: str) -> str:
         """The idle modules between two places, as an addition to a message."""
@@ -193,7 +193,7 @@ class Chain:
             self.told.say("stem_pool", "max", pools[0].path)
             self.max_pool(pools[0])
         else:
-            raise NotADenseNet(f"{_what(pools[-1])}; a DenseNet has one MaxPool2d there")
+            raise NotADenseNet(f"{what_is(pools[-1])}; a DenseNet has one MaxPool2d there")
 
     def max_pool(self, step: Step, stride: int | None = None) -> None:
         """The stem's pooling: its window is fixed, its stride is a setting (or fixed, before a blur)."""
@@ -220,7 +220,7 @@ class Chain:
     def transition(self, steps: Sequence[Step], here: str, strict: bool) -> None:
         """The pooling behind a transition's convolution; a window of one is none."""
         if len(steps) > 1:
-            raise NotADenseNet(f"{_what(steps[1])}; a DenseNet has one AvgPool2d there")
+            raise NotADenseNet(f"{what_is(steps[1])}; a DenseNet has one AvgPool2d there")
         if not steps:
             if strict:
                 self.told.say("transition_stride", 1, here)
@@ -244,13 +244,25 @@ class Chain:
         self.told.say("transition_stride", _uniform(window), step.path)
         self.told.say("transition_ceil", bool(values.get("ceil_mode", False)), step.path)
 
+    def to_head(self, steps: Sequence[Step], first: Module, strict: bool) -> None:
+        """What stands between the last norm and the first linear layer or norm of the head."""
+        pool = next((i for i, step in enumerate(steps) if step.kind in ("avg", "global")), len(steps) - 1)
+        self.head(steps[: pool + 1], strict=strict)
+        behind = steps[pool + 1 :]
+        if strict and self.config.head and self.told.settings.get("final_relu"):
+            behind = behind[behind[:1] != [] and behind[0].kind == "relu" :]  # twice is once
+        if self.config.head and strict:
+            self.order.add(first.name, behind)
+        elif behind:
+            raise NotADenseNet(f"{what_is(behind[0])}; a DenseNet has one ReLU and one pooling there")
+
     def head(self, steps: Sequence[Step], *, strict: bool) -> None:
         """ReLU and global pooling, in this order."""
         pools = [i for i, step in enumerate(steps) if step.kind in ("avg", "global")]
         relus = [i for i, step in enumerate(steps) if step.kind == "relu"]
         if len(pools) > 1 or (pools and relus and max(relus) > pools[0]):
             strange = steps[pools[0]] if len(pools) > 1 else steps[max(relus)]
-            raise NotADenseNet(f"{_what(strange)}; a DenseNet has one ReLU and one pooling there")
+            raise NotADenseNet(f"{what_is(strange)}; a DenseNet has one ReLU and one pooling there")
         if strict and not pools and self.pooled is None:
             raise NotADenseNet("there is no global pooling before the classifier")
         if strict or relus:
@@ -262,30 +274,7 @@ class Chain:
 
     def global_pool(self, step: Step) -> None:
         """How a module pools globally."""
-        values, name = self.group.attributes.get(step.path, {}), step.cls.rpartition(".")[2]
-        children = {path: self.group.attributes.get(path, {}) for path in self.tree.children.get(step.path, [])}
-        if step.kind == "avg":
-            self.told.notes.append(
-                f"{step.path}, a {name} over {values.get('kernel_size', 'a window')}, is taken as global pooling, "
-                "which it is for images whose last feature maps are of that size"
-            )
-            self.told.say("global_pool", "avg", step.path)
-            return
-        for path, own in ((step.path, values), *children.items()):
-            size = own.get("output_size", 1)
-            if set(size if isinstance(size, tuple) else (size,)) != {1}:
-                raise NotADenseNet(f"{path} pools to {size}; a DenseNet pools to 1 there")
-        if name == "SelectAdaptivePool2d":
-            kind = str(values.get("pool_type", "avg")).removeprefix("fast")
-        elif name == "AdaptiveConcatPool2d":  # fastai.layers: [self.mp(x), self.ap(x)]
-            if not step.cls.startswith("fastai."):
-                return  # its order is for the user to say
-            kind = "catmaxavg"
-        else:
-            kind = GLOBAL.get(name, "")
-        if kind not in CHOICES["global_pool"]:
-            raise NotADenseNet(f"{_what(step)}, which pools in a way a DenseNet does not")
-        self.told.say("global_pool", kind, step.path)
+        say_global_pool(step, self.group, self.tree, self.told)
 
     # -- modules whose place in the order is not known ----------------------------------
 
@@ -295,9 +284,11 @@ class Chain:
         if len(pools) > 1:
             kinds = {step.cls.rpartition(".")[2] for step in pools}
             if len(kinds) > 1:
-                raise NotADenseNet(f"{_what(pools[1])}, and {_what(pools[0])}: it cannot be told how they are joined")
+                raise NotADenseNet(
+                    f"{what_is(pools[1])}, and {what_is(pools[0])}: it cannot be told how they are joined"
+                )
         for step in self.loose:
-            if step.kind in ("idle", "beside", "relu"):
+            if step.kind in ("idle", "beside", "relu") or (step.kind == "function" and self.config.head):
                 continue
             if step.kind == "max":
                 self.told.say("stem_pool", "max", step.path)
@@ -311,7 +302,7 @@ class Chain:
             elif step.kind == "normalise":
                 self.normalise(step)
             else:
-                raise NotADenseNet(f"{_what(step)}, which a DenseNet does not have")
+                raise NotADenseNet(f"{what_is(step)}, which a DenseNet does not have")
         self.opaque()
 
     def opaque(self) -> None:
@@ -361,18 +352,13 @@ def _ignored(candidate: Candidate) -> frozenset[str]:
 def _slot(one: Module, other: Module) -> Slot:
     """What a DenseNet has between two modules that follow each other."""
     here, there = one.place, other.place
-    if there.part == "head" and there.kind == "linear":
-        return "head"
+    if there.part == "head" and (there.kind == "linear" or there.number is not None):
+        return "head" if here.template == "norm" else "layers"
     if one.kind == "conv":
         return "transition pool" if here.part == "transition" else "nothing"
     if here.part == "stem":
         return "relu" if there.part == "stem" else "stem"
     return "transition relu" if here.part == "transition" else "relu"
-
-
-def _what(step: Step) -> str:
-    name = step.cls.rpartition(".")[2] if step.cls.startswith("torch.") else step.cls
-    return f"{step.path or 'it'} is a {name}"
 
 
 def _uniform(values: Sequence[int]) -> Any:

@@ -60,7 +60,7 @@ def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
         raise ConverterError(f"{checkpoint.path}: its {CONFIG_KEY} metadata is damaged ({error})") from error
     if config is None:
         return {}
-    strides = {name: getattr(config, name) for name in ("stem_pool_stride", "transition_stride")}
+    strides = {name: getattr(config, name) for name in ("stem_pool_stride", "transition_stride", "head")}
     return {**config.to_dict(), "stem_stride": config.first_stride, **strides}
 
 

@@ -17,15 +17,18 @@ from converter.layouts.layout import Layout, Leaf, Stored
 from converter.reading.beside_network import why_beside
 from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
+from converter.reading.longer_heads import find_chain
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
-from densenet.module import NORM_TENSORS
+from densenet.module import COUNTER, NORM_TENSORS
 from densenet.names import parse
 
 MAX_BLOCKS = 8
 BY_REQUEST = "left out by request"
 """Why a key that --drop matches is not used."""
+ASSUMED_HEAD = "the head is read as {}: a ReLU is assumed where it has no tensors; --set head=... changes it"
+SEVERAL_HEADS = "there are {} heads, {}; --head NAME reads one of them"
 NORMALISES = "normalises images before the network"
 
 
@@ -71,6 +74,8 @@ class _Fit:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     used: dict[str, Stored] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    head_note: str = ""
+    problem: str = ""
 
     def leaf(self, name: str) -> Leaf:
         """How the layout stores a library tensor."""
@@ -121,20 +126,25 @@ def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, dro
         missing,
         unexpected,
         misshapen,
-        problem or _unread(group, dropped),
+        fit.problem or problem or _unread(group, dropped),
         (*group.notes, *fit.notes),
+        fit.head_note,
         unfolded=unfolded,
     )
 
 
 def _head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig:
     """The network with its head, whatever that is called, and whether it is a convolution or lacks a bias."""
+    if (longer := _longer_head(fit, config)) is not None:
+        return longer
     tensors = fit.group.tensors
     weight, bias = ({**fit.parts.get(f"classifier.{leaf}", {})}.get(0) for leaf in ("weight", "bias"))
     if not config.num_classes and weight is None and bias is None:
         in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
         free = {key: tensor for key, tensor in fit.rest.items() if id(tensor) not in in_use}
         heads = find_heads(fit.layout, config, free, fit.group)
+        if len(heads) > 1:
+            fit.problem = SEVERAL_HEADS.format(len(heads), some([head.name for head in heads]))
         if len(heads) != 1:
             return config
         head = heads[0]
@@ -157,6 +167,50 @@ def _head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig:
             zeros(config.num_classes, tensors[weight]),
         )
         fit.notes.append(f"the head {weight} has no bias: zeros are taken")
+    return config
+
+
+def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
+    """The network with a head of several layers, if there is one under whatever names."""
+    tensors, layout = fit.group.tensors, fit.layout
+    if config.head:
+        if any(layer.is_activation for layer in config.head_layers):
+            fit.head_note = ASSUMED_HEAD.format(",".join(config.head))
+        return None
+    in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
+    rest: dict[str, Tensor] = {}
+    for key, tensor in fit.rest.items():
+        inside = key.startswith(fit.prefix)
+        known = layout.ignored(key[len(fit.prefix) :] if inside else key)
+        beside = why_beside(key, tensor, replace(config, num_classes=0)) and not key.endswith(COUNTER)
+        if not (known or beside or id(tensor) in in_use):
+            rest[key] = tensor
+    for leaf in ("weight", "bias"):  # the classifier's own may be the last of them
+        rest |= {key: tensors[key] for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
+    chain = find_chain(layout, config, rest, fit.group) if len(rest) > 2 else None
+    if chain is None:
+        return None
+    numbers = [i for i, layer in enumerate(chain.layers) if not layer.is_activation]
+    names = [f"head.{i}.{chain.layers[i].kind}" for i in numbers] + ["classifier"]
+    for name, piece in zip(names, chain.pieces):
+        for leaf, key in piece.keys.items():
+            tensor = rest[key]
+            fit.use(f"{name}.{leaf}", key, as_matrix(tensor) if (piece.kind, leaf) == ("linear", "weight") else tensor)
+            fit.rest.pop(key, None)
+    last = chain.pieces[-1]
+    if "bias" not in last.keys:
+        key = last.keys["weight"]
+        fit.use("classifier.bias", f"{last.name} (no bias: zeros)", zeros(last.gives, tensors[key]))
+    config = replace(config, head=tuple(map(str, chain.layers)), num_classes=last.gives)
+    if chain.pieces[0].takes > config.num_features:
+        config = replace(config, global_pool="catavgmax")
+    assumed = f" (a ReLU is assumed between {' and between '.join(chain.assumed)})" if chain.assumed else ""
+    if any(len(rest[piece.keys["weight"]].shape) > 2 for piece in chain.pieces) and len(chain.pieces) > 1:
+        assumed += ", its convolutions taken to follow the pooling"
+    fit.head_note = (
+        f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(config.head)}{assumed}: "
+        "what has no tensor is not known; --set head=... changes it"
+    )
     return config
 
 
@@ -205,7 +259,7 @@ def _mismatch(key: str, have: Any, want: Any, name: str, config: DenseNetConfig)
     if name == "classifier.weight" and have[1:] != want[1:]:
         return (
             f"{key} takes {have[1] if len(have) > 1 else '?'} features where the network gives "
-            f"{config.num_features}: there are layers between them, which a DenseNet does not have"
+            f"{config.num_features}: there are layers between them that are not known"
         )
     return f"{key} has shape {list(have)}, {config.name} needs {list(want)}"
 
@@ -265,9 +319,9 @@ def _layers(keys: Sequence[str], fit: _Fit, config: DenseNetConfig) -> str:
     for key in keys:
         shape = matrix_shape(fit.group.tensors[key].shape)
         if head and len(shape) == 2 and shape[1] == config.num_classes and key not in head.keys:
-            return (
-                f"{key} takes what {head.keys[0]} gives: there are layers between the features and the logits, "
-                "which is not supported yet"
+            others = [other for other in keys if other.rpartition(".")[0] != key.rpartition(".")[0]]
+            return f"{key} takes what {head.keys[0]} gives: there are layers between the features and the logits" + (
+                f", of which {some(others)} are not known" if others else " that are not known"
             )
     return ""
 

@@ -14,6 +14,7 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
+from converter.core.norms import with_eps
 from converter.core.source import AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
@@ -73,7 +74,14 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
         except NotADenseNet as error:
             raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-        tensors = _tensors(chosen, config, checkpoint)
+        heads: Mapping[str, str] = {}
+        if chosen.config is not None and chosen.config.head != config.head:
+            from converter.reading.longer_heads import renumbered  # noqa: PLC0415 (for few)
+
+            heads = renumbered(chosen.config, config)
+        tensors = _tensors(chosen, config, checkpoint, heads)
+        if told.eps:
+            tensors = _with_one_eps(tensors, {heads.get(name, name): eps for name, eps in told.eps.items()}, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
@@ -121,8 +129,8 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     if structure is not None:
         from converter.reading.arrange import arrange  # noqa: PLC0415 (for graphs)
     if structure is not None and not structure.named:
-        if chosen is not None or wanted.weights is not None or drop:
-            raise ConverterError(f"{path}: --layout, --weights and --drop go by names, which this file lacks")
+        if chosen is not None or wanted.weights is not None or wanted.head is not None or drop:
+            raise ConverterError(f"{path}: --layout, --weights, --head and --drop go by names, which this file lacks")
         candidate = arrange(structure, str(path))
         return candidate, [candidate]
     found = sets_of_weights(checkpoint.tree)
@@ -132,6 +140,10 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
             have = ", ".join(group.path or "''" for group in found)
             raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
         found = [replace(group, siblings={}) for group in named]
+    if wanted.head is not None:
+        from converter.reading.one_head import with_head  # noqa: PLC0415 (for few)
+
+        found = with_head(found, wanted.head, str(path))
     idle = [glob for glob in drop if not any(dropped_by((glob,), group) for group in found)]
     if idle:
         raise ConverterError(f"{path}: --drop {idle[0]}: no key matches")
@@ -152,10 +164,14 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
         return guessed, [guessed]
 
 
-def _tensors(candidate: Candidate, config: DenseNetConfig, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """The network's tensors by library name."""
+def _tensors(
+    candidate: Candidate, config: DenseNetConfig, checkpoint: Checkpoint, heads: Mapping[str, str]
+) -> Mapping[str, Tensor]:
+    """The network's tensors by library name; ``heads`` are modules that are called otherwise in the config."""
     result = {}
-    for name, (leaf, keys) in candidate.used.items():
+    for found, (leaf, keys) in candidate.used.items():
+        place = parse(found)
+        name = f"{heads.get(place.module, place.module)}.{place.leaf}"
         parts = [candidate.group.tensors[key] for key in keys]
         tensor = reordered(_join(leaf, parts), name, config, candidate.layout, inverse=False)
         # Weights are real numbers; anything else is another kind of file (quantised, say).
@@ -164,6 +180,17 @@ def _tensors(candidate: Candidate, config: DenseNetConfig, checkpoint: Checkpoin
         result[name] = tensor
     for module in candidate.unfolded:
         result |= unfolded_norm(module, result[f"{module}.bias"], config.eps)
+    return result
+
+
+def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], config: DenseNetConfig) -> dict[str, Tensor]:
+    """The norms of a head, which may have an eps of their own, with the network's."""
+    result = dict(tensors)
+    for norm, have in eps.items():
+        if have != config.eps and f"{norm}.weight" in result:
+            names = [f"{norm}.weight", f"{norm}.running_var"]
+            weight, variance = (result[name] for name in names)
+            result |= dict(zip(names, with_eps(norm, weight, variance, have, config.eps)))
     return result
 
 

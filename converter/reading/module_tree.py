@@ -19,6 +19,7 @@ Kind = Literal[
     "norm",
     "linear",
     "relu",
+    "function",
     "max",
     "avg",
     "blur",
@@ -29,7 +30,13 @@ Kind = Literal[
     "beside",
     "other",
 ]
-"""What a module does; ``global`` pools to a vector, ``end`` may stand behind logits, ``beside`` is never run."""
+"""What a module does.
+
+function: an activation that only a head may have.
+global: pools to a vector.
+end: may stand behind logits.
+beside: is never run.
+"""
 
 
 class Step(NamedTuple):
@@ -50,6 +57,9 @@ LEAVES: Mapping[str, Kind] = {
     ),
     **dict.fromkeys(("Linear", "NonDynamicallyQuantizableLinear"), "linear"),
     "ReLU": "relu",
+    **dict.fromkeys(
+        "ReLU6 GELU SiLU Mish Tanh Softplus Hardswish Hardsigmoid SELU Softsign LeakyReLU ELU CELU".split(), "function"
+    ),
     **dict.fromkeys(("MaxPool1d", "MaxPool2d", "MaxPool3d"), "max"),
     **dict.fromkeys(("AvgPool1d", "AvgPool2d", "AvgPool3d"), "avg"),
     "BlurPool2d": "blur",
@@ -117,6 +127,12 @@ def normalising(group: Group) -> dict[str, tuple[Any, Any]]:
             if all(value is not None for value in own):
                 found[path] = (own[0], own[1])
     return found
+
+
+def what_is(step: Step) -> str:
+    """A step, as errors call it."""
+    name = step.cls.rpartition(".")[2] if step.cls.startswith("torch.") else step.cls
+    return f"{step.path or 'it'} is a {name}"
 
 
 def numbers(value: Any) -> tuple[float, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.folded_head import folded_config
 from converter.core.metadata import CONFIG_KEY
 from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
@@ -49,11 +51,7 @@ def settle(
     """
     config, layout, notes = candidate.config, candidate.layout, list(candidate.notes)
     assert config is not None
-    own = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in own_config(checkpoint).items()
-        if name in SETTINGS
-    }
+    own = _own(checkpoint, candidate)
     graph = {**candidate.graph, **{name: value for name, value in stated.settings.items() if name in SETTINGS}}
     for name in contradictions(candidate.graph, own):  # in a file of ours somebody has changed the graph since
         raise NotADenseNet(f"the graph has {name} {graph[name]}, its {CONFIG_KEY} metadata says {own[name]}")
@@ -100,9 +98,27 @@ def settle(
             f"{checkpoint.path}: its classifier takes averages and maxima, and cannot say which come first; add "
             "--set global_pool=catavgmax (timm) or --set global_pool=catmaxavg (fastai)"
         )
+    if candidate.head_note and "head" not in said:
+        notes.append(candidate.head_note)
     if getattr(checkpoint.tree, "attributes", {}).get("subclass"):
         notes.append(SUBCLASS)
     try:
-        return replace(config, **said), notes
+        config = replace(config, **said)
     except (TypeError, ValueError) as error:
         raise ConverterError(f"{checkpoint.path}: {error}") from error
+    return config, notes
+
+
+def _own(checkpoint: Checkpoint, candidate: Candidate) -> dict[str, Any]:
+    """What this tool wrote into the file of what tensors do not show."""
+    config, read = candidate.config, candidate.graph.get("head")
+    assert config is not None
+    own = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in own_config(checkpoint).items()
+        if name in SETTINGS
+    }
+    if read is not None and own and own["head"] != read:  # our exporter folds what it can
+        said = replace(config, head=own["head"])
+        own["head"] = read if folded_config(said).head == folded_config(config).head else own["head"]
+    return own

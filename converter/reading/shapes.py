@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +10,12 @@ from typing import Any
 
 from converter.core.errors import NotADenseNet
 from densenet.config import DenseNetConfig
+from densenet.head import HeadLayer
 from densenet.names import parse
+
+HEAD = re.compile(r"head\.\d+\.(norm|linear)\.weight")
+MAX_HEAD = 64
+"""No head has more layers."""
 
 
 def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any]) -> DenseNetConfig:
@@ -64,6 +70,9 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
         values["init_features"] = last[0]
     else:
         values["init_features"] = stem[0]
+    head = head_of(shapes)
+    if head:
+        values["head"] = head
     classifier = shapes.get("classifier.weight", ())
     values["num_classes"] = classifier[0] if len(classifier) == 2 else 0
     try:
@@ -71,9 +80,24 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any])
         config = DenseNetConfig(**{**values, **usual_stem(values["stem"], stem[2:]), **network})
     except ValueError as error:
         raise NotADenseNet(str(error)) from error
-    if len(classifier) == 2 and classifier[1] == 2 * config.num_features:
+    taken = [shape[-1] for name, shape in shapes.items() if HEAD.match(name)] or classifier[1:]
+    if taken and taken[0] == 2 * config.num_features and not config.global_pool.startswith("cat"):
         config = replace(config, global_pool="catavgmax")
     return config
+
+
+def head_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """The layers of a head that has library names; where nothing has a tensor it is a ReLU."""
+    found: dict[int, str] = {}
+    for name, shape in shapes.items():
+        if (place := parse(name)).part == "head" and place.number is not None and place.leaf == "weight":
+            biased = f"{place.module}.bias" in shapes
+            linear = HeadLayer("linear", shape[0], biased) if place.kind == "linear" and len(shape) == 2 else None
+            found[place.number] = str(linear or HeadLayer("norm"))
+    if not found or max(found) >= MAX_HEAD:
+        return ()
+    above = max(found) + 1 + (found[max(found)] != "norm")  # nothing without tensors is known behind a norm
+    return tuple(found.get(i, "relu") for i in range(above))
 
 
 def usual_stem(stem: str, kernel: tuple[int, ...]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Told:
         notes: what people should know.
         mean, std: of a normalisation in front of the network.
         activation: what comes behind the logits.
+        eps: of the head's norms, by library name.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -24,6 +25,7 @@ class Told:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     activation: str = ""
+    eps: dict[str, float] = field(default_factory=dict)
 
     def say(self, name: str, value: Any, path: str) -> None:
         """A setting; several modules must agree on it.

@@ -1,66 +1,120 @@
-"""What stands behind global pooling: one linear layer, and what can be folded into it exactly."""
+"""What stands behind global pooling: the layers of a head, its classifier, and what can be folded into them exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor, computed_dtype
-from converter.core.errors import NotADenseNet
+from converter.core.norms import with_eps
 from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
+from densenet.head import HeadLayer
 from densenet.module import NORM_TENSORS
 
 BEHIND_LOGITS = (*END, "flatten", "turn", "affine", "row", "other")
 """What may follow the first of these behind logits: it is left out with it."""
+LEARNED = ("linear", "conv", "norm")
 
 
-def classifier_of(ops: Sequence[Op], *, positive: bool) -> tuple[Op | None, list[Op]]:
-    """The linear layer that operators come to, if they come to one; and those behind its logits.
+class Found(NamedTuple):
+    """What a head is made of.
 
-    Scales and shifts before and behind it, norms and a second linear layer without an activation between them are
-    parts of it.
+    Attributes:
+        layers: operators between the pooled features and the classifier, in order.
+        words: what those are, as a config has them.
+        classifier: the last linear layer; None where there is none.
+        behind: operators behind its logits, which are left out.
+    """
+
+    layers: tuple[Op, ...] = ()
+    words: tuple[HeadLayer, ...] = ()
+    classifier: Op | None = None
+    behind: tuple[Op, ...] = ()
+
+
+def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
+    """The head that operators are.
+
+    Scales and shifts before and behind a linear layer are parts of it, norms behind the last one too.
 
     Args:
         ops: one after the other, from what is pooled on.
         positive: whether that is not negative, so that another ReLU changes nothing.
+        eps: of the network's norms; the head's are made to have the same.
 
     Raises:
         NotADenseNet: something else is computed; names the operator.
     """
-    linear: Op | None = None
+    layers: list[Op] = []
     scales: list[Op] = []
+    behind: tuple[Op, ...] = ()
     for i, op in enumerate(ops):
-        if op.kind in ("flatten", "turn") or (op.kind == "relu" and linear is None and positive and not scales):
+        later = any(each.kind in LEARNED for each in ops[i + 1 :])
+        last = layers[-1] if layers else None
+        if op.kind in ("flatten", "turn") or (op.kind == "relu" and last is None and positive and not scales):
             continue
-        if op.kind in END:
-            behind = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
-            if behind is not None:
-                raise behind.unlike("nothing of the kind behind the logits")
-            return _finished(linear, scales), list(ops[i:])
-        if op.kind in ("affine", "row", "norm") and linear is None:
-            scales.append(op)
-        elif op.kind in ("affine", "row", "norm") and linear is not None:
-            linear = _behind(linear, op)
+        if op.kind in END and not (op.kind == "sigmoid" and later):
+            strange = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
+            if strange is not None:
+                raise strange.unlike("nothing of the kind behind the logits")
+            behind = tuple(ops[i:])
+            break
+        if op.kind in ("affine", "row"):
+            if last is not None and last.kind == "linear":
+                layers[-1] = _behind(last, op)
+            else:
+                scales.append(op)
         elif op.kind in ("linear", "conv"):
             found = _as_linear(op)
             for scale in reversed(scales):
                 found = _before(found, scale)
-            linear, scales = (found if linear is None else _product(linear, found)), []
+            layers, scales = [*layers, found], []
+        elif op.kind == "norm" and not scales:
+            layers.append(_with_eps(op, eps))
+        elif op.kind in ("relu", "function", "sigmoid") and later and not scales:
+            layers.append(op)
         else:
-            raise op.unlike("the logits" if linear is not None else "the classifier")
-    return _finished(linear, scales), []
-
-
-def _finished(linear: Op | None, scales: Sequence[Op]) -> Op | None:
-    """A layer with a bias for every class."""
+            raise op.unlike("the logits" if any(each.kind == "linear" for each in layers) else "the classifier")
     if scales:
         raise scales[0].unlike("the classifier")
-    if linear is None:
-        return None
+    while len(layers) > 1 and (layers[-2].kind, layers[-1].kind) == ("linear", "norm"):
+        layers[-2:] = [_behind(layers[-2], layers[-1])]
+    if not layers:
+        return Found(behind=behind)
+    if layers[-1].kind != "linear":
+        raise layers[-1].unlike("the classifier")
+    *before, last = layers
+    return Found(tuple(before), tuple(map(_word, before)), _with_bias(last), behind)
+
+
+def _word(op: Op) -> HeadLayer:
+    """An operator as a layer of a config's."""
+    if op.kind == "linear":
+        return HeadLayer("linear", op.weights["weight"].tensor.shape[0], bias="bias" in op.weights)
+    return op.layer or HeadLayer(op.kind)
+
+
+def _with_eps(norm: Op, eps: float) -> Op:
+    """A norm that has the network's eps."""
+    have = norm.eps if norm.eps is not None else eps
+    if have == eps:
+        return norm
+    weight, variance = norm.weights["weight"], norm.weights["running_var"]
+    changed = with_eps(norm.name, weight.tensor, variance.tensor, have, eps)
+    both = {
+        leaf: old if new is old.tensor else replace(old, key=f"{old.key} (with eps {eps:g})", tensor=new)
+        for leaf, old, new in zip(("weight", "running_var"), (weight, variance), changed)
+    }
+    return replace(norm, eps=eps, weights={**norm.weights, **both})
+
+
+def _with_bias(linear: Op) -> Op:
+    """A layer with a bias for every class."""
     weights = dict(linear.weights)
     classes, bias = weights["weight"].tensor.shape[0], weights.get("bias")
     if bias is None or bias.tensor.shape != (classes,):
@@ -70,7 +124,9 @@ def _finished(linear: Op | None, scales: Sequence[Op]) -> Op | None:
 
 def _as_linear(op: Op) -> Op:
     """A linear layer, also one that is written as a 1x1 convolution."""
-    weight = op.weights.get("weight")
+    weight, bias = op.weights.get("weight"), op.weights.get("bias")
+    if weight is not None and bias is not None and bias.tensor.shape != weight.tensor.shape[:1]:
+        op = _with_bias(op)
     if op.kind == "linear":
         return op
     padded = op.window is not None and any((*op.window.begin, *op.window.end))
@@ -105,7 +161,7 @@ def _before(linear: Op, op: Op) -> Op:
         (matrix, bias), (scale, shift) = _of(linear), _scale(op, linear.weights["weight"].tensor.shape[1])
         return matrix * scale, bias + matrix @ shift
 
-    return _folded(linear, op, linear.weights["weight"].tensor.shape, values)
+    return _folded(linear, op, values)
 
 
 def _behind(linear: Op, op: Op) -> Op:
@@ -115,25 +171,12 @@ def _behind(linear: Op, op: Op) -> Op:
         (matrix, bias), (scale, shift) = _of(linear), _scale(op, linear.weights["weight"].tensor.shape[0])
         return matrix * scale[:, None], bias * scale + shift
 
-    return _folded(linear, op, linear.weights["weight"].tensor.shape, values)
+    return _folded(linear, op, values)
 
 
-def _product(linear: Op, other: Op) -> Op:
-    """Two linear layers, one behind the other."""
-    shape, inner = other.weights["weight"].tensor.shape, linear.weights["weight"].tensor.shape
-    if shape[1] != inner[0]:
-        raise NotADenseNet(f"{other.name} takes {shape[1]} features of {inner[0]}")
-
-    def values() -> tuple[Array, Array]:
-        (first, inner_bias), (second, bias) = _of(linear), _of(other)
-        return second @ first, second @ inner_bias + bias
-
-    return _folded(linear, other, (shape[0], inner[1]), values)
-
-
-def _folded(linear: Op, op: Op, shape: tuple[int, ...], values: Callable[[], tuple[Array, Array]]) -> Op:
+def _folded(linear: Op, op: Op, values: Callable[[], tuple[Array, Array]]) -> Op:
     """A linear layer with another operator in it, computed in float64 when it is read."""
-    dtype = computed_dtype(linear.weights["weight"].tensor.dtype)
+    dtype, shape = computed_dtype(linear.weights["weight"].tensor.dtype), linear.weights["weight"].tensor.shape
     of = (*linear.weights.values(), *op.weights.values())
     sources = tuple(source for weight in of for source in weight.sources)
 

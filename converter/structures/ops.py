@@ -9,6 +9,7 @@ from typing import Literal
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from densenet.config import Axes
+from densenet.head import HeadLayer
 
 Learned = Literal["conv", "norm", "affine", "row", "linear"]
 Pool = Literal["max_pool", "avg_pool", "global_avg", "global_max", "blur", "max_blur"]
@@ -26,6 +27,7 @@ Kind = Literal[
     "skip",
     "softmax",
     "sigmoid",
+    "function",
     "end",
     "other",
 ]
@@ -39,6 +41,7 @@ flatten: changes the shape alone.
 turn: NHWC made of NCHW, or the other way round; ``axis`` is where the channels come to lie, 1 or -1.
 flip: reverses the order along ``axis``.
 skip: changes nothing.
+function: an activation that a head may have, ``layer``.
 softmax, sigmoid: what makes probabilities of logits.
 end: what else may follow logits (log-softmax, argmax).
 other: none of these; refused where the network depends on it.
@@ -123,6 +126,7 @@ class Op:
     window: Window | None = None
     eps: float | None = None
     axis: int = 1
+    layer: HeadLayer | None = None
 
     def unlike(self, expected: str) -> NotADenseNet:
         """The error for it, where a DenseNet has something else."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -61,6 +61,17 @@ def permuted(step: Op, order: Array) -> Op:
 
     leaves = NORM_TENSORS if step.kind == "norm" else ("weight",)
     return replace(step, weights={**step.weights, **{leaf: turned(step.weights[leaf]) for leaf in leaves}})
+
+
+def turned(layers: Sequence[Op], order: Array | None) -> list[Op]:
+    """The layers of a head that takes features in another order than ours."""
+    result = list(layers)
+    for i, layer in enumerate(layers if order is not None else ()):
+        if layer.weights and order is not None:
+            result[i] = permuted(layer, order)
+        if layer.kind == "linear":
+            break
+    return result
 
 
 def shifted(op: Op, shift: Op) -> Op:

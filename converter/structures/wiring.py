@@ -21,7 +21,7 @@ from converter.structures.front import Front, front_of
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
-from converter.structures.steps import permuted, steps_of
+from converter.structures.steps import permuted, steps_of, turned
 from densenet.config import DenseNetConfig, Stem
 from densenet.topology import Step, steps
 
@@ -316,10 +316,10 @@ class _Judge:
                 order = np.concatenate([first + width * swapped, first + width * (not swapped)])
         else:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
-        linear, behind = classifier_of(rest, positive=self.settings["final_relu"])
-        if behind:
-            self.activation = str(behind[0].kind)
-            names = " and ".join(dict.fromkeys(op.name for op in behind if op.kind not in ("flatten", "turn")))
+        found = classifier_of(rest, positive=self.settings["final_relu"], eps=self.eps)
+        if found.behind:
+            self.activation = str(found.behind[0].kind)
+            names = " and ".join(dict.fromkeys(op.name for op in found.behind if op.kind not in ("flatten", "turn")))
             self.notes.append(f"{names} behind the logits {'are' if ' and ' in names else 'is'} left out")
         elif self.values.get(self.output) != value:
             raise (
@@ -327,9 +327,11 @@ class _Judge:
                 if self.forks(value)
                 else NotADenseNet(f"what is made of {', '.join(value)} is not followed; it is not the result")
             )
-        if linear is not None:
-            self.classifier = linear if order is None else permuted(linear, order)
-            self.weighted.append(self.classifier)
+        self.settings["head"] = tuple(map(str, found.words))
+        if found.classifier is not None:
+            layers = turned((*found.layers, found.classifier), order)
+            self.classifier = layers[-1]
+            self.weighted += [layer for layer in layers if layer.weights]
 
     def global_pool(self, op: Op) -> str:
         """``avg`` or ``max``; a window as large as its input is global too."""

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress
 from converter.core.model import Model
+from converter.core.norms import with_eps
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Layout, Leaf
 from converter.reading.shapes import usual_stem
@@ -92,17 +91,6 @@ def _split(leaf: Leaf, tensor: Tensor) -> list[Tensor]:
 
 
 def _with_eps(tensors: dict[str, Tensor], norm: str, have: float, want: float) -> None:
-    """Give a norm another eps, exactly (in float64): the variance takes the difference.
-
-    Where a variance is too small for that, the weight takes the ratio of the two roots.
-    """
-    variance = tensors[f"{norm}.running_var"]
-    values = variance.read().astype(np.float64)
-    if (values + have - want).min(initial=0) >= 0:
-        tensors[f"{norm}.running_var"] = Tensor.of((values + have - want).astype(variance.dtype))
-        return
-    if (values + have).min() <= 0:
-        raise CannotExpress(f"{norm} divides by zero: it has a variance of 0 and eps {have:g}")
-    weight = tensors[f"{norm}.weight"]
-    scaled = weight.read().astype(np.float64) * np.sqrt((values + want) / (values + have))
-    tensors[f"{norm}.weight"] = Tensor.of(scaled.astype(weight.dtype))
+    """Give a norm another eps."""
+    weight, variance = f"{norm}.weight", f"{norm}.running_var"
+    tensors[weight], tensors[variance] = with_eps(norm, tensors[weight], tensors[variance], have, want)

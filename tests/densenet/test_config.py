@@ -57,7 +57,8 @@ def test_dict_round_trip_and_unique_names(config: DenseNetConfig) -> None:
     assert len(names) == len(set(names))
     assert config.parameters() <= sum(1 for _ in names) * 10**6
     if config.num_classes:
-        assert config.tensors()["classifier.weight"] == (config.num_classes, config.classifier_features)
+        widths = [layer.width for layer in config.head_layers if layer.width]
+        assert config.tensors()["classifier.weight"] == (config.num_classes, [config.classifier_features, *widths][-1])
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,14 @@ def test_templates(module: str, template: str) -> None:
 
 def kind_of(name: str, shape: tuple[int, ...]) -> str:
     """What a tensor's module is, told without taking its name apart."""
-    if name.startswith("classifier."):
+    if name.startswith("classifier.") or ".linear." in name:
         return "linear"
     return "conv" if len(shape) > 1 else "norm"
 
 
 def filled(name: Name) -> str:
     """A template with the numbers of its name put back."""
-    values = {"b": name.block, "l": name.layer, "t": name.block, "s": name.number}
+    values = {"b": name.block, "l": name.layer, "t": name.block, "s": name.number, "h": name.number}
     return re.sub(r"\{(\w)\}", lambda m: str(values[m[1]]), name.template)
 
 
@@ -81,7 +81,8 @@ def test_every_module_of_any_network(config: DenseNetConfig) -> None:
         assert (place, place.module, place.leaf) == (parse(module.name), module.name, "")
         assert module.kind == place.kind
         leaves = {parse(name).leaf for name in module.tensors()}
-        assert leaves == {"norm": set(NORM_TENSORS), "conv": {"weight"}, "linear": {"weight", "bias"}}[module.kind]
+        linear = {"weight", "bias"} if module.bias else {"weight"}
+        assert leaves == {"norm": set(NORM_TENSORS), "conv": {"weight"}, "linear": linear}[module.kind]
         if module.kind == "norm":
             assert parse(f"{module.name}.{COUNTER}").module == module.name
 

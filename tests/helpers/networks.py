@@ -17,6 +17,7 @@ from converter.layouts import layout_named
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
 from densenet.config import DenseNetConfig
+from densenet.head import ACTIVATIONS
 from densenet.module import COUNTER
 from densenet.preprocess import Preprocess
 
@@ -42,9 +43,18 @@ def imagenet_configs(draw: st.DrawFn) -> DenseNetConfig:
 
 
 @st.composite
+def heads(draw: st.DrawFn) -> tuple[str, ...]:
+    """Layers between the pooled features and the classifier."""
+    linear = st.builds("linear:{}{}".format, st.integers(1, 8), st.sampled_from(("", ":no_bias")))
+    words = st.one_of(linear, st.just("norm"), st.sampled_from((*ACTIVATIONS, "leaky_relu:0.3", "elu:0.5")))
+    return tuple(draw(st.lists(words, max_size=5)))
+
+
+@st.composite
 def any_configs(draw: st.DrawFn) -> DenseNetConfig:
     """Networks of every kind, of every size that is small."""
     stem = draw(st.sampled_from(("imagenet", "cifar", "deep")))
+    classes = draw(st.integers(0, 5))
     return DenseNetConfig(
         growth_rate=draw(st.integers(1, 6)),
         block_config=tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=5))),
@@ -54,7 +64,8 @@ def any_configs(draw: st.DrawFn) -> DenseNetConfig:
         compression=draw(st.sampled_from((0.5, 0.7, 1.0))),
         stem=stem,
         stem_widths=(3, 5) if stem == "deep" else (),
-        num_classes=draw(st.integers(0, 5)),
+        head=draw(heads()) if classes else (),
+        num_classes=classes,
         in_channels=draw(st.integers(1, 4)),
         eps=draw(st.sampled_from((1e-5, 1e-3))),
         final_relu=draw(st.booleans()),

@@ -1,0 +1,180 @@
+"""Heads of several layers among the tensors that a network leaves over: linear layers and norms, one after the other.
+
+What has no tensor, an activation, is taken to be a ReLU; numbers of a Sequential show where nothing can stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from converter.core.checkpoint import Tensor
+from converter.core.errors import ConverterError
+from converter.layouts.layout import Layout, Leaf
+from converter.reading.heads import LINEAR, NOT_LINEAR, matrix_shape
+from converter.reading.wrappers import Group
+from densenet.config import DenseNetConfig
+from densenet.head import HeadLayer
+from densenet.module import NORM_TENSORS, Module
+
+NUMBER = re.compile(r"(\d+)$")
+MAX_LAYERS = 32
+RELU = HeadLayer("relu")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A module of a head: its name, its tensors' names by the library's leaf names, what it takes and gives."""
+
+    name: str
+    kind: str
+    keys: Mapping[str, str]
+    takes: int
+    gives: int
+
+    @property
+    def layer(self) -> HeadLayer:
+        """As a config has it."""
+        return HeadLayer("linear", self.gives, bias="bias" in self.keys) if self.kind == "linear" else HeadLayer("norm")
+
+
+class Chain(NamedTuple):
+    """A head: its pieces in order, the words between the features and the last of them, and where ReLUs are taken."""
+
+    pieces: tuple[Piece, ...]
+    layers: tuple[HeadLayer, ...]
+    assumed: tuple[str, ...]
+
+
+def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Tensor], group: Group) -> Chain | None:
+    """The layers that tensors are, if all of them are one head of several layers.
+
+    Args:
+        layout: how linear layers and norms are stored.
+        config: the network without a head.
+        tensors: what the network leaves over, in the file's order.
+        group: whose they are.
+    """
+    pieces = _pieces(layout, tensors, group)
+    if pieces is None or not 1 < len(pieces) <= MAX_LAYERS:
+        return None
+    for features in (config.num_features, 2 * config.num_features):
+        for order in (pieces, _by_number(pieces), _by_width(pieces, features)):
+            if order and _follows(order, features):
+                layers, assumed = _words(order)
+                return Chain(tuple(order), tuple(layers), tuple(assumed))
+    return None
+
+
+def _pieces(layout: Layout, tensors: Mapping[str, Tensor], group: Group) -> list[Piece] | None:
+    """The modules that tensors are; None if one of them is neither a linear layer nor a norm."""
+    leaves = {k: leaf for k, leaf in layout.leaves.items() if not k.startswith("conv.") and len(leaf.names) == 1}
+    endings = sorted({leaf.names[0] for leaf in leaves.values()}, key=len, reverse=True)
+    modules: dict[str, dict[str, str]] = {}
+    for key in tensors:
+        ending = next((ending for ending in endings if key.endswith(ending)), None)
+        if ending is None:
+            return None
+        modules.setdefault(key.removesuffix(ending), {})[ending] = key
+    found = [_piece(name, keys, leaves, tensors, group) for name, keys in modules.items()]
+    pieces = [piece for piece in found if piece is not None]
+    return pieces if len(pieces) == len(found) else None
+
+
+def _piece(
+    name: str, keys: Mapping[str, str], leaves: Mapping[str, Leaf], tensors: Mapping[str, Tensor], group: Group
+) -> Piece | None:
+    for kind in ("linear", "norm"):
+        own = {full.partition(".")[2]: leaf for full, leaf in leaves.items() if full.startswith(f"{kind}.")}
+        named = {leaf: keys[stored.names[0]] for leaf, stored in own.items() if stored.names[0] in keys}
+        if len(named) != len(keys) or "weight" not in named:
+            continue
+        cls = group.classes.get(name)
+        if kind == "linear":
+            shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
+            biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
+            unlike = not LINEAR.search(cls) if cls else "bias" not in named and NOT_LINEAR.search(name.lower())
+            if len(shape) == 2 and biased and not unlike:
+                return Piece(name, kind, named, shape[1], shape[0])
+        elif all(leaf in named for leaf in NORM_TENSORS):
+            shapes = {tensors[named[leaf]].shape for leaf in NORM_TENSORS}
+            if len(shapes) == 1 and len(shape := shapes.pop()) == 1 and (not cls or "Norm" in cls):
+                return Piece(name, kind, named, shape[0], shape[0])
+    return None
+
+
+def _follows(pieces: Sequence[Piece], features: int) -> bool:
+    """Whether each takes what the one before gives, the first the features, and the last is a linear layer."""
+    joined = all(one.gives == other.takes for one, other in pairwise(pieces))
+    return joined and pieces[0].takes == features and pieces[-1].kind == "linear"
+
+
+def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
+    """In the order of the numbers in their names; nothing if they have none."""
+    numbers = [tuple(map(int, re.findall(r"\d+", piece.name))) for piece in pieces]
+    return [pieces[i] for i in sorted(range(len(pieces)), key=numbers.__getitem__)] if all(numbers) else []
+
+
+def _by_width(pieces: Sequence[Piece], features: int) -> list[Piece]:
+    """Linear layers in the only order in which each takes what the one before gives; nothing if there are norms."""
+    if any(piece.kind != "linear" for piece in pieces):
+        return []
+    takers = {piece.takes: piece for piece in pieces}
+    order: list[Piece] = []
+    while len(takers) == len(pieces) > len(order) and features in takers:
+        order.append(takers[features])
+        features = order[-1].gives
+    return order if len(order) == len(pieces) else []
+
+
+def _words(pieces: Sequence[Piece]) -> tuple[list[HeadLayer], list[str]]:
+    """The layers before the last, with a ReLU wherever one can stand between two linear layers; and where."""
+    layers: list[HeadLayer] = []
+    assumed: list[str] = []
+    open_ = False  # between two linear layers, no activation yet
+    for one, other in pairwise(pieces):
+        layers.append(one.layer)
+        open_ = open_ or one.kind == "linear"
+        if open_ and _room(one, other) and (_numbered(one, other) or other.kind == "linear"):
+            layers.append(RELU)
+            assumed.append(f"{one.name} and {other.name}")
+            open_ = False
+    return layers, assumed
+
+
+def _numbered(one: Piece, other: Piece) -> bool:
+    """Whether two are numbered in one Sequential."""
+    return all(NUMBER.search(piece.name) for piece in (one, other)) and _stem(one) == _stem(other) != ""
+
+
+def _room(one: Piece, other: Piece) -> bool:
+    """Whether something may stand between two: in a Sequential if numbers are left out, elsewhere always."""
+    if not _numbered(one, other):
+        return True
+    first, second = (NUMBER.search(piece.name) for piece in (one, other))
+    return bool(first and second and int(second[1]) - int(first[1]) > 1)
+
+
+def renumbered(found: DenseNetConfig, config: DenseNetConfig) -> dict[str, str]:
+    """The modules of a head, and the names they have where it is said to have other activations than was taken.
+
+    Raises:
+        ConverterError: it is said to have other layers than there are tensors for.
+    """
+    here, there = ([m for m in c.modules() if m.place.template.startswith("head.")] for c in (found, config))
+    if [_shapes(m) for m in here] != [_shapes(m) for m in there]:
+        said, have = (",".join(c.head) or "nothing" for c in (config, found))
+        raise ConverterError(f"head={said} does not fit the tensors, which are those of {have}")
+    return {one.name: other.name for one, other in zip(here, there)}
+
+
+def _shapes(module: Module) -> tuple[str, list[tuple[int, ...]]]:
+    return module.kind, list(module.tensors().values())
+
+
+def _stem(piece: Piece) -> str:
+    stem = NUMBER.sub("", piece.name)
+    return stem if stem.endswith((".", "/")) else ""

@@ -1,0 +1,112 @@
+"""What stands between the pooled features and the classifier, as ``DenseNetConfig.head`` writes it.
+
+One word a layer: ``norm``, ``linear:512``, ``linear:512:no_bias``, or an activation, with its number where it
+has one: ``relu``, ``leaky_relu:0.2``, ``gelu``.  Dropout is nothing once trained, and is not written.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+NO_BIAS = "no_bias"
+LARGEST = 1 << 20
+"""No layer is wider."""
+
+ACTIVATIONS: Mapping[str, float | None] = {
+    **dict.fromkeys(("relu", "relu6", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid", "softplus")),
+    **dict.fromkeys(("hardswish", "hardsigmoid", "selu", "softsign")),
+    "leaky_relu": 0.01,
+    "elu": 1.0,
+    "celu": 1.0,
+}
+"""Functions of one number, by PyTorch's names (torch.nn.functional), and the usual value of the number they take."""
+
+
+class HeadLayer(NamedTuple):
+    """One layer of a head.
+
+    Attributes:
+        kind: ``norm``, ``linear``, or a name of :data:`ACTIVATIONS`.
+        width: of a linear layer, what it gives.
+        bias: whether a linear layer has one.
+        value: what the activation takes: the slope of ``leaky_relu``, alpha of ``elu`` and ``celu``.
+    """
+
+    kind: str
+    width: int = 0
+    bias: bool = True
+    value: float | None = None
+
+    @classmethod
+    def parse(cls, word: str) -> "HeadLayer":
+        """The inverse of ``str``.
+
+        Raises:
+            ValueError: no layer is written so.
+        """
+        kind, *values = str(word).split(":")
+        if kind == "norm" and not values:
+            return cls(kind)
+        if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= LARGEST:
+            if values[1:] in ([], [NO_BIAS]):
+                return cls(kind, int(values[0]), bias=len(values) == 1)
+        elif kind in ACTIVATIONS and not values:
+            return cls(kind, value=ACTIVATIONS[kind])
+        elif ACTIVATIONS.get(kind) is not None and len(values) == 1:
+            try:
+                return cls(kind, value=float(values[0]))
+            except ValueError:
+                pass
+        raise ValueError(
+            f"a head has layers such as norm, linear:512, linear:512:{NO_BIAS}, {', '.join(ACTIVATIONS)}, not {word!r}"
+        )
+
+    def __str__(self) -> str:
+        if self.kind == "linear":
+            return f"linear:{self.width}" + ("" if self.bias else f":{NO_BIAS}")
+        usual = ACTIVATIONS.get(self.kind)
+        return self.kind if self.value == usual else f"{self.kind}:{self.value:g}"
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it is a function of one number."""
+        return self.kind in ACTIVATIONS
+
+
+def layers_of(words: Iterable[str]) -> tuple[HeadLayer, ...]:
+    """A head as layers; also of one text, with commas between them.
+
+    Raises:
+        ValueError: no layer is written so.
+    """
+    return tuple(HeadLayer.parse(word) for word in (words.split(",") if isinstance(words, str) else words))
+
+
+def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> tuple[HeadLayer, ...]:
+    """A head whose norms and neighbouring linear layers are one layer each, where that computes the same.
+
+    Two linear layers are one where that is no larger.
+
+    Args:
+        layers: what stands between the pooled features and the classifier.
+        features: what goes in.
+        classes: what the classifier gives.
+    """
+    chain = [*layers, HeadLayer("linear", classes)]
+    at = 0
+    while at + 1 < len(chain):
+        taken = next((layer.width for layer in reversed(chain[:at]) if layer.width), features)
+        if not folds(chain[at], chain[at + 1], taken):
+            at += 1
+            continue
+        width = chain[at + 1].width or chain[at].width
+        chain[at : at + 2] = [HeadLayer("linear", width)]
+        at = max(at - 1, 0)
+    return tuple(chain[:-1])
+
+
+def folds(one: HeadLayer, other: HeadLayer, features: int) -> bool:
+    """Whether two layers that follow each other are one linear layer, and that is no larger."""
+    kinds = {one.kind, other.kind}
+    if kinds == {"linear"}:
+        return other.width * features <= one.width * (other.width + features)
+    return kinds == {"norm", "linear"}

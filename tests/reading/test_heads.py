@@ -1,0 +1,198 @@
+"""Heads of several layers in PyTorch's files: state dicts, and modules pickled whole."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from helpers.command import ok, refused
+from safetensors.torch import save_file
+from torch import nn
+
+from converter import convert, export_onnx, load, verify
+from converter.core.errors import ConverterError
+from converter.engines.torch import torch_module
+
+F = 20
+"""Features of the network."""
+
+HEADS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], bool]] = {
+    "mlp": (
+        lambda: nn.Sequential(nn.Linear(F, 9), nn.ReLU(), nn.Dropout(), nn.Linear(9, 5)),
+        ("linear:9", "relu"),
+        True,
+    ),
+    "fastai's": (
+        lambda: nn.Sequential(
+            *(nn.BatchNorm1d(F), nn.Dropout(), nn.Linear(F, 9, bias=False), nn.ReLU()),
+            *(nn.BatchNorm1d(9), nn.Dropout(), nn.Linear(9, 5)),
+        ),
+        ("norm", "linear:9:no_bias", "relu", "norm"),
+        True,
+    ),
+    "norms with an eps of their own": (
+        lambda: nn.Sequential(nn.Linear(F, 9), nn.BatchNorm1d(9, eps=1e-3), nn.GELU(), nn.Linear(9, 5)),
+        ("linear:9", "norm", "gelu"),
+        False,
+    ),
+    "two linear layers": (lambda: nn.Sequential(nn.Linear(F, 9), nn.Linear(9, 5)), ("linear:9",), True),
+    "slopes": (
+        lambda: nn.Sequential(
+            *(nn.Flatten(), nn.Tanh(), nn.Linear(F, 9), nn.LeakyReLU(0.2), nn.Linear(9, 8), nn.ELU(0.5)),
+            *(nn.Linear(8, 5, bias=False),),
+        ),
+        ("tanh", "linear:9", "leaky_relu:0.2", "linear:8", "elu:0.5"),
+        False,
+    ),
+    "names": (
+        lambda: nn.Sequential(
+            OrderedDict(fc1=nn.Linear(F, 9), act=nn.ReLU(), fc2=nn.Linear(9, 8), act2=nn.ReLU(), out=nn.Linear(8, 5))
+        ),
+        ("linear:9", "relu", "linear:8", "relu"),
+        True,
+    ),
+}
+
+
+def network(head: nn.Module) -> nn.Module:
+    """torchvision's, small, with statistics that matter."""
+    torch.manual_seed(0)
+    net = torchvision.models.DenseNet(growth_rate=4, block_config=(2, 2), num_init_features=16)
+    net.classifier = head
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    return net.eval()
+
+
+def agree(path: Path, net: nn.Module, **settings: str) -> tuple[str, ...]:
+    """The file gives the network's logits; returns the head it was read with."""
+    x = torch.randn(2, 3, 40, 40)
+    model = load(path, settings=settings)
+    with torch.inference_mode():
+        np.testing.assert_allclose(torch_module(model)(x), net(x), rtol=1e-4, atol=1e-5)
+    return model.config.head
+
+
+@pytest.mark.parametrize(("make", "head", "usual"), HEADS.values(), ids=HEADS)
+def test_a_module_says_its_head(
+    tmp_path: Path, make: Callable[[], nn.Module], head: tuple[str, ...], usual: bool
+) -> None:
+    net = network(make())
+    torch.save(net, tmp_path / "whole.pth")
+    assert agree(tmp_path / "whole.pth", net) == head
+    assert not any("assumed" in note for note in load(tmp_path / "whole.pth").notes)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize(("make", "head", "usual"), HEADS.values(), ids=HEADS)
+def test_a_state_dict_is_read_with_what_is_assumed_said(
+    tmp_path: Path, ending: str, make: Callable[[], nn.Module], head: tuple[str, ...], usual: bool
+) -> None:
+    net, path = network(make()), tmp_path / f"state.{ending}"
+    state = net.state_dict()
+    save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    if usual:
+        assert agree(path, net) == head
+        assert any("--set head" in note for note in load(path).notes)
+    elif "norm" not in head:
+        assert agree(path, net, head=",".join(head)) == head
+    else:
+        assert [w for w in load(path).config.head if w != "relu"] == [w for w in head if w != "gelu"]
+
+
+def test_a_head_that_is_said_must_fit(tmp_path: Path) -> None:
+    net = network(HEADS["mlp"][0]())
+    torch.save(net.state_dict(), tmp_path / "state.pth")
+    assert "does not fit" in refused(2, "inspect", tmp_path / "state.pth", "--set", "head=linear:8,relu")
+    assert "a head has layers such as" in refused(2, "inspect", tmp_path / "state.pth", "--set", "head=linear")
+    ok("convert", tmp_path / "state.pth", tmp_path / "out.safetensors", "--set", "head=linear:9,leaky_relu:0.2")
+    assert load(tmp_path / "out.safetensors").config.head == ("linear:9", "leaky_relu:0.2")
+
+
+def test_activations_that_opaque_code_may_run_anywhere_are_taken(tmp_path: Path) -> None:
+    net = network(Opaque())
+    torch.save(net, tmp_path / "whole.pth")
+    assert agree(tmp_path / "whole.pth", net) == ("linear:9", "silu")
+    assert any("is not in the file" in note for note in load(tmp_path / "whole.pth").notes)
+
+
+class Opaque(nn.Module):
+    """A head whose forward no file holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Linear(F, 9), nn.SiLU(), nn.Linear(9, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        result: torch.Tensor = self.fc2(self.act(self.fc1(x)))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: nn.Sequential(nn.Linear(F, 9), nn.Softmax(1), nn.Linear(9, 5)), "classifier.1"),
+        (lambda: nn.Sequential(nn.Linear(F, 9), nn.Softplus(2.0), nn.Linear(9, 5)), "classifier.1"),
+        (lambda: nn.Sequential(nn.Linear(F, 9), nn.PReLU(9), nn.Linear(9, 5)), "classifier.1"),
+        (lambda: nn.Sequential(nn.Linear(F, 9), nn.LayerNorm(9), nn.Linear(9, 5)), "classifier.1"),
+        (lambda: nn.Sequential(nn.Linear(F, 5), nn.GELU()), "classifier.1"),
+    ],
+    ids=["softmax", "softplus", "prelu", "layer norm", "behind the logits"],
+)
+def test_what_a_head_cannot_have_is_refused_by_name(tmp_path: Path, make: Callable[[], nn.Module], named: str) -> None:
+    torch.save(network(make()), tmp_path / "whole.pth")
+    with pytest.raises(ConverterError, match=named):
+        load(tmp_path / "whole.pth")
+
+
+def test_a_longer_head_goes_all_the_way(tmp_path: Path) -> None:
+    net = network(HEADS["fastai's"][0]())
+    torch.save(net, tmp_path / "whole.pth")
+    convert(tmp_path / "whole.pth", tmp_path / "m.safetensors")
+    export_onnx(tmp_path / "m.safetensors", tmp_path / "m.onnx")
+    verdict = verify(tmp_path / "whole.pth", tmp_path / "m.safetensors", tmp_path / "m.onnx")
+    assert verdict.passed, verdict.to_dict()
+    assert agree(tmp_path / "m.onnx", net) == ("linear:9", "relu")  # what the exporter folds it to
+    convert(tmp_path / "m.safetensors", tmp_path / "back.pth", to="torchvision")
+    plain = nn.Sequential(nn.BatchNorm1d(F), nn.Linear(F, 9, bias=False), nn.ReLU(), nn.BatchNorm1d(9), nn.Linear(9, 5))
+    again = network(plain)
+    again.load_state_dict(torch.load(tmp_path / "back.pth"), strict=False)
+    x = torch.randn(2, 3, 40, 40)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(again(x), net(x))
+    assert "timm" in refused(2, "convert", tmp_path / "m.safetensors", tmp_path / "t.safetensors", "--to", "timm")
+
+
+class Tasks(nn.Module):
+    """A network with two heads, of which one has layers of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = network(nn.Identity()).features
+        age = nn.Sequential(nn.Linear(F, 9), nn.ReLU(), nn.Linear(9, 4))
+        self.heads = nn.ModuleDict({"age": age, "sex": nn.Linear(F, 2)})
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits by head."""
+        features = torch.relu(self.backbone(x)).mean((2, 3))
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["state dict", "whole"])
+def test_one_head_of_several_is_read_by_its_name(tmp_path: Path, whole: bool) -> None:
+    net, path, x = Tasks().eval(), tmp_path / "tasks.pth", torch.randn(2, 3, 40, 40)
+    torch.save(net if whole else net.state_dict(), path)
+    assert "2 heads, heads.age.0, heads.sex; --head NAME" in refused(2, "inspect", path)
+    assert "no head 'nose'" in refused(2, "inspect", path, "--head", "nose")
+    for name in ("age", "heads.sex"):
+        ok("convert", path, tmp_path / "one.safetensors", "--head", name)
+        with torch.inference_mode():
+            logits, expected = torch_module(load(tmp_path / "one.safetensors"))(x), net(x)[name.rpartition(".")[2]]
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
