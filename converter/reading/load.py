@@ -21,7 +21,7 @@ from converter.formats import open_checkpoint
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
-from converter.reading import attributes, beside
+from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
@@ -91,6 +91,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
         preprocess = beside.normalising(config, told.mean, told.std)
+        if preprocess is None and (preprocess := families.preprocess_of(chosen, config)):
+            notes.append(families.NOTE)
         if front := chosen.front or stated.front:
             from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
 
