@@ -185,10 +185,13 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
         beside = why_beside(key, tensor, replace(config, num_classes=0)) and not key.endswith(COUNTER)
         if not (known or beside or id(tensor) in in_use):
             rest[key] = tensor
-    for leaf in ("weight", "bias"):  # the classifier's own may be the last of them
-        rest |= {key: tensors[key] for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
+    own = {key: tensors[key] for leaf in ("weight", "bias") for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
+    rest |= own  # the last of them, where the layout knows its name
     chain = find_chain(layout, config, rest, fit.group) if len(rest) > 2 else None
-    if chain is None:
+    if chain is None or (own and not set(own) & set(chain.pieces[-1].keys.values())):
+        return None
+    around = fit.prefix.rstrip("./").rpartition(".")[0]  # the module that holds the network's features
+    if len({piece.name.startswith(f"{around}.") for piece in chain.pieces}) > 1 and around:
         return None
     numbers = [i for i, layer in enumerate(chain.layers) if not layer.is_activation]
     names = [f"head.{i}.{chain.layers[i].kind}" for i in numbers] + ["classifier"]

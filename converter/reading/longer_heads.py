@@ -22,6 +22,8 @@ from densenet.module import NORM_TENSORS, Module
 
 NUMBER = re.compile(r"(\d+)$")
 MAX_LAYERS = 32
+MAX_MERGED = 12
+"""So many norms and linear layers are tried in every order that their widths allow."""
 RELU = HeadLayer("relu")
 
 
@@ -61,8 +63,9 @@ def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Ten
     pieces = _pieces(layout, tensors, group)
     if pieces is None or not 1 < len(pieces) <= MAX_LAYERS:
         return None
+    flat = all(len(tensors[piece.keys["weight"]].shape) <= 2 for piece in pieces)
     for features in (config.num_features, 2 * config.num_features):
-        for order in (pieces, _by_number(pieces), _by_width(pieces, features)):
+        for order in (pieces, _by_number(pieces), _by_width(pieces, features) if flat else []):
             if order and _follows(order, features):
                 layers, assumed = _words(order)
                 return Chain(tuple(order), tuple(layers), tuple(assumed))
@@ -96,7 +99,7 @@ def _piece(
         if kind == "linear":
             shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
             biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
-            unlike = not LINEAR.search(cls) if cls else "bias" not in named and NOT_LINEAR.search(name.lower())
+            unlike = not LINEAR.search(cls) if cls else NOT_LINEAR.search(name.lower())
             if len(shape) == 2 and biased and not unlike:
                 return Piece(name, kind, named, shape[1], shape[0])
         elif all(leaf in named for leaf in NORM_TENSORS):
@@ -121,7 +124,7 @@ def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
 def _by_width(pieces: Sequence[Piece], features: int) -> list[Piece]:
     """The only order in which each takes what the one before gives; where there are norms, each kind in its order."""
     if any(piece.kind != "linear" for piece in pieces):
-        orders = list(islice(_merged(pieces, features), 2))
+        orders = list(islice(_merged(pieces, features), 2)) if len(pieces) <= MAX_MERGED else []
         return orders[0] if len(orders) == 1 else []
     takers = {piece.takes: piece for piece in pieces}
     order: list[Piece] = []

@@ -120,7 +120,7 @@ def test_head_and_backbone_apart_are_joined_or_refused(tmp_path: Path) -> None:
     ):
         computes_as(save(tmp_path / "a.pth", content), model)
     other = torch.nn.Sequential(torch.nn.Linear(head["weight"].shape[1], 3), torch.nn.ReLU(), torch.nn.Linear(3, 3))
-    for layers in (other, torch.nn.Sequential(other, other, other, torch.nn.Linear(3, 3))):
+    for layers in (torch.nn.Sequential(other, other, other, torch.nn.Linear(3, 3)),):
         path = save(tmp_path / "b.pth", {"backbone": features, "head": layers.state_dict()})
         with pytest.raises(NotADenseNet, match=r"without a head.*--weights backbone"):
             load(path)

@@ -146,12 +146,12 @@ def test_norms_folded_into_convolutions(tmp_path: Path) -> None:
     computes_as(save(tmp_path / "a.pth", fused.state_dict()), model)
 
 
-def test_a_head_of_several_layers_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_head_of_layers_that_are_not_known_is_refused_by_name(tmp_path: Path) -> None:
     model = network()
     width = model.classifier.in_features
-    put(model, "classifier", nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Linear(5, 3)))
+    put(model, "classifier", nn.Sequential(nn.Linear(width, 5), nn.LayerNorm(5), nn.Linear(5, 3)))
     state = {key.replace("classifier", "decoder"): value for key, value in model.state_dict().items()}
     with pytest.raises(
-        NotADenseNet, match=r"decoder\.2\.weight takes what decoder\.0\.weight gives.*not supported yet"
+        NotADenseNet, match=r"decoder\.2\.weight takes what decoder\.0\.weight gives.*decoder\.1\.weight.*not known"
     ):
         load(save(tmp_path / "a.pth", state))

@@ -55,7 +55,7 @@ def broken(state: Any, kind: str) -> Any:
     elif kind == "misshapen":
         state[key] = torch.zeros(99)
     elif kind == "extra head":
-        state["classifier.weight"], state["fc.0.weight"] = torch.zeros(3, 6), torch.zeros(6, 12)
+        state["classifier.weight"], state["fc.0.weight"] = torch.zeros(3, 6), torch.zeros(7, 12)
     elif kind == "missing layer":
         state = OrderedDict((k, v) for k, v in state.items() if "denseblock1.denselayer1." not in k)
     elif kind == "integer":
@@ -72,7 +72,7 @@ def broken(state: Any, kind: str) -> Any:
             ["missing", "running_mean (nearest: features.denseblock1.denselayer2.norm1.running_avg)", "unexpected"],
         ),
         ("misshapen", ["norm1.running_mean has shape [99]", "needs [12]"]),
-        ("extra head", ["layers between"]),
+        ("extra head", ["may compute something: classifier.weight"]),
         ("missing layer", ["missing features.denseblock1.denselayer1"]),
         ("integer", ["features.conv0.weight has type int8"]),
     ],
