@@ -179,10 +179,11 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
         return None
     in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
     rest: dict[str, Tensor] = {}
+    counting, headless = metrics(fit.rest), replace(config, num_classes=0)
     for key, tensor in fit.rest.items():
         inside = key.startswith(fit.prefix)
         known = layout.ignored(key[len(fit.prefix) :] if inside else key)
-        beside = why_beside(key, tensor, replace(config, num_classes=0)) and not key.endswith(COUNTER)
+        beside = why_beside(key, tensor, headless, counting) and not key.endswith(COUNTER)
         if not (known or beside or id(tensor) in in_use):
             rest[key] = tensor
     for leaf in ("weight", "bias"):  # the classifier's own may be the last of them
