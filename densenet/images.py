@@ -52,6 +52,15 @@ def load_many(sources: Sequence[ImageSource], preprocess: Preprocess = TORCHVISI
     return batch
 
 
+def decode(source: ImageSource, channels: int = 3) -> Image.Image:
+    """An image as it is before :func:`load` resizes it, in mode L (1 channel) or RGB.
+
+    Raises:
+        ValueError: as :func:`load`.
+    """
+    return _open(source, channels)
+
+
 def _open(source: ImageSource, channels: int) -> Image.Image:
     """The image in mode L or RGB, decoded."""
     if isinstance(source, np.ndarray):
