@@ -13,7 +13,7 @@ from converter.core.errors import CannotWrite
 from converter.core.files import make_folder, write_bytes
 from converter.core.metadata import well_formed
 from converter.core.version import __version__
-from converter.use.overlay import COLOURS, overlay
+from converter.use.overlay import COLOURS, STRONGEST, overlay
 from densenet.images import ImageSource, decode
 from densenet.preprocess import Preprocess
 
@@ -70,7 +70,7 @@ class Gallery:
         environment.get_template("gallery.html.j2").stream(
             title=title,
             how=self.how,
-            colours=", ".join(f"rgb{colour} {at:.0%}" for at, colour in COLOURS),
+            colours=", ".join(f"rgb({r} {g} {b} / {at * STRONGEST:.0%}) {at:.0%}" for at, (r, g, b) in COLOURS),
             images=[self.pictures[place] for place in sorted(self.pictures)],
             failed=[well_formed(line) for line in failed],
             notes=notes,
