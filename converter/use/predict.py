@@ -145,17 +145,23 @@ def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
     Raises:
         ConverterError: it cannot be read, or the engine does not exist or is not installed.
     """
-    path = Path(source)
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _predictor(str(source), engine, stamp)
+    return _predictor(str(source), engine, _changed(Path(source)))
+
+
+def _changed(path: Path) -> int:
+    """When a file or folder was changed last; 0 where there is none of that name."""
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 @lru_cache(maxsize=4)
-def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
+def _predictor(source: str, engine: str, changed: int) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     size: tuple[int, ...] = ()
-    if engine == "onnxruntime" and is_onnx(Path(source)):
+    if engine == "onnxruntime" and changed and is_onnx(Path(source)):
         loaded = session(source)
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
             return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
