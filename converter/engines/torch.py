@@ -110,8 +110,9 @@ def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] 
         with turn, torch.inference_mode():
             maps = module.forward_features(torch.from_numpy(x))
             features = module.pool(maps)
+            logits = module.classifier(module.head(features))
             found = {"maps": maps, "features": features}
-            return tuple(value.numpy() for value in (module.classifier(features), *(found[name] for name in more)))
+            return tuple(value.numpy() for value in (logits, *(found[name] for name in more)))
 
     return run
 
@@ -128,7 +129,7 @@ def gradients(module: DenseNet) -> Callable[[Array, Array], Array]:
     def run(maps: Array, classes: Array) -> Array:
         with turn:
             given = torch.from_numpy(maps).requires_grad_()
-            logits = module.classifier(module.pool(given))
+            logits = module.classifier(module.head(module.pool(given)))
             (slope,) = torch.autograd.grad(logits.gather(1, torch.from_numpy(classes)[:, None]).sum(), given)
             found: Array = slope.mean((2, 3)).numpy()
             return found

@@ -45,12 +45,12 @@ def class_activation(network: Network) -> ClassActivation:
         Unavailable: that needs PyTorch, which is not installed.
         ConverterError: the weights are not at hand.
     """
-    pool, layers = network.config.global_pool, tuple(getattr(network.config, "head", ()))
-    if pool == "avg" and not layers:
+    pool, head = network.config.global_pool, network.config.head
+    if pool == "avg" and not head:
         weight = network.weight()
         return ClassActivation(lambda _, label: weight[label], EXACT)
     if not has_torch():
-        what = "whose classifier has layers before it" if layers else f"with {pool} pooling"
+        what = "with layers before its classifier" if head else f"with {pool} pooling"
         raise Unavailable(f"--cam of a network {what} needs PyTorch: pip install 'densenet-converter[torch]'")
     slope = gradients(network.module())
     return ClassActivation(lambda maps, label: slope(maps[None], np.array([label]))[0], GRADIENT)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress
+from converter.core.errors import CannotExpress, ConverterError
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_outputs
 from converter.engines.run import Outputs
@@ -93,7 +93,11 @@ class OnnxNetwork:
 
     def module(self) -> DenseNet:
         """See :class:`Network`."""
-        return torch_module(self.model())
+        try:
+            model = self.model()
+        except ConverterError as error:
+            raise CannotExpress(f"{error}; name the checkpoint this file was made from") from error
+        return torch_module(model)
 
     @cached_property
     def proto(self) -> onnx.ModelProto:

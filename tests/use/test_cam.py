@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,22 +37,23 @@ def test_the_mean_of_an_exact_map_is_the_logit(name: str, digits: Path) -> None:
         assert activation(maps[0], label).mean() + bias[label] == pytest.approx(logits[0, label], abs=1e-4)
 
 
-@pytest.mark.parametrize("pool", ["max", "catavgmax"])
-def test_other_networks_maps_are_grad_cam(pool: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"global_pool": "max"}, {"global_pool": "catavgmax"}, {"head": ("linear:9", "tanh")}]
+)
+def test_other_networks_maps_are_grad_cam(changes: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from densenet import get_model
 
-    model = random_model(replace(SMALL, global_pool=pool))
-    export_model(model, tmp_path / "m.onnx")
+    model = random_model(replace(SMALL, **changes))
     save(model, tmp_path / "m.safetensors")
     module = get_model(tmp_path / "m.safetensors")
-    loaded = predictor(tmp_path / "m.onnx")
+    loaded = predictor(tmp_path / "m.safetensors")
     batch = loaded.prepare(Image.open(THREE).resize((90, 70)))
     _, maps = loaded.network.start(("maps",))(batch)
     activation = class_activation(loaded.network)
     assert "Grad-CAM" in activation.how
     made = module.forward_features(torch.from_numpy(batch)).detach().requires_grad_()
-    module.classifier(module.pool(made))[0, 2].backward()
+    module.classifier(module.head(module.pool(made)))[0, 2].backward()
     expected = (made.grad[0].mean((1, 2))[:, None, None] * made[0]).sum(0).detach().numpy()
     np.testing.assert_allclose(activation(maps[0], 2), expected, atol=1e-4 * np.abs(expected).max())
 
