@@ -167,8 +167,7 @@ def _predictor(source: str, engine: str, changed: int) -> Predictor:
             return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
         size = fixed_size(loaded.get_inputs()[0].shape)
     model = load(source)
-    if not model.config.num_classes:
-        raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
+    check_classes(shown(source), model.config, model.images)
     network: Network
     if engine == "torch":
         network = TorchNetwork(model.config, torch_module(model))
@@ -184,6 +183,18 @@ def _predictor(source: str, engine: str, changed: int) -> Predictor:
     return Predictor(run_of(network), steps, labels, notes, model.images.activation or "softmax", network)
 
 
+def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
+    """Refuse what has no classes to predict, or names of others.
+
+    Raises:
+        ConverterError: it does.
+    """
+    if not config.num_classes:
+        raise ConverterError(f"{name}: has no classifier, so there are no classes to predict")
+    if images.labels and len(images.labels) != config.num_classes:
+        raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
+
+
 def _from_onnx(source: str, loaded: Any) -> Predictor:
     said, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
@@ -195,6 +206,7 @@ def _from_onnx(source: str, loaded: Any) -> Predictor:
         )
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
+    check_classes(source, config, images)
     given = loaded.get_inputs()[0]
     pixels = given.type == "tensor(uint8)"
     size = fixed_size(given.shape)

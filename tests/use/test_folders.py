@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,14 @@ def test_an_answer_that_is_not_finite_is_none(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("the network's answer is not finite") == 2
     assert rows_of(tmp_path / "a.csv") == []
+
+
+def test_what_has_no_classes_or_names_others_is_refused(tmp_path: Path) -> None:
+    image = next(IMAGES.glob("3/*.png"))
+    export_model(random_model(replace(SMALL, num_classes=0)), tmp_path / "a.onnx")
+    assert "has no classifier" in refused(2, "predict", tmp_path / "a.onnx", image)
+    export_model(random_model(SMALL, labels=("a", "b")), tmp_path / "b.onnx")
+    assert "names 2 classes, and has 5" in refused(2, "predict", tmp_path / "b.onnx", image)
 
 
 def test_labels_are_the_columns(tmp_path: Path) -> None:
