@@ -1,17 +1,22 @@
 """densenet evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress
+from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
 
 
+@handed(said=said_of_images)
 def command(
     model: ModelAddress,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="One subfolder of images for each class.")],
+    said: "Images",
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
@@ -20,7 +25,7 @@ def command(
 
     images, _ = labelled_images(folder)
     with show.bar("evaluating", len(images)) as advance:
-        found = evaluate(model, folder, engine=engine, progress=advance)
+        found = evaluate(model, folder, engine=engine, images=said, progress=advance)
     result = found.to_dict()
     show.notes(found.notes)
     if as_json:

@@ -2,20 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress
+from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
 
 
+@handed(said=said_of_images)
 def command(
     model: ModelAddress,
     images: Annotated[
         list[str],
         typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'scans/**/*.png'."),
     ],
+    said: "Images",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write a table: .csv, .jsonl or .parquet, every class."),
@@ -42,7 +47,7 @@ def command(
 
     targets = Targets(output, features, cam)
     found = gathered(images)
-    loaded = predictor(model, engine=engine)
+    loaded = predictor(model, engine=engine, images=said)
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
     show.notes(loaded.notes)
@@ -53,7 +58,7 @@ def command(
     elif as_json:
         show.print_json(done.ranked)
     elif output is None:
-        _table(done.ranked)
+        _table(done.ranked, bool(loaded.thresholds))
     if not as_json:
         for path in targets.written():
             print(f"{path}: {done.answered} of {done.images} images")
@@ -61,10 +66,16 @@ def command(
         raise typer.Exit(1)
 
 
-def _table(ranked: list[dict[str, Any]]) -> None:
+def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
     rows = [
         [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), str(t["class"])]
+        + ([_threshold(t["threshold"])] if thresholds else [])
         for result in ranked
         for place, t in enumerate(result["top"])
     ]
-    show.table("", ["image", "score", "label", "class"], rows, right=("score", "label"))
+    columns = ["image", "score", "label", "class", *(["threshold"] if thresholds else [])]
+    show.table("", columns, rows, right=("score", "label", "threshold"))
+
+
+def _threshold(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

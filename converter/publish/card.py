@@ -25,6 +25,15 @@ PUBLISHED_AT = {
 }
 """Where the figures of the zoo can be read, by the first word of their source."""
 
+MEANINGS = {
+    "sigmoid": "Each class is a question of its own: its logit's sigmoid is its probability, and several can be true.",
+    "none": "The outputs are numbers; no activation makes probabilities of them.",
+}
+"""What logits are, by their activation; softmax is what readers of cards take for granted."""
+ONE = "The one output is a logit: its sigmoid is the probability."
+CALLS = {"sigmoid": ", top_k={}", "none": ', function_to_apply="none"'}
+"""What transformers' pipeline is called with: all classes, 5 are usual; or no softmax of what are no logits."""
+
 FEW = 5
 """Classes of which any five are all."""
 JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
@@ -166,6 +175,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     )
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
+        **_outputs(model),
         "title": _title(facts),
         "config": config,
         "source": replace(model.origin, name=_inline(model.origin.name), layout=_inline(model.origin.layout)),
@@ -198,6 +208,23 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",
         "left_out": facts.left_out,
         "limitations": _limitations(facts),
+    }
+
+
+def _outputs(model: Model) -> dict[str, Any]:
+    """What the outputs mean: of a network with classes, where it is not the usual softmax."""
+    images, single = model.images, model.config.num_classes == 1
+    activation = model.activation if model.config.num_classes else ""
+    meaning = ONE if single and activation == "sigmoid" else MEANINGS.get(activation, "")
+    if meaning and not images.activation:
+        meaning += " The source does not say so: it is assumed."
+    names = images.labels or [str(i) for i in range(len(images.thresholds))]
+    thresholds = [(cell(name), "" if t is None else f"{t:.4g}") for name, t in zip(names, images.thresholds)]
+    return {
+        "activation": activation,
+        "meaning": meaning,
+        "thresholds": thresholds,
+        "call": CALLS.get(activation, "").format(model.config.num_classes),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from converter.core.errors import ConverterError
+from converter.core.model import Images
 from converter.use.images import IMAGE_SUFFIXES
 from converter.use.predict import predictor
 
@@ -55,6 +56,7 @@ def evaluate(
     folder: str | Path,
     *,
     engine: str = "onnxruntime",
+    images: Images | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Classify every image of a folder and count.
@@ -65,14 +67,15 @@ def evaluate(
             these tell the class; else their sorted order is the classes' order, as
             torchvision's ImageFolder has it.
         engine: ``onnxruntime`` or ``torch``.
+        images: what its images and classes are, where the source does not say.
         progress: called with the number of images done.
 
     Raises:
         ConverterError: the model or the folder cannot be used.
     """
-    images, names = labelled_images(Path(folder))
-    model = predictor(source, engine=engine)
-    logits = model.logits(images, progress)
+    found, names = labelled_images(Path(folder))
+    model = predictor(source, engine=engine, images=images)
+    logits = model.logits(found, progress)
     order = sorted(set(names))
     index = {name: i for i, name in enumerate(order)}
     if model.labels and set(order) <= set(model.labels):
@@ -82,4 +85,4 @@ def evaluate(
     truth = np.array([index[name] for name in names])
     best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
     right = best == truth[:, None]
-    return Evaluation(len(images), int(right[:, 0].sum()), int(right.any(1).sum()), model.notes)
+    return Evaluation(len(found), int(right[:, 0].sum()), int(right.any(1).sum()), model.notes)

@@ -11,17 +11,18 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
-from converter.core.model import Images, known_activation
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY
+from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import shown
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
 from converter.engines.torch import torch_module
 from converter.formats.onnx_file import is_onnx
 from converter.reading.load import load
+from converter.reading.thresholds import recorded_thresholds
 from converter.use.activation import activated
 from converter.use.answers import Answer, Finish, answers, name_of
-from converter.use.assumed import assumed, labels_for, preprocess_for
+from converter.use.assumed import assumed, assumed_activation, labels_for, preprocess_for
 from converter.use.in_order import cores, workers
 from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
 from converter.use.sizes import check_pixels, fitting, fixed_size
@@ -48,7 +49,8 @@ class Predictor:
         preprocess: what images go through before.
         labels: class names, empty if unknown.
         notes: what had to be assumed.
-        activation: ``sigmoid`` where each class is a question of its own; else softmax.
+        activation: what makes probabilities of logits, one of :data:`converter.core.model.ACTIVATIONS`.
+        thresholds: from which probability on a class is taken to be there, empty if unknown.
         network: what ``run`` was started from.
         takes_pixels: whether it preprocesses by itself, and is given uint8 images (N, H, W, C).
         batch: how many images at once are computed best.
@@ -60,6 +62,7 @@ class Predictor:
     notes: tuple[str, ...]
     activation: str
     network: Network
+    thresholds: tuple[float | None, ...] = ()
     takes_pixels: bool = False
     batch: int = BATCH
 
@@ -125,7 +128,11 @@ class Predictor:
         scores = self.scores(logits)
         best = [int(i) for i in (-logits).argsort(kind="stable")[:top]]
         names = {i: self.labels[i] if self.labels else "" for i in best}
-        ranks = [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best]
+        ranks: list[dict[str, Any]] = [
+            {"label": i, "score": float(scores[i]), "class": names[i]}
+            | ({"threshold": self.thresholds[i]} if self.thresholds else {})
+            for i in best
+        ]
         return {**self.best(logits), "top": ranks}
 
 
@@ -135,17 +142,19 @@ def run_of(network: Network) -> Run:
     return lambda x: outputs(x)[0]
 
 
-def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
+def predictor(source: str | Path, *, engine: str = "onnxruntime", images: Images | None = None) -> Predictor:
     """Load a model for prediction; the last few are kept loaded.
 
     Args:
         source: a checkpoint, an ONNX file, a URL or a zoo name.
         engine: ``onnxruntime`` or ``torch``.
+        images: what its images and classes are, where the source does not say.
 
     Raises:
-        ConverterError: it cannot be read, or the engine does not exist or is not installed.
+        ConverterError: it cannot be read, the engine does not exist or is not installed, or what is said of images
+            and classes is of another network.
     """
-    return _predictor(str(source), engine, _changed(Path(source)))
+    return _predictor(str(source), engine, _changed(Path(source)), images or Images())
 
 
 def _changed(path: Path) -> int:
@@ -157,16 +166,18 @@ def _changed(path: Path) -> int:
 
 
 @lru_cache(maxsize=4)
-def _predictor(source: str, engine: str, changed: int) -> Predictor:
+def _predictor(source: str, engine: str, changed: int, said: Images) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     size: tuple[int, ...] = ()
     if engine == "onnxruntime" and changed and is_onnx(Path(source)):
-        loaded = session(source)
+        loaded = session(source)  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
-        size = fixed_size(loaded.get_inputs()[0].shape)
-    model = load(source)
+            return _from_onnx(
+                source, loaded, said
+            )  # others' graphs may normalise, or give probabilities: they are read
+        size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
+    model = load(source).described(said)
     check_classes(shown(source), model.config, model.images)
     network: Network
     if engine == "torch":
@@ -176,11 +187,12 @@ def _predictor(source: str, engine: str, changed: int) -> Predictor:
 
         network = OnnxNetwork(shown(source), to_onnx(model).SerializeToString(), model.config, lambda: model)
     labels = labels_for(model.images, model.config.num_classes)
-    said = Images(labels=labels) if is_published(source) else Images()
+    published = Images(labels=labels) if is_published(source) else Images()
     images, notes = fitting(model.images, model.config, size)
-    notes += assumed(model.config, images.or_else(said), labels)
+    notes += assumed(model.config, images.or_else(published), labels)
+    notes += (*assumed_activation(model.config, model.images), *model.unsaid.values())
     steps = preprocess_for(model.config, images)
-    return Predictor(run_of(network), steps, labels, notes, model.images.activation or "softmax", network)
+    return Predictor(run_of(network), steps, labels, notes, model.activation, network, model.images.thresholds)
 
 
 def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
@@ -195,32 +207,36 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
 
-def _from_onnx(source: str, loaded: Any) -> Predictor:
-    said, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
+def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
+    held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        config = DenseNetConfig.from_dict(json.loads(said[key]))
+        config = DenseNetConfig.from_dict(json.loads(held[key]))
         key = PREPROCESS_KEY
-        recorded = json.loads(said.get(key, "{}"))
-        images = Images(
-            Preprocess.from_dict(recorded) if recorded else None, tuple(json.loads(said.get(LABELS_KEY, "[]")))
-        )
+        recorded = json.loads(held.get(key, "{}"))
+        steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
+        thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
+        images = Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
+    said.check(config)
     check_classes(source, config, images)
     given = loaded.get_inputs()[0]
     pixels = given.type == "tensor(uint8)"
+    if pixels and said.preprocess:
+        raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
+    images = said.or_else(images)
     size = fixed_size(given.shape)
     if size and images.preprocess and not pixels and images.preprocess.crop != size:
         crop = "x".join(map(str, images.preprocess.crop))
         raise ConverterError(
-            f"{source}: takes images of {'x'.join(map(str, size))} only, but records a preprocessing to {crop}"
+            f"{source}: takes images of {'x'.join(map(str, size))} only, but its preprocessing makes {crop}"
         )
     classes = loaded.get_outputs()[0].shape[-1]
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
     images, notes = fitting(images, config, () if pixels else size)
-    notes += assumed(config, images, labels)
+    notes += (*assumed(config, images, labels), *assumed_activation(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else PIXEL_BATCH if pixels else BATCH
     network = OnnxNetwork(source, source, config, lambda: load(source))
-    activation = known_activation(said.get(ACTIVATION_KEY, "")) or "softmax"
+    activation = images.activation or usual_activation(config.num_classes)
     steps = preprocess_for(config, images)
-    return Predictor(run_of(network), steps, labels, notes, activation, network, pixels, batch)
+    return Predictor(run_of(network), steps, labels, notes, activation, network, images.thresholds, pixels, batch)

@@ -173,6 +173,20 @@ def test_graphs_that_take_bytes_run_directly(digits: Path, scans: Path, tmp_path
             assert float(one[i]) == pytest.approx(float(other[i]), abs=0.02)
 
 
+def test_what_is_said_of_images_and_classes_is_obeyed(digits: Path, scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    options = ("--labels", tmp_path / "names.txt", "--activation", "sigmoid")
+    assert run("predict", digits / "m.onnx", scans, "-o", tmp_path / "a.csv", *options).returncode == 1
+    row = rows_of(tmp_path / "a.csv")[3]
+    logits = predictor(digits / "m.onnx").logits([Path(row["path"])])[0]
+    assert row["label"] == f"digit {logits.argmax()}"
+    assert [float(row[f"digit {i}"]) for i in range(10)] == pytest.approx(list(1 / (1 + np.exp(-logits))), abs=1e-6)
+    (tmp_path / "steps.json").write_text('{"crop": [32, 32]}')
+    export_onnx(digits / "m.safetensors", tmp_path / "bytes.onnx", image_input=True)
+    line = refused(2, "predict", tmp_path / "bytes.onnx", scans, "--preprocess", tmp_path / "steps.json")
+    assert "prepares images inside its graph" in line
+
+
 def test_a_graph_that_takes_bytes_does_not_pad(tmp_path: Path) -> None:
     steps = Preprocess(resize=None, crop=(64, 64))
     export_model(random_model(SMALL, preprocess=steps), tmp_path / "a.onnx", image_input=True)
@@ -204,7 +218,7 @@ def test_files_of_one_batch_and_one_size(digits: Path, scans: Path, tmp_path: Pa
         assert float(one["score"]) == pytest.approx(float(other["score"]), abs=1e-5)
     other = fixed(digits / "m.onnx", tmp_path / "other.onnx", 1, 48)
     line = refused(2, "predict", other, scans)
-    assert "takes images of 48x48 only, but records a preprocessing to 32x32" in line
+    assert "takes images of 48x48 only, but its preprocessing makes 32x32" in line
 
 
 def test_the_size_a_file_is_fixed_to_is_what_images_are_made_to(tmp_path: Path) -> None:
