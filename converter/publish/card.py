@@ -109,7 +109,8 @@ class CardFacts:
     @property
     def preprocess(self) -> Preprocess | None:
         """What images go through, None for inputs that are no images."""
-        return self.model.images.preprocess
+        steps = self.model.images.preprocess
+        return steps if steps and not steps.of_volumes else None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -192,6 +193,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
         "axes": list(SPACE[config.spatial_dims]),
         "top5": config.num_classes > FEW,
+        "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,
         "preprocess_recorded": facts.recorded,
