@@ -50,7 +50,7 @@ def command(
     loaded = predictor(model, engine=engine, images=said)
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
-    show.notes(loaded.notes)
+    show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
         print(f"failed: {show.clean(line)}", file=sys.stderr)
     if as_json and output is not None:

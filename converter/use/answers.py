@@ -9,7 +9,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.engines.run import Outputs
 from converter.use.in_order import in_order
-from densenet.images import ImageSource
+from densenet.pixels import ImageSource, name_of
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,3 @@ def computed(pairs: Sequence[tuple[Answer, Array]], run: Outputs) -> list[Answer
         lost = "" if np.isfinite(values[0]).all() else f"{name_of(answer.image)}: the network's answer is not finite"
         result.append(Answer(answer.place, answer.image, () if lost else tuple(values), lost))
     return result
-
-
-def name_of(image: ImageSource) -> str:
-    """How a message calls an image."""
-    return "the image" if isinstance(image, np.ndarray) or not str(image).strip() else str(image)

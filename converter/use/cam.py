@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import Unavailable
+from converter.core.errors import CannotExpress, Unavailable
 from converter.engines.torch import gradients, has_torch
 from converter.use.network import Network
 
@@ -42,9 +42,12 @@ def class_activation(network: Network) -> ClassActivation:
     """How a network's maps are made: exactly where that is possible.
 
     Raises:
+        CannotExpress: the network takes no images.
         Unavailable: that needs PyTorch, which is not installed.
         ConverterError: the weights are not at hand.
     """
+    if network.config.spatial_dims != 2:
+        raise CannotExpress("class activation maps are drawn over images, and this network takes none")
     pool, head = network.config.global_pool, network.config.head
     if pool == "avg" and not head:
         weight = network.weight()

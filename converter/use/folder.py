@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from converter.core.errors import ConverterError
-from converter.use.answers import Answer, Finish, name_of
+from converter.use.answers import Answer, Finish
 from converter.use.cam import class_activation, heat
 from converter.use.gallery import SHOWN, Gallery, gallery
 from converter.use.network import More
 from converter.use.predict import Predictor
 from converter.use.tables import array, check_table, columns, table
+from densenet.pixels import name_of
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,13 @@ class Classified:
         images: how many there were.
         failed: why some have no answer, each line beginning with the image.
         ranked: of each answer the best classes, if there is no table.
+        notes: how images were read, where that was a choice, with the number of those that were.
     """
 
     images: int
     failed: list[str] = field(default_factory=list)
     ranked: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
@@ -66,7 +71,7 @@ class Classified:
 
     def to_dict(self) -> dict[str, Any]:
         """What became of them as plain JSON values, without the answers."""
-        return {"images": self.images, "answered": self.answered, "failed": self.failed}
+        return {"images": self.images, "answered": self.answered, "failed": self.failed, "notes": self.notes}
 
 
 def classify(
@@ -98,6 +103,7 @@ def classify(
     more: list[More] = ["features"] if targets.features is not None else []
     finish: Finish | None = None
     classes = columns(predictor.labels, predictor.network.config.num_classes)
+    said = _Said()
     with ExitStack() as files:
         if targets.cam is not None:
             more.append("maps")
@@ -105,7 +111,7 @@ def classify(
             finish = _Pictured(predictor, pictures)
         row = files.enter_context(table(targets.table, classes)) if targets.table is not None else None
         keep = files.enter_context(array(targets.features)) if targets.features is not None else None
-        for answer in predictor.answers(images, more, finish=finish):
+        for answer in predictor.answers(images, more, finish=finish, say=said):
             progress(1)
             if answer.failed:
                 if fail_fast or len(images) == 1:
@@ -121,9 +127,26 @@ def classify(
                 done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
             if keep is not None:
                 keep(str(answer.image), answer.outputs[1])
+        done.notes = said.lines()
         if finish is not None:
-            pictures.write_page(title, predictor.notes, done.failed)
+            pictures.write_page(title, [*predictor.notes, *done.notes], done.failed)
     return done
+
+
+class _Said:
+    """Counts what readers of images say, in whatever thread."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.turn = Lock()
+
+    def __call__(self, line: str) -> None:
+        with self.turn:
+            self.counts[line] += 1
+
+    def lines(self) -> list[str]:
+        """Each line once, with how many images it was said of."""
+        return [f"{line} ({count} image{'s' * (count > 1)})" for line, count in self.counts.items()]
 
 
 class _Pictured:

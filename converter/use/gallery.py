@@ -52,7 +52,7 @@ class Gallery:
         """Write the picture of one image; from any thread."""
         stem = re.sub(r"[^\w.-]+", "_", well_formed(Path(str(image)).stem))[:60]
         name = f"{place + 1:06d}_{stem}.png"
-        write_bytes(self.folder / name, overlay(decode(image, steps.channels), heat, steps))
+        write_bytes(self.folder / name, overlay(decode(image, steps.channels, window=steps.window), heat, steps))
         self.pictures[place] = Picture(well_formed(str(image)), name, tuple(best), not heat.any())
 
     def write_page(self, title: str, notes: Sequence[str], failed: Sequence[str]) -> None:

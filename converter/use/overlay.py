@@ -58,7 +58,7 @@ def shown_part(size: tuple[int, int], steps: Preprocess) -> tuple[float, float, 
         long = int(steps.resize * max(size) / min(size))
         width, height = (steps.resize, long) if width <= height else (long, steps.resize)
     edges: list[Any] = []
-    for have, want, own in ((width, steps.crop[1], size[0]), (height, steps.crop[0], size[1])):
+    for have, want, own in ((width, steps.size[1], size[0]), (height, steps.size[0], size[1])):
         start = round((have - want) / 2) if have >= want else -((want - have) // 2)
         edges.append((start * own / have, (start + want) * own / have))
     (left, right), (top, bottom) = edges

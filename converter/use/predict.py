@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,23 @@ from converter.formats.onnx_file import is_onnx
 from converter.reading.load import load
 from converter.reading.thresholds import recorded_thresholds
 from converter.use.activation import activated
-from converter.use.answers import Answer, Finish, answers, name_of
+from converter.use.answers import Answer, Finish, answers
 from converter.use.assumed import assumed, assumed_activation, labels_for, preprocess_for
 from converter.use.in_order import cores, workers
 from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
 from converter.use.sizes import check_pixels, fitting, fixed_size
 from densenet.config import DenseNetConfig
+from densenet.depth import Say
 from densenet.images import ImageSource, decode
 from densenet.images import load as load_image
+from densenet.pixels import name_of, silent
 from densenet.preprocess import Preprocess
 from densenet.zoo import is_published
 
 BATCH = 8
 """Images a thread computes at once: more are no faster, and hold more memory."""
-PIXEL_BATCH = 2
-"""The same where the graph takes photographs as they are."""
+LARGE_BATCH = 2
+"""The same of photographs as they are, and of volumes."""
 FEW = 4
 """Up to so many images are computed one after the other, by all cores together."""
 
@@ -66,20 +68,30 @@ class Predictor:
     takes_pixels: bool = False
     batch: int = BATCH
 
-    def prepare(self, image: ImageSource) -> Array:
+    def prepare(self, image: ImageSource, say: Say = silent) -> Array:
         """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
+
+        Args:
+            image: a path, a Pillow image or a uint8 array.
+            say: is told how it was read, where that was a choice.
 
         Raises:
             ValueError: it cannot be read; names it.
         """
+        steps = self.preprocess
         if not self.takes_pixels:
-            return load_image(image, self.preprocess)
-        pixels: Array = np.atleast_3d(np.asarray(decode(image, self.preprocess.channels)))
-        check_pixels(name_of(image), pixels.shape, self.preprocess)
+            return load_image(image, steps, say=say)
+        pixels: Array = np.atleast_3d(np.asarray(decode(image, steps.channels, window=steps.window, say=say)))
+        check_pixels(name_of(image), pixels.shape, steps)
         return pixels[None]
 
     def answers(
-        self, images: Iterable[ImageSource], more: Sequence[More] = (), *, finish: Finish | None = None
+        self,
+        images: Iterable[ImageSource],
+        more: Sequence[More] = (),
+        *,
+        finish: Finish | None = None,
+        say: Say = silent,
     ) -> Iterator[Answer]:
         """An answer to every image, in order: its logits, and what else is asked for.
 
@@ -87,12 +99,14 @@ class Predictor:
             images: paths, Pillow images or uint8 arrays, in any number.
             more: what else.
             finish: see :func:`converter.use.answers.answers`.
+            say: see :meth:`prepare`; from any thread.
         """
+        prepare = partial(self.prepare, say=say)
         # A core each is faster than all cores at one batch: nobody waits for others at the end of every layer.
         if isinstance(images, Sequence) and len(images) <= FEW and not more:
-            return answers(images, self.prepare, lambda x: (self.run(x),), batch=FEW, finish=finish)
+            return answers(images, prepare, lambda x: (self.run(x),), batch=FEW, finish=finish)
         run = self.network.start(more, cores() - workers() + 1)
-        return answers(images, self.prepare, run, batch=self.batch, finish=finish)
+        return answers(images, prepare, run, batch=self.batch, finish=finish)
 
     def logits(self, images: Sequence[ImageSource], progress: Callable[[int], None] = lambda _: None) -> Array:
         """Logits (N, classes) of images given as paths, Pillow images or uint8 arrays.
@@ -192,7 +206,13 @@ def _predictor(source: str, engine: str, changed: int, said: Images) -> Predicto
     notes += assumed(model.config, images.or_else(published), labels)
     notes += (*assumed_activation(model.config, model.images), *model.unsaid.values())
     steps = preprocess_for(model.config, images)
-    return Predictor(run_of(network), steps, labels, notes, model.activation, network, model.images.thresholds)
+    thresholds, batch = model.images.thresholds, batch_of(model.config)
+    return Predictor(run_of(network), steps, labels, notes, model.activation, network, thresholds, batch=batch)
+
+
+def batch_of(config: DenseNetConfig, pixels: bool = False) -> int:
+    """How many inputs a thread computes at once."""
+    return LARGE_BATCH if pixels or config.spatial_dims == 3 else BATCH
 
 
 def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
@@ -235,7 +255,7 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
     images, notes = fitting(images, config, () if pixels else size)
     notes += (*assumed(config, images, labels), *assumed_activation(config, images))
-    batch = given.shape[0] if isinstance(given.shape[0], int) else PIXEL_BATCH if pixels else BATCH
+    batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
     network = OnnxNetwork(source, source, config, lambda: load(source))
     activation = images.activation or usual_activation(config.num_classes)
     steps = preprocess_for(config, images)

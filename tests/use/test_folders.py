@@ -187,6 +187,25 @@ def test_what_is_said_of_images_and_classes_is_obeyed(digits: Path, scans: Path,
     assert "prepares images inside its graph" in line
 
 
+def test_how_images_were_read_is_said_once_with_their_number(digits: Path, tmp_path: Path) -> None:
+    upright = Image.open(next(IMAGES.glob("7/*.png"))).convert("RGB").resize((60, 40))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    upright.save(folder / "a.png")
+    for name in "bc":
+        upright.transpose(Image.Transpose.ROTATE_90).save(folder / f"{name}.png", exif=turned)
+    done = run("predict", digits / "m.onnx", folder, "-o", tmp_path / "a.csv", "--cam", tmp_path / "cam")
+    assert "note: turned as the EXIF orientation says (2 images)" in done.stderr
+    first, *others = rows_of(tmp_path / "a.csv")
+    for row in others:
+        assert {**row, "path": ""} == {**first, "path": ""}
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "cam").glob("*.png"))]
+    for picture in pictures:
+        np.testing.assert_array_equal(picture, pictures[0])
+
+
 def test_a_graph_that_takes_bytes_does_not_pad(tmp_path: Path) -> None:
     steps = Preprocess(resize=None, crop=(64, 64))
     export_model(random_model(SMALL, preprocess=steps), tmp_path / "a.onnx", image_input=True)
