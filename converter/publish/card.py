@@ -7,9 +7,9 @@ from typing import Any
 
 from converter.core.errors import Unavailable
 from converter.core.model import Model
+from converter.core.page import cell
 from converter.exporters.graph import SPACE
 from converter.parity.budget import BUDGETS, Judgement
-from converter.parity.report import cell
 from converter.parity.verdict import Verification
 from converter.publish.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.publish.recipe import Recipe
