@@ -68,7 +68,7 @@ def notes(lines: Sequence[str]) -> None:
 def failures(found: Mapping[str, str]) -> None:
     """What could not be read, and why, on stderr."""
     for name, why in found.items():
-        print(f"failed: {clean(why if name in why else f'{name}: {why}')}", file=sys.stderr)
+        print(f"failed: {clean(f'{name}: {why}')}", file=sys.stderr)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class Plot:
         x_label, y_label: of the axes.
         x_ticks, y_ticks: positions and texts.
         points: circles (x, y, what it is or nothing, whether it is the culprit).
-        line: points of a polyline, as SVG writes them; ``dashed`` another, to compare with.
+        line: points of a polyline, as SVG writes them; ``dashed`` another, to compare it with.
         bars: x, y, width, height.
         rules: lines across: vertical or horizontal, position, and what they mean.
         cells: x, y, width, height, how dark from 0 to 1, what it is, and the text in it or nothing.

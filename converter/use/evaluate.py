@@ -74,7 +74,7 @@ def evaluate(
         model.activation,
         failed,
         mistakes,
-        (*model.notes, *task.notes, *hints(found, task.how)),
+        (*model.notes, *task.notes, *hints(found, task.how, task.written)),
     )
 
 
@@ -108,15 +108,16 @@ def _answers(
     """
     any_read = False
     for part in decoded(task.images, partial(load, preprocess=model.preprocess)):
-        failed |= {str(task.images[i]): why for i, why in part.failed.items()}
+        for i, why in part.failed.items():
+            failed[str(task.images[i])] = why.removeprefix(f"{task.images[i]}: ")
         if part.batch is not None:
             logits = model.run(part.batch)
             good = np.isfinite(logits).all(axis=1)
-            for i in np.flatnonzero(~good):
-                failed[str(task.images[part.places[i]])] = "the network's answer is NaN or infinite"
+            for place in np.array(part.places)[~good]:
+                failed[str(task.images[place])] = "the network's answer is NaN or infinite"
             if good.any():
                 any_read = True
-                yield [part.places[i] for i in np.flatnonzero(good)], logits[good]
+                yield np.array(part.places)[good].tolist(), logits[good]
         progress(len(part.places) + len(part.failed))
     if not any_read:
         first = next(iter(failed.values()))

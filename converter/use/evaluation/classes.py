@@ -1,6 +1,7 @@
 """Which output of a network a written class is: by its name, its synset, its number, or its place in order."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -40,7 +41,8 @@ class Outputs:
         result: dict[str, int] = {}
         for spelled in (simple, lambda name: simple(name.partition(",")[0])):
             keys = [spelled(name) for name in self.labels]
-            result = {key: i for i, key in enumerate(keys) if key and keys.count(key) == 1} | result
+            once = {key for key, count in Counter(keys).items() if key and count == 1}
+            result = {key: i for i, key in enumerate(keys) if key in once} | result
         return result
 
     @property

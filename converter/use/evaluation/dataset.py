@@ -107,7 +107,10 @@ def _folders(folder: Path) -> Truths:
                 others[path.suffix.lower() or path.name] += 1
     if not images:
         raise ConverterError(f"{folder}: needs one subfolder of images for each class")
-    notes = [f"{count} files that end in {suffix} are no images and were left out" for suffix, count in others.items()]
+    notes = []
+    if others:
+        found = few(f"{count} {suffix}" for suffix, count in others.most_common())
+        notes.append(f"files whose names do not end as images' do are left out: {found}")
     if empty := [sub.name for sub in classes if sub.name not in set(written)]:
         notes.append(f"there are no images of {few(empty)}")
     return Truths(str(folder), "folders", images, {"": written}, tuple(sub.name for sub in classes), notes=tuple(notes))

@@ -1,5 +1,7 @@
 """What figures suggest of how classes were matched: a network that knows its classes is not at chance."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from converter.use.evaluation.choice import Choice, wilson
@@ -7,16 +9,23 @@ from converter.use.evaluation.findings import Findings
 
 ENOUGH = 20
 """Images below which chance proves nothing."""
+SHOWN = 4
+"""Pairs of classes that a note shows."""
 SURE = 0.5
 """Share of images that another order must explain to be named."""
 
 
-def hints(found: Choice | Findings, how: str) -> tuple[str, ...]:
-    """Notes where figures look like another order of classes than the network's."""
+def hints(found: Choice | Findings, how: str, written: Mapping[int, str]) -> tuple[str, ...]:
+    """Notes where figures look like another order of classes than the network's.
+
+    Args:
+        found: the figures.
+        how: how classes were matched with outputs; ``written`` what they are called, by output.
+    """
     if found.images < ENOUGH:
         return ()
     if isinstance(found, Choice):
-        return _of_choice(found, how)
+        return _of_choice(found, how, written)
     auroc = found.macro("auroc")
     known = min((label.positive, label.images - label.positive) for label in found.labels)
     if auroc is None or min(known) < ENOUGH // 4:
@@ -29,13 +38,14 @@ def hints(found: Choice | Findings, how: str) -> tuple[str, ...]:
     return ()
 
 
-def _of_choice(found: Choice, how: str) -> tuple[str, ...]:
+def _of_choice(found: Choice, how: str, written: Mapping[int, str]) -> tuple[str, ...]:
     count = len(found.classes)
     best, pairs = _other_order(found)
     share = found.top1 / found.images
     low, high = wilson(found.top1, found.images)
     other = wilson(best, found.images)[0]
-    shown = "; ".join(f"{found.classes[truth].name} as {found.classes[answer].name}" for truth, answer in pairs[:4])
+    names = [(written.get(truth, found.classes[truth].name), found.classes[answer].name) for truth, answer in pairs]
+    shown = "; ".join(f"{truth} as {answer}" for truth, answer in names[:SHOWN]) + (" ..." if names[SHOWN:] else "")
     if low <= 1 / count:
         known = f"; with {shown} it would be {best / found.images:.0%}" if best / found.images >= SURE and pairs else ""
         return (f"top-1 is at chance (1 in {count}): {_why(how)}{known}",)

@@ -33,7 +33,7 @@ def reliability(bins: tuple[Bin, ...], right: str) -> Plot:
     ]
     return Plot(
         "Reliability",
-        f"{right} of answers by their probability; on the dashed line probabilities are what they say. "
+        f"The {right} of answers by their probability; on the dashed line probabilities are what they say. "
         f"Expected calibration error {error:.4f}.",
         "probability",
         right,
@@ -124,8 +124,6 @@ def recalls(found: Choice) -> Plot:
     width = max(round((WIDTH - LEFT - RIGHT) / len(known) - 1, 1), 0.5)
     bars = [(x(i), UP(recall), width, round(UP(0) - UP(recall), 1)) for i, (recall, _) in enumerate(known)]
     (low, worst), (high, best) = known[0], known[-1]
-    text = (
-        f"Recall of {len(known)} classes in its order; {worst} has the least, {low:.1%}, {best} the most, {high:.1%}."
-    )
+    text = f"Recall of {len(known)} classes in order; {worst} has the least, {low:.1%}, {best} the most, {high:.1%}."
     count = [(x(0), "1"), (x(len(known)), str(len(known)))]
     return Plot("Recall", text, "classes, worst first", "recall", count, SHARES_UP, [], bars=tuple(bars))

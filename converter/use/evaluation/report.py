@@ -121,6 +121,7 @@ def _overall(evaluation: Evaluation) -> Table:
     """The figures of all together."""
     found = evaluation.found
     rows: list[list[str]] = []
+    columns: tuple[str, ...]
     if isinstance(found, Choice):
         for name, hits in (("top-1", found.top1), ("top-5", found.top5)):
             if name == "top-1" or len(found.classes) > TOP:
@@ -139,8 +140,11 @@ def _overall(evaluation: Evaluation) -> Table:
             micro = getattr(found.micro, key)
             said = "" if len(found.labels) == 1 else f"mean over labels; all pairs together (micro): {_figure(micro)}"
             rows.append([name, _figure(found.macro(key)), "", said])
-    rows.append(["calibration error", _figure(found.calibration_error), "", DEFINITION])
-    return Table("All together", ("figure", "value", "95 %", "what"), rows, ("value", "95 %"))
+    rows.append(["calibration error", _figure(found.calibration_error), "", "expected, 15 bins"])
+    columns = ("figure", "value", "95 %", "what")
+    if not any(row[2] for row in rows):
+        columns, rows = ("figure", "value", "what"), [[row[0], row[1], row[3]] for row in rows]
+    return Table("All together", columns, rows, ("value", "95 %"))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -184,20 +188,23 @@ def to_html(evaluation: Evaluation) -> str:
         [[m.image, m.truth, m.answer, f"{m.score:.4f}"] for m in evaluation.mistakes],
         ("score",),
     )
+    by_class = tables(evaluation, every_class=True)
+    first = isinstance(evaluation.found, Findings)  # a few labels, or a thousand classes
     failed = Table("Not read", ("image", "why"), [[image, why] for image, why in evaluation.failed.items()])
     return render(
         "converter.use.evaluation",
         "evaluation.html.j2",
         evaluation=evaluation,
         line=evaluation.line(),
-        overall=_overall(evaluation),
-        tables=[
-            *tables(evaluation, every_class=True),
+        before=[_overall(evaluation), *(by_class if first else [])],
+        after=[
+            *([] if first else by_class),
             *([mistakes] if mistakes.rows else []),
             *([failed] if failed.rows else []),
         ],
         plots=plots(evaluation),
         numbers=_numbers(evaluation),
+        definition=DEFINITION,
         version=__version__,
     )
 
@@ -223,7 +230,7 @@ def plots(evaluation: Evaluation) -> list[Plot]:
     else:
         result += [roc(label) for label in found.labels if label.curve]
         right = "share that has the label"
-    return result + ([reliability(found.calibration, right), spread(found.calibration)] if found.calibration else [])
+    return ([reliability(found.calibration, right), spread(found.calibration)] if found.calibration else []) + result
 
 
 NUMEROUS = 2

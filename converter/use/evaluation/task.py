@@ -1,7 +1,7 @@
 """What a network is asked about a set of images: one class each, or each label by itself."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class Task:
         outputs: the output of each of the L labels.
         names: of all outputs, or of the L labels.
         how: how the written was matched with outputs.
+        written: of one class each, what the truths call an output.
         notes: what people should know.
     """
 
@@ -42,6 +43,7 @@ class Task:
     names: tuple[str, ...]
     how: str
     notes: tuple[str, ...] = ()
+    written: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def one_class_each(self) -> bool:
@@ -163,7 +165,8 @@ def _of_classes(truths: Truths, column: str, outputs: Outputs) -> Task:
     match = match_classes(names, outputs, truths.where, folders=truths.kind == "folders")
     truth = np.array([match.index[value] for value in values])
     every = tuple(outputs.name(i) for i in range(outputs.count))
-    return Task(images, truth, tuple(range(outputs.count)), every, match.how, (*notes, *match.notes))
+    written = {i: name for name, i in match.index.items()}
+    return Task(images, truth, tuple(range(outputs.count)), every, match.how, (*notes, *match.notes), written)
 
 
 def _binary(truths: Truths, values: Sequence[str], outputs: Outputs, notes: tuple[str, ...]) -> Task:
