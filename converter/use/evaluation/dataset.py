@@ -157,23 +157,27 @@ FIRST = 50
 
 
 def _path_column(path: Path, sheet: Sheet, finder: Finder) -> int:
-    """The column most of whose first values are files.
+    """The column most of whose first values are files; of several the one that names none twice.
 
     Raises:
-        ConverterError: none has any.
+        ConverterError: none has any, or it is not clear which is meant.
     """
     if sheet.path is not None:
         return sheet.path
-    found = [
-        sum(isinstance(finder.find(row[i]), Path) for row in sheet.rows[:FIRST]) for i in range(len(sheet.columns))
-    ]
-    best = max(range(len(found)), key=found.__getitem__)
-    if not found[best]:
+    first = [[row[i] for row in sheet.rows[:FIRST]] for i in range(len(sheet.columns))]
+    found = [sum(isinstance(finder.find(value), Path) for value in values) for values in first]
+    best = [i for i, count in enumerate(found) if count == max(found)]
+    if len(best) > 1:  # classes called 0 and 1, say, beside images called 0.png and 1.png
+        best = [i for i in best if len(set(first[i])) == len(first[i])] or best
+    if not max(found):
         raise ConverterError(
             f"{path}: no column of {few(sheet.columns)} holds paths of files below {finder.folder}; --images FOLDER "
             "says where they are, --path-column NAME which column"
         )
-    return best
+    if len(best) > 1:
+        names = few(sheet.columns[i] for i in best)
+        raise ConverterError(f"{path}: several columns ({names}) hold paths of files; --path-column NAME says which")
+    return best[0]
 
 
 def few(names: Iterable[str], most: int = 6) -> str:

@@ -1,6 +1,7 @@
 """Lists and tables of truths as rows of text."""
 
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def read_sheet(path: Path, text: str) -> Sheet:
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(("," if path.suffix.lower() == ".csv" else "\t", ",", ";", "\t"), key=first.count)
     try:
-        lines = [row for row in csv.reader(text.splitlines(), delimiter=delimiter, strict=True) if any(row)]
+        lines = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if any(row)]
     except csv.Error as error:
         raise ConverterError(f"{path}: damaged ({error})") from error
     if not lines:

@@ -238,6 +238,17 @@ def test_the_column_of_paths_can_be_named(tmp_path: Path) -> None:
         task(path, PETS, path_column="imag")
 
 
+def test_columns_that_could_both_be_paths(tmp_path: Path) -> None:
+    """Classes are called as images are, in one; images and masks lie side by side in the other."""
+    images(tmp_path, *(f"{i}.png" for i in range(4)), "masks/a.png", "masks/b.png")
+    rows = "".join(f"{i % 2},{i}\n" for i in range(4))
+    found = task(written(tmp_path / "t.csv", f"label,id\n{rows}"), Outputs(2))
+    assert [path.name for path in found.images] == ["0.png", "1.png", "2.png", "3.png"]
+    path = written(tmp_path / "t.csv", "image,mask,label\n0.png,masks/a.png,cat\n1.png,masks/b.png,dog\n")
+    with pytest.raises(ConverterError, match=r"several columns \(image, mask\) hold paths.*--path-column"):
+        task(path, PETS)
+
+
 def test_images_that_are_not_there_are_named_and_the_rest_is_taken(tmp_path: Path) -> None:
     images(tmp_path, "a.png")
     truths = read_truths(Dataset(written(tmp_path / "l.txt", "a.png cat\nnot/there.png dog\n")))
