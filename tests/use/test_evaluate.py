@@ -18,7 +18,7 @@ from helpers.packages import small_images
 from PIL import Image
 
 from converter.core.errors import ConverterError, Unavailable
-from converter.demo.demo import IMAGES, record
+from converter.demo.demo import CHECKPOINT, IMAGES, record
 from converter.use.evaluate import evaluate
 from converter.use.evaluation.choice import Choice
 from converter.use.evaluation.dataset import Dataset
@@ -186,6 +186,13 @@ def test_accuracy_at_chance_hints_at_the_order(digits: Path, tmp_path: Path) -> 
     assert "eight as 8" in hint
     assert hint.endswith("it would be 100%")
     assert not evaluate(digits / "m.onnx", IMAGES).notes
+
+
+def test_one_answer_to_everything_hints_at_how_images_are_prepared() -> None:
+    """The shipped checkpoint does not say it; what is assumed is wrong."""
+    notes = evaluate(CHECKPOINT, IMAGES).notes
+    assert "how images are prepared is not recorded" in notes[0]
+    assert "99% of the answers are 1: images are likely prepared in another way" in notes[1]
 
 
 def test_two_exchanged_classes_are_noticed(digits: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from converter.use.evaluation.findings import Findings
 
 ENOUGH = 20
 """Images below which chance proves nothing."""
+ONE_ANSWER = 0.9
+"""Share of answers beyond which a network does not tell images apart."""
 SHOWN = 4
 """Pairs of classes that a note shows."""
 SURE = 0.5
@@ -47,6 +49,12 @@ def _of_choice(found: Choice, how: str, written: Mapping[int, str]) -> tuple[str
     names = [(written.get(truth, found.classes[truth].name), found.classes[answer].name) for truth, answer in pairs]
     shown = "; ".join(f"{truth} as {answer}" for truth, answer in names[:SHOWN]) + (" ..." if names[SHOWN:] else "")
     if low <= 1 / count:
+        often = max(found.classes, key=lambda each: each.answered)
+        if count > 2 and often.answered > ONE_ANSWER * found.images > often.images:
+            return (
+                f"top-1 is at chance (1 in {count}), and {often.answered / found.images:.0%} of the answers are "
+                f"{often.name}: images are likely prepared in another way than in training",
+            )
         known = f"; with {shown} it would be {best / found.images:.0%}" if best / found.images >= SURE and pairs else ""
         return (f"top-1 is at chance (1 in {count}): {_why(how)}{known}",)
     if pairs and other > high and best / found.images - share > 0.25:
