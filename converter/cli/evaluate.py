@@ -1,14 +1,18 @@
 """densenet evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress
+from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
 
 
+@handed(said=said_of_images)
 def command(
     model: ModelAddress,
     truths: Annotated[
@@ -19,6 +23,7 @@ def command(
             "column of paths and one of classes, or one for each label (1, 0; blank and -1 are unknown).",
         ),
     ],
+    said: "Images",
     images: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the paths of a list or .csv begin; default: where it lies."),
@@ -27,9 +32,6 @@ def command(
         str, typer.Option(metavar="NAME", help="The .csv's column of paths; default: the one whose values are files.")
     ] = "",
     dataset: Annotated[str, typer.Option(metavar="NAME", help="What the images are called, if not DATA's name.")] = "",
-    activation: Annotated[
-        str, typer.Option(metavar="NAME", help="softmax or sigmoid (each class by itself); default: what MODEL says.")
-    ] = "",
     report: Annotated[
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
@@ -51,7 +53,7 @@ def command(
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     with show.bar("evaluating", len(read.images)) as advance:
-        found = evaluate(model, data, engine=engine, activation=activation, truths=read, progress=advance)
+        found = evaluate(model, data, engine=engine, images=said, truths=read, progress=advance)
     for path in report or ():
         write_report(path, found)
     if as_json:

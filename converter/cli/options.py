@@ -145,7 +145,18 @@ def said_of_images(
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", metavar="FILE", help=f"Class names, one a line; or {IMAGENET}. Where SRC does not say."
+            "--labels",
+            metavar="FILE",
+            help="Class names: a text, one a line; a JSON list, id2label or class_to_idx; "
+            f"or {IMAGENET}. Where SRC does not say.",
+        ),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What makes probabilities of the logits: softmax (one class is true), sigmoid (each by itself) or "
+            "none (they are just numbers). Where SRC does not say, or says something else.",
         ),
     ] = None,
 ) -> "Images":
@@ -161,21 +172,24 @@ def said_of_images(
             raise ConverterError(f"{preprocess}: cannot be read ({error.strerror})") from error
         except (ValueError, TypeError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
-    return Images(steps, tuple(_lines(labels)))
+    return Images(steps, tuple(_names(labels)), activation or "")
 
 
-def _lines(path: Path | None) -> Sequence[str]:
+def _names(path: Path | None) -> Sequence[str]:
     """Class names."""
     if path is None:
         return ()
-    if str(path) == IMAGENET and not path.exists():
-        from densenet.labels import imagenet_classes
+    from densenet.labels import imagenet_classes, read_labels
 
+    if str(path) == IMAGENET and not path.exists():
         return imagenet_classes()
     try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConverterError(f"{path}: cannot be read as text ({error})") from error
+        names = read_labels(path)
+    except (OSError, ValueError) as error:
+        raise ConverterError(f"{path}: cannot be read as class names ({error})") from error
+    if not names:
+        raise ConverterError(f"{path}: has no class names")
+    return names
 
 
 # -- what a package holds --------------------------------------------------------------------------

@@ -16,6 +16,7 @@ class Shorthand(Reading, total=False):
 
     preprocess: Preprocess | Mapping[str, Any] | None
     labels: Iterable[str]
+    activation: str
 
 
 def taken(keywords: Any, fields: type[T]) -> Any:
@@ -36,5 +37,5 @@ def records(source: AnySource, images: Images | None, shorthand: Shorthand) -> t
             steps = Preprocess.from_dict(steps) if steps else None
         except (ValueError, TypeError) as error:
             raise ConverterError(f"not a preprocessing ({error})") from error
-    said = Images(steps, tuple(labels or ()))
+    said = Images(steps, tuple(labels or ()), rest.pop("activation", "") or "")
     return Source.of(source, **rest), said.or_else(images or Images())

@@ -19,6 +19,15 @@ from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
 
 TEMPLATE = Path(__file__).with_name("card.md")
+MEANINGS = {
+    "sigmoid": "Each class is a question of its own: its logit's sigmoid is its probability, and several can be true.",
+    "none": "The outputs are numbers; no activation makes probabilities of them.",
+}
+"""What logits are, by their activation; softmax is what readers of cards take for granted."""
+ONE = "The one output is a logit: its sigmoid is the probability."
+CALLS = {"sigmoid": ", top_k={}", "none": ', function_to_apply="none"'}
+"""What transformers' pipeline is called with: all classes, 5 are usual; or no softmax of what are no logits."""
+
 JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 """transformers.js' names of the files of :data:`ONNX_FILES`."""
 
@@ -125,6 +134,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     )
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
+        **_outputs(model),
         "title": _title(facts),
         "config": config,
         "source": replace(model.origin, name=_inline(model.origin.name), layout=_inline(model.origin.layout)),
@@ -164,6 +174,23 @@ def _stated(result: Result) -> Result:
     """With names given by others as text."""
     notes = tuple(map(cell, result.notes))
     return replace(result, dataset=cell(result.dataset), detail=cell(result.detail), notes=notes)
+
+
+def _outputs(model: Model) -> dict[str, Any]:
+    """What the outputs mean: of a network with classes, where it is not the usual softmax."""
+    images, single = model.images, model.config.num_classes == 1
+    activation = model.activation if model.config.num_classes else ""
+    meaning = ONE if single and activation == "sigmoid" else MEANINGS.get(activation, "")
+    if meaning and not images.activation:
+        meaning += " The source does not say so: it is assumed."
+    names = images.labels or [str(i) for i in range(len(images.thresholds))]
+    thresholds = [(cell(name), "" if t is None else f"{t:.4g}") for name, t in zip(names, images.thresholds)]
+    return {
+        "activation": activation,
+        "meaning": meaning,
+        "thresholds": thresholds,
+        "call": CALLS.get(activation, "").format(model.config.num_classes),
+    }
 
 
 def _inline(text: str) -> str:

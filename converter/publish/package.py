@@ -21,7 +21,6 @@ from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
-from converter.engines.timm_model import timm_model
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import to_onnx
@@ -259,13 +258,10 @@ class _Builder:
         self.progress("writing the weights")
         model, config, why = self.model, self.model.config, ""
         try:
-            timm_model(config)
-            if self.preprocess is None:
-                raise CannotExpress("timm prepares images of 1 or 3 channels only")
-            values = timm_config(config, self.preprocess, model.images.labels, license_id)
+            values = timm_config(config, model.images, license_id)
             arranged = in_layout(model, layout_named("timm"))
         except CannotExpress as error:
-            why, values = str(error), library_config(config, model.images.labels)
+            why, values = str(error), library_config(config, model.images)
             arranged = in_layout(model, layout_named("library"))
         write(self.folder / WEIGHTS, arranged)
         self.put(CONFIG, to_text(values))

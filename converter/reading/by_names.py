@@ -49,7 +49,7 @@ def by_names(
     if other:
         return arranged
     notes = (*named.notes, *arranged.notes)
-    return replace(named, graph=arranged.graph, front=arranged.front, notes=notes)
+    return replace(named, graph=arranged.graph, front=arranged.front, activation=arranged.activation, notes=notes)
 
 
 def _difference(arranged: Candidate, named: Candidate, drop: Sequence[str]) -> str:

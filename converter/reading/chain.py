@@ -124,7 +124,7 @@ class Chain:
     def end(self, step: Step) -> None:
         """Say that logits come before it."""
         name = step.cls.rpartition(".")[2]
-        self.told.activation = self.told.activation or name.lower()
+        self.told.activation = self.told.activation or ("sigmoid" if name == "Sigmoid" else "softmax")
         note = f"the {name} behind the classifier is left out: logits come before it"
         self.told.notes += [note] if note not in self.told.notes else []
 

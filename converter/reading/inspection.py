@@ -9,6 +9,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint
 from converter.core.model import Model
 from converter.reading.candidate import Candidate
+from converter.reading.contents import contents_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Inspection:
             "preprocess": images.preprocess.to_dict() if images.preprocess else None,
             "labels": list(images.labels) or None,
             "activation": images.activation or None,
+            "thresholds": list(images.thresholds) or None,
+            "contents": contents_of(self.checkpoint.tree),
             "tried": [candidate.to_dict() for candidate in self.tried],
             "tensors": {
                 name: {

@@ -27,6 +27,7 @@ from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
+from converter.reading.images_said import images_said
 from converter.reading.inspection import Inspection
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
@@ -104,9 +105,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.prefix,
         )
         activation = known_activation(chosen.activation or stated.activation or told.activation)
-        inside = Images(preprocess, activation=activation)
-        images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
-        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+        images, unsaid = images_said(checkpoint, chosen, config, Images(preprocess, activation=activation))
+        images = images.or_else(Images(place.preprocess))
+        said = (*notes, *unsaid.values())
+        model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 

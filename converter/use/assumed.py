@@ -44,3 +44,10 @@ def assumed(config: DenseNetConfig, images: Images, shown: Sequence[str] = ()) -
     if shown and not images.labels:
         notes.append("the classes have no names here: ImageNet's are shown, as there are 1000 of them")
     return tuple(notes)
+
+
+def assumed_activation(config: DenseNetConfig, images: Images) -> tuple[str, ...]:
+    """A note where the one output of a network is taken for a logit, and nobody says so."""
+    if images.activation or config.num_classes != 1:
+        return ()
+    return ("the one output is taken as a logit, and its sigmoid as a probability; --activation none changes it",)

@@ -1,7 +1,6 @@
 """How right a network is about images whose truth is known: class folders, lists, tables."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.model import Model
+from converter.core.model import Images, Model
 from converter.core.source import shown
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
@@ -30,7 +29,7 @@ def evaluate(
     dataset: str | Path | Dataset,
     *,
     engine: str = "onnxruntime",
-    activation: str = "",
+    images: Images | None = None,
     truths: Truths | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
@@ -46,7 +45,7 @@ def evaluate(
             Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
             torchvision's ImageFolder has it; the result says which.
         engine: ``onnxruntime`` or ``torch``.
-        activation: ``softmax`` or ``sigmoid``; default: what the file says.
+        images: what its images and classes are, where the source does not say.
         truths: the dataset as :func:`read_truths` gives it, if it has been read.
         progress: called with the number of images done.
 
@@ -56,10 +55,8 @@ def evaluate(
     """
     dataset = Dataset.of(dataset)
     truths = truths or read_truths(dataset)
-    model = predictor(source, engine=engine)
+    model = predictor(source, engine=engine, images=images)
     outputs = Outputs(_outputs(model), model.labels)
-    if activation or outputs.count == 1:
-        model = replace(model, activation=activation or "sigmoid")
     task = understand(truths, outputs, model.activation)
     if not task.one_class_each:
         check_metrics()
@@ -86,8 +83,7 @@ def check(dataset: Dataset, model: Model) -> None:
         Unavailable: labels need scikit-learn, which is not installed.
     """
     count = model.config.num_classes
-    activation = model.images.activation or ("sigmoid" if count == 1 else "softmax")
-    task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), activation)
+    task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
     if not task.one_class_each:
         check_metrics()
 
@@ -157,4 +153,6 @@ def _find(
         kept.append(logits[:, list(task.outputs)])
     scores, truth = np.concatenate(kept), task.truth[places]
     probabilities = activated(scores, model.activation) if model.activation in FUNCTIONS else None
-    return findings(truth, scores, probabilities, task.names, [THRESHOLD] * len(task.names)), []
+    recorded = model.thresholds or [None] * (max(task.outputs) + 1)
+    thresholds = [THRESHOLD if (own := recorded[i]) is None else own for i in task.outputs]
+    return findings(truth, scores, probabilities, task.names, thresholds), []

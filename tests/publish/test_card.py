@@ -31,6 +31,8 @@ def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
     assert "datasets:" not in card
     assert "Not known. Nobody has published one" in card
     assert "the usual preprocessing of such networks is assumed" in card
+    assert "## Outputs" not in card
+    assert "problem_type" not in read(tmp_path / "out" / "config.json")
 
 
 def test_a_card_states_the_recorded_run(digits: Path) -> None:

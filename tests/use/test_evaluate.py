@@ -18,6 +18,7 @@ from helpers.packages import small_images
 from PIL import Image
 
 from converter.core.errors import ConverterError, Unavailable
+from converter.core.model import Images
 from converter.demo.demo import CHECKPOINT, IMAGES, record
 from converter.use.evaluate import evaluate
 from converter.use.evaluation.choice import Choice
@@ -113,6 +114,19 @@ def test_labels_are_what_scikit_learn_makes_of_the_networks_own_logits(
     assert "outputs without a column, not evaluated: hernia, fibrosis" in notes
 
 
+def test_recorded_thresholds_decide(findings: Path, table: Path) -> None:
+    pytest.importorskip("sklearn")
+    said = Images(activation="sigmoid", thresholds=(0.0, 1.0, None, 0.5, 0.5))
+    found = evaluate(findings, table, images=said).found
+    assert isinstance(found, Findings)
+    mass, edema, nodule = found.labels  # the second, first and third output
+    assert [label.threshold for label in found.labels] == [1.0, 0.0, 0.5]
+    assert (mass.sensitivity, mass.specificity) == (0, 1)
+    assert (edema.sensitivity, edema.specificity) == (1, 0)
+    assert found.micro.threshold is None
+    assert found.micro.hits == sum(label.hits or 0 for label in (mass, edema, nodule))
+
+
 def test_labels_of_a_network_whose_classes_exclude_each_other_are_refused(findings: Path, table: Path) -> None:
     line = refused(2, "evaluate", findings, table)
     assert "the network's classes exclude each other (softmax)" in line
@@ -124,7 +138,7 @@ def test_without_scikit_learn_labels_are_refused_before_the_work_and_classes_are
 ) -> None:
     monkeypatch.setattr("converter.use.evaluation.findings.find_spec", lambda _: None)
     with pytest.raises(Unavailable, match=r"pip install 'densenet-converter\[metrics\]'"):
-        evaluate(findings, table, activation="sigmoid")
+        evaluate(findings, table, images=Images(activation="sigmoid"))
     (tmp_path / "list.txt").write_text("00.png edema\n01.png mass\n")
     assert evaluate(findings, Dataset(tmp_path / "list.txt", noise)).images == 2
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint
 from converter.formats.hdf5 import read_hdf5
-from converter.formats.keras.config import layer_names, parse_config
+from converter.formats.keras.config import compiled_with, layer_names, parse_config
 from converter.formats.keras.h5 import by_class, pooling_of
 from converter.formats.zips import Zip
 
@@ -23,11 +23,12 @@ def matches(archive: Zip) -> bool:
 def open_keras(path: Path) -> Checkpoint:
     """Open a ``.keras`` file: weights by the layers' own names, settings as its config says."""
     archive = Zip(path)
-    config = parse_config(archive.read(CONFIG).tobytes(), str(path))
+    text = archive.read(CONFIG).tobytes()
+    config = parse_config(text, str(path))
     root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
     # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
     subclass = bool(config["class"]) and not config["layers"] and not config["module"].startswith("keras")
     graph = None if subclass else config
     table = by_class(root, str(path), layer_names(config))
     settings = pooling_of(table) if subclass else {}
-    return Checkpoint(path, NAME, table, {}, (path,), graph=graph, settings=settings)
+    return Checkpoint(path, NAME, table, compiled_with(text), (path,), graph=graph, settings=settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Record, Tensor
+from converter.core.checkpoint import Array, Record, Tensor, Unordered
 from converter.core.errors import UnreadableFile
 from converter.formats.dtypes import named
 from converter.formats.torch.pickle import Builder, Global, StateDict
@@ -177,7 +177,8 @@ def builders(where: str) -> dict[str, Builder]:
         "torch._utils._rebuild_device_tensor_from_numpy": first,
         "torch._utils._rebuild_device_tensor_from_cpu_tensor": first,
         **dict.fromkeys(("torch.Size", "builtins.frozenset", "builtins.tuple"), tuple),
-        **dict.fromkeys(("builtins.set", "__builtin__.set", "builtins.list"), list),
+        **dict.fromkeys(("builtins.set", "__builtin__.set"), Unordered),
+        "builtins.list": list,
         "builtins.dict": dict,
         "dill._dill._create_array": lambda function, args, state, *_: Record(str(function), tuple(args), state),
         "_codecs.encode": lambda text, encoding="latin-1": text.encode("latin-1"),
