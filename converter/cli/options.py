@@ -140,7 +140,12 @@ def _number(text: str) -> float | None:
 def said_of_images(
     preprocess: Annotated[
         Path | None,
-        typer.Option("--preprocess", metavar="FILE.json", help="What images go through, where SRC does not say."),
+        typer.Option(
+            "--preprocess",
+            metavar="NAME",
+            help="What images go through, where SRC does not say: a known preprocessing, such as torchxrayvision, "
+            "cifar10 or keras-tf, or FILE.json.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -162,14 +167,17 @@ def said_of_images(
 ) -> "Images":
     """What the user says of images and classes."""
     from converter.core.model import Images
-    from densenet.preprocess import Preprocess
+    from densenet.preprocess import FAMILIES, Preprocess
 
     steps = None
-    if preprocess is not None:
+    if preprocess is not None and not preprocess.exists() and str(preprocess) in FAMILIES:
+        steps = FAMILIES[str(preprocess)]
+    elif preprocess is not None:
         try:
             steps = Preprocess.from_dict(json.loads(preprocess.read_text("utf-8")))
         except OSError as error:
-            raise ConverterError(f"{preprocess}: cannot be read ({error.strerror})") from error
+            known = f"; known preprocessings are {', '.join(FAMILIES)}" if not preprocess.suffix else ""
+            raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
         except (ValueError, TypeError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
     return Images(steps, tuple(_names(labels)), activation or "")

@@ -94,10 +94,12 @@ class Images:
             ConverterError: it cannot; it is another's.
         """
         steps, names = self.preprocess, self.labels
-        if steps and (config.spatial_dims != 2 or steps.channels != config.in_channels):
-            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != 2 else ""
+        dims = 3 if steps and steps.of_volumes else 2
+        if steps and (config.spatial_dims != dims or steps.channels != config.in_channels):
+            what = "volumes" if dims == 3 else "images"
+            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != dims else ""
             raise ConverterError(
-                f"a preprocessing of images of {steps.channels} channels for a network of {config.in_channels} "
+                f"a preprocessing of {what} of {steps.channels} channels for a network of {config.in_channels} "
                 f"channels{axes}"
             )
         if names and len(names) != config.num_classes:

@@ -69,7 +69,8 @@ class CardFacts:
     @property
     def preprocess(self) -> Preprocess | None:
         """What images go through, None for inputs that are no images."""
-        return self.model.images.preprocess
+        steps = self.model.images.preprocess
+        return steps if steps and not steps.of_volumes else None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -150,6 +151,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "why_not_timm": facts.why_not_timm,
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
         "axes": list(SPACE[config.spatial_dims]),
+        "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,
         "preprocess_recorded": facts.recorded,

@@ -138,7 +138,14 @@ def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]
         preprocess: what images go through.
         timm: config.json is timm's.  transformers then prepares images as that says; transformers.js, which knows
             no such class, takes its base class and reads the fields.
+
+    Raises:
+        CannotExpress: the network takes its channels in another order than RGB.
     """
+    if preprocess.order != "rgb":
+        raise CannotExpress(
+            f"the readers of a package (timm, transformers) give networks RGB, and this one takes {preprocess.order}"
+        )
     height, width = preprocess.crop
     return {
         "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",

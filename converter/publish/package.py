@@ -195,7 +195,8 @@ class _Builder:
             usual = Images(Preprocess.usual(model.config))
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
-        self.preprocess = self.model.images.preprocess
+        steps = self.model.images.preprocess
+        self.preprocess = steps if steps and not steps.of_volumes else None
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 

@@ -72,7 +72,7 @@ class Inspection:
     def size(self) -> tuple[int, int]:
         """Height and width FLOPs are given for: what images are cropped to, where that is recorded."""
         steps, usual = self.model.images.preprocess, self.model.config.usual_size
-        return steps.crop if steps else (usual, usual)
+        return steps.size if steps and not steps.of_volumes else (usual, usual)
 
     def dtypes(self) -> dict[str, int]:
         """Number of values of each element type."""

@@ -21,7 +21,7 @@ from converter.formats import open_checkpoint
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
-from converter.reading import attributes, beside
+from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
@@ -70,6 +70,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         checkpoint = open_checkpoint(place.path)
         stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
+        if chosen.config is not None and chosen.config.head and chosen.layout.name.startswith("keras"):
+            from converter.reading.keras_heads import as_layers_say  # noqa: PLC0415 (for few)
+
+            chosen = as_layers_say(chosen, checkpoint)
         try:
             told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
             config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
@@ -81,12 +85,14 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
 
             heads = renumbered(chosen.config, config)
         tensors = _tensors(chosen, config, checkpoint, heads)
-        if told.eps:
-            tensors = _with_one_eps(tensors, {heads.get(name, name): eps for name, eps in told.eps.items()}, config)
+        if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
+            tensors = _with_one_eps(tensors, own, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
         preprocess = beside.normalising(config, told.mean, told.std)
+        if preprocess is None and (preprocess := families.preprocess_of(chosen, config)):
+            notes.append(families.NOTE)
         if front := chosen.front or stated.front:
             from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
 

@@ -6,9 +6,9 @@ What has no tensor, an activation, is taken to be a ReLU; numbers of a Sequentia
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from converter.core.checkpoint import Tensor
@@ -119,15 +119,27 @@ def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _by_width(pieces: Sequence[Piece], features: int) -> list[Piece]:
-    """Linear layers in the only order in which each takes what the one before gives; nothing if there are norms."""
+    """The only order in which each takes what the one before gives; where there are norms, each kind in its order."""
     if any(piece.kind != "linear" for piece in pieces):
-        return []
+        orders = list(islice(_merged(pieces, features), 2))
+        return orders[0] if len(orders) == 1 else []
     takers = {piece.takes: piece for piece in pieces}
     order: list[Piece] = []
     while len(takers) == len(pieces) > len(order) and features in takers:
         order.append(takers[features])
         features = order[-1].gives
     return order if len(order) == len(pieces) else []
+
+
+def _merged(pieces: Sequence[Piece], width: int) -> Iterator[list[Piece]]:
+    """Orders in which each takes what the one before gives."""
+    if not pieces:
+        yield []
+    for kind in ("norm", "linear"):
+        at = next((i for i, piece in enumerate(pieces) if piece.kind == kind), None)
+        if at is not None and pieces[at].takes == width:
+            rest = [*pieces[:at], *pieces[at + 1 :]]
+            yield from ([pieces[at], *order] for order in _merged(rest, pieces[at].gives))
 
 
 def _words(pieces: Sequence[Piece]) -> tuple[list[HeadLayer], list[str]]:

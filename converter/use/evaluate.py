@@ -1,5 +1,6 @@
 """How right a network is about images whose truth is known: class folders, lists, tables."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,10 @@ def evaluate(
     if not task.one_class_each:
         check_metrics()
     failed = dict(truths.missing)
-    found, mistakes = (_choose if task.one_class_each else _find)(model, task, failed, progress)
+    read: list[str] = []
+    answers = _answers(model, task, failed, read, progress)
+    found, mistakes = (_choose if task.one_class_each else _find)(model, task, answers)
+    how_read = [f"{line} ({count} images)" for line, count in Counter(read).items()]
     return Evaluation(
         shown(str(source)),
         engine,
@@ -71,7 +75,7 @@ def evaluate(
         model.activation,
         failed,
         mistakes,
-        (*model.notes, *task.notes, *hints(found, task.how, task.written)),
+        (*model.notes, *task.notes, *how_read, *hints(found, task.how, task.written)),
     )
 
 
@@ -89,21 +93,33 @@ def check(dataset: Dataset, model: Model) -> None:
 
 
 def _outputs(model: Predictor) -> int:
-    """How many logits an image gives."""
+    """How many logits an image gives.
+
+    Raises:
+        ConverterError: it takes volumes.
+    """
     steps = model.preprocess
+    if steps.of_volumes:
+        raise ConverterError("networks of volumes are not evaluated here; densenet predict answers them one by one")
     return int(model.run(np.zeros((1, steps.channels, *steps.crop), np.float32)).shape[1])
 
 
+Answers = Iterator[tuple[list[int], Array]]
+"""Places of some images and their logits (n, outputs)."""
+
+
 def _answers(
-    model: Predictor, task: Task, failed: dict[str, str], progress: Callable[[int], None]
-) -> Iterator[tuple[list[int], Array]]:
-    """Places of images and their logits (n, outputs), in order; images without answer are put into ``failed``.
+    model: Predictor, task: Task, failed: dict[str, str], read: list[str], progress: Callable[[int], None]
+) -> Answers:
+    """Of all images in order, prepared as the source's own evaluation did.
+
+    Images without answer are put into ``failed``, what is to say of how they were read into ``read``.
 
     Raises:
         ConverterError: there is an answer to none.
     """
-    any_read = False
-    for part in decoded(task.images, partial(load, preprocess=model.preprocess)):
+    any_read, steps = False, model.preprocess
+    for part in decoded(task.images, partial(load, preprocess=steps, upright=steps.evaluated_upright, say=read.append)):
         for i, why in part.failed.items():
             failed[str(task.images[i])] = why.removeprefix(f"{task.images[i]}: ")
         if part.batch is not None:
@@ -120,14 +136,12 @@ def _answers(
         raise ConverterError(f"none of {len(task.images)} images could be evaluated: {first}")
 
 
-def _choose(
-    model: Predictor, task: Task, failed: dict[str, str], progress: Callable[[int], None]
-) -> tuple[Choice, list[Mistake]]:
+def _choose(model: Predictor, task: Task, answers: Answers) -> tuple[Choice, list[Mistake]]:
     """One class each: only the best of every image are kept."""
     places: list[int] = []
     bests, sure = [], []
     probable = model.activation in FUNCTIONS
-    for several, logits in _answers(model, task, failed, progress):
+    for several, logits in answers:
         best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
         scores = activated(logits, model.activation) if probable else logits
         places += several
@@ -142,13 +156,11 @@ def _choose(
     return found, mistakes
 
 
-def _find(
-    model: Predictor, task: Task, failed: dict[str, str], progress: Callable[[int], None]
-) -> tuple[Findings, list[Mistake]]:
+def _find(model: Predictor, task: Task, answers: Answers) -> tuple[Findings, list[Mistake]]:
     """Each label by itself: the scores of every image are kept."""
     places: list[int] = []
     kept = []
-    for several, logits in _answers(model, task, failed, progress):
+    for several, logits in answers:
         places += several
         kept.append(logits[:, list(task.outputs)])
     scores, truth = np.concatenate(kept), task.truth[places]

@@ -6,11 +6,16 @@ from converter.core.errors import ConverterError
 
 DATA = Path(__file__).parent.parent / "data"
 """The small trained model that ships with the package, and its images."""
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .bmp .webp .gif .tif .tiff .jp2 .avif .pgm .ppm .dcm .dicom".split(),
+)
+"""Files that are taken for images in a folder."""
+VOLUME_SUFFIXES = (".npy", ".nii", ".nii.gz")
+"""The same in a folder that has no others."""
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files below a folder, in order of their names.
+    """Image files below a folder, in order of their names; where there are none, volumes.
 
     Raises:
         ConverterError: there are none.
@@ -18,6 +23,8 @@ def find_images(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(VOLUME_SUFFIXES))
     if not found:
         raise ConverterError(f"{folder}: no images there")
     return found

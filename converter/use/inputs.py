@@ -13,6 +13,7 @@ from converter.exporters.graph import SPACE
 from densenet.config import DenseNetConfig
 from densenet.images import load
 from densenet.preprocess import Preprocess
+from densenet.volumes import read_npy
 
 MAX_IMAGES = 8
 
@@ -83,7 +84,7 @@ def standard(
 
 def base_size(config: DenseNetConfig, preprocess: Preprocess | None) -> tuple[int, int]:
     """Height and width a network is meant for."""
-    return preprocess.crop if preprocess else (config.usual_size,) * 2
+    return preprocess.size if preprocess else (config.usual_size,) * 2
 
 
 def volume_size(config: DenseNetConfig) -> tuple[int, ...]:
@@ -169,7 +170,7 @@ def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
         ConverterError: it is no such array, or not for this network.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = read_npy(path)  # still on disk: its size is held against the file's
     except (OSError, ValueError) as error:
         raise ConverterError(f"{path}: not a .npy array ({error})") from error
     if array.ndim != 2 + config.spatial_dims or array.shape[1] != config.in_channels or array.dtype.kind != "f":

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.networks import TIMM, random_model, save
+from helpers.networks import SMALL, TIMM, random_model, save
 from helpers.packages import read, save_described, small_images
 from helpers.presets import PRESETS
 
@@ -33,6 +33,23 @@ def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
     assert "the usual preprocessing of such networks is assumed" in card
     assert "## Outputs" not in card
     assert "problem_type" not in read(tmp_path / "out" / "config.json")
+
+
+def test_a_card_states_the_window_of_deep_images(tmp_path: Path) -> None:
+    steps = replace(small_images(TIMM), window=(-1000, 400))
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], preprocess=steps)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "In images of more than 8 bits -1000 is black and 400 white." in card
+
+
+def test_a_card_states_what_volumes_go_through(tmp_path: Path) -> None:
+    source = save(replace(SMALL, spatial_dims=3, in_channels=1), tmp_path / "a.safetensors")
+    steps = {"resize": None, "crop": [32, 32, 32], "channels": 1, "mean": [0.5], "std": [0.5], "window": [-1000, 400]}
+    package(source, tmp_path / "out", onnx=[], preprocess=steps)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "-1000 becomes 0 and 400 1" in card
+    assert "The centre of 32 × 32 × 32 is taken" in card
+    assert not (tmp_path / "out" / "preprocessor_config.json").exists()
 
 
 def test_a_card_states_the_recorded_run(digits: Path) -> None:

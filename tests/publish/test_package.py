@@ -172,6 +172,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
         ({"calibration": "nowhere"}, "nowhere: no images there"),
         ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
         ({"preprocess": {**PRESETS["timm"].to_dict(), "channels": 1, "mean": [0.5], "std": [0.5]}}, "of 3 channels"),
+        ({"preprocess": "keras-caffe"}, "this one takes bgr"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -180,9 +181,17 @@ def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("config", [replace(SMALL, spatial_dims=3), replace(TIMM, in_channels=5)])
-def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConverterError, match="takes no ordinary images"):
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (replace(SMALL, spatial_dims=3), "png: no volume"),
+        (replace(SMALL, spatial_dims=1), "takes no ordinary images"),
+        (replace(TIMM, in_channels=5), "takes no ordinary images"),
+    ],
+    ids=["volumes", "signals", "5 channels"],
+)
+def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=why):
         package(save(config, tmp_path / "a.safetensors"), tmp_path / "out", calibration=IMAGES)
 
 

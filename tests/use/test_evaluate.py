@@ -184,6 +184,21 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_done(digits: Path, tmp_pa
     assert "none of 10 images could be evaluated" in refused(2, "evaluate", digits / "m.onnx", tmp_path / "all")
 
 
+def test_orientation_is_ignored_as_by_torchvisions_evaluation(digits: Path, tmp_path: Path) -> None:
+    """What predict turns, evaluation does not: the published accuracies hold for images as they are stored."""
+    for path in sorted(IMAGES.glob("*/*0.png")):
+        target = tmp_path / path.parent.name / f"{path.stem}.png"
+        target.parent.mkdir(exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(path).save(target, exif=exif)
+    for digit in range(10):
+        (tmp_path / str(digit)).mkdir(exist_ok=True)
+    found = evaluate(digits / "m.onnx", tmp_path).found
+    assert isinstance(found, Choice)
+    assert found.top1 == found.images > 3
+
+
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 

@@ -19,7 +19,7 @@ from helpers.torch_files import save
 from converter import Images, convert, export_onnx, load
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, NotADenseNet
 from densenet import DenseNetConfig
-from densenet.preprocess import Preprocess
+from densenet.preprocess import FAMILIES, Preprocess
 
 REAL = sorted(path.parent for path in CASES.glob("*/case.json"))
 
@@ -212,6 +212,15 @@ def test_more_than_a_comment_holds_is_refused(name: str, tmp_path: Path) -> None
     with pytest.raises(CannotExpress, match=rf"{name}: has room for 65,535 bytes.*safetensors"):
         convert(source, tmp_path / name, labels=[str(i) * 20_000 for i in range(5)])
     assert not (tmp_path / name).exists()
+
+
+def test_a_known_preprocessing_is_recorded_by_its_name(tmp_path: Path) -> None:
+    convert(LEGACY, tmp_path / "a.safetensors", preprocess="keras-caffe")
+    assert load(tmp_path / "a.safetensors").images.preprocess == FAMILIES["keras-caffe"]
+    with pytest.raises(ConverterError, match="no preprocessing is called 'keras'; there are torchvision, "):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="keras")
+    with pytest.raises(ConverterError, match="1 channels for a network of 3"):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="torchxrayvision")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])

@@ -33,6 +33,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "dense": ("kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "normalization": ("mean", "variance", "count"),
+    "p_re_lu": ("alpha",),
 }
 """What a layer's numbered variables are, by its class."""
 KERAS1: Mapping[str, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint
@@ -13,6 +14,7 @@ from converter.formats.zips import Zip
 NAME = "Keras zip"
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
+ABOUT = "metadata.json"
 
 
 def matches(archive: Zip) -> bool:
@@ -31,4 +33,16 @@ def open_keras(path: Path) -> Checkpoint:
     graph = None if subclass else config
     table = by_class(root, str(path), layer_names(config))
     settings = pooling_of(table) if subclass else {}
-    return Checkpoint(path, NAME, table, compiled_with(text), (path,), graph=graph, settings=settings)
+    return Checkpoint(
+        path, NAME, table, {**compiled_with(text), **_about(archive)}, (path,), graph=graph, settings=settings
+    )
+
+
+def _about(archive: Zip) -> dict[str, str]:
+    """The version of Keras that wrote it, if it is said."""
+    try:
+        about = json.loads(archive.read(ABOUT).tobytes()) if ABOUT in archive.names else {}
+        version = about.get("keras_version")
+    except (ValueError, AttributeError, RecursionError):
+        version = None
+    return {"keras_version": version} if isinstance(version, str) else {}
