@@ -18,6 +18,12 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(files("densenet").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines())
 
 
+@cache
+def imagenet_synsets() -> tuple[str, ...]:
+    """WordNet's numbers of the same classes (ILSVRC 2012), ``n01440764`` the first: their order is the classes'."""
+    return tuple(files("densenet").joinpath("imagenet_synsets.txt").read_text(encoding="utf-8").splitlines())
+
+
 def read_labels(path: Path) -> list[str]:
     """Class names by index from a file: a text of one name a line, or JSON.
 

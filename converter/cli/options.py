@@ -218,8 +218,16 @@ def what_to_package(
     ] = None,
     evaluation: Annotated[
         Path | None,
-        typer.Option("--evaluate", metavar="FOLDER", help="State the accuracy on these images, one subfolder a class."),
+        typer.Option(
+            "--evaluate",
+            metavar="DATA",
+            help="State how right it is about these images: one subfolder a class, or a list or .csv of truths.",
+        ),
     ] = None,
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", metavar="NAME", help="What the images of --evaluate are called."),
+    ] = "",
     license_id: Annotated[
         str | None,
         typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
@@ -228,9 +236,13 @@ def what_to_package(
 ) -> "Recipe":
     """What goes into a package."""
     from converter.publish.recipe import Recipe
+    from converter.use.evaluation.dataset import Dataset
 
+    if dataset and evaluation is None:
+        raise ConverterError("--dataset names the images of --evaluate, and there are none")
+    images = Dataset(evaluation, name=dataset) if evaluation is not None else None
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
-    return Recipe(wanted, calibration, evaluation, license_id=license_id, original=original)
+    return Recipe(wanted, calibration, images, license_id=license_id, original=original)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

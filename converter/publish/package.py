@@ -28,7 +28,7 @@ from converter.layouts import layout_named
 from converter.parity.budget import Judgement, judged, judges
 from converter.parity.report import reason, to_html
 from converter.parity.verdict import Verification
-from converter.publish.card import CardFacts, OnnxFile, Result, model_card, published
+from converter.publish.card import CardFacts, OnnxFile, model_card
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -45,10 +45,12 @@ from converter.publish.expectations import (
 from converter.publish.proof import prove_float
 from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
 from converter.publish.recipe import Ingredients, Recipe
+from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
 from converter.reading.load import load
 from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
-from converter.use.evaluate import evaluate, labelled_images
+from converter.use.evaluate import check, evaluate
+from converter.use.evaluation.dataset import Dataset
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
 from densenet.labels import imagenet_classes
@@ -68,7 +70,7 @@ class Package:
         proof: that the float32 files equal the source.
         judgements: reduced precisions that were written, by their path.
         left_out: files that were not, and why.
-        results: accuracies the card states.
+        results: figures the card states.
     """
 
     folder: Path
@@ -144,11 +146,11 @@ def package(
     model = load(wanted)
     zoo = zoo_entry(wanted.address, model)
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
+    model = _described(model, zoo, said)
     if recipe.evaluation is not None:
-        labelled_images(Path(recipe.evaluation))
         if not model.config.num_classes:
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
-    model = _described(model, zoo, said)
+        check(Dataset.of(recipe.evaluation), model)
     make_folder(folder.absolute().parent)
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as temporary:
@@ -211,7 +213,9 @@ class _Builder:
             (self.folder / "onnx").rmdir()  # nothing is in it
         results = published(self.zoo) if self.zoo and _is_as_published(model, self.zoo) else []
         if recipe.evaluation is not None:
-            results = [*results, self.measured(Path(recipe.evaluation))]
+            dataset = Dataset.of(recipe.evaluation)
+            self.progress(f"evaluating on {dataset.title}")
+            results = [*results, measured(evaluate(self.folder / WEIGHTS, dataset))]
         facts = CardFacts(
             model,
             recipe,
@@ -314,14 +318,6 @@ class _Builder:
                 self.left_out[name] = "; ".join(problems)
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
-
-    def measured(self, images: Path) -> Result:
-        """Accuracy of the published weights on a folder of images."""
-        self.progress(f"evaluating on {images.name}")
-        found = evaluate(self.folder / WEIGHTS, images)
-        values = found.to_dict()
-        name = f"{images.resolve().name} ({found.images} images)"
-        return Result(name, values["top1"], values["top5"], "measured on conversion, in ONNX Runtime")
 
 
 def _described(model: Model, zoo: ZooModel | None, images: Images) -> Model:
