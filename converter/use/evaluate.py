@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from converter.core.model import Images, Model
 from converter.core.source import shown
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
-from converter.use.decoding import decoded
 from converter.use.evaluation.choice import TOP, Choice, choice
 from converter.use.evaluation.classes import Outputs
 from converter.use.evaluation.dataset import Dataset, Truths, read_truths
@@ -22,7 +20,6 @@ from converter.use.evaluation.hints import hints, surest_mistakes
 from converter.use.evaluation.result import Evaluation, Mistake
 from converter.use.evaluation.task import Task, understand
 from converter.use.predict import Predictor, predictor
-from densenet.images import load
 
 
 def evaluate(
@@ -98,14 +95,13 @@ def _outputs(model: Predictor) -> int:
     Raises:
         ConverterError: it takes volumes.
     """
-    steps = model.preprocess
-    if steps.of_volumes:
+    if model.preprocess.of_volumes:
         raise ConverterError("networks of volumes are not evaluated here; densenet predict answers them one by one")
-    return int(model.run(np.zeros((1, steps.channels, *steps.crop), np.float32)).shape[1])
+    return model.network.config.num_classes
 
 
-Answers = Iterator[tuple[list[int], Array]]
-"""Places of some images and their logits (n, outputs)."""
+Answers = Iterator[tuple[int, Array]]
+"""The place of an image and its logits (outputs,)."""
 
 
 def _answers(
@@ -118,19 +114,14 @@ def _answers(
     Raises:
         ConverterError: there is an answer to none.
     """
-    any_read, steps = False, model.preprocess
-    for part in decoded(task.images, partial(load, preprocess=steps, upright=steps.evaluated_upright, say=read.append)):
-        for i, why in part.failed.items():
-            failed[str(task.images[i])] = why.removeprefix(f"{task.images[i]}: ")
-        if part.batch is not None:
-            logits = model.run(part.batch)
-            good = np.isfinite(logits).all(axis=1)
-            for place in np.array(part.places)[~good]:
-                failed[str(task.images[place])] = "the network's answer is NaN or infinite"
-            if good.any():
-                any_read = True
-                yield np.array(part.places)[good].tolist(), logits[good]
-        progress(len(part.places) + len(part.failed))
+    any_read, upright = False, model.preprocess.evaluated_upright
+    for answer in model.answers(task.images, say=read.append, upright=upright):
+        if answer.failed:
+            failed[str(answer.image)] = answer.failed.removeprefix(f"{answer.image}: ")
+        else:
+            any_read = True
+            yield answer.place, answer.outputs[0]
+        progress(1)
     if not any_read:
         first = next(iter(failed.values()))
         raise ConverterError(f"none of {len(task.images)} images could be evaluated: {first}")
@@ -141,13 +132,13 @@ def _choose(model: Predictor, task: Task, answers: Answers) -> tuple[Choice, lis
     places: list[int] = []
     bests, sure = [], []
     probable = model.activation in FUNCTIONS
-    for several, logits in answers:
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-        scores = activated(logits, model.activation) if probable else logits
-        places += several
+    for place, logits in answers:
+        best = np.argsort(-logits, kind="stable")[:TOP]
+        scores = activated(logits[None], model.activation)[0] if probable else logits
+        places.append(place)
         bests.append(best)
-        sure.append(np.take_along_axis(scores, best[:, :1], axis=1)[:, 0])
-    truth, best, confidence = task.truth[places], np.concatenate(bests), np.concatenate(sure)
+        sure.append(scores[best[0]])
+    truth, best, confidence = task.truth[places], np.stack(bests), np.array(sure)
     found = choice(truth, best, confidence if probable else None, task.names)
     mistakes = [
         Mistake(str(task.images[places[i]]), task.names[truth[i]], task.names[best[i, 0]], float(confidence[i]))
@@ -160,10 +151,10 @@ def _find(model: Predictor, task: Task, answers: Answers) -> tuple[Findings, lis
     """Each label by itself: the scores of every image are kept."""
     places: list[int] = []
     kept = []
-    for several, logits in answers:
-        places += several
-        kept.append(logits[:, list(task.outputs)])
-    scores, truth = np.concatenate(kept), task.truth[places]
+    for place, logits in answers:
+        places.append(place)
+        kept.append(logits[list(task.outputs)])
+    scores, truth = np.stack(kept), task.truth[places]
     probabilities = activated(scores, model.activation) if model.activation in FUNCTIONS else None
     recorded = model.thresholds or [None] * (max(task.outputs) + 1)
     thresholds = [THRESHOLD if (own := recorded[i]) is None else own for i in task.outputs]

@@ -68,20 +68,22 @@ class Predictor:
     takes_pixels: bool = False
     batch: int = BATCH
 
-    def prepare(self, image: ImageSource, say: Say = silent) -> Array:
+    def prepare(self, image: ImageSource, say: Say = silent, *, upright: bool = True) -> Array:
         """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
 
         Args:
             image: a path, a Pillow image or a uint8 array.
             say: is told how it was read, where that was a choice.
+            upright: turn it as its EXIF orientation says.
 
         Raises:
             ValueError: it cannot be read; names it.
         """
         steps = self.preprocess
         if not self.takes_pixels:
-            return load_image(image, steps, say=say)
-        pixels: Array = np.atleast_3d(np.asarray(decode(image, steps.channels, window=steps.window, say=say)))
+            return load_image(image, steps, upright=upright, say=say)
+        decoded = decode(image, steps.channels, window=steps.window, upright=upright, say=say)
+        pixels: Array = np.atleast_3d(np.asarray(decoded))
         check_pixels(name_of(image), pixels.shape, steps)
         return pixels[None]
 
@@ -92,6 +94,7 @@ class Predictor:
         *,
         finish: Finish | None = None,
         say: Say = silent,
+        upright: bool = True,
     ) -> Iterator[Answer]:
         """An answer to every image, in order: its logits, and what else is asked for.
 
@@ -99,9 +102,9 @@ class Predictor:
             images: paths, Pillow images or uint8 arrays, in any number.
             more: what else.
             finish: see :func:`converter.use.answers.answers`.
-            say: see :meth:`prepare`; from any thread.
+            say, upright: see :meth:`prepare`; ``say`` is called from any thread.
         """
-        prepare = partial(self.prepare, say=say)
+        prepare = partial(self.prepare, say=say, upright=upright)
         # A core each is faster than all cores at one batch: nobody waits for others at the end of every layer.
         if isinstance(images, Sequence) and len(images) <= FEW and not more:
             return answers(images, prepare, lambda x: (self.run(x),), batch=FEW, finish=finish)
