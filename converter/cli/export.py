@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading
+from converter.cli.options import Force, Json, handed, reading
 from converter.core.source import Source
 
 
@@ -33,6 +33,7 @@ def command(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Typical images, whose ranges int8 takes over.")
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width."""
@@ -48,6 +49,7 @@ def command(
         features=features,
         probabilities=probabilities,
         image_input=image_input,
+        force=force,
     )
     if as_json:
         show.print_json(done.to_dict())

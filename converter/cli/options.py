@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # imported where they are made: a verb that does not need num
 IMAGENET = "imagenet-1k"
 """What --labels takes instead of a file."""
 
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Engine = Annotated[str, typer.Option(help="What computes: onnxruntime or torch.")]
 Address = Annotated[

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from converter.core.version import __version__
+
 CONFIG_KEY = "densenet.config"
 SOURCE_KEY = "densenet.source"
 PREPROCESS_KEY = "densenet.preprocess"
@@ -10,6 +12,8 @@ LABELS_KEY = "densenet.labels"
 ACTIVATION_KEY = "densenet.activation"
 """``softmax`` or ``sigmoid``: what makes probabilities of the logits."""
 TOOL_KEY = "densenet.tool"
+TOOL = f"densenet-converter {__version__}"
+"""What every file of this tool says of itself, whatever else its format has room for."""
 LAYOUT_KEY = "densenet.layout"
 """Whose names a safetensors file has."""
 GRAPH_KEY = "densenet.graph"

@@ -14,10 +14,10 @@ from converter.core.metadata import (
     LABELS_KEY,
     PREPROCESS_KEY,
     SOURCE_KEY,
+    TOOL,
     TOOL_KEY,
     to_json,
 )
-from converter.core.version import __version__
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -99,7 +99,7 @@ class Model:
         result = {
             CONFIG_KEY: to_json(self.config.to_dict()),
             SOURCE_KEY: to_json(asdict(self.origin)),
-            TOOL_KEY: f"densenet-converter {__version__}",
+            TOOL_KEY: TOOL,
         }
         if self.images.preprocess:
             result[PREPROCESS_KEY] = to_json(self.images.preprocess.to_dict())

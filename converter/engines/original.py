@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.files import scratch
 from converter.core.model import Model
 
 PROCESS = Path(__file__).with_name("original_process.py")
@@ -234,17 +234,17 @@ def asked(original: Original, path: Path, model: Model) -> Iterator[OriginalProc
         ConverterError: it cannot be started; says why in one line.
     """
     pipe = subprocess.PIPE
-    with tempfile.TemporaryDirectory(prefix="densenet-original-") as folder:
+    with scratch() as folder:
         # A session of its own: what it starts in turn ends with it, and an interrupt is for us alone.
         process = subprocess.Popen(  # noqa: S603 (the user names the code to run)
-            [sys.executable, "-P", "-B", str(PROCESS), folder],
+            [sys.executable, "-P", "-B", str(PROCESS), str(folder)],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             start_new_session=True,
         )
         try:
-            running = OriginalProcess(original, process, Path(folder))
+            running = OriginalProcess(original, process, folder)
             running.start(path, model)
             yield running
         finally:

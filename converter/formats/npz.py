@@ -32,10 +32,10 @@ def open_npz(path: Path) -> Checkpoint:
         value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
         tree[name.removesuffix(".npy")] = value
         inert |= dict.fromkeys(classes)
-    return Checkpoint(path, NAME, tree, files=(path,), inert=tuple(inert))
+    return Checkpoint(path, NAME, tree, archive.metadata, (path,), tuple(inert))
 
 
-def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_npz(path: Path, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
     """Write tensors as the members of an npz.
 
     Raises:
@@ -45,7 +45,7 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
-    with replacing(path) as file, ZipWriter(file) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file) as archive:
         for name, tensor in tensors.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)

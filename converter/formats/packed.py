@@ -9,7 +9,6 @@ import bz2
 import gzip
 import io
 import lzma
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,11 +20,14 @@ from typing import IO, Any
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint
-from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
+from converter.core.files import scratch
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
+CALLED = 60
+"""Characters of a member's name that its file is called by, from the end: the ending tells what it is."""
 MAX_RATIO = 1100
 """No compression here does better (deflate: 1032), but for long runs of one byte."""
 SUFFIXES = (
@@ -133,15 +135,25 @@ def _only(path: Path, names: list[str]) -> str:
     raise UnreadableFile(f"{path}: an archive without tensors, and with no checkpoint in it ({some})")
 
 
+def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
+    """Write and flush: what fails here is the disk, not the archive."""
+    try:
+        target.write(chunk)
+        target.flush()
+    except OSError as error:
+        why = error.strerror or error
+        raise CannotWrite(f"{path}: cannot be unpacked ({why}); set TMPDIR to a folder with room") from error
+
+
 @contextmanager
 def _unpacked(path: Path, source: IO[bytes], name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
     limit = MAX_RATIO * path.stat().st_size + CHUNK
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / (PurePosixPath(name).name or "checkpoint")
+    with scratch() as folder:
+        inner = folder / (PurePosixPath(name).name[-CALLED:] or "checkpoint")
         with inner.open("wb") as target:
             while chunk := source.read(CHUNK):
-                target.write(chunk)
+                _put(target, chunk, path)
                 if target.tell() > limit:
                     raise UnreadableFile(f"{path}: unpacks to more than {MAX_RATIO} times its size")
         source.close()

@@ -120,7 +120,9 @@ def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tupl
 NAMES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, force: bool = False
+) -> None:
     """Write tensors, one at a time, so that no more than one is in memory.
 
     ``"format": "pt"`` is added to the metadata: transformers requires it.
@@ -141,7 +143,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         at += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as file:
+    with replacing(path, force=force) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for _, tensor in order:

@@ -14,6 +14,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
+from converter.core.metadata import TOOL, TOOL_KEY
 from converter.formats.damage import damaged
 
 MAX_RATIO = 1100
@@ -29,6 +30,9 @@ DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSE
 class Zip:
     """Members by name; sizes are checked against the file before anything is allocated.
 
+    Attributes:
+        metadata: what the comment says, where this tool wrote it.
+
     Raises:
         UnreadableFile: damaged, encrypted, or using a compression we do not read.
     """
@@ -40,6 +44,8 @@ class Zip:
             zipfile.ZipFile(path if inner is None else io.BytesIO(inner.data)) as archive,
         ):
             self.infos = {info.filename: info for info in archive.infolist()}
+            comment = archive.comment.decode("utf-8", "replace")
+        self.metadata = {TOOL_KEY: comment} if comment.startswith(TOOL.partition(" ")[0]) else {}
         self.names = list(self.infos)
         ends = sorted((info.header_offset, info.compress_size) for info in self.infos.values())
         if any(start + size > following for (start, size), (following, _) in pairwise(ends)):
@@ -110,6 +116,7 @@ class ZipWriter(zipfile.ZipFile):
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, "w", zipfile.ZIP_STORED)
         self.target = file
+        self.comment = TOOL.encode()
 
     def add(self, name: str, data: bytes | memoryview) -> None:
         """Add a member."""

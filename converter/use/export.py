@@ -10,8 +10,9 @@ from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.core.shorthand import taken
 from converter.core.source import AnySource, Reading, Source
-from converter.reading.load import load
+from converter.reading.load import inspect
 from converter.use.assumed import assumed
+from converter.writing.target import check_not_source, check_target
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -100,6 +101,7 @@ def export_onnx(
     *,
     precision: str | Precision = "fp32",
     calibration: str | Path | None = None,
+    force: bool = False,
     **options: Unpack[ExportOptions],
 ) -> Export:
     """Write any DenseNet checkpoint as ONNX with dynamic batch, height and width.
@@ -108,6 +110,7 @@ def export_onnx(
         source: a checkpoint, as for :func:`converter.load`.
         target: an ``.onnx`` file.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
+        force: whether a file that this tool did not write may be replaced, or the source.
         options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
             ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it.
 
@@ -120,7 +123,10 @@ def export_onnx(
     if not isinstance(precision, Precision):
         precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
     graph = taken(options, GraphOptions)
-    model = load(Source.of(source, **taken(options, Reading)))
+    check_target(target, force=force)
+    found = inspect(Source.of(source, **taken(options, Reading)))
+    check_not_source(target, found.checkpoint.files, force=force)
+    model = found.model
     from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
@@ -136,7 +142,7 @@ def export_onnx(
 
         images = images_of(model, precision.calibration) if precision.calibration else ()
         proto = calibrate(proto, calibration_inputs(model, images))
-    write_bytes(target, proto.SerializeToString())
+    write_bytes(target, proto.SerializeToString(), force=force)
     return Export(
         model,
         target,

@@ -21,6 +21,7 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.metadata import TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.config import parse_config
 
@@ -57,6 +58,8 @@ def open_h5(path: Path) -> Checkpoint:
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}
+    if isinstance(tool := root.attributes.get(TOOL_KEY), str):
+        metadata[TOOL_KEY] = tool
     described = root.attributes.get("model_config")
     graph = parse_config(described, str(path)) if isinstance(described, str) else None
     name: str = "HDF5"

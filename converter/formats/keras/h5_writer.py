@@ -17,6 +17,7 @@ import numpy as np
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, Unavailable
 from converter.core.files import write_bytes
+from converter.core.metadata import TOOL, TOOL_KEY
 
 KERAS_VERSION = "2.15.0"
 """The last version of Keras whose native form this was; kernels are as TensorFlow stores them."""
@@ -24,7 +25,7 @@ MAX_ATTRIBUTE = 64512
 """HDF5 cannot hold a longer list in an attribute; Keras then numbers the pieces."""
 
 
-def write_keras_h5(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
     """Write tensors called ``<layer>/<leaf>``, layers and leaves in the model's order.
 
     Raises:
@@ -51,13 +52,14 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with h5py.File(buffer, "w") as file:
         _texts(file, "layer_names", list(layers))
         file.attrs["backend"] = np.bytes_(b"tensorflow")
+        file.attrs[TOOL_KEY] = np.bytes_(TOOL.encode())
         file.attrs["keras_version"] = np.bytes_(KERAS_VERSION.encode())
         for layer, members in layers.items():
             group = file.create_group(layer)
             _texts(group, "weight_names", [f"{layer}/{leaf}:0" for leaf in members])
             for leaf, tensor in members.items():
                 group.create_dataset(f"{layer}/{leaf}:0", data=np.ascontiguousarray(tensor.read()), track_times=False)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), force=force)
 
 
 def _texts(owner: Any, name: str, texts: list[str]) -> None:

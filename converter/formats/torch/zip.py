@@ -39,7 +39,7 @@ def open_zip(path: Path) -> Checkpoint:
     for other in archive.names:
         if other.endswith(".pkl") and other != f"{name}.pkl":  # of no use, but nobody shall take it for good
             Pickle(archive.read(other).data, str(path), persistent=lambda _: None).load()
-    return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
+    return Checkpoint(path, NAME, tree, archive.metadata, (path,), inert)
 
 
 def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:

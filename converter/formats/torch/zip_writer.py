@@ -23,7 +23,7 @@ from converter.formats.zips import ZipWriter
 CLASSES = {DTYPES[name]: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
 
 
-def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
+def write_torch(path: Path, tree: Mapping[str, Any], *, force: bool = False) -> None:
     """Write a dict of tensors (nested dicts, lists and plain values may stand beside them).
 
     Raises:
@@ -33,7 +33,7 @@ def write_torch(path: Path, tree: Mapping[str, Any]) -> None:
     tensors: list[Tensor] = []
     pickle = b"\x80\x02" + _encode(tree, tensors, path) + b"."
     folder = path.stem or "archive"
-    with replacing(path) as file, ZipWriter(file) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file) as archive:
         archive.add(f"{folder}/data.pkl", pickle)
         archive.add(f"{folder}/byteorder", b"little")
         for i, tensor in enumerate(tensors):
