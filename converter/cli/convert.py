@@ -35,7 +35,7 @@ def command(
         show.print_json(done.to_dict())
         return
     model = done.model
-    print(
+    show.say(
         f"{done.path}: {model.config.name}, {done.tensors} tensors, "
         f"{model.origin.layout} ({model.origin.format}) -> {done.layout}"
     )

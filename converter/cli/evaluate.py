@@ -26,4 +26,4 @@ def command(
     if as_json:
         show.print_json(result)
     else:
-        print(f"{result['images']} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")
+        show.say(f"{result['images']} images: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")

@@ -54,7 +54,7 @@ def command(
     if as_json:
         show.print_json(done.to_dict())
         return
-    print(
+    show.say(
         f"{done.path}: {done.model.config.name}, {done.graph} graph, {done.precision}, opset {done.opset}, "
         f"{done.nodes} nodes, {', '.join(done.inputs)} -> {', '.join(done.outputs)}"
     )

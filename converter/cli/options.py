@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # imported where they are made: a verb that does not need num
     from converter.core.model import Images
     from converter.publish.recipe import Recipe
 
+MAX_TEXT = 1 << 24
+"""Bytes of a file of class names, or of a preprocessing; of the names of a million classes, say."""
 IMAGENET = "imagenet-1k"
 """What --labels takes instead of a file."""
 
@@ -160,10 +162,8 @@ def said_of_images(
     steps = None
     if preprocess is not None:
         try:
-            steps = Preprocess.from_dict(json.loads(preprocess.read_text("utf-8")))
-        except OSError as error:
-            raise ConverterError(f"{preprocess}: cannot be read ({error.strerror})") from error
-        except (ValueError, TypeError) as error:
+            steps = Preprocess.from_dict(json.loads(_text(preprocess)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
     return Images(steps, tuple(_lines(labels)))
 
@@ -176,10 +176,28 @@ def _lines(path: Path | None) -> Sequence[str]:
         from densenet.labels import imagenet_classes
 
         return imagenet_classes()
+    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if not names:
+        raise ConverterError(f"{path}: names no classes; one a line")
+    return names
+
+
+def _text(path: Path) -> str:
+    """A file of text; what Windows' editors put before it is none.
+
+    Raises:
+        ConverterError: it cannot be read, or is none.
+    """
     try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConverterError(f"{path}: cannot be read as text ({error})") from error
+        with path.open("rb") as file:
+            content = file.read(MAX_TEXT + 1)
+        if len(content) > MAX_TEXT:
+            raise ConverterError(f"{path}: has more than {MAX_TEXT >> 20} MB; is it the right file?")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise ConverterError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise ConverterError(f"{path}: cannot be read as text (it is not UTF-8)") from error
 
 
 # -- what a package holds --------------------------------------------------------------------------

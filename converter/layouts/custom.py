@@ -51,8 +51,9 @@ def read_layout(path: Path) -> Layout:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UnreadableFile(f"{path}: cannot be read as a layout ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UnreadableFile(f"{path}: cannot be read as a layout ({why})") from error
     modules, leaves, network = (table.get(name, {}) for name in ("modules", "leaves", "network"))
     if not all(isinstance(section, dict) for section in (modules, leaves, network)):
         raise ConverterError(f"{path}: modules, leaves and network are tables: [modules] and lines of name = value")

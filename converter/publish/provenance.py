@@ -13,6 +13,7 @@ import numpy as np
 from converter.core.errors import UnreadableFile
 from converter.core.hashing import sha256_of
 from converter.core.model import Model
+from converter.core.text import indented_json
 from converter.core.version import __version__
 from converter.publish.expectations import PLACEHOLDER
 
@@ -103,7 +104,7 @@ def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
 
 def to_text(value: Any) -> bytes:
     """JSON for people: indented, one final newline, the same bytes for the same value."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return indented_json(value).encode()
 
 
 def rounded(value: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, well_formed
+from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.core.model import Images, known_activation
+from converter.core.text import well_formed
 from converter.reading.class_names import class_names
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from converter.core.checkpoint import Checkpoint
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import UnreadableFile
+from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.h5 import by_class, descend
@@ -36,9 +37,7 @@ def open_sharded(path: Path) -> Checkpoint:
     names = sorted({str(file) for files in places.values() for file in files})
     root = H5Group()
     for name in names:
-        shard = path.parent / name
-        if Path(name).name != name or shard.resolve().parent != path.parent.resolve():
-            raise UnsafeFile(f"{path}: refused, it points to {name!r} outside its own folder")
+        shard = companion(path, name, flat=True)
         if not shard.is_file():
             raise UnreadableFile(f"{path}: the shard {name} is missing")
         _merge(root, read_hdf5(np.memmap(shard, np.uint8, mode="r"), str(shard)), str(path))

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import UnreadableFile
+from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.torch.nested import read_nested
 from converter.formats.torch.pickle import Pickle
@@ -104,9 +105,7 @@ class _Files:
         if place.get("transform_descriptors"):
             how = ", ".join(map(str, place["transform_descriptors"]))
             raise UnreadableFile(f"{where} is stored through {how}, which is not read")
-        file = self.folder / name
-        if Path(name).name != name or file.resolve().parent != self.folder.resolve():
-            raise UnsafeFile(f"{where}: refused, it points to {name!r} outside its own folder")
+        file = companion(self.folder / METADATA, name, flat=True)
         if name not in self.opened:
             if not file.is_file() or not file.stat().st_size:
                 raise UnreadableFile(f"{self.folder}: the file {name} is missing or empty")
