@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
 
@@ -34,7 +35,7 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
-    data: Array = np.memmap(path, np.uint8, mode="r")
+    data: Array = mapped(path)
     tree, inert = read_npy(data[:HEAD].tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")

@@ -17,11 +17,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.files import scratch
+from converter.core.mapping import mapped
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
@@ -104,7 +103,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 chosen = _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
-        data = np.memmap(path, np.uint8, mode="r")
+        data = mapped(path)
         found = {member.name: member for member in members(data, str(path))}
         chosen = _only(path, list(found))
         source = io.BytesIO(data[found[chosen].start :][: found[chosen].size].data)

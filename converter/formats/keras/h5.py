@@ -17,10 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.core.metadata import TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.config import parse_config
@@ -54,7 +53,7 @@ METRICS = "metrics"
 
 def open_h5(path: Path) -> Checkpoint:
     """Open an HDF5 file: Keras weights as a flat table, anything else as the tree of its groups."""
-    root = read_hdf5(np.memmap(path, np.uint8, mode="r"), str(path))
+    root = read_hdf5(mapped(path), str(path))
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}

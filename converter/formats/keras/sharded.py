@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
@@ -40,7 +39,7 @@ def open_sharded(path: Path) -> Checkpoint:
         shard = companion(path, name, flat=True)
         if not shard.is_file():
             raise UnreadableFile(f"{path}: the shard {name} is missing")
-        _merge(root, read_hdf5(np.memmap(shard, np.uint8, mode="r"), str(shard)), str(path))
+        _merge(root, read_hdf5(mapped(shard), str(shard)), str(path))
     for key in places:
         descend(root, key.strip("/"), str(path))
     files = (path, *(path.parent / name for name in names))

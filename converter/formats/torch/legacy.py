@@ -12,10 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
@@ -32,7 +31,7 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_legacy(path: Path) -> Checkpoint:
     """Open a file of the older ``torch.save``."""
-    tree, inert = read_legacy(np.memmap(path, np.uint8, mode="r"), str(path))
+    tree, inert = read_legacy(mapped(path), str(path))
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
