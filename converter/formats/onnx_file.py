@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -89,6 +90,16 @@ def open_onnx(path: Path) -> Checkpoint:
     wrong_wire_type = (ValueError, TypeError, struct.error)  # or text that is none
     with damaged(f"{path}: damaged", *wrong_wire_type, why=str), naming(path):
         return _Reader(path).open()
+
+
+def check_external(path: Path) -> None:
+    """Refuse a model whose external data is elsewhere, before libraries look for it; they say what else is wrong.
+
+    Raises:
+        UnsafeFile: its external data is outside its own folder.
+    """
+    with suppress(UnreadableFile, OSError):
+        open_onnx(path)
 
 
 def _first_field(value: int | memoryview) -> int:
