@@ -44,10 +44,17 @@ class _BrokenOffError(Exception):
 
 
 def cache_folder() -> Path:
-    """``$DENSENET_HOME``, or ``densenet-converter`` in ``$XDG_CACHE_HOME`` (default ``~/.cache``)."""
-    if home := os.environ.get("DENSENET_HOME"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densenet-converter"
+    """``$DENSENET_HOME``, or ``densenet-converter`` in ``$XDG_CACHE_HOME`` (default ``~/.cache``).
+
+    Raises:
+        CannotWrite: nobody says where home is.
+    """
+    try:
+        if home := os.environ.get("DENSENET_HOME"):
+            return Path(home).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densenet-converter"
+    except RuntimeError as error:
+        raise CannotWrite("no home folder to keep downloads in; set DENSENET_HOME to a folder") from error
 
 
 def cached_path(url: str) -> Path:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import zipfile
 import zlib
@@ -17,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from converter.core.checkpoint import Checkpoint
+from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.files import scratch
-from converter.core.mapping import mapped
+from converter.core.mapping import mapped, steady
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
@@ -66,6 +65,22 @@ class _Zlib:
         self.file.close()
 
 
+class _Piece:
+    """Bytes of a mapped file as a file to read."""
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        piece, self.data = steady(self.data[:size]), self.data[size:]
+        return piece.tobytes()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.data = self.data[:0]
+
+
 KINDS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -106,8 +121,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
         data = mapped(path)
         found = {member.name: member for member in members(data, str(path))}
         chosen = _only(path, list(found))
-        source = io.BytesIO(data[found[chosen].start :][: found[chosen].size].data)
-        with _unpacked(path, source, chosen) as inner:
+        with _unpacked(path, _Piece(data[found[chosen].start :][: found[chosen].size]), chosen) as inner:
             return _opened(path, inner, opener)
     except ConverterError:
         raise
@@ -145,7 +159,7 @@ def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
 
 
 @contextmanager
-def _unpacked(path: Path, source: IO[bytes], name: str) -> Iterator[Path]:
+def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
     limit = MAX_RATIO * path.stat().st_size + CHUNK
     with scratch() as folder:

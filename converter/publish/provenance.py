@@ -76,7 +76,7 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         ValueError: it is damaged, of another kind, or names what is no file of a repository.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_no_number)
         if values["kind"] != KIND:
             raise ValueError("another kind of file")
         files = {name: Recorded(str(v["sha256"]), int(v["size"])) for name, v in values["files"].items()}
@@ -86,6 +86,10 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         if not _inside(name):
             raise ValueError(f"it names {name[:80]!r}, which is no path in a repository")
     return files
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON's")
 
 
 def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
