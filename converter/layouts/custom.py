@@ -67,6 +67,10 @@ def read_layout(path: Path) -> Layout:
         strange = [name for name in entries if name not in allowed]
         if strange:
             raise ConverterError(f"{path}: [{section}] has {strange[0]!r}; it can have {', '.join(allowed)}")
+    try:
+        DenseNetConfig.from_dict(network)
+    except ValueError as error:
+        raise ConverterError(f"{path}: [network] {error}") from error
     if not modules or not all(isinstance(name, str) for name in modules.values()):
         raise ConverterError(f"{path}: [modules] must give every module of the network a name")
     for template, name in modules.items():
