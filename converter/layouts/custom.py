@@ -22,7 +22,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
+from converter.core.files import write_bytes
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import (
     LIBRARY_MODULES,
@@ -95,6 +96,19 @@ def _leaf(usual: Leaf, value: Any) -> Leaf:
     name, stored = (value, "as_is") if isinstance(value, str) else (value["name"], value.get("stored", "as_is"))
     how = STORED[stored]
     return Leaf((str(name),), how.read, how.write, how.shape, usual.optional)
+
+
+def save_layout(path: Path, layout: Layout) -> None:
+    """Write a layout as text, but not over one that somebody has edited.
+
+    Raises:
+        CannotWrite: there is another, or the file cannot be written.
+        ConverterError: it uses operations that a file cannot say.
+    """
+    content = layout_toml(layout).encode()
+    if path.is_file() and path.stat().st_size and path.read_bytes() != content:
+        raise CannotWrite(f"{path}: exists, and says something else; name another file, or remove it")
+    write_bytes(path, content)
 
 
 def layout_toml(layout: Layout) -> str:

@@ -56,6 +56,11 @@ def test_a_training_checkpoint_does_not_lose_its_optimizer(tmp_path: Path) -> No
 @posix
 def test_devices_links_and_modes(tmp_path: Path) -> None:
     ok("inspect", LEGACY, "--save-layout", "/dev/null")
+    ok("inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
+    ok("inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
+    (tmp_path / "l.toml").write_text("edited")
+    assert "something else" in refused(2, "inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
+    (tmp_path / "l.toml").unlink()
     assert Path("/dev/null").is_char_device()
     (tmp_path / "link.npz").symlink_to("there.npz")
     ok("convert", LEGACY, tmp_path / "link.npz")
@@ -82,7 +87,7 @@ def test_another_user_in_a_folder_that_is_not_theirs(monkeypatch: pytest.MonkeyP
         shutil.copy(LEGACY, folder / "a.pth")
         shutil.copy(LEGACY, folder / "closed.pth")
         (folder / "closed.pth").chmod(0o600)
-        refused(2, "convert", "densenet121", folder / "b.npz")  # imports what another user may not
+        refused(2, "convert", "densenet121.ra_in1k", folder / "b.npz")  # imports what another user may not
         ok("convert", LEGACY, folder / "b.npz")
         (folder / "b.npz").chmod(0o666)
         content = (folder / "b.npz").read_bytes()
@@ -92,7 +97,7 @@ def test_another_user_in_a_folder_that_is_not_theirs(monkeypatch: pytest.MonkeyP
             assert "Permission denied" in refused(2, "convert", folder / "a.pth", folder / "b.npz", "--force")
             assert "Permission denied" in refused(2, "convert", folder / "a.pth", folder / "c.npz")
             assert "Permission denied" in refused(2, "inspect", folder / "closed.pth")
-            assert "DENSENET_HOME" in refused(2, "convert", "densenet121", folder / "c.npz")
+            assert "DENSENET_HOME" in refused(2, "convert", "densenet121.ra_in1k", folder / "c.npz")
         finally:
             os.seteuid(0)
         assert (folder / "b.npz").read_bytes() == content
