@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from converter.demo.demo import CHECKPOINT, IMAGES
 IMAGE = next(iter(sorted(IMAGES.glob("*/*.png"))))
 REPO = "owner/name"
 
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
 DENSENET = "from converter.cli import main; main()"
 AT_OPERATION = """
 import os, signal, sys
@@ -60,6 +61,8 @@ class Verb:
     name: str
     words: tuple[str, ...]
     leaves: tuple[str, ...] = ()
+    torch: bool = False
+    """Whether it needs PyTorch, whose start takes most of a run's time."""
 
 
 def verbs(hub: bool) -> list[Verb]:
@@ -71,7 +74,7 @@ def verbs(hub: bool) -> list[Verb]:
         Verb("convert to .h5", ("convert", source, "out.h5"), ("out.h5",)),
         Verb("export", ("export", source, "out.onnx"), ("out.onnx",)),
         Verb("package", ("package", source, "out", "--onnx", "none"), ("out",)),
-        Verb("verify", ("verify", source, "--record", "r.npz", "--report", "r.json"), ("r.npz", "r.json")),
+        Verb("verify", ("verify", source, "--record", "r.npz", "--report", "r.json"), ("r.npz", "r.json"), True),
         Verb("inspect", ("inspect", source, "--save-layout", "l.toml"), ("l.toml",)),
         Verb("predict", ("predict", source, str(IMAGE))),
         Verb("evaluate", ("evaluate", source, str(IMAGES))),
@@ -103,7 +106,7 @@ class Place:
         """Start a command in a session of its own."""
         prefix = ("unshare", "--pid", "--fork", "--kill-child") if self.same_pid else ()
         return subprocess.Popen(
-            [*prefix, sys.executable, "-c", code, *more, *verb.words],
+            [*prefix, sys.executable, "-c", code if verb.torch else WITHOUT_TORCH + code, *more, *verb.words],
             cwd=self.here,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -228,7 +231,10 @@ def main() -> int:
             if verb.name in args.operations.split(","):
                 works.append((f"{verb.name}, operations", lambda v=verb: at_operations(place, v)))  # type: ignore[misc]
         for name, work in works:
-            found: Sequence[str] = list(work())
+            found = []
+            for problem in work():
+                found.append(problem)
+                print("x" if problem else ".", end="", file=sys.stderr, flush=True)
             total[name] = len(found)
             wrong += [f"{name}: {problem}" for problem in found if problem]
             print(f"{name:28} {len(found):4} kills, {sum(map(bool, found))} wrong", flush=True)
