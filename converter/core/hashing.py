@@ -10,7 +10,7 @@ from pathlib import Path
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import Stamp
 
-PIECE = 1 << 22
+PIECE = 1 << 23
 """Bytes hashed at a time."""
 
 
