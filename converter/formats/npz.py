@@ -28,7 +28,7 @@ def open_npz(path: Path) -> Checkpoint:
     tree: dict[str, Any] = {}
     inert: dict[str, None] = {}
     for name in archive.names:
-        whole = partial(archive.read, name)
+        whole = partial(archive.place, name)
         value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
         tree[name.removesuffix(".npy")] = value
         inert |= dict.fromkeys(classes)

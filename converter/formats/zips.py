@@ -42,7 +42,7 @@ class Zip:
         self.path = path
         with (
             damaged(f"{path}: {broken}", *DAMAGE, why=str),
-            zipfile.ZipFile(path if inner is None else io.BytesIO(inner.data)) as archive,
+            zipfile.ZipFile(path if inner is None else io.BytesIO(steady(inner).data)) as archive,
         ):
             self.infos = {info.filename: info for info in archive.infolist()}
             comment = archive.comment.decode("utf-8", "replace")
@@ -55,7 +55,7 @@ class Zip:
 
     def zip_in(self, name: str) -> Zip:
         """A member that is a zip itself."""
-        return Zip(self.path, self.read(name), f"{name} is damaged")
+        return Zip(self.path, self.place(name), f"{name} is damaged")
 
     def size(self, name: str) -> int:
         """Uncompressed size of a member in bytes."""
@@ -72,7 +72,11 @@ class Zip:
             return zlib.decompressobj(-15).decompress(steady(raw).data, size)
 
     def read(self, name: str) -> Array:
-        """A member as a flat array of bytes: a view of the file if stored, else inflated."""
+        """A member as a flat array of bytes, in memory."""
+        return steady(self.place(name))
+
+    def place(self, name: str) -> Array:
+        """A member as a flat array of bytes: a view of the mapped file if stored, else inflated."""
         raw, stored = self._raw(name)
         if stored:
             return raw

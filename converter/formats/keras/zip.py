@@ -24,7 +24,7 @@ def open_keras(path: Path) -> Checkpoint:
     """Open a ``.keras`` file: weights by the layers' own names, settings as its config says."""
     archive = Zip(path)
     config = parse_config(archive.read(CONFIG).tobytes(), str(path))
-    root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
+    root = read_hdf5(archive.place(WEIGHTS), f"{path}/{WEIGHTS}")
     # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
     subclass = bool(config["class"]) and not config["layers"] and not config["module"].startswith("keras")
     graph = None if subclass else config
