@@ -45,6 +45,7 @@ def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str,
     except UnreadableFile:
         if len(front) == len(data):
             raise
+    steady(data[:1])  # says so if the file has changed: it is not to be looked at then
     return _parsed(data, data, path, depth)  # longer pickles than are usual, or damage
 
 
