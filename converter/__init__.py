@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from converter.reading.inspection import Inspection as Inspection
     from converter.reading.load import inspect as inspect
     from converter.reading.load import load as load
-    from converter.use.evaluate import Evaluation as Evaluation
     from converter.use.evaluate import evaluate as evaluate
+    from converter.use.evaluation.dataset import Dataset as Dataset
+    from converter.use.evaluation.result import Evaluation as Evaluation
     from converter.use.export import Export as Export
     from converter.use.export import Precision as Precision
     from converter.use.export import export_onnx as export_onnx
@@ -56,7 +57,9 @@ HOMES = {
     "publish.recipe": "Recipe",
     "reading.inspection": "Inspection",
     "reading.load": "inspect load",
-    "use.evaluate": "Evaluation evaluate",
+    "use.evaluate": "evaluate",
+    "use.evaluation.dataset": "Dataset",
+    "use.evaluation.result": "Evaluation",
     "use.export": "Export Precision export_onnx",
     "use.inference": "get_model inference_model list_models",
     "writing.convert": "Conversion convert",

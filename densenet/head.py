@@ -5,6 +5,7 @@ has one: ``relu``, ``leaky_relu:0.2``, ``gelu``.  Dropout is nothing once traine
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite, nan
 from typing import NamedTuple
 
 NO_BIAS = "no_bias"
@@ -19,6 +20,10 @@ ACTIVATIONS: Mapping[str, float | None] = {
     "celu": 1.0,
 }
 """Functions of one number, by PyTorch's names (torch.nn.functional), and the usual value of the number they take."""
+
+
+SAME: Mapping[tuple[str, float], str] = {("celu", 1.0): "elu", ("leaky_relu", 0.0): "relu", ("elu", 0.0): "relu"}
+"""Activations that are another one at some value."""
 
 
 class HeadLayer(NamedTuple):
@@ -49,13 +54,14 @@ class HeadLayer(NamedTuple):
         if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= LARGEST:
             if values[1:] in ([], [NO_BIAS]):
                 return cls(kind, int(values[0]), bias=len(values) == 1)
-        elif kind in ACTIVATIONS and not values:
-            return cls(kind, value=ACTIVATIONS[kind])
-        elif ACTIVATIONS.get(kind) is not None and len(values) == 1:
+        elif kind in ACTIVATIONS and len(values) <= (ACTIVATIONS[kind] is not None):
             try:
-                return cls(kind, value=float(values[0]))
+                value = float(values[0]) if values else ACTIVATIONS[kind]
             except ValueError:
-                pass
+                value = nan
+            if value is None or isfinite(value):
+                name = SAME.get((kind, value or 0.0), kind)
+                return cls(name, value=value if name == kind else ACTIVATIONS[name])
         raise ValueError(
             f"a head has layers such as norm, linear:512, linear:512:{NO_BIAS}, {', '.join(ACTIVATIONS)}, not {word!r}"
         )
@@ -63,8 +69,9 @@ class HeadLayer(NamedTuple):
     def __str__(self) -> str:
         if self.kind == "linear":
             return f"linear:{self.width}" + ("" if self.bias else f":{NO_BIAS}")
-        usual = ACTIVATIONS.get(self.kind)
-        return self.kind if self.value == usual else f"{self.kind}:{self.value:g}"
+        if self.value is None or self.value == ACTIVATIONS[self.kind]:
+            return self.kind
+        return f"{self.kind}:{float(self.value)!r}".removesuffix(".0")
 
     @property
     def is_activation(self) -> bool:

@@ -4,91 +4,67 @@ No torch here.  On 8-bit images the pixels are those of torchvision's and timm's
 transforms (torchvision/transforms/functional.py, timm/data/transforms_factory.py) and
 of mmpretrain's (mmpretrain/datasets/transforms/processing.py); the tests compare them.
 
-Like torchvision and timm this ignores EXIF orientation.  mmpretrain obeys it (its
-decoder is OpenCV); on ImageNet that concerns a handful of files.
+Images are turned as their EXIF orientation says, as mmpretrain (its decoder is OpenCV) and transformers do.
+torchvision's and timm's evaluation does not: ``Preprocess.evaluated_upright`` tells which a source's own was.
 """
 
 from collections.abc import Sequence
-from os import fspath
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from densenet.preprocess import MAX_PIXELS, MODES, RESAMPLE, TORCHVISION, Preprocess
+from densenet.depth import Say
+from densenet.pixels import ImageSource, decode, name_of, silent
+from densenet.preprocess import MAX_PIXELS, RESAMPLE, TORCHVISION, Preprocess
+from densenet.volumes import load_volume
 
-ImageSource = str | Path | Image.Image | NDArray[np.uint8]
+__all__ = ["ImageSource", "decode", "load", "load_many"]
 
 
-def load(source: ImageSource, preprocess: Preprocess = TORCHVISION) -> NDArray[np.float32]:
+def load(
+    source: ImageSource, preprocess: Preprocess = TORCHVISION, *, upright: bool = True, say: Say = silent
+) -> NDArray[np.float32]:
     """One image, ready for a network.
 
     Args:
-        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey.
+        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey; of volumes see
+            :func:`densenet.volumes.load_volume`.
         preprocess: what to do with it.
+        upright: whether to turn it as its EXIF orientation says.
+        say: is told how it was read, where that was a choice: a line that many images share.
 
     Returns:
         float32 of shape (1, channels, *preprocess.crop).
 
     Raises:
-        ValueError: the file is missing, no image, damaged, or too large; names the file.
+        ValueError: the file is missing, no image, damaged, too large, or of values that no rule fits; names the file.
     """
-    pixels = _crop(_resize(_open(source, preprocess.channels), preprocess, _name(source)), preprocess.crop)
+    if preprocess.of_volumes:
+        return load_volume(source, preprocess)
+    image = decode(source, preprocess.channels, window=preprocess.window, upright=upright, say=say)
+    pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.size)
+    if preprocess.order == "bgr":
+        pixels = pixels[..., ::-1]
     mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
     values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
 
-def load_many(sources: Sequence[ImageSource], preprocess: Preprocess = TORCHVISION) -> NDArray[np.float32]:
+def load_many(
+    sources: Sequence[ImageSource], preprocess: Preprocess = TORCHVISION, *, upright: bool = True, say: Say = silent
+) -> NDArray[np.float32]:
     """Several images as one batch, float32 of shape (N, channels, *preprocess.crop); see :func:`load`.
 
     Raises:
-        ValueError: as :func:`load`, for the first source that cannot be read.
+        ValueError: as :func:`load`, for the first source that cannot be read; or volumes of several sizes.
     """
+    if preprocess.of_volumes:
+        return np.concatenate([load(source, preprocess) for source in sources])
     batch = np.empty((len(sources), preprocess.channels, *preprocess.crop), np.float32)
     for i, source in enumerate(sources):
-        batch[i] = load(source, preprocess)[0]
+        batch[i] = load(source, preprocess, upright=upright, say=say)[0]
     return batch
-
-
-def _open(source: ImageSource, channels: int) -> Image.Image:
-    """The image in mode L or RGB, decoded."""
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,)):
-            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
-        if not source.size:
-            raise ValueError(f"the image has no pixels, its shape is {source.shape}")
-        return Image.fromarray(source).convert(MODES[channels])
-    name = _name(source)
-    try:
-        if isinstance(source, Image.Image):
-            return source.convert(MODES[channels])
-        with Image.open(source) as image:
-            return image.convert(MODES[channels])
-    except FileNotFoundError:
-        raise ValueError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: a folder, not an image") from None
-    except PermissionError:
-        raise ValueError(f"{name}: no permission to read it") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{name}: more pixels than Pillow decodes; make it smaller first") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{name}: not an image Pillow can read") from None
-    # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
-    # SyntaxError, struct.error, IndexError ...
-    except Exception as error:
-        raise ValueError(f"{name}: the image is damaged ({' '.join(str(error).split())})") from error
-
-
-def _name(source: ImageSource) -> str:
-    """How an error calls the source."""
-    if isinstance(source, str | Path):
-        return fspath(source)
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "")) or "the image"
-    return "the array"
 
 
 def _resize(image: Image.Image, preprocess: Preprocess, name: str) -> NDArray[np.uint8]:

@@ -11,11 +11,17 @@ from typing import Any, Literal
 from densenet.config import DenseNetConfig
 
 Interpolation = Literal["bilinear", "bicubic"]
+Order = Literal["rgb", "bgr"]
 RESAMPLE = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers (PIL.Image.Resampling)."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's modes, by number of channels."""
 
+SMALL = 32
+"""Pixels of CIFAR's images, and of networks made for them."""
+CIFAR10: Mapping[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+CIFAR100: Mapping[str, Any] = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)}
+"""Of the training images, rounded as most code has them."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -38,25 +44,32 @@ class Preprocess:
     Attributes:
         resize: length in pixels the short edge gets, None to keep the image's size.
         crop: height and width in pixels of the centre crop; a smaller image is padded
-            with black on all sides.
+            with black on all sides.  Of volumes three lengths, or none: then they keep theirs,
+            and nothing resizes them.
         interpolation: ``bilinear`` or ``bicubic``.
         antialias: whether a smaller image averages all the pixels it replaces, as
             Pillow does.  False is OpenCV's ``INTER_LINEAR``, which reads the two nearest
             per axis whatever the scale, and exists for ``bilinear`` only.
-        mean, std: per channel, of values scaled to 0..1.
-        channels: 3 for RGB, 1 for grey.
+        mean, std: per channel, of values scaled to 0..1, in the network's order of channels.
+        channels: 3 for RGB, 1 for grey; of volumes any number.
+        window: the values that are black and white, of images of more than 8 bits; None as
+            the file says, or by the rules of ``densenet.depth``.  Of volumes what becomes 0 and 1;
+            None to take values as they are.
+        order: ``bgr`` where the network takes blue first, as Caffe's and OpenCV's users do.
 
     Raises:
         ValueError: a field has a value that cannot be computed with.
     """
 
     resize: int | None = 256
-    crop: tuple[int, int] = (224, 224)
+    crop: tuple[int, ...] = (224, 224)
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     channels: int = 3
+    window: tuple[float, float] | None = None
+    order: Order = "rgb"
 
     def __post_init__(self) -> None:
         for name in ("crop", "mean", "std"):
@@ -66,7 +79,7 @@ class Preprocess:
             object.__setattr__(self, name, tuple(value))
         if self.resize is not None and not _is_size(self.resize):
             raise ValueError(f"resize must be a positive number of pixels or None, not {self.resize!r}")
-        if len(self.crop) != 2 or not all(map(_is_size, self.crop)):
+        if len(self.crop) not in (0, 2, 3) or not all(map(_is_size, self.crop)):
             raise ValueError(f"crop must be a height and a width in pixels, not {self.crop!r}")
         if self.interpolation not in tuple(RESAMPLE):
             raise ValueError(f"interpolation must be one of {', '.join(RESAMPLE)}, not {self.interpolation!r}")
@@ -74,7 +87,9 @@ class Preprocess:
             raise ValueError(f"antialias must be true or false, not {self.antialias!r}")
         if not self.antialias and self.interpolation != "bilinear":
             raise ValueError("without antialias only bilinear interpolation is defined")
-        if not _is_size(self.channels) or self.channels not in MODES:
+        if self.of_volumes and self.resize is not None:
+            raise ValueError(f"resize is for images: volumes are not resized, {self.resize!r} is not None")
+        if not _is_size(self.channels) or (self.channels not in MODES and not self.of_volumes):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {self.channels!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
@@ -82,10 +97,50 @@ class Preprocess:
                 raise ValueError(f"{name} must be {self.channels} numbers, one per channel, not {values!r}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std!r}")
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Which values are black and white, and which channel is first."""
+        if self.window is not None:
+            ends = self.window
+            if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_is_finite, ends)):
+                raise ValueError(f"window must be the values that are black and white, or None, not {ends!r}")
+            if not ends[0] < ends[1]:
+                raise ValueError(f"window must be a lower and a higher value, not {ends!r}")
+            object.__setattr__(self, "window", tuple(ends))
+
+        if self.order != "rgb" and (self.order != "bgr" or self.channels != 3):
+            raise ValueError(f"order must be rgb, or of 3 channels bgr, not {self.order!r}")
+
+    @property
+    def of_volumes(self) -> bool:
+        """Whether these are steps of volumes, not of images."""
+        return len(self.crop) != 2
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of images.
+
+        Raises:
+            ValueError: these are steps of volumes.
+        """
+        if self.of_volumes:
+            raise ValueError(f"steps of volumes, of the sizes {self.crop}, for a network of images")
+        height, width = self.crop
+        return height, width
+
+    @property
+    def evaluated_upright(self) -> bool:
+        """Whether the source's own evaluation turned images as their EXIF orientation says.
+
+        OpenCV's reader does, which is who resizes without antialiasing; Pillow's, of torchvision, timm and Keras, does
+        not.
+        """
+        return not self.antialias
 
     @classmethod
     def usual(cls, config: DenseNetConfig) -> Preprocess:
-        """What such a network's images usually go through, where nobody says: ImageNet's, at the network's own size.
+        """What such a network's images usually go through, where nobody says: ImageNet's, or of a small one CIFAR's.
 
         Raises:
             ValueError: a network of volumes, or of other channels than a photograph has.
@@ -93,9 +148,18 @@ class Preprocess:
         if config.in_channels not in (1, 3) or config.spatial_dims != 2:
             what = f"{config.in_channels} channels" if config.spatial_dims == 2 else f"{config.spatial_dims} dimensions"
             raise ValueError(f"a network of {what} takes no ordinary images")
-        grey: dict[str, Any] = {"channels": 1, "mean": (0.449,), "std": (0.226,)} if config.in_channels == 1 else {}
         size = config.usual_size
-        return cls(resize=256 if size == 224 else size, crop=(size, size), **grey)
+        values: Mapping[str, Any] = {}
+        if config.in_channels == 1:
+            values = {"channels": 1, "mean": (0.449,), "std": (0.226,)}
+        elif size == SMALL:
+            values = CIFAR100 if config.num_classes == 100 else CIFAR10
+        return cls(resize=256 if size == 224 else size, crop=(size, size), **values)
+
+    @classmethod
+    def whole(cls, channels: int) -> Preprocess:
+        """Volumes as they are."""
+        return cls(None, (), mean=(0.0,) * channels, std=(1.0,) * channels, channels=channels)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
@@ -111,8 +175,10 @@ class Preprocess:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Fields as plain JSON values; window and order, which came later, only where they are not the default."""
+        unsaid = {name for name in ("window", "order") if getattr(self, name) == getattr(Preprocess, name)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in plain.items() if k not in unsaid}
 
 
 def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
@@ -160,3 +226,35 @@ MMPRETRAIN = Preprocess(antialias=False)
 
 TIMM = Preprocess(interpolation="bicubic")
 """timm/models/densenet.py, every model: crop_pct 0.875, bicubic."""
+
+FAMILIES: Mapping[str, Preprocess] = {
+    "torchvision": TORCHVISION,
+    "timm": TIMM,
+    "mmpretrain": MMPRETRAIN,
+    "torchxrayvision": Preprocess(resize=224, mean=(0.5,), std=(1 / 2048,), channels=1),
+    "cifar10": Preprocess(resize=SMALL, crop=(SMALL, SMALL), **CIFAR10),
+    "cifar100": Preprocess(resize=SMALL, crop=(SMALL, SMALL), **CIFAR100),
+    "keras-torch": TORCHVISION,
+    "keras-tf": Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3),
+    "keras-caffe": Preprocess(mean=tuple(n / 255 for n in (103.939, 116.779, 123.68)), std=(1 / 255,) * 3, order="bgr"),
+    "unit": Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3),
+}
+"""Preprocessings by name.
+
+* ``torchxrayvision`` (torchxrayvision/datasets.py, normalize, XRayCenterCrop, XRayResizer): -1024 to 1024, which is
+  its resizing up to rounding.
+* ``keras-torch``, ``keras-tf``, ``keras-caffe``: the modes of keras.applications.imagenet_utils.preprocess_input;
+  DenseNet's is torch, but who calls imagenet_utils' own gets caffe.
+* ``unit``: 0 to 1 and no more, as behind ToTensor or Rescaling(1/255) alone.
+"""
+
+
+def family(name: str) -> Preprocess:
+    """A known preprocessing by its name.
+
+    Raises:
+        ValueError: none is called so.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"no preprocessing is called {name!r}; there are {', '.join(FAMILIES)}")
+    return FAMILIES[name]

@@ -1,19 +1,23 @@
 """densenet export."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Force, Json, handed, reading
+from converter.cli.options import Force, Json, handed, reading, said_of_images
 from converter.core.source import Source
 
+if TYPE_CHECKING:
+    from converter.core.model import Images
 
-@handed(source=reading)
+
+@handed(source=reading, images=said_of_images)
 def command(
     source: Source,
     target: Annotated[Path, typer.Argument(metavar="DST.onnx", help="The file to write.")],
+    images: "Images",
     graph: Annotated[
         str, typer.Option(help="fused: rewritten to be faster, equal in real arithmetic; exact: operator for operator.")
     ] = "fused",
@@ -42,6 +46,7 @@ def command(
     done = export_onnx(
         source,
         target,
+        images=images,
         precision=precision,
         calibration=calibration,
         graph=graph,  # type: ignore[arg-type]  # checked there, where the choices are named

@@ -1,6 +1,7 @@
 """densenet inspect."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,10 @@ import typer
 from converter.cli import show
 from converter.cli.options import Json, handed, reading
 from converter.core.source import Source
+
+FEW, TOLD = 3, 8
+"""Members of a list that are shown, and of what else is in a file."""
+TELLING = re.compile(r"epoch|step|iter|best|acc|loss|auc|score|optim")
 
 
 @handed(source=reading)
@@ -55,7 +60,9 @@ def command(
             ("left out", "; ".join(f"{k}: {v}" for k, v in _first(facts["dropped"].items()))),
             ("images", ", ".join(f"{k} {v}" for k, v in (facts["preprocess"] or {}).items())),
             ("activation", facts["activation"] or ""),
-            ("classes", ", ".join(_first(facts["labels"] or ())) + (" ..." if facts["labels"] else "")),
+            ("classes", ", ".join(_first(facts["labels"] or ())) + _more(facts["labels"])),
+            ("thresholds", ", ".join(_first(map(_short, facts["thresholds"] or ()))) + _more(facts["thresholds"])),
+            ("also there", ", ".join(f"{k} {_short(v)}" for k, v in _telling(facts["contents"]))),
             ("inert", f"{inert} (named, not loaded)" if inert else ""),
         ]
     )
@@ -72,4 +79,18 @@ def command(
 
 
 def _first(items: Iterable[Any]) -> list[Any]:
-    return list(islice(items, 3))
+    return list(islice(items, FEW))
+
+
+def _more(items: Sequence[Any] | None) -> str:
+    return " ..." if items and len(items) > FEW else ""
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _telling(contents: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What people ask first, then the rest in the file's order, no more than a line holds."""
+    ranked = sorted(contents.items(), key=lambda item: not TELLING.search(item[0].lower()))
+    return ranked[:TOLD]

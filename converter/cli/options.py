@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # imported where they are made: a verb that does not need num
     from converter.core.model import Images
     from converter.publish.recipe import Recipe
 
-MAX_TEXT = 1 << 24
-"""Bytes of a file of class names, or of a preprocessing; of the names of a million classes, say."""
 IMAGENET = "imagenet-1k"
 """What --labels takes instead of a file."""
 
@@ -146,58 +144,64 @@ def _number(text: str) -> float | None:
 def said_of_images(
     preprocess: Annotated[
         Path | None,
-        typer.Option("--preprocess", metavar="FILE.json", help="What images go through, where SRC does not say."),
+        typer.Option(
+            "--preprocess",
+            metavar="NAME",
+            help="What images go through, where SRC does not say: a known preprocessing, such as torchxrayvision, "
+            "cifar10 or keras-tf, or FILE.json.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            "--labels", metavar="FILE", help=f"Class names, one a line; or {IMAGENET}. Where SRC does not say."
+            "--labels",
+            metavar="FILE",
+            help="Class names: a text, one a line; a JSON list, id2label or class_to_idx; "
+            f"or {IMAGENET}. Where SRC does not say.",
+        ),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What makes probabilities of the logits: softmax (one class is true), sigmoid (each by itself) or "
+            "none (they are just numbers). Where SRC does not say, or says something else.",
         ),
     ] = None,
 ) -> "Images":
     """What the user says of images and classes."""
     from converter.core.model import Images
-    from densenet.preprocess import Preprocess
+    from densenet.preprocess import FAMILIES, Preprocess
 
     steps = None
-    if preprocess is not None:
+    if preprocess is not None and not preprocess.exists() and str(preprocess) in FAMILIES:
+        steps = FAMILIES[str(preprocess)]
+    elif preprocess is not None:
         try:
-            steps = Preprocess.from_dict(json.loads(_text(preprocess)))
+            steps = Preprocess.from_dict(json.loads(preprocess.read_text("utf-8")))
+        except OSError as error:
+            known = f"; known preprocessings are {', '.join(FAMILIES)}" if not preprocess.suffix else ""
+            raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
         except (ValueError, TypeError, RecursionError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
-    return Images(steps, tuple(_lines(labels)))
+    return Images(steps, tuple(_names(labels)), activation or "")
 
 
-def _lines(path: Path | None) -> Sequence[str]:
+def _names(path: Path | None) -> Sequence[str]:
     """Class names."""
     if path is None:
         return ()
+    from densenet.labels import imagenet_classes, read_labels
+
     if str(path) == IMAGENET and not path.exists():
-        from densenet.labels import imagenet_classes
-
         return imagenet_classes()
-    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
-    if not names:
-        raise ConverterError(f"{path}: names no classes; one a line")
-    return names
-
-
-def _text(path: Path) -> str:
-    """A file of text; what Windows' editors put before it is none.
-
-    Raises:
-        ConverterError: it cannot be read, or is none.
-    """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_TEXT + 1)
-        if len(content) > MAX_TEXT:
-            raise ConverterError(f"{path}: has more than {MAX_TEXT >> 20} MB; is it the right file?")
-        return content.decode("utf-8-sig")
-    except OSError as error:
-        raise ConverterError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise ConverterError(f"{path}: cannot be read as text (it is not UTF-8)") from error
+        names = read_labels(path)
+    except (OSError, ValueError) as error:
+        raise ConverterError(f"{path}: cannot be read as class names ({error})") from error
+    if not names:
+        raise ConverterError(f"{path}: has no class names")
+    return names
 
 
 # -- what a package holds --------------------------------------------------------------------------
@@ -218,8 +222,16 @@ def what_to_package(
     ] = None,
     evaluation: Annotated[
         Path | None,
-        typer.Option("--evaluate", metavar="FOLDER", help="State the accuracy on these images, one subfolder a class."),
+        typer.Option(
+            "--evaluate",
+            metavar="DATA",
+            help="State how right it is about these images: one subfolder a class, or a list or .csv of truths.",
+        ),
     ] = None,
+    dataset: Annotated[
+        str,
+        typer.Option("--dataset", metavar="NAME", help="What the images of --evaluate are called."),
+    ] = "",
     license_id: Annotated[
         str | None,
         typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
@@ -228,9 +240,13 @@ def what_to_package(
 ) -> "Recipe":
     """What goes into a package."""
     from converter.publish.recipe import Recipe
+    from converter.use.evaluation.dataset import Dataset
 
+    if dataset and evaluation is None:
+        raise ConverterError("--dataset names the images of --evaluate, and there are none")
+    images = Dataset(evaluation, name=dataset) if evaluation is not None else None
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
-    return Recipe(wanted, calibration, evaluation, license_id=license_id, original=original)
+    return Recipe(wanted, calibration, images, license_id=license_id, original=original)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

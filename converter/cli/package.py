@@ -41,4 +41,5 @@ def command(
         show.notes([f"not for timm and transformers: {done.why_not_timm}"])
     show.notes([f"{name} is left out: {why}" for name, why in done.left_out.items()])
     show.notes(done.model.notes)
+    show.notes([note for result in done.results for note in result.notes])
     show.say(f"Publish it:  densenet push {done.folder} {repo or recipe.repo}")

@@ -1,33 +1,82 @@
 """densenet predict."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress
+from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+from converter.core.text import clean
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
 
 
+@handed(said=said_of_images)
 def command(
     model: ModelAddress,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'scans/**/*.png'."),
+    ],
+    said: "Images",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write a table: .csv, .jsonl or .parquet, every class."),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npy", help="Write the pooled features, a row an image; which, is said beside it."),
+    ] = None,
+    cam: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Draw what speaks for the best class, with a page of all pictures."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
+    ] = False,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
-    """Classify images."""
+    """Classify images. Those that cannot be read are listed, and the status is 1."""
+    from converter.use.folder import Targets, classify
+    from converter.use.images import gathered
     from converter.use.predict import predictor
 
-    loaded = predictor(model, engine=engine)
-    results = loaded.ranked(images, top)
-    show.notes(loaded.notes)
-    if as_json:
-        show.print_json(results)
-        return
+    targets = Targets(output, features, cam)
+    found = gathered(images)
+    loaded = predictor(model, engine=engine, images=said)
+    with show.bar("predicting", len(found)) as advance:
+        done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
+    show.notes([*loaded.notes, *done.notes])
+    for line in done.failed:
+        print(f"failed: {clean(line)}", file=sys.stderr)
+    if as_json and output is not None:
+        show.print_json(done.to_dict())
+    elif as_json:
+        show.print_json(done.ranked)
+    elif output is None:
+        _table(done.ranked, bool(loaded.thresholds))
+    if not as_json:
+        for path in targets.written():
+            show.say(f"{path}: {done.answered} of {done.images} images")
+    if done.failed:
+        raise typer.Exit(1)
+
+
+def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
     rows = [
         [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), str(t["class"])]
-        for result in results
+        + ([_threshold(t["threshold"])] if thresholds else [])
+        for result in ranked
         for place, t in enumerate(result["top"])
     ]
-    show.table("", ["image", "score", "label", "class"], rows, right=("score", "label"))
+    columns = ["image", "score", "label", "class", *(["threshold"] if thresholds else [])]
+    show.table("", columns, rows, right=("score", "label", "threshold"))
+
+
+def _threshold(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

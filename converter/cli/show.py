@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,6 +63,12 @@ def notes(lines: Sequence[str]) -> None:
     """Things people should know, on stderr."""
     for line in lines:
         print(f"note: {clean(line)}", file=sys.stderr)
+
+
+def failures(found: Mapping[str, str]) -> None:
+    """What could not be read, and why, on stderr."""
+    for name, why in found.items():
+        print(f"failed: {clean(f'{name}: {why}')}", file=sys.stderr)
 
 
 @contextmanager

@@ -57,6 +57,10 @@ class Tensor:
         return cls(sizes, native, read)
 
 
+class Unordered(list[Any]):
+    """A set of the file: its members may be unhashable records, and have no order that means anything."""
+
+
 @dataclass(slots=True, eq=False)
 class Record:
     """A pickled object of some class, kept as plain data: nothing of that class was imported or run.

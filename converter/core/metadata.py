@@ -1,6 +1,7 @@
 """What this tool writes into the metadata of its files: every key, and how values become text."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from converter.core.text import well_formed
@@ -11,7 +12,11 @@ SOURCE_KEY = "densenet.source"
 PREPROCESS_KEY = "densenet.preprocess"
 LABELS_KEY = "densenet.labels"
 ACTIVATION_KEY = "densenet.activation"
-"""``softmax`` or ``sigmoid``: what makes probabilities of the logits."""
+"""``softmax`` or ``sigmoid``: what makes probabilities of the logits; ``none``: they are no logits of probabilities."""
+THRESHOLDS_KEY = "densenet.thresholds"
+"""From which probability on a class is taken to be there, one number a class, null for none."""
+OF_IMAGES = (PREPROCESS_KEY, LABELS_KEY, ACTIVATION_KEY, THRESHOLDS_KEY)
+"""What is known of images and classes, which files of every kind keep."""
 TOOL_KEY = "densenet.tool"
 TOOL = f"densenet-converter {__version__}"
 """What every file of this tool says of itself, whatever else its format has room for."""
@@ -28,7 +33,22 @@ def to_json(value: Any) -> str:
     return well_formed(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
-def json_or_none(text: str) -> Any:
+def to_comment(metadata: Mapping[str, str]) -> str:
+    """Metadata as one text, for formats that have room for a comment: the tool's name in a line, then JSON."""
+    return f"{TOOL}\n{to_json(metadata)}" if metadata else TOOL
+
+
+def from_comment(text: str) -> dict[str, str]:
+    """The inverse of :func:`to_comment`; nothing of a comment of others."""
+    tool, _, rest = text.partition("\n")
+    if tool.partition(" ")[0] != TOOL.partition(" ")[0]:
+        return {}
+    values = json_or_none(rest)
+    said = values if isinstance(values, dict) else {}
+    return {TOOL_KEY: tool, **{key: value for key, value in said.items() if isinstance(value, str)}}
+
+
+def json_or_none(text: str | bytes) -> Any:
     """The value of a JSON text; None if it is damaged."""
     try:
         return json.loads(text)

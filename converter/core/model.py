@@ -9,10 +9,8 @@ from typing import Any
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError
 from converter.core.metadata import (
-    ACTIVATION_KEY,
     CONFIG_KEY,
-    LABELS_KEY,
-    PREPROCESS_KEY,
+    OF_IMAGES,
     SOURCE_KEY,
     TOOL,
     TOOL_KEY,
@@ -42,13 +40,18 @@ class Origin:
     prefix: str = ""
 
 
-ACTIVATIONS = ("softmax", "sigmoid")
-"""What makes probabilities of logits."""
+ACTIVATIONS = ("softmax", "sigmoid", "none")
+"""What makes probabilities of logits: which one class is true, or each by itself; none where outputs are numbers."""
 
 
 def known_activation(name: str) -> str:
     """The name itself if it is one of :data:`ACTIVATIONS`, else nothing."""
     return name if name in ACTIVATIONS else ""
+
+
+def usual_activation(classes: int) -> str:
+    """What makes probabilities of so many logits where nobody says: softmax, but sigmoid of a single one."""
+    return "sigmoid" if classes == 1 else "softmax"
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,62 @@ class Images:
     Attributes:
         preprocess: what images go through; None where nobody says.
         labels: class names; empty where nobody says.
-        activation: ``softmax`` or ``sigmoid``, what makes probabilities of the logits; empty where nobody says.
+        activation: one of :data:`ACTIVATIONS`, what makes probabilities of the logits; empty where nobody says.
+        thresholds: from which probability on a class is taken to be there, None for a class without; empty where
+            nobody says.
+
+    Raises:
+        ConverterError: there is no such activation.
     """
 
     preprocess: Preprocess | None = None
     labels: tuple[str, ...] = ()
     activation: str = ""
+    thresholds: tuple[float | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.activation and not known_activation(self.activation):
+            raise ConverterError(f"no activation is called {self.activation!r}; there are {', '.join(ACTIVATIONS)}")
 
     def or_else(self, other: Images) -> Images:
         """What is said here, and what the other says where nothing is."""
         return Images(
-            self.preprocess or other.preprocess, self.labels or other.labels, self.activation or other.activation
+            self.preprocess or other.preprocess,
+            self.labels or other.labels,
+            self.activation or other.activation,
+            self.thresholds or other.thresholds,
         )
+
+    def check(self, config: DenseNetConfig) -> None:
+        """Whether this can be said of a network.
+
+        Raises:
+            ConverterError: it cannot; it is another's.
+        """
+        steps, names = self.preprocess, self.labels
+        dims = 3 if steps and steps.of_volumes else 2
+        if steps and (config.spatial_dims != dims or steps.channels != config.in_channels):
+            what = "volumes" if dims == 3 else "images"
+            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != dims else ""
+            raise ConverterError(
+                f"a preprocessing of {what} of {steps.channels} channels for a network of {config.in_channels} "
+                f"channels{axes}"
+            )
+        if names and len(names) != config.num_classes:
+            one = ": name what the one output is the probability of" if config.num_classes == 1 else ""
+            raise ConverterError(f"{len(names)} labels for {config.num_classes} classes{one}")
+        if self.activation == "softmax" and config.num_classes == 1:
+            raise ConverterError("the softmax of a single output is always 1; its activation is sigmoid or none")
+
+    def metadata(self) -> dict[str, str]:
+        """What is said, as text, by the keys :data:`converter.core.metadata.OF_IMAGES`."""
+        said = (
+            to_json(self.preprocess.to_dict()) if self.preprocess else "",
+            to_json(self.labels) if self.labels else "",
+            self.activation,
+            to_json(self.thresholds) if self.thresholds else "",
+        )
+        return {key: text for key, text in zip(OF_IMAGES, said) if text}
 
 
 @dataclass(frozen=True)
@@ -84,6 +131,8 @@ class Model:
         notes: what had to be assumed or was changed, for people.
         images: what its images and classes are, where the source says so.
         stated: what a file of this tool's says of itself, JSON values by key, to be held against its tensors.
+        unsaid: those of the notes that say what the source does not say of images and classes, by the field of
+            :class:`Images` that settles it.
     """
 
     config: DenseNetConfig
@@ -93,21 +142,21 @@ class Model:
     notes: tuple[str, ...] = ()
     images: Images = Images()
     stated: Mapping[str, Any] = field(default_factory=dict)
+    unsaid: Mapping[str, str] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, str]:
         """Everything about this model as text, for the artifact's own metadata."""
-        result = {
+        return {
             CONFIG_KEY: to_json(self.config.to_dict()),
             SOURCE_KEY: to_json(asdict(self.origin)),
             TOOL_KEY: TOOL,
+            **self.images.metadata(),
         }
-        if self.images.preprocess:
-            result[PREPROCESS_KEY] = to_json(self.images.preprocess.to_dict())
-        if self.images.labels:
-            result[LABELS_KEY] = to_json(self.images.labels)
-        if self.images.activation:
-            result[ACTIVATION_KEY] = self.images.activation
-        return result
+
+    @property
+    def activation(self) -> str:
+        """What makes probabilities of the logits; the usual where nobody says."""
+        return self.images.activation or usual_activation(self.config.num_classes)
 
     def described(self, images: Images) -> Model:
         """The same with what somebody says of its images and classes, which beats what the source says.
@@ -115,13 +164,8 @@ class Model:
         Raises:
             ConverterError: it is said of another network.
         """
-        config, steps, names = self.config, images.preprocess, images.labels
-        if steps and (config.spatial_dims != 2 or steps.channels != config.in_channels):
-            axes = f" and {config.spatial_dims} dimensions" if config.spatial_dims != 2 else ""
-            raise ConverterError(
-                f"a preprocessing of images of {steps.channels} channels for a network of {config.in_channels} "
-                f"channels{axes}"
-            )
-        if names and len(names) != config.num_classes:
-            raise ConverterError(f"{len(names)} labels for {config.num_classes} classes")
-        return replace(self, images=images.or_else(self.images))
+        images.check(self.config)
+        unsaid = {name: note for name, note in self.unsaid.items() if not getattr(images, name)}
+        settled = set(self.unsaid.values()) - set(unsaid.values())
+        notes = tuple(note for note in self.notes if note not in settled)
+        return replace(self, images=images.or_else(self.images), notes=notes, unsaid=unsaid)

@@ -6,16 +6,17 @@ from typing import Any, TypeVar
 from converter.core.errors import ConverterError
 from converter.core.model import Images
 from converter.core.source import AnySource, Reading, Source
-from densenet.preprocess import Preprocess
+from densenet.preprocess import Preprocess, family
 
 T = TypeVar("T", bound=Mapping[str, Any])
 
 
 class Shorthand(Reading, total=False):
-    """The fields of :class:`converter.Source` and :class:`converter.Images`."""
+    """The fields of :class:`converter.Source` and :class:`converter.Images`; a known preprocessing by its name."""
 
-    preprocess: Preprocess | Mapping[str, Any] | None
+    preprocess: Preprocess | Mapping[str, Any] | str | None
     labels: Iterable[str]
+    activation: str
 
 
 def taken(keywords: Any, fields: type[T]) -> Any:
@@ -31,10 +32,10 @@ def records(source: AnySource, images: Images | None, shorthand: Shorthand) -> t
     """
     rest: Any = dict(shorthand)
     steps, labels = rest.pop("preprocess", None), rest.pop("labels", ())
-    if isinstance(steps, Mapping):
+    if isinstance(steps, Mapping | str):
         try:
-            steps = Preprocess.from_dict(steps) if steps else None
+            steps = family(steps) if isinstance(steps, str) else Preprocess.from_dict(steps) if steps else None
         except (ValueError, TypeError) as error:
             raise ConverterError(f"not a preprocessing ({error})") from error
-    said = Images(steps, tuple(labels or ()))
+    said = Images(steps, tuple(labels or ()), rest.pop("activation", "") or "")
     return Source.of(source, **rest), said.or_else(images or Images())

@@ -19,7 +19,9 @@ from converter.engines.torch import has_torch
 from converter.parity.verify import Verification, verify, verify_against
 from converter.publish.package import package
 from converter.reading.load import inspect
-from converter.use.evaluate import Evaluation, evaluate
+from converter.use.evaluate import evaluate
+from converter.use.evaluation.choice import Choice
+from converter.use.evaluation.result import Evaluation
 from converter.use.export import export_onnx
 from converter.use.images import DATA
 from converter.writing.convert import convert
@@ -104,7 +106,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         evaluations[name] = step(
             f"evaluate ({name})",
             partial(evaluate, path, IMAGES, engine=engine),
-            lambda e: f"{e.top1} of {e.images} held-out images right",
+            lambda e: f"{_choice(e).top1} of {e.images} held-out images right",
         )
     step(
         "package",
@@ -139,6 +141,11 @@ def _about(trained: dict[str, Any]) -> list[str]:
         "",
         f"Data: {data['attribution']}",
     ]
+
+
+def _choice(evaluation: Evaluation) -> Choice:
+    assert isinstance(evaluation.found, Choice)  # its folders are classes
+    return evaluation.found
 
 
 def _verdict(verification: Verification) -> str:

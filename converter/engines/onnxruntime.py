@@ -10,7 +10,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, UnreadableFile, first_line
-from converter.engines.run import INPUT_TYPES, Run, called
+from converter.engines.run import INPUT_TYPES, Outputs, Run, called
 from converter.formats.onnx_file import check_external
 
 if TYPE_CHECKING:
@@ -68,30 +68,36 @@ def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "a
         ConverterError: the file takes something else than one batch of images; when run:
             ONNX Runtime failed on this input.
     """
+    run = onnx_outputs(source, (output,), threads=threads, level=level)
+    return lambda x: run(x)[0]
+
+
+def onnx_outputs(source: str | Path | bytes, names: Sequence[str], *, threads: int = 0, level: str = "all") -> Outputs:
+    """The same with several outputs, by their names; an empty one is the logits."""
     loaded = session(source, threads=threads, level=level)
     inputs, outputs = loaded.get_inputs(), [output.name for output in loaded.get_outputs()]
     if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
         raise ConverterError(f"{called(source)}: needs one input of images, has {[i.type for i in inputs]}")
-    dtype, name, batch = INPUT_TYPES[inputs[0].type], inputs[0].name, inputs[0].shape[0]
-    wanted = output or main_output(outputs)
+    dtype, given, batch = INPUT_TYPES[inputs[0].type], inputs[0].name, inputs[0].shape[0]
+    wanted = [name or main_output(outputs) for name in names]
 
-    def once(x: Array) -> Array:
+    def once(x: Array) -> tuple[Array, ...]:
         try:
-            logits: Array = loaded.run([wanted], {name: x.astype(dtype, copy=False)})[0]
+            return tuple(loaded.run(wanted, {given: x.astype(dtype, copy=False)}))
         except Exception as error:
             raise ConverterError(
                 f"{called(source)}: ONNX Runtime failed on input {list(x.shape)} ({first_line(error)})"
             ) from error
-        return logits
 
     return in_pieces(once, batch) if isinstance(batch, int) else once
 
 
-def in_pieces(run: Run, size: int) -> Run:
+def in_pieces(run: Outputs, size: int) -> Outputs:
     """An engine that takes exactly ``size`` images at once, for any number of them."""
 
-    def pieces(x: Array) -> Array:
+    def pieces(x: Array) -> tuple[Array, ...]:
         padded = np.concatenate([x, np.repeat(x[-1:], -len(x) % size, 0)])
-        return np.concatenate([run(padded[i : i + size]) for i in range(0, len(padded), size)])[: len(x)]
+        parts = [run(padded[i : i + size]) for i in range(0, len(padded), size)]
+        return tuple(np.concatenate(part)[: len(x)] for part in zip(*parts))
 
     return pieces

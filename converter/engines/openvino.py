@@ -42,4 +42,7 @@ def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str
             ) from error
         return np.array(result)
 
-    return in_pieces(once, shape[0].get_length()) if shape[0].is_static else once
+    if not shape[0].is_static:
+        return once
+    pieces = in_pieces(lambda x: (once(x),), shape[0].get_length())
+    return lambda x: pieces(x)[0]

@@ -11,6 +11,9 @@ from converter.core.checkpoint import Array
 Run = Callable[[Array], Array]
 """float32 images (N, C, *space) to logits (N, num_classes)."""
 
+Outputs = Callable[[Array], tuple[Array, ...]]
+"""Images to logits, and after them what else was asked for: pooled features (N, C), feature maps (N, C, h, w)."""
+
 INPUT_TYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import Unavailable
 from converter.core.model import Model
-from converter.engines.run import Run
+from converter.engines.run import Outputs, Run
 
 if TYPE_CHECKING:
     import torch
@@ -94,5 +96,42 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
             tensor = torch.from_numpy(x).to(dtype)
             logits: Array = call(tensor.contiguous(memory_format=torch.channels_last) if last else tensor).numpy()
         return logits
+
+    return run
+
+
+def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] = ()) -> Outputs:
+    """PyTorch in float32 on the CPU: logits and more of a module, one batch at a time whoever calls."""
+    import torch  # noqa: PLC0415 (slow to import)
+
+    turn = Lock()
+
+    def run(x: Array) -> tuple[Array, ...]:
+        with turn, torch.inference_mode():
+            maps = module.forward_features(torch.from_numpy(x))
+            features = module.pool(maps)
+            logits = module.classifier(module.head(features))
+            found = {"maps": maps, "features": features}
+            return tuple(value.numpy() for value in (logits, *(found[name] for name in more)))
+
+    return run
+
+
+def gradients(module: DenseNet) -> Callable[[Array, Array], Array]:
+    """How much each feature map moves a logit: its derivative, averaged over the map's positions.
+
+    Takes the last feature maps (N, K, h, w) and of each image a class (N,); gives (N, K).
+    """
+    import torch  # noqa: PLC0415 (slow to import)
+
+    turn = Lock()
+
+    def run(maps: Array, classes: Array) -> Array:
+        with turn:
+            given = torch.from_numpy(maps).requires_grad_()
+            logits = module.classifier(module.head(module.pool(given)))
+            (slope,) = torch.autograd.grad(logits.gather(1, torch.from_numpy(classes)[:, None]).sum(), given)
+            found: Array = slope.mean((2, 3)).numpy()
+            return found
 
     return run

@@ -69,6 +69,8 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
     start = graph.add("Cast", (graph.add("Round", (half,), "preprocess.rounded"),), "preprocess.start", to=7)
     end = graph.add("Add", (start, crop), "preprocess.end")
     x = graph.add("Slice", (x, start, end, constant("axes", [2, 3])), "preprocess.cropped")
+    if steps.order == "bgr":
+        x = graph.add("Gather", (x, constant("bgr", [2, 1, 0])), "preprocess.reversed", axis=1)
     x = graph.add("Cast", (x,), "preprocess.float", to=1)
     channels = (1, -1, 1, 1)
     std, mean = np.array(steps.std, np.float64), np.array(steps.mean, np.float64)

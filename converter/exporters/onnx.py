@@ -43,8 +43,7 @@ def to_onnx(
             the rewrites of ``passes.py``, exact in real arithmetic.
         opset: version of the ONNX operators; default 21.
         features: also give the pooled features, output ``features`` (N, classifier_features).
-        probabilities: also give what the model's activation makes of the logits, else their softmax, as output
-            ``probabilities``.
+        probabilities: also give what the model's activation makes of the logits as output ``probabilities``.
         image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
             normalise it inside the graph.
 
@@ -60,6 +59,8 @@ def to_onnx(
     config = model.config
     if probabilities and not config.num_classes:
         raise ConverterError("a model without a classifier has no probabilities")
+    if probabilities and model.activation == "none":
+        raise ConverterError("the model's activation is none, so it has no probabilities; --activation sets another")
     built = build(config, model.tensors)
     if graph == "fused":
         for rewrite in PASSES.values():
@@ -69,7 +70,7 @@ def to_onnx(
     if features and FEATURES not in built.outputs:
         built.outputs.append(FEATURES)
     if probabilities:
-        built.outputs.append(_probabilities(built, model.images.activation))
+        built.outputs.append(_probabilities(built, model.activation))
     if image_input:
         add_image_input(built, config, model.images.preprocess)
     return _proto(built, model, graph, opset)

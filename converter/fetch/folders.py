@@ -122,6 +122,11 @@ def _hub(folder: Path) -> Path | None:
     return next((folder / name for name in PREFERRED if (folder / name).is_file()), None)
 
 
+def _fsdp(folder: Path) -> Path | None:
+    """accelerate's save_state of an FSDP model: its weights beside ``optimizer_0`` (accelerate/utils/fsdp_utils.py)."""
+    return _one([p for p in sorted(folder.glob("pytorch_model_fsdp*")) if p.suffix in ("", ".bin")])
+
+
 MLMODEL = re.compile(r"^\s+(?:data|model_data|saved_model_dir|keras_model_path)\s*:\s*['\"]?([\w./-]+)", re.MULTILINE)
 """The entries of an ``MLmodel``'s flavors that name a place."""
 MLFLOW = ("model.pth", "model.pt2", "model.keras", "model.h5", "model.onnx", "model", "")
@@ -214,5 +219,5 @@ def _tensorflow(folder: Path) -> Path | None:
 
 RULES: Sequence[Rule] = (
     *(_mlflow, _bentoml, _latest, _deepspeed, _monai, _triton, _mmdeploy, _skorch, _keras, _tensorflow),
-    *(_paddle, _hub),
+    *(_paddle, _fsdp, _hub),
 )

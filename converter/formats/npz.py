@@ -12,7 +12,7 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
 from converter.formats.npy import HEAD, read_npy
-from converter.formats.zips import Zip, ZipWriter
+from converter.formats.zips import Zip, ZipWriter, comment_of
 
 NAME = "npz"
 
@@ -35,17 +35,20 @@ def open_npz(path: Path) -> Checkpoint:
     return Checkpoint(path, NAME, tree, archive.metadata, (path,), tuple(inert))
 
 
-def write_npz(path: Path, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
-    """Write tensors as the members of an npz.
+def write_npz(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
+    """Write tensors as the members of an npz, and what is known beside them as the zip's comment.
 
     Raises:
-        CannotExpress: an element type numpy alone does not know (bfloat16).
+        CannotExpress: an element type numpy alone does not know (bfloat16), or too much metadata.
         CannotWrite: the target cannot be written.
     """
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
-    with replacing(path, force=force) as file, ZipWriter(file) as archive:
+    comment = comment_of(path, metadata or {})
+    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
         for name, tensor in tensors.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -30,9 +31,15 @@ MAX_RATIO = 1100
 """No compression here does better (deflate: 1032), but for long runs of one byte."""
 SUFFIXES = (
     *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
-    *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb"),
+    *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb", ".pt2", ".th", ".weights"),
 )
 """What a checkpoint among the members of an archive is called like."""
+TEXTS = (
+    *(".py", ".pyc", ".txt", ".json", ".yaml", ".yml", ".md", ".csv", ".log", ".toml", ".cfg", ".ini", ".sh", ".xml"),
+    *(".html", ".ipynb", ".png", ".jpg", ".jpeg", ".pdf", ".prototxt", ".distcp"),
+)
+"""What is none, or not alone."""
+MANIFEST, MAX_MANIFEST = "MAR-INF/MANIFEST.json", 1 << 20
 DAMAGED = (
     OSError,
     EOFError,
@@ -115,13 +122,19 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
         if head.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
                 names = [info.filename for info in archive.infolist() if not info.is_dir()]
-                chosen = _only(path, names)
+                chosen = _named(names, lambda name: archive.open(name).read(MAX_MANIFEST)) or _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
         data = mapped(path)
         found = {member.name: member for member in members(data, str(path))}
-        chosen = _only(path, list(found))
-        with _unpacked(path, _Piece(data[found[chosen].start :][: found[chosen].size]), chosen) as inner:
+
+        def bytes_of(name: str, most: int | None = None) -> Array:
+            return data[found[name].start :][: found[name].size][:most]
+
+        chosen = _named(list(found), lambda name: steady(bytes_of(name, MAX_MANIFEST)).tobytes()) or _only(
+            path, list(found)
+        )
+        with _unpacked(path, _Piece(bytes_of(chosen)), chosen) as inner:
             return _opened(path, inner, opener)
     except ConverterError:
         raise
@@ -136,16 +149,28 @@ def _opened(path: Path, inner: Path, opener: Opener) -> Checkpoint:
         raise type(error)(str(error).replace(str(inner), str(path))) from error
 
 
+def _named(names: list[str], read: Callable[[str], bytes]) -> str:
+    """The member that TorchServe's manifest names; empty without one (pytorch/serve, model_archiver)."""
+    if MANIFEST not in names:
+        return ""
+    with suppress(ValueError, LookupError, TypeError, RecursionError):
+        named = str(json.loads(read(MANIFEST))["model"]["serializedFile"])
+        return named if named in names else ""
+    return ""
+
+
 def _only(path: Path, names: list[str]) -> str:
-    """The one member that is called like a checkpoint."""
-    found = [name for name in names if name.lower().endswith(SUFFIXES) and not PurePosixPath(name).name.startswith(".")]
+    """The one member that is called like a checkpoint; or, where none is, the one that may be one."""
+    plain = [name for name in names if not PurePosixPath(name).name.startswith(".")]
+    found = [name for name in plain if name.lower().endswith(SUFFIXES)]
+    found = found or [name for name in plain if not name.lower().endswith(TEXTS)]
     if len(found) == 1:
         return found[0]
     some = ", ".join((found or names)[:4]) or "nothing"
     some += " ..." if len(found or names) > 4 else ""
     if found:
         raise UnreadableFile(f"{path}: an archive of {len(found)} checkpoints ({some}); unpack it and name one")
-    raise UnreadableFile(f"{path}: an archive without tensors, and with no checkpoint in it ({some})")
+    raise UnreadableFile(f"{path}: an archive without tensors, and without one checkpoint in it ({some}); unpack it")
 
 
 def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
@@ -13,9 +14,9 @@ from typing import IO
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import UnreadableFile
+from converter.core.errors import CannotExpress, UnreadableFile
 from converter.core.mapping import mapped, steady
-from converter.core.metadata import TOOL, TOOL_KEY
+from converter.core.metadata import from_comment, to_comment
 from converter.formats.damage import damaged
 
 MAX_RATIO = 1100
@@ -45,8 +46,7 @@ class Zip:
             zipfile.ZipFile(path if inner is None else io.BytesIO(steady(inner).data)) as archive,
         ):
             self.infos = {info.filename: info for info in archive.infolist()}
-            comment = archive.comment.decode("utf-8", "replace")
-        self.metadata = {TOOL_KEY: comment} if comment.startswith(TOOL.partition(" ")[0]) else {}
+            self.metadata = from_comment(archive.comment.decode("utf-8", "replace"))
         self.names = list(self.infos)
         ends = sorted((info.header_offset, info.compress_size) for info in self.infos.values())
         if any(start + size > following for (start, size), (following, _) in pairwise(ends)):
@@ -116,12 +116,17 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class ZipWriter(zipfile.ZipFile):
-    """Adds members one by one; each begins at a multiple of 64 bytes, so that it can be mapped."""
+    """Adds members one by one; each begins at a multiple of 64 bytes, so that it can be mapped.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Args:
+        file: where.
+        comment: what readers of zips pass over.
+    """
+
+    def __init__(self, file: IO[bytes], comment: bytes = b"") -> None:
         super().__init__(file, "w", zipfile.ZIP_STORED)
         self.target = file
-        self.comment = TOOL.encode()
+        self.comment = comment
 
     def add(self, name: str, data: bytes | memoryview) -> None:
         """Add a member."""
@@ -130,3 +135,18 @@ class ZipWriter(zipfile.ZipFile):
         padding = -used % ALIGNMENT
         info.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", the id torch uses for padding
         self.writestr(info, data)
+
+
+def comment_of(path: Path, metadata: Mapping[str, str]) -> bytes:
+    """Metadata as a zip's comment.
+
+    Raises:
+        CannotExpress: a comment has no room for so much.
+    """
+    comment = to_comment(metadata).encode()
+    if len(comment) > zipfile.ZIP_MAX_COMMENT:
+        raise CannotExpress(
+            f"{path}: has room for {zipfile.ZIP_MAX_COMMENT:,} bytes of class names and the like, not for "
+            f"{len(comment):,}; write a .safetensors file"
+        )
+    return comment

@@ -68,7 +68,7 @@ def through(truth: Truth, activation: str) -> Truth:
     """
     apply = FUNCTIONS[activation]
     limits = [
-        max(2 * limit * float(np.abs(logits).max(initial=0)), FLOOR_ULPS * ULP)
+        max(2 * limit * float(np.abs(logits).max(initial=0)), FLOOR_ULPS * ULP / _largest(apply(logits), activation))
         for limit, logits in zip(truth.limits, truth.truths)
     ]
     kept = [i for i, limit in enumerate(limits) if limit <= SATURATED]
@@ -88,4 +88,11 @@ def compare_probabilities(batch: str, found: Array, logits: Array, activation: s
     Where they are computed in float16 (``half``), an exponent is off by the rounding of its logit.
     """
     rounding = (HALF_ULP if half else ULP) * max(1.0, float(np.abs(logits).max(initial=0)))
-    return compare(batch, found, activated(logits, activation), FLOOR_ULPS * rounding)
+    expected = activated(logits, activation)
+    return compare(batch, found, expected, FLOOR_ULPS * rounding / _largest(expected, activation))
+
+
+def _largest(probabilities: Array, activation: str) -> float:
+    """What the errors of an engine's function are relative to: one where all sigmoids may be next to nothing."""
+    largest = float(probabilities.max(initial=0)) if activation == "sigmoid" else 1.0
+    return max(largest, float(np.finfo(np.float32).tiny))

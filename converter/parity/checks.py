@@ -58,7 +58,8 @@ def model_checks(reference: Model, candidate: Model, *, weights: bool = True) ->
     reference, candidate = comparable(reference, candidate)
     result = [*config_checks(reference.config, candidate.config)]
     same_shapes = result[0].ok
-    result += metadata_checks(reference.images, candidate.images.preprocess, candidate.images.labels)
+    said = candidate.images
+    result += metadata_checks(reference.images, said.preprocess, said.labels, said.activation)
     result += own_metadata(candidate.stated, candidate.config)
     if weights and same_shapes:
         result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
@@ -72,12 +73,16 @@ def comparable(reference: Model, candidate: Model) -> tuple[Model, Model]:
     return folded_head(reference), folded_head(candidate)
 
 
-def metadata_checks(images: Images, preprocess: Any, labels: Any) -> list[Check]:
+def metadata_checks(images: Images, preprocess: Any, labels: Any, activation: str) -> list[Check]:
     """What the candidate says about images and classes (JSON values will do), against what the reference says."""
     said, found = (
         steps.to_dict() if isinstance(steps, Preprocess) else steps for steps in (images.preprocess, preprocess)
     )
-    return [_metadata("preprocessing", said, found), _metadata("labels", images.labels, labels)]
+    checks = [_metadata("preprocessing", said, found), _metadata("labels", images.labels, labels)]
+    if images.activation and activation:
+        same = images.activation == activation
+        checks.append(Check("activation", same, "" if same else f"{activation}, {images.activation} expected"))
+    return checks
 
 
 def own_metadata(stated: Mapping[str, Any], config: DenseNetConfig) -> list[Check]:

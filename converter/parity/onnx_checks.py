@@ -20,7 +20,7 @@ from converter.parity.checks import (
     with_folded_eps,
 )
 from converter.parity.image_checks import prepares_images
-from converter.parity.proto import channels_last, dims_of, inputs_of, is_own, precision_of, takes_pixels
+from converter.parity.proto import activation_of, channels_last, dims_of, inputs_of, is_own, precision_of, takes_pixels
 from densenet.config import DenseNetConfig
 from densenet.topology import FEATURES, INPUT, LOGITS
 
@@ -50,7 +50,8 @@ def onnx_checks(
     if precision_of(proto) != "fp32":
         said = {prop.key: json_or_none(prop.value) for prop in proto.metadata_props}
         result += own_metadata(said, config) if own else []
-        return result + metadata_checks(images, said.get(PREPROCESS_KEY), said.get(LABELS_KEY))
+        activation = activation_of(proto)
+        return result + metadata_checks(images, said.get(PREPROCESS_KEY), said.get(LABELS_KEY), activation)
     try:
         found = file.inspection
     except ConverterError as error:
@@ -63,7 +64,8 @@ def onnx_checks(
     compared = list(config_checks(config, graph.config))
     result += compared
     result += own_metadata(stated.stated, graph.config) if own else []
-    result += metadata_checks(images, stated.images.preprocess, stated.images.labels)
+    recorded = stated.images
+    result += metadata_checks(images, recorded.preprocess, recorded.labels, recorded.activation)
     if model is not None and compared[0].ok:
         model, graph = comparable(model, graph)
         result = [*with_folded_eps(result, model, graph), weight_check(model, graph)]

@@ -1,57 +1,17 @@
-"""Plots as numbers for the SVG in ``templates/plots.j2``: points in a box, ticks, and the text that replaces them."""
+"""The plots of a verdict."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import ceil, floor, log10
 
 import numpy as np
 
 from converter.core.checkpoint import Array
+from converter.core.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Plot, axis, ticks
 from converter.parity.compare import ULP
 from converter.parity.locate import Break
 
-WIDTH, HEIGHT = 600, 360
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 44
 MAX_POINTS = 1500
 FAINTEST = ULP / 64
 """Where logarithmic axes end: what is exact has to be somewhere."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One chart; all positions in pixels of a ``WIDTH`` x ``HEIGHT`` box.
-
-    Attributes:
-        title, text: what it is, and in words what it shows, for those who do not see it.
-        x_label, y_label: of the axes.
-        x_ticks, y_ticks: positions and texts.
-        points: circles (x, y, what it is or nothing, whether it is the culprit).
-        line: points of a polyline, as SVG writes them.
-        bars: x, y, width, height.
-        rules: lines across: vertical or horizontal, position, and what they mean.
-    """
-
-    title: str
-    text: str
-    x_label: str
-    y_label: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    points: list[tuple[float, float, str, bool]]
-    line: str = ""
-    bars: tuple[tuple[float, float, float, float], ...] = ()
-    rules: tuple[tuple[str, float, str], ...] = ()
-    width: int = WIDTH
-    height: int = HEIGHT
-
-
-Axis = Callable[[float], float]
-"""Values to pixels."""
-
-
-def _axis(low: float, high: float, start: float, end: float) -> Axis:
-    span = (high - low) or 1.0
-    return lambda value: round(start + (value - low) / span * (end - start), 1)
 
 
 def scatter(title: str, expected: Array, found: Array) -> Plot:
@@ -63,7 +23,7 @@ def scatter(title: str, expected: Array, found: Array) -> Plot:
     a, b = expected[shown], found[shown]
     everything = np.concatenate([a, b]) if len(shown) else np.array([-1.0, 1.0])
     low, high = float(everything.min()), float(everything.max())
-    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(low, high, HEIGHT - BOTTOM, TOP)
+    x, y = axis(low, high, LEFT, WIDTH - RIGHT), axis(low, high, HEIGHT - BOTTOM, TOP)
     worst = float(np.abs(a - b).max(initial=0))
     lost = int((~good).sum())
     text = f"{title}: {len(expected)} logits, the largest difference {worst:.1e} of the largest logit."
@@ -73,8 +33,8 @@ def scatter(title: str, expected: Array, found: Array) -> Plot:
         text,
         "oracle",
         "engine",
-        _ticks(x, low, high),
-        _ticks(y, low, high),
+        ticks(x, low, high),
+        ticks(y, low, high),
         [(x(p), y(q), "", False) for p, q in zip(a.tolist(), b.tolist())],
         f"{x(low)},{y(low)} {x(high)},{y(high)}",
     )
@@ -86,7 +46,7 @@ def histogram(title: str, errors: Array, limit: float) -> Plot:
     logs = np.log10(sizes) if len(sizes) else np.array([log10(FAINTEST)])
     low, high = floor(log10(FAINTEST)), ceil(max(float(logs.max()), log10(limit)) + 0.2)
     counts, edges = np.histogram(logs, bins=(high - low) * 4, range=(low, high))
-    x, y = _axis(low, high, LEFT, WIDTH - RIGHT), _axis(0, float(counts.max()), HEIGHT - BOTTOM, TOP)
+    x, y = axis(low, high, LEFT, WIDTH - RIGHT), axis(0, float(counts.max()), HEIGHT - BOTTOM, TOP)
     bars = [
         (x(left), y(count), round(x(right) - x(left) - 1, 1), round(HEIGHT - BOTTOM - y(count), 1))
         for count, left, right in zip(counts.tolist(), edges.tolist(), edges[1:].tolist())
@@ -101,7 +61,7 @@ def histogram(title: str, errors: Array, limit: float) -> Plot:
         "error, relative to the largest logit",
         "logits",
         [(x(n), f"1e{n}") for n in range(low, high + 1)],
-        _ticks(y, 0, float(counts.max())),
+        ticks(y, 0, float(counts.max())),
         [],
         bars=tuple(bars),
         rules=(("vertical", x(log10(limit)), "limit"),),
@@ -114,7 +74,7 @@ def depth_plot(title: str, found: Break) -> Plot:
     values = [min(max(step.error, FAINTEST), 10.0) for step in steps]
     logs = [log10(value) for value in values]
     low, high = floor(min(logs)), ceil(max(*logs, 0.0) if len(logs) > 1 else 0.0)
-    x, y = _axis(0, len(steps) - 1, LEFT, WIDTH - RIGHT), _axis(low, high, HEIGHT - BOTTOM, TOP)
+    x, y = axis(0, len(steps) - 1, LEFT, WIDTH - RIGHT), axis(low, high, HEIGHT - BOTTOM, TOP)
     at = next((i for i, step in enumerate(steps) if _makes(found.module, step.name)), -1)
     points = [(x(i), y(v), f"{steps[i].name}: {steps[i].error:.1e}", i == at) for i, v in enumerate(logs)]
     wanted = sorted({0, at, len(steps) - 1} - {-1})
@@ -136,14 +96,3 @@ def _makes(module: str, value: str) -> bool:
     owner, _, leaves = module.rpartition(".")
     names = [f"{owner}.{leaf}".lstrip(".") for leaf in leaves.split("+")]
     return value in names or (module, value) in (("classifier", "logits"), ("global_pool", "features"))
-
-
-def _ticks(axis: Axis, low: float, high: float) -> list[tuple[float, str]]:
-    """About five round numbers."""
-    step = 10 ** floor(log10((high - low) or 1.0))
-    for factor in (0.2, 0.5, 1, 2, 5):
-        if (high - low) / (step * factor) <= 6:
-            step *= factor
-            break
-    first = ceil(low / step)
-    return [(axis(i * step), f"{i * step:.6g}") for i in range(first, floor(high / step + 1e-9) + 1)]

@@ -6,7 +6,8 @@ from pathlib import Path
 import onnx
 
 from converter.core.errors import UnreadableFile
-from converter.core.metadata import CONFIG_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY
+from converter.core.model import known_activation
 from converter.formats.onnx_file import check_external
 
 PRECISIONS = {
@@ -47,6 +48,11 @@ def precision_of(proto: onnx.ModelProto) -> str:
             counts[precision] = counts.get(precision, 0) + math.prod(weight.dims)
     most = max(counts, key=counts.__getitem__, default="fp32")
     return most if 2 * counts.get(most, 0) > sum(counts.values()) else "fp32"
+
+
+def activation_of(proto: onnx.ModelProto) -> str:
+    """What its metadata calls the activation of its logits; empty where it says none that is known."""
+    return next((known_activation(prop.value) for prop in proto.metadata_props if prop.key == ACTIVATION_KEY), "")
 
 
 def takes_pixels(proto: onnx.ModelProto) -> bool:

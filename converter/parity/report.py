@@ -9,21 +9,12 @@ from xml.etree import ElementTree
 
 from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
+from converter.core.page import Table, render
 from converter.core.text import clean, indented_json
 from converter.core.version import __version__
 from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a report; the columns named in ``right`` are numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-    right: tuple[str, ...] = ()
 
 
 def check_targets(paths: Iterable[Path]) -> None:
@@ -271,18 +262,9 @@ def to_html(verdict: Verification) -> str:
 
 
 def _render(template: str, verdict: Verification, **values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (only for these two kinds)
-
-    loader = PackageLoader("converter.parity", "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = cell
-    page: str = environment.get_template(template).render(
+    return render(
+        "converter.parity",
+        template,
         verdict=verdict,
         reason="" if verdict.passed else reason(verdict),
         rule=verdict.rule,
@@ -290,13 +272,6 @@ def _render(template: str, verdict: Verification, **values: Any) -> str:
         version=__version__,
         **values,
     )
-    return clean(page)
-
-
-def cell(text: str) -> str:
-    """Text of others in Markdown, in one line: what fits into a cell of a table, and stays text."""
-    escaped = "".join(f"\\{c}" if c in "\\|`*_<[" else c for c in text)
-    return " ".join(escaped.split())
 
 
 WRITERS: Mapping[str, Callable[[Verification], str]] = {

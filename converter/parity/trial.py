@@ -12,7 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
-from converter.core.model import Model
+from converter.core.model import Model, usual_activation
 from converter.core.progress import Progress
 from converter.engines.run import Run
 from converter.engines.specs import Spec
@@ -33,7 +33,7 @@ from converter.parity.compare import (
 )
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.proto import takes_pixels
+from converter.parity.proto import activation_of, takes_pixels
 from converter.parity.truth import Truth
 from converter.parity.verdict import Verification
 from converter.use.inputs import Batch
@@ -153,7 +153,7 @@ class Trial:
                 if output == PROBABILITIES or (output == FEATURES and truth.features):
                     other = dict(file.runs(specs, output))[engine]()
                     compute = partial(pixels if eight_bit else floats, other)
-                    self.further(engine, output, compute, precision, zip(batches, outputs))
+                    self.further(engine, output, compute, file, zip(batches, outputs))
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
@@ -219,13 +219,15 @@ class Trial:
         engine: str,
         output: str,
         run: Callable[[Batch], Array],
-        precision: str,
+        file: Artifact,
         logits: Iterable[tuple[Batch, Array | None]],
     ) -> None:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
-        name = f"{engine}, {output}"
+        name, precision = f"{engine}, {output}", self.precision(file)
         pairs = [(b, own) for b, own in logits if own is not None and (precision == "fp32" or b.kind not in NOT_JUDGED)]
-        comparisons, activation = self.results.setdefault(name, []), self.truth.images.activation or "softmax"
+        comparisons = self.results.setdefault(name, [])
+        stated = activation_of(file.proto) if file.proto is not None else ""
+        activation = stated or self.truth.images.activation or usual_activation(self.truth.config.num_classes)
         for (batch, own), found in zip(pairs, self.compute(name, run, [batch for batch, _ in pairs])):
             if isinstance(found, ConverterError):
                 comparisons.append(failed(batch.name, 0.0, str(found)))

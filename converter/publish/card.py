@@ -7,61 +7,30 @@ from typing import Any
 
 from converter.core.errors import Unavailable
 from converter.core.model import Model
+from converter.core.page import cell
 from converter.core.text import clean
 from converter.exporters.graph import SPACE
 from converter.parity.budget import BUDGETS, Judgement
-from converter.parity.report import cell
 from converter.parity.verdict import Verification
 from converter.publish.expectations import PLACEHOLDER, unknown_labels, unlike_timm
 from converter.publish.recipe import Recipe
+from converter.publish.results import Result
 from densenet.module import COUNTER
 from densenet.preprocess import Preprocess
 from densenet.zoo import ZooModel
 
 TEMPLATE = Path(__file__).with_name("card.md")
-PUBLISHED_AT = {
-    "mmpretrain": "https://github.com/open-mmlab/mmpretrain/blob/main/configs/densenet/metafile.yml",
-    "torchvision": "https://github.com/pytorch/vision/blob/main/torchvision/models/densenet.py",
-    "timm": "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv",
+MEANINGS = {
+    "sigmoid": "Each class is a question of its own: its logit's sigmoid is its probability, and several can be true.",
+    "none": "The outputs are numbers; no activation makes probabilities of them.",
 }
-"""Where the figures of the zoo can be read, by the first word of their source."""
+"""What logits are, by their activation; softmax is what readers of cards take for granted."""
+ONE = "The one output is a logit: its sigmoid is the probability."
+CALLS = {"sigmoid": ", top_k={}", "none": ', function_to_apply="none"'}
+"""What transformers' pipeline is called with: all classes, 5 are usual; or no softmax of what are no logits."""
 
-FEW = 5
-"""Classes of which any five are all."""
 JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 """transformers.js' names of the files of :data:`ONNX_FILES`."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """Accuracy on a set of images, in percent, and who says so.
-
-    Attributes:
-        dataset: what people call the images; ``dataset_id`` its name on the Hub, if it is there.
-        top1, top5: percent.
-        who: the source of the figures, in words; ``url`` where to read them.
-    """
-
-    dataset: str
-    top1: float
-    top5: float
-    who: str
-    dataset_id: str = "custom"
-    split: str | None = None
-    url: str | None = None
-
-
-def published(zoo: ZooModel) -> list[Result]:
-    """The publisher's own figures, if there are any."""
-    if zoo.top1 is None or zoo.top5 is None:
-        return []
-    who = zoo.accuracy_source
-    return [
-        Result(
-            "ImageNet-1k, validation", zoo.top1, zoo.top5, f"published: {who}", "imagenet-1k", "validation",
-            PUBLISHED_AT[who.partition(",")[0]],
-        )
-    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,7 +70,8 @@ class CardFacts:
     @property
     def preprocess(self) -> Preprocess | None:
         """What images go through, None for inputs that are no images."""
-        return self.model.images.preprocess
+        steps = self.model.images.preprocess
+        return steps if steps and not steps.of_volumes else None
 
 
 def model_card(facts: CardFacts) -> str:
@@ -125,21 +95,20 @@ def _metadata(facts: CardFacts) -> Any:
 
     config = facts.model.config
     task = "image-classification" if config.num_classes else "image-feature-extraction"
-    measures = {"Top-1 accuracy": "top1"} | ({"Top-5 accuracy": "top5"} if config.num_classes > FEW else {})
     evaluations = [
         EvalResult(
             task_type=task,
             dataset_type=result.dataset_id,
             dataset_name=result.dataset,
             dataset_split=result.split,
-            metric_type="accuracy",
-            metric_name=name,
-            metric_value=getattr(result, figure),
+            metric_type=figure.kind,
+            metric_name=figure.name,
+            metric_value=figure.value,
             source_name=result.who.removeprefix("published: ") if result.url else None,
             source_url=result.url,
         )
         for result in facts.results
-        for name, figure in measures.items()
+        for figure in result.figures
     ]
     datasets = [*(["imagenet-1k"] if facts.zoo else []), *facts.recipe.datasets]
     return ModelCardData(
@@ -167,6 +136,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     )
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
+        **_outputs(model),
         "title": _title(facts),
         "config": config,
         "source": replace(model.origin, name=_inline(model.origin.name), layout=_inline(model.origin.layout)),
@@ -182,7 +152,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "why_not_timm": facts.why_not_timm,
         "pipeline": bool(config.num_classes) and config.in_channels == 3,
         "axes": list(SPACE[config.spatial_dims]),
-        "top5": config.num_classes > FEW,
+        "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
         "preprocess": facts.preprocess,
         "preprocess_recorded": facts.recorded,
@@ -190,7 +160,8 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "mean": list(facts.preprocess.mean) if facts.preprocess else [],
         "std": list(facts.preprocess.std) if facts.preprocess else [],
         "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
-        "results": [replace(result, dataset=cell(result.dataset)) for result in facts.results],
+        "figures": list(dict.fromkeys(figure.column for result in facts.results for figure in result.figures)),
+        "results": [_stated(result) for result in facts.results],
         "files": [_row(file) for file in facts.files],
         "proof": facts.proof,
         "rests_on": cell(facts.proof.rests_on),
@@ -199,6 +170,29 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "js_dtype": JS_DTYPES[facts.files[-1].precision] if facts.files else "",
         "left_out": facts.left_out,
         "limitations": _limitations(facts),
+    }
+
+
+def _stated(result: Result) -> Result:
+    """With names given by others as text."""
+    notes = tuple(map(cell, result.notes))
+    return replace(result, dataset=cell(result.dataset), detail=cell(result.detail), notes=notes)
+
+
+def _outputs(model: Model) -> dict[str, Any]:
+    """What the outputs mean: of a network with classes, where it is not the usual softmax."""
+    images, single = model.images, model.config.num_classes == 1
+    activation = model.activation if model.config.num_classes else ""
+    meaning = ONE if single and activation == "sigmoid" else MEANINGS.get(activation, "")
+    if meaning and not images.activation:
+        meaning += " The source does not say so: it is assumed."
+    names = images.labels or [str(i) for i in range(len(images.thresholds))]
+    thresholds = [(cell(name), "" if t is None else f"{t:.4g}") for name, t in zip(names, images.thresholds)]
+    return {
+        "activation": activation,
+        "meaning": meaning,
+        "thresholds": thresholds,
+        "call": CALLS.get(activation, "").format(model.config.num_classes),
     }
 
 

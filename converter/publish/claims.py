@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from converter.core.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile
-from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images, Model
 from converter.core.source import Source
 from converter.engines.timm_model import timm_model
@@ -83,7 +83,8 @@ def published_model(weights: Path) -> Model:
     if model.origin.prefix or model.origin.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
     own = model.images.preprocess if preprocess else None  # and nothing that a config.json beside it says
-    return replace(model, images=Images(own, tuple(labels), model.images.activation))
+    said = Images(own, tuple(labels), model.stated.get(ACTIVATION_KEY, ""), model.images.thresholds)
+    return replace(model, images=said)
 
 
 def _is_timms(config: DenseNetConfig) -> bool:
@@ -105,11 +106,13 @@ def weights_checks(model: Model) -> list[Check]:
 def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, list[Check]]:
     """The JSON files of a folder, as far as their hash is right (``good``), against the published weights."""
     try:
-        prepared, labels = model.images.preprocess, model.images.labels
+        prepared = model.images.preprocess
+        if prepared is not None and prepared.of_volumes:
+            prepared = None  # whose steps nobody else's files can say
         if model.origin.layout == "timm" and prepared is not None:
-            config = timm_config(model.config, prepared, labels, None)
+            config = timm_config(model.config, model.images, None)
         else:
-            config = library_config(model.config, labels)
+            config = library_config(model.config, model.images)
         wanted: dict[str, Mapping[str, Any]] = {CONFIG: config}
         if prepared is not None:
             wanted[PREPROCESSOR] = preprocessor_config(prepared, timm=model.origin.layout == "timm")

@@ -6,9 +6,11 @@ transformers reads timm's config.json too, provided that it says no ``model_type
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from converter.core.errors import CannotExpress
+from converter.core.model import Images
 from converter.engines.timm_model import timm_model
 from densenet.config import DenseNetConfig
 from densenet.preprocess import RESAMPLE, Preprocess
@@ -29,15 +31,24 @@ OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONN
 """Every file of a package, beside provenance.json."""
 
 
-def timm_config(
-    config: DenseNetConfig, preprocess: Preprocess, labels: Sequence[str], license_id: str | None
-) -> dict[str, Any]:
+PROBLEM_TYPES = {
+    "softmax": "single_label_classification",
+    "sigmoid": "multi_label_classification",
+    "none": "regression",
+}
+"""What transformers calls an activation's task; its pipeline makes probabilities by it, of "regression" none
+(transformers/pipelines/image_classification.py)."""
+
+
+def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) -> dict[str, Any]:
     """timm's config.json, which transformers' TimmWrapper reads as well.
 
     Raises:
-        CannotExpress: timm has no such network.
+        CannotExpress: timm has no such network, or takes no such images.
     """
-    model = timm_model(config)
+    model, preprocess = timm_model(config), images.preprocess
+    if preprocess is None:
+        raise CannotExpress("timm prepares images of 1 or 3 channels only")
     height, width = preprocess.crop
     # Pixels of the input per position of the last feature map.
     reduction = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
@@ -67,24 +78,26 @@ def timm_config(
     if license_id:
         pretrained["license"] = license_id
     result["pretrained_cfg"] = pretrained
-    return result | _label_fields(config.num_classes, labels)
+    return result | _class_fields(config.num_classes, images)
 
 
-def library_config(config: DenseNetConfig, labels: Sequence[str]) -> dict[str, Any]:
+def library_config(config: DenseNetConfig, images: Images) -> dict[str, Any]:
     """config.json of a network timm does not have: no ``pretrained_cfg``, so that nobody takes it for timm's."""
     return {
         "library_name": "densenet-converter",
         "densenet": config.to_dict(),
         "num_classes": config.num_classes,
-        **_label_fields(config.num_classes, labels),
+        **_class_fields(config.num_classes, images),
     }
 
 
-def _label_fields(num_classes: int, labels: Sequence[str]) -> dict[str, Any]:
-    """Class names for timm and transformers, and once more for optimum and transformers.js."""
+def _class_fields(num_classes: int, images: Images) -> dict[str, Any]:
+    """What makes probabilities; class names for timm, transformers, and once more for optimum and transformers.js."""
+    labels = images.labels
+    problem = {"problem_type": PROBLEM_TYPES[images.activation]} if images.activation and num_classes else {}
     if not labels:
-        return {"num_labels": num_classes} if num_classes else {}
-    return {
+        return problem | ({"num_labels": num_classes} if num_classes else {})
+    return problem | {
         "label_names": list(labels),
         "label_descriptions": {name: name for name in labels},
         "id2label": {str(i): name for i, name in enumerate(labels)},
@@ -125,7 +138,14 @@ def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]
         preprocess: what images go through.
         timm: config.json is timm's.  transformers then prepares images as that says; transformers.js, which knows
             no such class, takes its base class and reads the fields.
+
+    Raises:
+        CannotExpress: the network takes its channels in another order than RGB.
     """
+    if preprocess.order != "rgb":
+        raise CannotExpress(
+            f"the readers of a package (timm, transformers) give networks RGB, and this one takes {preprocess.order}"
+        )
     height, width = preprocess.crop
     return {
         "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",

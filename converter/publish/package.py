@@ -21,7 +21,6 @@ from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
-from converter.engines.timm_model import timm_model
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import to_onnx
@@ -29,7 +28,7 @@ from converter.layouts import layout_named
 from converter.parity.budget import Judgement, judged, judges
 from converter.parity.report import reason, to_html
 from converter.parity.verdict import Verification
-from converter.publish.card import CardFacts, OnnxFile, Result, model_card, published
+from converter.publish.card import CardFacts, OnnxFile, model_card
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -46,10 +45,12 @@ from converter.publish.expectations import (
 from converter.publish.proof import prove_float
 from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
 from converter.publish.recipe import Ingredients, Recipe
+from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
 from converter.reading.load import load
 from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
-from converter.use.evaluate import evaluate, labelled_images
+from converter.use.evaluate import check, evaluate
+from converter.use.evaluation.dataset import Dataset
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
 from densenet.labels import imagenet_classes
@@ -69,7 +70,7 @@ class Package:
         proof: that the float32 files equal the source.
         judgements: reduced precisions that were written, by their path.
         left_out: files that were not, and why.
-        results: accuracies the card states.
+        results: figures the card states.
     """
 
     folder: Path
@@ -145,11 +146,11 @@ def package(
     model = load(wanted)
     zoo = zoo_entry(wanted.address, model)
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
+    model = _described(model, zoo, said)
     if recipe.evaluation is not None:
-        labelled_images(Path(recipe.evaluation))
         if not model.config.num_classes:
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
-    model = _described(model, zoo, said)
+        check(Dataset.of(recipe.evaluation), model)
     target = Path(os.path.realpath(folder))
     make_folder(target.parent)
     sweep(target.parent)
@@ -196,7 +197,8 @@ class _Builder:
             usual = Images(Preprocess.usual(model.config))
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
-        self.preprocess = self.model.images.preprocess
+        steps = self.model.images.preprocess
+        self.preprocess = steps if steps and not steps.of_volumes else None
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 
@@ -213,7 +215,9 @@ class _Builder:
             (self.folder / "onnx").rmdir()  # nothing is in it
         results = published(self.zoo) if self.zoo and _is_as_published(model, self.zoo) else []
         if recipe.evaluation is not None:
-            results = [*results, self.measured(Path(recipe.evaluation))]
+            dataset = Dataset.of(recipe.evaluation)
+            self.progress(f"evaluating on {dataset.title}")
+            results = [*results, measured(evaluate(self.folder / WEIGHTS, dataset))]
         facts = CardFacts(
             model,
             recipe,
@@ -257,13 +261,10 @@ class _Builder:
         self.progress("writing the weights")
         model, config, why = self.model, self.model.config, ""
         try:
-            timm_model(config)
-            if self.preprocess is None:
-                raise CannotExpress("timm prepares images of 1 or 3 channels only")
-            values = timm_config(config, self.preprocess, model.images.labels, license_id)
+            values = timm_config(config, model.images, license_id)
             arranged = in_layout(model, layout_named("timm"))
         except CannotExpress as error:
-            why, values = str(error), library_config(config, model.images.labels)
+            why, values = str(error), library_config(config, model.images)
             arranged = in_layout(model, layout_named("library"))
         write(self.folder / WEIGHTS, arranged)
         self.put(CONFIG, to_text(values))
@@ -319,14 +320,6 @@ class _Builder:
                 self.left_out[name] = "; ".join(problems)
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
-
-    def measured(self, images: Path) -> Result:
-        """Accuracy of the published weights on a folder of images."""
-        self.progress(f"evaluating on {images.name}")
-        found = evaluate(self.folder / WEIGHTS, images)
-        values = found.to_dict()
-        name = f"{images.resolve().name} ({found.images} images)"
-        return Result(name, values["top1"], values["top5"], "measured on conversion, in ONNX Runtime")
 
 
 def _described(model: Model, zoo: ZooModel | None, images: Images) -> Model:

@@ -10,6 +10,7 @@ from converter.core.errors import ConverterError
 from converter.engines.original import Original
 from converter.fetch.hub_client import check_name
 from converter.publish.expectations import ONNX_FILES, PLACEHOLDER
+from converter.use.evaluation.dataset import Dataset
 
 
 class Ingredients(TypedDict, total=False):
@@ -17,7 +18,7 @@ class Ingredients(TypedDict, total=False):
 
     onnx: Iterable[str]
     calibration: str | Path | None
-    evaluation: str | Path | None
+    evaluation: str | Path | Dataset | None
     license_id: str | None
     datasets: Sequence[str]
     about: Sequence[str]
@@ -33,7 +34,8 @@ class Recipe:
             with the reason in the card, where they miss their budget.
         calibration: a folder of typical images; every other one sets the ranges of 8-bit
             numbers, the others judge fp16 and 8 bits.
-        evaluation: a folder of images, one subfolder a class, whose accuracy the card states.
+        evaluation: images whose truth is known, of which the card states how right the weights are: a folder with one
+            subfolder a class, a list, a table, or a :class:`converter.Dataset` that also says what they are called.
         repo: ``owner/name`` on the Hub, for the card's examples.
         license_id: identifier of the weights' licence, ``apache-2.0`` say; default: the
             publisher's, for models of the zoo.
@@ -47,7 +49,7 @@ class Recipe:
 
     onnx: Iterable[str] = tuple(ONNX_FILES)
     calibration: str | Path | None = None
-    evaluation: str | Path | None = None
+    evaluation: str | Path | Dataset | None = None
     repo: str = PLACEHOLDER
     license_id: str | None = None
     datasets: Sequence[str] = ()

@@ -75,7 +75,9 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
             by_key[key] = tensor
             tensors[f"{name}.{leaf}"] = tensor
             used[f"{name}.{leaf}"] = Stored(Leaf((leaf,)), (key,))
-    eps = {part.eps for part in parts if part.eps is not None}
+    stated = {name: part.eps for name, part in zip(names, parts) if part.eps is not None}
+    of_head = {name: stated.pop(name) for name in [*stated] if name.startswith("head.")}
+    eps = set(stated.values()) or {*[*of_head.values()][:1]}
     if len(eps) > 1:
         raise NotADenseNet(f"its batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
     network = {**({"eps": eps.pop()} if eps else {}), **structure.settings}
@@ -99,6 +101,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         graph=network,
         front=structure.front,
         activation=structure.activation,
+        eps=of_head,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from converter.core.errors import NotADenseNet
 from converter.layouts.timm import TIMM
 from converter.reading.candidate import Candidate
+from converter.reading.thresholds import OP_THRESHS
 from converter.reading.told import Told
 from densenet.config import SETTINGS, DenseNetConfig
 from densenet.module import Module
@@ -65,7 +66,8 @@ def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
         if values.get("hooks"):
             called = ", ".join(values["hooks"])
             told.notes.append(f"{path or 'the module'} has hooks that are not run: {called}")
-        if values.get("apply_sigmoid") is True or values.get("op_threshs") is not None:  # torchxrayvision
+        thresholds = values.get(OP_THRESHS, group.tensors.get(f"{path}.{OP_THRESHS}".lstrip(".")))
+        if values.get("apply_sigmoid") is True or thresholds is not None:  # torchxrayvision
             told.activation = "sigmoid"
             told.notes.append("the Sigmoid behind the classifier is left out: logits come before it")
     if config.global_pool == "catavgmax" and told.settings.get("global_pool") in ("avg", "max", "avgmax"):

@@ -9,10 +9,18 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.metadata import (
+    ACTIVATION_KEY,
+    LABELS_KEY,
+    PREPROCESS_KEY,
+    THRESHOLDS_KEY,
+    json_or_none,
+)
 from converter.core.model import Images, known_activation
 from converter.core.text import well_formed
-from converter.reading.class_names import class_names
+from converter.reading.activation import PROBLEMS, Judged
+from converter.reading.class_names import names_in
+from converter.reading.thresholds import recorded_thresholds
 from densenet.config import CHOICES, DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
 
@@ -60,7 +68,17 @@ def images_of(checkpoint: Checkpoint, classes: int) -> Images:
         ConverterError: what this tool recorded is damaged.
     """
     activation = known_activation(checkpoint.metadata.get(ACTIVATION_KEY, ""))
-    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation)
+    thresholds = recorded_thresholds(checkpoint.metadata.get(THRESHOLDS_KEY, ""), classes)
+    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation, thresholds)
+
+
+def problem_type(checkpoint: Checkpoint, classes: int) -> Judged | None:
+    """The activation that a ``config.json`` of so many classes says, as transformers does; None if it says none."""
+    values = config_json(checkpoint)
+    said = values.get("problem_type")
+    if not isinstance(said, str) or said not in PROBLEMS or values.get("num_classes", classes) != classes:
+        return None
+    return Judged(PROBLEMS[said])
 
 
 def normalising(config: DenseNetConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess | None:
@@ -75,19 +93,22 @@ def normalising(config: DenseNetConfig, mean: tuple[float, ...], std: tuple[floa
 
 
 def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:
-    """Class names, if there are as many as classes."""
+    """Class names, if there are as many as classes, of this tool, of timm's or transformers' config, of mmpretrain."""
     found: Any = None
     if LABELS_KEY in checkpoint.metadata:
         found = json_or_none(checkpoint.metadata[LABELS_KEY])
     if found is None:
-        found = config_json(checkpoint).get("label_names")
+        values = config_json(checkpoint)
+        pretrained = values.get("pretrained_cfg")
+        inner = pretrained.get("label_names") if isinstance(pretrained, dict) else None
+        found = values.get("label_names") or inner or names_in(values.get("id2label")) or None
     if found is None and isinstance(checkpoint.tree, dict):
         meta = checkpoint.tree.get("meta")
         if isinstance(meta, dict):  # mmcls: CLASSES; mmengine: dataset_meta.classes
             dataset = meta.get("dataset_meta")
             found = dataset.get("classes") if isinstance(dataset, dict) else meta.get("CLASSES")
     if isinstance(found, Record) or not isinstance(found, (list, tuple)) or len(found) != classes:
-        found = class_names(checkpoint.tree, classes)
+        return []
     return [well_formed(str(name)) for name in found]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
@@ -16,6 +17,8 @@ LOSS_WEIGHTS = re.compile(r"(^|_)(class|classes|cls|pos|neg|label|loss|category|
 """A tensor of this name is what a loss weighs classes with."""
 METRIC = re.compile(r"(^|_)(metrics?|accuracy|acc|auroc|auc|f1|confmat|meters?)(_|\d|$)")
 """A module of this name counts how good the network is."""
+COUNTED = re.compile(r"confmat|[tf][pn]|(sum|mean|max|min)_value|sum_(squared|abs)_error|correct|total")
+"""What torchmetrics calls the states of its metrics (classification/stat_scores.py, aggregation.py ...)."""
 
 RANDOM = re.compile(r"(^|[./])(seed_generator(_\d+|_state)?|statevar|rng_state)([./]|$)")
 """What Keras' augmentation keeps of its generators of random numbers."""
@@ -27,13 +30,20 @@ DEPTH = 3
 """So near the top a loss or a metric stands."""
 
 
-def why_beside(key: str, tensor: Tensor, config: DenseNetConfig) -> str:
+def metrics(keys: Iterable[str]) -> frozenset[str]:
+    """Modules, in lower case, that hold what only a metric counts."""
+    named = (key.lower().rpartition(".") for key in keys)
+    return frozenset(module for module, _, leaf in named if module and COUNTED.fullmatch(leaf))
+
+
+def why_beside(key: str, tensor: Tensor, config: DenseNetConfig, counting: Collection[str] = ()) -> str:
     """Why a tensor is no part of the network; empty if it may compute something.
 
     Args:
         key: its name.
         tensor: its shape and type.
         config: the network it was found beside.
+        counting: modules beside it that are metrics (:func:`metrics`).
     """
     *modules, leaf = re.split(r"[./]", key.lower())
     dims = len(tensor.shape)
@@ -43,6 +53,8 @@ def why_beside(key: str, tensor: Tensor, config: DenseNetConfig) -> str:
         return "training state"
     if tensor.dtype.kind in "iu" and RANDOM.search(key.lower()):
         return "state of a random generator"
+    if ".".join(modules) in counting and (dims < 2 or tensor.dtype.kind in "iub"):
+        return "belongs to a metric"
     if dims < 2 and LOSS_WEIGHTS.search(leaf):
         return "the loss's weights of the classes"
     near = modules[:DEPTH]

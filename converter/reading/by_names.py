@@ -9,9 +9,11 @@ from converter.core.errors import ConverterError, NotADenseNet
 from converter.layouts.layout import Layout, Leaf
 from converter.reading.candidate import Candidate
 from converter.reading.fit import dropped_by
+from converter.reading.longer_heads import renumbered
 from converter.reading.recognise import recognise
 from converter.reading.wrappers import Group
 from densenet.module import COUNTER
+from densenet.names import parse
 
 
 def by_names(
@@ -43,13 +45,34 @@ def by_names(
         if wished:
             raise
         return arranged
+    named = _with_head(named, arranged)
     other = _difference(arranged, named, drop)
     if other and wished:
         raise NotADenseNet(f"{where}: its graph has something else at {other} than the {named.layout.name} layout")
     if other:
         return arranged
     notes = (*named.notes, *arranged.notes)
-    return replace(named, graph=arranged.graph, front=arranged.front, notes=notes)
+    return replace(
+        named,
+        notes=notes,
+        graph=arranged.graph,
+        front=arranged.front,
+        activation=arranged.activation,
+        eps=arranged.eps,
+    )
+
+
+def _with_head(named: Candidate, arranged: Candidate) -> Candidate:
+    """With the activations of the head that the graph has; as it is where that has other layers."""
+    if named.config is None or arranged.config is None or named.config.head == arranged.config.head:
+        return named
+    try:
+        modules = renumbered(named.config, arranged.config)
+    except ConverterError:
+        return named
+    places = {name: parse(name) for name in named.used}
+    used = {f"{modules.get(p.module, p.module)}.{p.leaf}": named.used[name] for name, p in places.items()}
+    return replace(named, config=replace(named.config, head=arranged.config.head), used=used)
 
 
 def _difference(arranged: Candidate, named: Candidate, drop: Sequence[str]) -> str:

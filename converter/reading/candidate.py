@@ -33,6 +33,7 @@ class Candidate:
         graph: what the file's graph settles.
         front: what it does to images before the network.
         activation: what it does with the logits.
+        eps: of the head's norms, by library name, where the graph says it.
         unfolded: norms that are folded into the convolutions before them, and the key of those biases.
     """
 
@@ -51,6 +52,7 @@ class Candidate:
     graph: Mapping[str, Any] = field(default_factory=dict)
     front: Front = field(default_factory=Front)
     activation: str = ""
+    eps: Mapping[str, float] = field(default_factory=dict)
     unfolded: Mapping[str, str] = field(default_factory=dict)
 
     @property

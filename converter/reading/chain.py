@@ -90,7 +90,7 @@ class Chain:
             if last[0].kind == "norm":
                 behind = self.headless(behind)
             self.back(behind)
-        if self.config.head:
+        if self.config.head or any(self.order.before.values()):
             found = self.order.words([step for step in self.loose if step.kind == "function"])
             self.told.settings |= {} if found is None else {"head": found}
         self.beside()
@@ -124,7 +124,7 @@ class Chain:
     def end(self, step: Step) -> None:
         """Say that logits come before it."""
         name = step.cls.rpartition(".")[2]
-        self.told.activation = self.told.activation or name.lower()
+        self.told.activation = self.told.activation or ("sigmoid" if name == "Sigmoid" else "softmax")
         note = f"the {name} behind the classifier is left out: logits come before it"
         self.told.notes += [note] if note not in self.told.notes else []
 
@@ -248,10 +248,13 @@ class Chain:
         """What stands between the last norm and the first linear layer or norm of the head."""
         pool = next((i for i, step in enumerate(steps) if step.kind in ("avg", "global")), len(steps) - 1)
         self.head(steps[: pool + 1], strict=strict)
+        early = next((step for step in steps[: pool + 1] if step.kind == "function"), None)
+        if early is not None:
+            raise NotADenseNet(f"{what_is(early)}; a DenseNet has {USUAL['head']} there")
         behind = steps[pool + 1 :]
-        if strict and self.config.head and self.told.settings.get("final_relu"):
+        if strict and self.told.settings.get("final_relu"):
             behind = behind[behind[:1] != [] and behind[0].kind == "relu" :]  # twice is once
-        if self.config.head and strict:
+        if strict:
             self.order.add(first.name, behind)
         elif behind:
             raise NotADenseNet(f"{what_is(behind[0])}; a DenseNet has one ReLU and one pooling there")

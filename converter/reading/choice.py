@@ -23,11 +23,12 @@ AVERAGED, PLAIN, COPY = range(3)
 """How much a set of weights is to be preferred, best first."""
 
 NAMES: tuple[tuple[int, re.Pattern[str]], ...] = (
-    (AVERAGED, re.compile(r"(^|[._])(ema|swa|averaged?|average)([._]|$)|_ema$", re.IGNORECASE)),
+    (AVERAGED, re.compile(r"(^|[._])(ema|swa|averaged?|average|polyak|shadow)([._]|$)|_ema$", re.IGNORECASE)),
     (
         COPY,
         re.compile(
             r"(^|[._])(teachers?|pretrained|pretrain|imagenet|init|initial|original|old|previous|prev|backup|momentum|"
+            r"source_model|source_net|ref_model|reference_model|discriminator|critic|lr_finder\w*|"
             r"target|encoder_k|key_encoder|hyper_parameters|hparams|hyperparams|args|config|cfg|options|"
             r"current_model_state)([._]|$)",
             re.IGNORECASE,

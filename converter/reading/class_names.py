@@ -3,54 +3,74 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from converter.core.checkpoint import Record
+from converter.core.text import well_formed
+from converter.reading.entries import Entry, listed, number
 
-CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|^names$", re.IGNORECASE)
+CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|^(names|targets)$", re.IGNORECASE)
 """What such a value is called; what else is called the names of something are metrics' or parameters'."""
-MAX_DEPTH, MAX_VALUES = 6, 20_000
+PLAINLY = re.compile(
+    r"class_?to_?idx|idx_?to_?class|class_?(names|labels|indices)|classes|label_?names|labels|id2label|label2id|"
+    r"vocab|pathologies",
+    re.IGNORECASE,
+)
+"""What is called so and names another number of classes is worth a note."""
+UNNAMED = "LABEL_{}"
+"""What transformers calls a class without a name."""
 
 
-def class_names(tree: Any, classes: int) -> list[str]:
-    """The names of so many classes, by index; none if nobody says them, or two say different ones.
+def class_names(found: Iterable[Entry], classes: int) -> tuple[list[str], str]:
+    """The names of so many classes, by index, and a note where what is said cannot be taken.
 
     Args:
-        tree: a checkpoint's values; records are what became of classes of others.
+        found: a checkpoint's values (:func:`converter.reading.entries.entries`).
         classes: how many there are.
     """
-    found: list[list[str]] = []
-    for name, value in _values(tree):
-        names = _names(value, classes) if CALLED.search(name) else []
-        if names and names not in found:
-            found.append(names)
-    return found[0] if len(found) == 1 else []
+    said: dict[tuple[str, ...], str] = {}
+    others: dict[str, tuple[int, str]] = {}
+    judged: set[int] = set()
+    for place, name, value in found:
+        if not CALLED.search(name) or id(value) in judged:
+            continue
+        judged.add(id(value))  # a pickle can hold the same list a million times
+        names = names_in(value)
+        if len(names) == classes == len(set(names)) and "" not in names:
+            said.setdefault(tuple(names), place)
+        elif len(names) == classes and any(names) and name in ("pathologies", "targets"):
+            # torchxrayvision has no name for outputs that nothing was trained for
+            said.setdefault(tuple(each or UNNAMED.format(i) for i, each in enumerate(names)), place)
+        elif len(names) > 1 and PLAINLY.fullmatch(name):
+            others[place] = len(names), well_formed(names[-1])
+    if len(said) == 1:
+        return [well_formed(name) for name in next(iter(said))], ""
+    if said:
+        return (
+            [],
+            f"{' and '.join(said.values())} name the classes differently, so neither is taken; --labels says them",
+        )
+    if not others or not classes:
+        return [], ""
+    place, (count, last) = next(iter(others.items()))
+    if classes == 1 and count == 2:
+        return [last], f"the one output is taken as the probability of {last}, number 1 in {place}; --labels names it"
+    return [], f"{place} has {count} names, the network {classes} outputs, so they are not taken; --labels names these"
 
 
-def _names(value: Any, classes: int) -> list[str]:
-    numbers = list(range(classes))
-    if isinstance(value, list | tuple):
-        names = [name for name in value if isinstance(name, str)]
-        return names if len(names) == len(value) == len(set(names)) == classes else []
-    if not isinstance(value, dict) or len(value) != classes or not classes:
+def names_in(value: Any) -> list[str]:
+    """The names a value says, by index: a list of texts, or a mapping from or to 0, 1, 2 ...; empty if it says none."""
+    if isinstance(value, dict):
+        return _turned(value)
+    names = listed(value)
+    if names is None:
         return []
-    pairs = [(k, v) if isinstance(k, str) and isinstance(v, int) else (v, k) for k, v in value.items()]
-    turned = {int(number): name for name, number in pairs if isinstance(name, str) and str(number).isdecimal()}
-    return [turned[number] for number in numbers] if sorted(turned) == numbers else []
+    texts = [name for name in names if isinstance(name, str)]
+    return texts if len(texts) == len(names) else []
 
 
-def _values(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every value that may hold names, and what it is called."""
-    waiting, seen = [("", tree, 0)], 0
-    while waiting and seen < MAX_VALUES:
-        name, value, depth = waiting.pop()
-        seen += 1
-        yield name, value
-        inside = value.state if isinstance(value, Record) else value
-        if isinstance(inside, dict) and depth < MAX_DEPTH:
-            waiting += [
-                (key, each, depth + 1)
-                for key, each in inside.items()
-                if isinstance(key, str) and isinstance(each, dict | list | tuple | Record)
-            ]
+def _turned(value: dict[Any, Any]) -> list[str]:
+    pairs = [(k, n) if isinstance(k, str) and (n := number(v)) is not None else (v, k) for k, v in value.items()]
+    turned = {int(n): name for name, n in pairs if isinstance(name, str) and str(n).isdecimal() and len(str(n)) < 7}
+    numbers = list(range(len(value)))
+    return [turned[i] for i in numbers] if value and sorted(turned) == numbers else []

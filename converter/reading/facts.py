@@ -12,7 +12,8 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError
-from converter.core.metadata import CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.model import known_activation
 from densenet.config import SETTINGS, DenseNetConfig
 
 Said = Mapping[str, Any]
@@ -67,4 +68,7 @@ def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
 def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file of this tool's says of itself, as it stands there."""
     keys = (CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY)
-    return {k: json_or_none(checkpoint.metadata[k]) for k in keys if k in checkpoint.metadata}
+    said: dict[str, Any] = {k: json_or_none(checkpoint.metadata[k]) for k in keys if k in checkpoint.metadata}
+    if activation := known_activation(checkpoint.metadata.get(ACTIVATION_KEY, "")):
+        said[ACTIVATION_KEY] = activation
+    return said

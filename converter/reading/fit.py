@@ -14,7 +14,7 @@ from typing import Any
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.layout import Layout, Leaf, Stored
-from converter.reading.beside_network import why_beside
+from converter.reading.beside_network import metrics, why_beside
 from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
 from converter.reading.longer_heads import find_chain
@@ -179,16 +179,20 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
         return None
     in_use = {id(tensors[key]) for keys in fit.parts.values() for key in keys.values()}
     rest: dict[str, Tensor] = {}
+    counting, headless = metrics(fit.rest), replace(config, num_classes=0)
     for key, tensor in fit.rest.items():
         inside = key.startswith(fit.prefix)
         known = layout.ignored(key[len(fit.prefix) :] if inside else key)
-        beside = why_beside(key, tensor, replace(config, num_classes=0)) and not key.endswith(COUNTER)
+        beside = why_beside(key, tensor, headless, counting) and not key.endswith(COUNTER)
         if not (known or beside or id(tensor) in in_use):
             rest[key] = tensor
-    for leaf in ("weight", "bias"):  # the classifier's own may be the last of them
-        rest |= {key: tensors[key] for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
+    own = {key: tensors[key] for leaf in ("weight", "bias") for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
+    rest |= own  # the last of them, where the layout knows its name
     chain = find_chain(layout, config, rest, fit.group) if len(rest) > 2 else None
-    if chain is None:
+    if chain is None or (own and not set(own) & set(chain.pieces[-1].keys.values())):
+        return None
+    around = fit.prefix.rstrip("./").rpartition(".")[0]  # the module that holds the network's features
+    if len({piece.name.startswith(f"{around}.") for piece in chain.pieces}) > 1 and around:
         return None
     numbers = [i for i, layer in enumerate(chain.layers) if not layer.is_activation]
     names = [f"head.{i}.{chain.layers[i].kind}" for i in numbers] + ["classifier"]
@@ -277,12 +281,12 @@ def _account(fit: _Fit, config: DenseNetConfig, dropped: dict[str, str]) -> tupl
     """State a reason for every key that is no part of the network, or report it: as unexpected, or as a problem."""
     prefix, layout, tensors = fit.prefix, fit.layout, fit.group.tensors
     in_use = {id(tensors[key]): key for stored in fit.used.values() for key in stored.keys}
-    before = _normalising(fit.group)
+    before, counting = _normalising(fit.group), metrics(fit.rest)
     unexpected = [key for keys in fit.parts.values() for key in keys.values()]
     outside: list[str] = []
     for key, tensor in fit.rest.items():
         inside = key.startswith(prefix)
-        reason = layout.ignored(key[len(prefix) :] if inside else key) or why_beside(key, tensor, config)
+        reason = layout.ignored(key[len(prefix) :] if inside else key) or why_beside(key, tensor, config, counting)
         if not reason and id(tensor) in in_use:
             reason = f"the same tensor as {in_use[id(tensor)]}"
         if not reason and key.rpartition(".")[0] in before:

@@ -87,8 +87,9 @@ def as_matrix(tensor: Tensor) -> Tensor:
 
 def zeros(classes: int, like: Tensor) -> Tensor:
     """The bias of a head without one."""
+    dtype = like.dtype if like.dtype.kind in "fV" else np.dtype(np.float32)
 
     def read() -> Array:
-        return np.zeros(classes, like.dtype)
+        return np.zeros(classes, dtype)
 
-    return Tensor((classes,), like.dtype, read)
+    return Tensor((classes,), dtype, read)

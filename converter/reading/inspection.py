@@ -9,6 +9,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint
 from converter.core.model import Model
 from converter.reading.candidate import Candidate
+from converter.reading.contents import contents_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Inspection:
             "preprocess": images.preprocess.to_dict() if images.preprocess else None,
             "labels": list(images.labels) or None,
             "activation": images.activation or None,
+            "thresholds": list(images.thresholds) or None,
+            "contents": contents_of(self.checkpoint.tree),
             "tried": [candidate.to_dict() for candidate in self.tried],
             "tensors": {
                 name: {
@@ -69,7 +72,7 @@ class Inspection:
     def size(self) -> tuple[int, int]:
         """Height and width FLOPs are given for: what images are cropped to, where that is recorded."""
         steps, usual = self.model.images.preprocess, self.model.config.usual_size
-        return steps.crop if steps else (usual, usual)
+        return steps.size if steps and not steps.of_volumes else (usual, usual)
 
     def dtypes(self) -> dict[str, int]:
         """Number of values of each element type."""

@@ -21,12 +21,13 @@ from converter.formats import open_checkpoint
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
-from converter.reading import attributes, beside
+from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
+from converter.reading.images_said import images_said
 from converter.reading.inspection import Inspection
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
@@ -69,6 +70,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         checkpoint = open_checkpoint(place.path)
         stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)
+        if chosen.config is not None and chosen.config.head and chosen.layout.name.startswith("keras"):
+            from converter.reading.keras_heads import as_layers_say  # noqa: PLC0415 (for few)
+
+            chosen = as_layers_say(chosen, checkpoint)
         try:
             told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
             config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
@@ -80,12 +85,14 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
 
             heads = renumbered(chosen.config, config)
         tensors = _tensors(chosen, config, checkpoint, heads)
-        if told.eps:
-            tensors = _with_one_eps(tensors, {heads.get(name, name): eps for name, eps in told.eps.items()}, config)
+        if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
+            tensors = _with_one_eps(tensors, own, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
             tensors = fold_conv_biases(config, tensors)
             notes.append("the biases of convolutions are folded into the means of the norms behind them")
         preprocess = beside.normalising(config, told.mean, told.std)
+        if preprocess is None and (preprocess := families.preprocess_of(chosen, config)):
+            notes.append(families.NOTE)
         if front := chosen.front or stated.front:
             from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
 
@@ -104,9 +111,10 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             chosen.prefix,
         )
         activation = known_activation(chosen.activation or stated.activation or told.activation)
-        inside = Images(preprocess, activation=activation)
-        images = beside.images_of(checkpoint, config.num_classes).or_else(inside).or_else(Images(place.preprocess))
-        model = Model(config, tensors, origin, chosen.dropped, tuple(notes), images, stated_of(checkpoint))
+        images, unsaid = images_said(checkpoint, chosen, config, Images(preprocess, activation=activation))
+        images = images.or_else(Images(place.preprocess))
+        said = (*notes, *unsaid.values())
+        model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 

@@ -6,9 +6,9 @@ What has no tensor, an activation, is taken to be a ReLU; numbers of a Sequentia
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from converter.core.checkpoint import Tensor
@@ -22,6 +22,8 @@ from densenet.module import NORM_TENSORS, Module
 
 NUMBER = re.compile(r"(\d+)$")
 MAX_LAYERS = 32
+MAX_MERGED = 12
+"""So many norms and linear layers are tried in every order that their widths allow."""
 RELU = HeadLayer("relu")
 
 
@@ -61,8 +63,9 @@ def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Ten
     pieces = _pieces(layout, tensors, group)
     if pieces is None or not 1 < len(pieces) <= MAX_LAYERS:
         return None
+    flat = all(len(tensors[piece.keys["weight"]].shape) <= 2 for piece in pieces)
     for features in (config.num_features, 2 * config.num_features):
-        for order in (pieces, _by_number(pieces), _by_width(pieces, features)):
+        for order in (pieces, _by_number(pieces), _by_width(pieces, features) if flat else []):
             if order and _follows(order, features):
                 layers, assumed = _words(order)
                 return Chain(tuple(order), tuple(layers), tuple(assumed))
@@ -96,7 +99,7 @@ def _piece(
         if kind == "linear":
             shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
             biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
-            unlike = not LINEAR.search(cls) if cls else "bias" not in named and NOT_LINEAR.search(name.lower())
+            unlike = not LINEAR.search(cls) if cls else NOT_LINEAR.search(name.lower())
             if len(shape) == 2 and biased and not unlike:
                 return Piece(name, kind, named, shape[1], shape[0])
         elif all(leaf in named for leaf in NORM_TENSORS):
@@ -119,15 +122,27 @@ def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _by_width(pieces: Sequence[Piece], features: int) -> list[Piece]:
-    """Linear layers in the only order in which each takes what the one before gives; nothing if there are norms."""
+    """The only order in which each takes what the one before gives; where there are norms, each kind in its order."""
     if any(piece.kind != "linear" for piece in pieces):
-        return []
+        orders = list(islice(_merged(pieces, features), 2)) if len(pieces) <= MAX_MERGED else []
+        return orders[0] if len(orders) == 1 else []
     takers = {piece.takes: piece for piece in pieces}
     order: list[Piece] = []
     while len(takers) == len(pieces) > len(order) and features in takers:
         order.append(takers[features])
         features = order[-1].gives
     return order if len(order) == len(pieces) else []
+
+
+def _merged(pieces: Sequence[Piece], width: int) -> Iterator[list[Piece]]:
+    """Orders in which each takes what the one before gives."""
+    if not pieces:
+        yield []
+    for kind in ("norm", "linear"):
+        at = next((i for i, piece in enumerate(pieces) if piece.kind == kind), None)
+        if at is not None and pieces[at].takes == width:
+            rest = [*pieces[:at], *pieces[at + 1 :]]
+            yield from ([pieces[at], *order] for order in _merged(rest, pieces[at].gives))
 
 
 def _words(pieces: Sequence[Piece]) -> tuple[list[HeadLayer], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from converter.core.checkpoint import Tensor
 from densenet.module import COUNTER, NORM_TENSORS
@@ -15,6 +16,7 @@ FIRST = re.compile(r"^(stem|init|first|entry|input|conv0|conv_?in)")
 LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|final|norm_final|bn_final)")
 """How what comes first and last is called."""
 
+TRANSITION = re.compile(r"^(trans|down|reduc)")
 NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
 
 Order = Callable[[Sequence[str]], list[str]]
@@ -23,27 +25,30 @@ Order = Callable[[Sequence[str]], list[str]]
 def orders(keys: Sequence[str]) -> Iterator[list[str]]:
     """Orders in which keys may follow each other: the file's, by number, and sorted ones with the norms put back.
 
-    In a layer and a transition a norm precedes its convolution, in a stem it follows.
+    In a layer and a transition a norm precedes its convolution, in a stem it follows.  A transition inside a numbered
+    stage may come before its layers, or behind them.
     """
     yield list(keys)
     yield sorted(keys, key=lambda key: [_natural(part) for part in re.split(r"(\d+)", key)])
-    for norm_first in (True, False):
-        for stem_differs in (True, False):
-            yield sorted(keys, key=lambda key: _place(key, norm_first, stem_differs))
+    for transition, norm_first, stem_differs in product((1, 0, 2), (True, False), (True, False)):
+        yield sorted(keys, key=lambda key: _place(key, norm_first, stem_differs, transition))
 
 
 def _natural(part: str) -> tuple[int, str]:
     return (int(part), "") if part.isdigit() else (-1, part)
 
 
-def _place(key: str, norm_first: bool, stem_differs: bool) -> list[tuple[int, int, int, str]]:
+def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> list[tuple[int, int, int, str]]:
     """Component for component: first and last by name, then by number, then norms and convolutions."""
     *modules, _ = key.split(".")
-    result, in_stem = [], False
+    result: list[tuple[int, int, int, str]] = []
+    in_stem = in_stage = False
     for part in modules:
         number = re.search(r"(\d+)$", part)
         about = 0 if FIRST.match(part) else 2 if LAST.match(part) else 1
         in_stem = in_stem or about == 0
+        about = transition if in_stage and TRANSITION.match(part) else about
+        in_stage = in_stage or number is not None
         before = norm_first != (in_stem and stem_differs)
         kind = 1 - before if NORM.search(part) else before if CONV.search(part) else 1
         name = re.sub(r"\d+$", "", part)

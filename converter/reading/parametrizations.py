@@ -32,10 +32,13 @@ def _weight_norm(g: Array, v: Array) -> Array:
 
 
 def _spectral_norm(weight: Array, u: Array, v: Array) -> Array:
-    """``u`` is as long as the axis that was kept when the weight was made a matrix: the first, or the second."""
-    turned = weight if u.shape[0] == weight.shape[0] else np.swapaxes(weight, 0, 1)
-    matrix = turned.reshape(turned.shape[0], -1)
-    result: Array = weight / (u @ (matrix @ v))
+    """``u`` is as long as the axis that was kept when the weight was made a matrix: the first, or the second.
+
+    Where both are so long, it is the one along which ``u`` and ``v`` are nearer to the largest singular value.
+    """
+    kept = [np.swapaxes(weight, 0, axis) for axis in (0, 1) if u.shape[0] == weight.shape[axis]]
+    norms = [u @ (turned.reshape(turned.shape[0], -1) @ v) for turned in kept]
+    result: Array = weight / max(norms, key=abs)
     return result
 
 

@@ -13,11 +13,15 @@ LEAF = re.compile(
 )
 """How names of tensors end."""
 
+FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
+"""What FSDP calls the parameters of a module as one (torch/distributed/fsdp/_flat_param.py)."""
+
 KINDS: tuple[tuple[str, str], ...] = (
     ("_rebuild_sparse", "a sparse tensor; save it with to_dense()"),
     ("_rebuild_qtensor", "a quantised tensor; only a float one is exact: save the network before it is quantised"),
     ("_rebuild_meta_tensor", "a tensor on the meta device, which has no values"),
     ("DTensor", "a DTensor of which the file holds one shard; save it with full_tensor()"),
+    ("ShardedTensor", "a ShardedTensor of which the file holds one shard; save a FULL_STATE_DICT"),
     ("torchao.", "a quantised tensor of torchao's; save the network before it is quantised"),
     ("numpy.", "an array of no numbers"),
 )
@@ -33,6 +37,10 @@ def unreadable(values: Mapping[Any, Any]) -> dict[str, str]:
         if isinstance(value, Tensor):
             if 0 in value.shape and LEAF.search(str(key)):
                 found[str(key)] = EMPTY
+            elif FLAT.search(str(key)):
+                found[str(key)] = "FSDP's flat parameter of several tensors; save a FULL_STATE_DICT"
+        elif packed := next(filter(_is_tensor, value if isinstance(value, (list, tuple)) else ()), None):
+            found[str(key)] = _what(packed)  # what a quantised layer packs: its weight and bias
         elif not isinstance(value, dict) and (LEAF.search(str(key)) or _is_tensor(value)):
             found[str(key)] = _what(value)
     return found

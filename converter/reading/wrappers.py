@@ -18,6 +18,8 @@ from densenet.module import COUNTER
 
 MIN_TENSORS = 8
 MAX_DEPTH = 6
+MAX_NESTED = 12
+"""Dicts within each other that name one tensor."""
 MAX_TENSORS = 1 << 14
 """Ten times what the largest DenseNet has."""
 
@@ -79,8 +81,24 @@ class Group:
 
 
 def groups(tree: Any) -> list[Group]:
-    """Every group of tensors in a tree, in the file's order."""
-    return list(_groups(tree, "", MAX_DEPTH, set()))
+    """Every group of tensors in a tree, in the file's order; a tree with few in each place is one group."""
+    return list(_groups(tree, "", MAX_DEPTH, set())) or list(_nested(tree))
+
+
+def _nested(tree: Any) -> Iterator[Group]:
+    """The tensors of dicts within dicts, by dotted names (``{"features": {"conv0": {"weight": ...}}}``)."""
+    flat: dict[str, Any] = {}
+    waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
+    while waiting and len(flat) <= MAX_TENSORS:
+        name, node, depth = waiting.pop()
+        if isinstance(node, dict) and depth < MAX_NESTED:
+            dot = f"{name}." if name else ""
+            inside = [(dot + str(key), value, depth + 1) for key, value in node.items() if key not in SKIPPED]
+            waiting += reversed(inside)
+        elif name:
+            flat[name] = node
+    if (group := _named(flat, "")) and len(group.tensors) + len(group.unread) >= MIN_TENSORS:
+        yield group
 
 
 def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]:
@@ -102,7 +120,7 @@ def _groups(node: Any, path: str, depth: int, seen: set[int]) -> Iterator[Group]
         yield found
         return
     if depth:
-        beside = _small(node, path) if isinstance(node, dict) else {}
+        beside = {} if isinstance(node, Record) else _small(node, path)
         for name, child in (*child_items(node), *_arguments(node)):
             if name not in SKIPPED and isinstance(child, (dict, list, tuple, Record)):
                 place = f"{path}.{name}" if path else name
@@ -136,19 +154,23 @@ def _named(node: Mapping[Any, Any], path: str) -> Group | None:
 
 
 def _listed(node: Any, path: str) -> Group | None:
-    """A list of arrays, named by their places."""
+    """A list of arrays, named by their places, or of names and arrays."""
     if not isinstance(node, (list, tuple)) or not MIN_TENSORS <= len(node) <= MAX_TENSORS:
         return None
+    pairs = [tuple(value) for value in node if isinstance(value, (list, tuple)) and len(value) == 2]
+    if len(pairs) == len(node) and all(isinstance(name, str) for name, _ in pairs):
+        return _named(dict(pairs), path)
     if not all(isinstance(value, Tensor) for value in node):
         return None
     return Group(path, {str(i): value for i, value in enumerate(node)})
 
 
-def _small(node: Mapping[Any, Any], path: str) -> dict[str, Group]:
-    """Members of a dict that hold a few tensors each, by name; and its own few under the empty name."""
+def _small(node: Any, path: str) -> dict[str, Group]:
+    """Members of a dict or list that hold a few tensors each, by name; and a dict's own few under the empty name."""
     found: dict[str, Group] = {}
-    members = {str(k): v for k, v in node.items() if isinstance(v, (dict, Record)) and str(k) not in SKIPPED}
-    for name, child in (("", node), *members.items()):
+    members = {k: v for k, v in child_items(node) if isinstance(v, (dict, Record)) and k not in SKIPPED}
+    own = {"": node} if isinstance(node, dict) else {}
+    for name, child in {**own, **members}.items():
         group = _module_group(child, name) if isinstance(child, Record) else _named(child, name)
         if group is not None and 0 < len(group.tensors) + len(group.unread) < MIN_TENSORS:
             found[name] = group

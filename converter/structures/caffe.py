@@ -15,12 +15,13 @@ A table of names could not say that the factor belongs to two tensors.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.assumed_heads import words_of_parts
 from converter.structures.caffe_graph import divided, read_described
 from converter.structures.parts import Part, Structure, norm_part, part_of
 from converter.structures.weights import lazily
@@ -65,7 +66,16 @@ def read_caffe(checkpoint: Checkpoint) -> Structure | None:
             parts.append(_weighted(checkpoint, name, blobs, last=at + 1 == len(layers)))
             at += 1
     known = stated.keys() & {"stem_ceil", "transition_ceil"}
-    return Structure("caffe", parts, {"transition_ceil": True}, dropped, (COLOURS,) if known else (COLOURS, ROUNDED))
+    head = words_of_parts(_head(parts))
+    settings = {"transition_ceil": True, "head": tuple(map(str, head.layers))}
+    notes = [COLOURS, *([] if known else [ROUNDED]), *filter(None, [head.note])]
+    return Structure("caffe", parts, settings, dropped, tuple(notes))
+
+
+def _head(parts: Sequence[Part]) -> Sequence[Part]:
+    """What follows the last norm of the network, which is the first behind its last convolution."""
+    convs = [i for i, part in enumerate(parts) if part.kind == "conv"]
+    return parts[convs[-1] + 2 :] if convs else ()
 
 
 def _described(checkpoint: Checkpoint) -> Structure:

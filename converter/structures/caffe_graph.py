@@ -14,9 +14,10 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.activations import FUNCTIONS, elu, sigmoid
+from converter.structures.ops import Compute, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
-from converter.structures.weights import made
+from converter.structures.weights import made, one_number
 from converter.structures.whole_pools import whole_pools
 from converter.structures.wiring import read_wiring
 
@@ -227,8 +228,40 @@ def _scale(layer: Layer) -> Op | None:
     return layer.op("affine", weights=weights if layer.type == "Scale" else {"bias": weights["weight"]})
 
 
-def _relu(layer: Layer) -> Op | None:
-    return layer.op("relu") if float(one(layer.settings("relu_param"), "negative_slope", "0")) == 0 else None
+def _relu(layer: Layer) -> Op:
+    slope = float(one(layer.settings("relu_param"), "negative_slope", "0"))
+    return _computed(layer, lambda x: FUNCTIONS["leaky_relu"](x, slope)) if slope else layer.op("relu")
+
+
+def _prelu(layer: Layer) -> Op | None:
+    """Of one slope for all its features it is a leaky ReLU."""
+    slope = one_number(layer.blobs[0]) if 0 in layer.blobs else None
+    if slope is None:
+        return None
+    return layer.op("other", compute=lambda x: FUNCTIONS["leaky_relu"](x, slope), weights={"alpha": layer.blobs[0]})
+
+
+def _elu(layer: Layer) -> Op:
+    alpha = float(one(layer.settings("elu_param"), "alpha", "1"))
+    return _computed(layer, lambda x: elu(x, alpha))
+
+
+def _swish(layer: Layer) -> Op:
+    beta = float(one(layer.settings("swish_param"), "beta", "1"))
+    return _computed(layer, lambda x: x * sigmoid(beta * x))
+
+
+def _clip(layer: Layer) -> Op:
+    low, high = (float(one(layer.settings("clip_param"), name)) for name in ("min", "max"))
+    return _computed(layer, lambda x: np.minimum(np.maximum(x, low), high))
+
+
+def _function(compute: Compute) -> Reader:
+    return lambda layer: _computed(layer, compute)
+
+
+def _computed(layer: Layer, compute: Compute) -> Op:
+    return layer.op("other", compute=compute)
 
 
 def _pool(layer: Layer) -> Op | None:
@@ -273,8 +306,12 @@ def _power(layer: Layer) -> Op | None:
 
 def _sum(layer: Layer) -> Op | None:
     said = layer.settings("eltwise_param")
-    plain = one(said, "operation", "SUM") in ("SUM", "1") and "coeff" not in said
-    return layer.op("add") if plain and len(layer.x) == 2 else None
+    operation = one(said, "operation", "SUM")
+    if operation in ("PROD", "0", "MAX", "2"):
+        return (
+            _computed(layer, np.multiply if operation in ("PROD", "0") else np.maximum) if len(layer.x) == 2 else None
+        )
+    return layer.op("add") if "coeff" not in said and len(layer.x) == 2 else None
 
 
 POWER = (("power", "1"), ("scale", "1"), ("shift", "0"))
@@ -284,6 +321,13 @@ READERS: Mapping[str, Reader] = {
     "BatchNorm": _norm,
     **dict.fromkeys(("Scale", "Bias"), _scale),
     "ReLU": _relu,
+    "PReLU": _prelu,
+    "ELU": _elu,
+    "Swish": _swish,
+    "Clip": _clip,
+    "TanH": _function(np.tanh),
+    "AbsVal": _function(np.abs),
+    "BNLL": _function(lambda x: np.logaddexp(0, x)),
     "Pooling": _pool,
     "Concat": _concat,
     "InnerProduct": _linear,

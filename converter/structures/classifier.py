@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor, computed_dtype
-from converter.core.norms import with_eps
 from converter.structures.ops import END, Op, Weight
 from converter.structures.weights import lazily, made, vector
 from densenet.head import HeadLayer
@@ -18,6 +17,8 @@ from densenet.module import NORM_TENSORS
 
 BEHIND_LOGITS = (*END, "flatten", "turn", "affine", "row", "other")
 """What may follow the first of these behind logits: it is left out with it."""
+SHAPES = ("flatten", "turn", "global_avg", "global_max")
+"""What changes nothing but the shape of features that are pooled already."""
 LEARNED = ("linear", "conv", "norm")
 
 
@@ -45,7 +46,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     Args:
         ops: one after the other, from what is pooled on.
         positive: whether that is not negative, so that another ReLU changes nothing.
-        eps: of the network's norms; the head's are made to have the same.
+        eps: of the network's norms; the head's may state their own.
 
     Raises:
         NotADenseNet: something else is computed; names the operator.
@@ -56,7 +57,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     for i, op in enumerate(ops):
         later = any(each.kind in LEARNED for each in ops[i + 1 :])
         last = layers[-1] if layers else None
-        if op.kind in ("flatten", "turn") or (op.kind == "relu" and last is None and positive and not scales):
+        if op.kind in SHAPES or (op.kind == "relu" and last is None and positive and not scales):
             continue
         if op.kind in END and not (op.kind == "sigmoid" and later):
             strange = next((each for each in ops[i:] if each.kind not in BEHIND_LOGITS), None)
@@ -75,7 +76,7 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
                 found = _before(found, scale)
             layers, scales = [*layers, found], []
         elif op.kind == "norm" and not scales:
-            layers.append(_with_eps(op, eps))
+            layers.append(op if op.eps is not None else replace(op, eps=eps))
         elif op.kind in ("relu", "function", "sigmoid") and later and not scales:
             layers.append(op)
         else:
@@ -92,25 +93,19 @@ def classifier_of(ops: Sequence[Op], *, positive: bool, eps: float) -> Found:
     return Found(tuple(before), tuple(map(_word, before)), _with_bias(last), behind)
 
 
+def is_pointwise(op: Op) -> bool:
+    """Whether it is linear at each position by itself."""
+    window = op.window
+    if op.kind != "conv" or window is None:
+        return op.kind in ("norm", "affine")
+    return {*window.kernel, *window.strides} == {1} and not any((*window.begin, *window.end))
+
+
 def _word(op: Op) -> HeadLayer:
     """An operator as a layer of a config's."""
     if op.kind == "linear":
         return HeadLayer("linear", op.weights["weight"].tensor.shape[0], bias="bias" in op.weights)
     return op.layer or HeadLayer(op.kind)
-
-
-def _with_eps(norm: Op, eps: float) -> Op:
-    """A norm that has the network's eps."""
-    have = norm.eps if norm.eps is not None else eps
-    if have == eps:
-        return norm
-    weight, variance = norm.weights["weight"], norm.weights["running_var"]
-    changed = with_eps(norm.name, weight.tensor, variance.tensor, have, eps)
-    both = {
-        leaf: old if new is old.tensor else replace(old, key=f"{old.key} (with eps {eps:g})", tensor=new)
-        for leaf, old, new in zip(("weight", "running_var"), (weight, variance), changed)
-    }
-    return replace(norm, eps=eps, weights={**norm.weights, **both})
 
 
 def _with_bias(linear: Op) -> Op:
@@ -129,8 +124,8 @@ def _as_linear(op: Op) -> Op:
         op = _with_bias(op)
     if op.kind == "linear":
         return op
-    padded = op.window is not None and any((*op.window.begin, *op.window.end))
-    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1 and not padded:
+    other = op.window is not None and (any((*op.window.begin, *op.window.end)) or op.window.groups != 1)
+    if op.kind == "conv" and weight is not None and prod(weight.tensor.shape[2:]) == 1 and not other:
         flat = replace(weight, tensor=lazily(weight.tensor, lambda array: array.reshape(array.shape[:2])))
         return replace(op, kind="linear", weights={**op.weights, "weight": flat})
     raise op.unlike("the classifier")

@@ -44,8 +44,9 @@ def read_flyyufelix(checkpoint: Checkpoint) -> Structure | None:
             elif leaf == "beta":
                 tensors[key] = _scaled(tensor, gamma, beta)
                 keys[key] = f"{base}_scale/gamma * {key} + {base}_scale/beta"
-    parts, dropped = parts_of(tensors, keys, str(checkpoint.path))
-    return Structure("flyyufelix", parts, {"eps": EPS}, dropped)
+    parts, dropped, head = parts_of(tensors, keys, str(checkpoint.path))
+    settings = {"eps": EPS, "head": tuple(map(str, head.layers))}
+    return Structure("flyyufelix", parts, settings, dropped, tuple(filter(None, [head.note])))
 
 
 def _scaled(tensor: Tensor, scale: Tensor, offset: Tensor | None = None) -> Tensor:

@@ -15,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.structures.keras_activations import activated
 from converter.structures.keras_hub import expanded, preprocessing_note
 from converter.structures.keras_layers import READERS, Place, Table, size_after
 from converter.structures.keras_numbered import NAMED, keras_table
 from converter.structures.keras_operations import NAMES, operation
-from converter.structures.ops import Kind, Op
+from converter.structures.ops import END, Op
 from converter.structures.parts import Structure
 from converter.structures.stated import Stated
 from converter.structures.wiring import read_wiring
@@ -40,13 +42,6 @@ SILENT = (
     *("ActivityRegularization", "Scale"),
 )
 """Layers that change nothing at inference, as do all called ``Random...``; and flyyufelix' Scale, part of its norm."""
-ACTIVATIONS: Mapping[str, Kind] = {
-    "relu": "relu",
-    "linear": "skip",
-    "None": "skip",
-    "softmax": "softmax",
-    "sigmoid": "sigmoid",
-}
 OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
 
 
@@ -89,15 +84,16 @@ class _Found:
 def _read(checkpoint: Checkpoint) -> _Found:
     where = checkpoint.path
     try:
-        return _followed(checkpoint.graph, Table(keras_table(checkpoint) or {}))
+        version = checkpoint.metadata.get("keras_version", "")
+        return _followed(checkpoint.graph, Table(keras_table(checkpoint) or {}), version)
     except NotADenseNet as error:
         raise NotADenseNet(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         raise UnreadableFile(f"{where}: its model config cannot be understood ({type(error).__name__})") from error
 
 
-def _followed(model: Layer, table: Table) -> _Found:
-    network = _Network(table)
+def _followed(model: Layer, table: Table, version: str) -> _Found:
+    network = _Network(table, version)
     outputs = network.run(expanded(model), (IMAGE,), "")
     structure = read_wiring("keras-config", network.ops, IMAGE, outputs, size=network.size())
     known = {weight.key for op in network.ops for weight in op.weights.values()}
@@ -105,7 +101,8 @@ def _followed(model: Layer, table: Table) -> _Found:
     folded = sorted(keys - known)
     idle = {key: "a layer that the result does not depend on" for key in table.tensors if key not in network.used()}
     usual = any(map(NAMED.search, table.tensors)) or network.scaled or not table.tensors
-    by_names = table.unread or (usual and not folded and keys == set(table.tensors))
+    plain = usual and not folded and not structure.settings.get("head")
+    by_names = table.unread or (plain and keys == set(table.tensors))
     if table.unread and folded:  # weights are taken by their names, and as they are
         layer = folded[0].partition(" (")[0]
         raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
@@ -116,8 +113,8 @@ def _followed(model: Layer, table: Table) -> _Found:
 class _Network:
     """The operators of a model and of those nested in it, in order."""
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    def __init__(self, table: Table, version: str) -> None:
+        self.table, self.version = table, version
         self.ops: list[Op] = []
         self.widths: dict[str, int] = {}
         self.sizes: dict[str, tuple[int, ...]] = {}
@@ -174,23 +171,27 @@ class _Network:
             return x
         axis = -3 if self.channels_first else -1
         width = self._channels() if x == (IMAGE,) else sum(self.widths.get(value, 0) for value in x)
+        if kind == "Flatten" and not self.vectors.issuperset(x):
+            width *= prod(self.sizes.get(x[0], (0,)))
         if kind in OPERATIONS or (kind in NAMES and (kind not in READERS or len(x) == 1)):
-            return self._append(operation(layer, name, axis), x, name, width)
+            return self._append(operation(layer, name, axis), x, name, self.widths.get(x[0], 0) if x else 0)
         if kind not in READERS:
             raise NotADenseNet(f"{name} is a {kind} layer, which a DenseNet does not have")
         size = self.sizes.get(x[0], ()) if self.ops else self.size()
-        op = READERS[kind](settings, Place(self.table, model, layer["name"], width, size, axis))
+        op = READERS[kind](settings, Place(self.table, model, layer["name"], width, size, axis, self.version))
         op = replace(op, x=x, name=f"{name} ({kind})")
         axes = (1, [1]) if self.channels_first else (-1, 3, [-1], [3])
         if self.vectors.issuperset(x):
             axes = (-1, 1, [-1], [1])
         if op.kind in ("norm", "concat") and settings.get("axis", -1) not in axes:
             op = replace(op, kind="other")
-        then = ACTIVATIONS.get(str(settings.get("activation")), "other")
-        if then == "skip":
-            return self._append([op], x, name, width)
         before = f"{name} before its activation"
-        return self._append([replace(op, y=before), Op(then, (before,), name, op.name)], x, name, width)
+        then = activated(Op("other", (before,), name, op.name), settings.get("activation"), self.version)
+        if then.kind == "skip" or kind == "Activation":
+            return self._append([op], x, name, width)
+        if then.kind in END:
+            then = replace(then, name=f"{settings['activation']} of {op.name}")
+        return self._append([replace(op, y=before), then], x, name, width)
 
     def _channels(self) -> int:
         """Of the image."""

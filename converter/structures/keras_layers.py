@@ -11,9 +11,12 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.activations import FUNCTIONS
+from converter.structures.keras_activations import LAYERS, activation_layer
 from converter.structures.keras_numbered import LEAF_OF, turned
 from converter.structures.keras_operations import affine, channels_of, numbers_of
 from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.weights import made
 from densenet.module import NORM_TENSORS
 
 MAX_WIDTH = 1 << 20
@@ -51,6 +54,7 @@ class Place:
         width: channels of what it takes.
         size: height and width of those, where they are known.
         axis: where channels lie, from behind.
+        version: of the Keras that wrote the config; empty where it is not known.
     """
 
     table: Table
@@ -59,6 +63,7 @@ class Place:
     width: int
     size: tuple[int, ...]
     axis: int
+    version: str = ""
 
     @property
     def name(self) -> str:
@@ -111,10 +116,17 @@ def _conv(settings: Mapping[str, Any], place: Place) -> Op:
 
 
 def _norm(settings: Mapping[str, Any], place: Place) -> Op:
-    if not (settings.get("center", True) and settings.get("scale", True)):
-        raise NotADenseNet(f"{place.name} lacks its scale or its offset")
     named = {LEAF_OF["norm"][leaf]: leaf for leaf in LEAF_OF["norm"]}
-    weights = {leaf: place.weight(named[leaf], place.width) for leaf in NORM_TENSORS}
+    absent = {"weight": (settings.get("scale", True), 1.0), "bias": (settings.get("center", True), 0.0)}
+    weights: dict[str, Weight] = {}
+    for leaf in NORM_TENSORS:
+        there, value = absent.get(leaf, (True, 0.0))
+        if there:
+            weights[leaf] = place.weight(named[leaf], place.width)
+        elif place.width and place.table.find(place.model, place.own, named[leaf]) is None:
+            weights[leaf] = made(np.full(place.width, value), f"{place.name} (no {named[leaf]})")
+        else:
+            raise NotADenseNet(f"{place.name} lacks its scale or its offset, and the file has {named[leaf]}")
     return Op("norm", (), place.name, place.name, weights, eps=float(settings["epsilon"]))
 
 
@@ -134,9 +146,24 @@ def _pad(settings: Mapping[str, Any], place: Place) -> Op:
     return Op("pad", (), place.name, place.name, window=Window((), (), (top, left), (bottom, right)))
 
 
-def _relu(settings: Mapping[str, Any], place: Place) -> Op:
-    plain = not any(settings.get(key) for key in ("max_value", "negative_slope", "threshold"))
-    return Op("relu" if plain else "other", (), place.name, place.name)
+def _activation(kind: str) -> Reader:
+    return lambda settings, place: activation_layer(
+        Op("other", (), place.name, place.name), kind, settings, place.version
+    )
+
+
+def _prelu(settings: Mapping[str, Any], place: Place) -> Op:
+    """Of one slope for all its features it is a leaky ReLU."""
+    found = place.table.find(place.model, place.own, "alpha")
+    op = Op("other", (), place.name, place.name)
+    if found is None or not 0 < prod(found[1].shape) <= MAX_WIDTH:
+        return op
+    slopes = found[1].read().astype(np.float64)
+    if np.any(slopes != slopes.flat[0]):
+        return op
+    slope = float(slopes.flat[0])
+    weights = {"alpha": Weight(found[0], found[1], (found[0],))}
+    return replace(op, weights=weights, compute=lambda x: FUNCTIONS["leaky_relu"](x, slope))
 
 
 def _rescaling(settings: Mapping[str, Any], place: Place) -> Op:
@@ -190,9 +217,8 @@ def size_after(op: Op, size: tuple[int, ...]) -> tuple[int, ...]:
 READERS: Mapping[str, Reader] = {
     "Conv2D": _conv,
     "BatchNormalization": _norm,
-    "Activation": _plain("skip"),
-    "ReLU": _relu,
-    "Softmax": _plain("softmax"),
+    **{kind: _activation(kind) for kind in LAYERS},
+    "PReLU": _prelu,
     "ZeroPadding2D": _pad,
     "MaxPooling2D": _pool("max_pool"),
     "AveragePooling2D": _pool("avg_pool"),

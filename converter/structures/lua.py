@@ -18,9 +18,10 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.activations import FUNCTIONS
+from converter.structures.ops import Compute, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
-from converter.structures.weights import lazily
+from converter.structures.weights import lazily, one_number
 from converter.structures.wiring import read_wiring
 from densenet.module import NORM_TENSORS
 
@@ -155,7 +156,7 @@ def _structure(root: Record) -> Structure:
     tree = _Tree()
     result = tree.run(Module("", root), (IMAGE,))
     for op, after in zip_longest(tree.ops, tree.ops[1:]):
-        if op.kind == "norm" and (after is None or after.kind != "relu"):
+        if op.kind == "norm" and "Spatial" in op.name and (after is None or after.kind != "relu"):
             raise NotADenseNet(f"{after.name if after else 'nothing'} follows {op.name}, where a DenseNet has ReLU")
     structure = read_wiring(NAME, tree.ops, IMAGE, result)
     used = {key for part in structure.parts for key in part.keys.values()}
@@ -202,7 +203,7 @@ class _Tree:
         if kind in ("Reshape", "View"):
             _check_size(module, self.width)
         op = READERS[kind](module, x)
-        if op.kind == "norm":
+        if op.kind in ("norm", "linear"):
             self.width = op.weights["weight"].tensor.shape[0]
         elif op.kind == "avg_pool" and self.ops and self.ops[-1].kind == "relu" and not any(module.pair("pad", 0)):
             op = replace(op, kind="global_avg")  # as large as the maps it was made for
@@ -307,9 +308,51 @@ def _check_size(module: Module, width: int) -> None:
     raise NotADenseNet(f"{module} does not leave one number for each of {width} feature maps")
 
 
+def _function(compute: Callable[[Module], Compute]) -> Reader:
+    return lambda module, x: module.op("other", x, compute=compute(module))
+
+
+def _kind_of(kind: str, name: str = "", default: float = 1.0) -> Reader:
+    """A function of a head, and the field that has its number."""
+
+    def compute(module: Module) -> Compute:
+        value = module.number(name, default) if name else default
+        return lambda x: FUNCTIONS[kind](x, value)
+
+    return _function(compute)
+
+
+def _softplus(module: Module) -> Compute:
+    beta, threshold = module.number("beta", 1), module.number("threshold", 20)
+    return lambda x: np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta)
+
+
+def _clamp(module: Module) -> Compute:
+    low, high = module.number("min_val", -1), module.number("max_val", 1)
+    return lambda x: np.minimum(np.maximum(x, low), high)
+
+
+def _prelu(module: Module, x: Value) -> Op:
+    """Of one slope for all its features it is a leaky ReLU."""
+    weight = module.tensors().get("weight")
+    slope = None if weight is None else one_number(weight)
+    if weight is None or slope is None:
+        return module.op("other", x)
+    return module.op("other", x, compute=lambda x: FUNCTIONS["leaky_relu"](x, slope), weights={"alpha": weight})
+
+
 READERS: Mapping[str, Reader] = {
     "SpatialConvolution": _conv,
-    "SpatialBatchNormalization": _norm,
+    **dict.fromkeys(("SpatialBatchNormalization", "BatchNormalization"), _norm),
+    "Tanh": _kind_of("tanh"),
+    "Sigmoid": _kind("sigmoid"),
+    "ReLU6": _kind_of("relu6"),
+    "SoftSign": _kind_of("softsign"),
+    "ELU": _kind_of("elu", "alpha"),
+    "LeakyReLU": _kind_of("leaky_relu", "negval", 0.01),
+    "SoftPlus": _function(_softplus),
+    **dict.fromkeys(("HardTanh", "Clamp"), _function(_clamp)),
+    "PReLU": _prelu,
     "ReLU": _kind("relu", threshold=0, val=0),
     "SpatialMaxPooling": _pool("max_pool"),
     "SpatialAveragePooling": _pool("avg_pool"),

@@ -16,9 +16,10 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.activations import FUNCTIONS, erf_of
+from converter.structures.ops import Compute, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
-from converter.structures.weights import flat, made
+from converter.structures.weights import flat, made, one_number
 from converter.structures.whole_pools import whole_pools
 from converter.structures.wiring import read_wiring
 from densenet.module import NORM_TENSORS
@@ -169,8 +170,45 @@ def _norm(node: Node) -> Op | None:
 
 
 def _activation(node: Node) -> Op | None:
-    kind: Kind | None = {"relu": "relu", "sigmoid": "sigmoid"}.get(node.attributes.get("act_type", ""))  # type: ignore[assignment]
-    return node.op_of(kind) if kind is not None else None
+    told = node.attributes.get("act_type", "")
+    if told in ("relu", "sigmoid"):
+        return node.op_of("relu" if told == "relu" else "sigmoid")
+    return _computed(node, FUNCTIONS_OF_ONE.get({"softrelu": "softplus"}.get(told, told)))
+
+
+def _leaky(node: Node) -> Op | None:
+    """LeakyReLU is several (src/operator/leaky_relu-inl.h); ``rrelu`` has the mean of its bounds at inference."""
+    told, slope = node.attributes.get("act_type", "leaky"), float(node.value("slope", 0.25))
+    if told == "prelu":
+        constant = node.constants.get(1)
+        number = None if constant is None else one_number(constant)
+        if constant is None or number is None:
+            return None
+        leaky = lambda x: FUNCTIONS["leaky_relu"](x, number)  # noqa: E731
+        return node.op_of("other", compute=leaky, weights={"alpha": constant})
+    if told == "rrelu":
+        told, slope = "leaky", (float(node.value("lower_bound", 0.125)) + float(node.value("upper_bound", 0.334))) / 2
+    kinds = {"leaky": "leaky_relu", "elu": "elu", "selu": "selu", "gelu": "gelu"}
+    kind = kinds.get(told)
+    return None if kind is None else _computed(node, lambda x: FUNCTIONS[kind](x, slope))
+
+
+def _function(node: Node) -> Op | None:
+    return _computed(node, FUNCTIONS_OF_ONE[node.op])
+
+
+def _hard_sigmoid(node: Node) -> Op | None:
+    alpha, beta = float(node.value("alpha", 0.2)), float(node.value("beta", 0.5))
+    return _computed(node, lambda x: np.clip(alpha * x + beta, 0, 1))
+
+
+def _clip(node: Node) -> Op | None:
+    low, high = float(node.value("a_min", -np.inf)), float(node.value("a_max", np.inf))
+    return _computed(node, lambda x: np.minimum(np.maximum(x, low), high))
+
+
+def _computed(node: Node, compute: Compute | None) -> Op | None:
+    return None if compute is None else node.op_of("other", compute=compute)
 
 
 def _pool(node: Node) -> Op | None:
@@ -251,7 +289,8 @@ def _broadcast(node: Node) -> Op | None:
     """A constant per channel added or multiplied; or two values added."""
     does = BROADCASTS[node.op]
     if len(node.data) == 2:
-        return node.op_of("add") if does == "add" else None
+        computes: Mapping[str, Compute] = {"mul": np.multiply, "sub": np.subtract, "div": np.divide}
+        return node.op_of("add") if does == "add" else _computed(node, computes[does])
     at, constant = next(iter(node.constants.items()), (0, None))
     if constant is None or prod(constant.tensor.shape) > 1 << 16 or (at == 0 and does in ("sub", "div")):
         return None
@@ -270,6 +309,22 @@ def _affine(node: Node, does: str, constant: Weight) -> Op | None:
     if does == "rsub":
         weights["weight"] = made(-np.ones(values.shape), f"-1 ({node.name})")
     return node.op_of(kind, weights=weights)
+
+
+FUNCTIONS_OF_ONE: Mapping[str, Compute] = {
+    "tanh": np.tanh,
+    "softplus": lambda x: FUNCTIONS["softplus"](x, 0.0),
+    "softsign": lambda x: FUNCTIONS["softsign"](x, 0.0),
+    "mish": lambda x: FUNCTIONS["mish"](x, 0.0),
+    "log_sigmoid": lambda x: -np.logaddexp(0, -x),
+    "erf": erf_of,
+    "exp": np.exp,
+    "log1p": np.log1p,
+    "abs": np.abs,
+    "negative": np.negative,
+    "square": np.square,
+}
+"""Operators, and what Activation calls so."""
 
 
 def _all(names: Sequence[str], read: Reader) -> dict[str, Reader]:
@@ -291,6 +346,10 @@ READERS: Mapping[str, Reader] = {
     **_all(("Convolution", "Convolution_v1"), _conv),
     **_all(("BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm"), _norm),
     "Activation": _activation,
+    "LeakyReLU": _leaky,
+    "hard_sigmoid": _hard_sigmoid,
+    "clip": _clip,
+    **_all(("tanh", "softsign", "erf", "exp", "log1p", "abs", "negative", "square"), _function),
     **_all(("Pooling", "Pooling_v1"), _pool),
     "_contrib_AdaptiveAvgPooling2D": _adaptive,
     **_all(("mean", "max"), _mean),

@@ -1,8 +1,8 @@
-"""ONNX graphs before they are looked at: functions of the model itself put in place, nodes in order of execution."""
+"""ONNX graphs before they are looked at: functions put in place, fused nodes taken apart, nodes in order."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from converter.core.errors import NotADenseNet
@@ -62,6 +62,40 @@ def _body(call: Node, function: Mapping[str, Any]) -> list[Node]:
         }
         for node in function["nodes"]
     ]
+
+
+def unfused(node: Node) -> list[Node]:
+    """The parts of one of ONNX Runtime's fused nodes (onnxruntime/docs/ContribOperators.md); others as they are."""
+    fused = FUSED.get(node["op"]) if node["domain"] == MICROSOFT else None
+    return [node] if fused is None else list(_parts(node, *fused))
+
+
+def _parts(node: Node, plain: str, activation: str) -> Iterator[Node]:
+    """A fused node as a plain one and what comes behind it."""
+    of_first = {name: value for name, value in node["attributes"].items() if not name.startswith(ACTIVATION)}
+    named = {name.removeprefix(f"{ACTIVATION}_"): v for name, v in node["attributes"].items() if name not in of_first}
+    behind = activation or named.pop(ACTIVATION, "")
+    named |= dict(zip(PARAMETERS.get(behind, ()), named.pop("params", ())))
+    if not behind or (activation and len([name for name in node["inputs"] if name]) < 2):
+        yield {**node, "op": activation or plain, "domain": ""}
+        return
+    inner = f"{node['outputs'][0]} before its activation"
+    first, *further = node["outputs"]
+    yield {**node, "op": plain, "domain": "", "outputs": [inner, *further], "attributes": of_first}
+    yield {**node, "op": behind, "domain": "", "inputs": [inner], "outputs": [first], "attributes": named}
+
+
+ACTIVATION = "activation"
+MICROSOFT = "com.microsoft"
+FUSED = {
+    "FusedConv": ("Conv", ""),
+    "FusedGemm": ("Gemm", ""),
+    "BiasGelu": ("Add", "Gelu"),
+    "FastGelu": ("Add", "FastGelu"),
+}
+"""The plain operator, and the activation where it is always the same one."""
+PARAMETERS = {"LeakyRelu": ("alpha",), "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Clip": ("min", "max")}
+"""What the numbers of a FusedConv are to its activation."""
 
 
 def in_order(nodes: Sequence[Node]) -> list[Node]:

@@ -19,7 +19,8 @@ from converter.core.errors import NotADenseNet
 from converter.core.metadata import CONFIG_KEY
 from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, SMALL, Constants, Node, name_of
-from converter.structures.onnx_functions import in_order, inlined
+from converter.structures.onnx_elementwise import elementwise
+from converter.structures.onnx_functions import in_order, inlined, unfused
 from converter.structures.ops import END, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
@@ -73,7 +74,8 @@ def _structure(checkpoint: Checkpoint) -> Structure:
         _check_supported(node)
         try:
             with np.errstate(all="ignore"):  # a damaged constant may hold anything
-                ops += [] if constants.take(node) else _operators(constants, node)
+                for part in unfused(node):
+                    ops += [] if constants.take(part) else _operators(constants, part)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
             raise NotADenseNet(f"{name_of(node)} has attributes or constants that cannot be ({error})") from error
     if CONFIG_KEY in checkpoint.metadata and any(op.y == OWN_INPUT for op in ops):
@@ -102,20 +104,17 @@ def _check_supported(node: Node) -> None:
 
 
 def _operators(constants: Constants, node: Node) -> list[Op]:
-    """A node as operators: two where an activation is fused, one for each further result.
+    """A node as operators, one for each result.
 
     One that is not understood is of kind ``other``.
     """
     data = constants.data(node)
-    kind = node["op"] if node["domain"] in DOMAINS else ""
-    activation = node["attributes"].get("activation", "Relu") if kind in FUSED else ""
-    read = READERS.get(FUSED.get(kind, kind)) if activation in ("", "Relu") else None
-    op = (read(constants, node, data) if read is not None else None) or _op("other", node, data)
-    further = [Op("end" if op.kind in END else "other", data, y, op.name) for y in node["outputs"][1:] if y]
-    if not activation or op.kind == "other":
-        return [op, *further]
-    inner = replace(op, y=f"{op.y} before its activation")
-    return [inner, Op("relu", (inner.y,), op.y, op.name)]
+    known = node["domain"] in DOMAINS
+    read = READERS.get(node["op"]) if known else None
+    op = read(constants, node, data) if read is not None else None
+    if op is None:
+        op = _op("other", node, data, compute=elementwise(constants, node) if known else None)
+    return [op, *(Op("end" if op.kind in END else "other", data, y, op.name) for y in node["outputs"][1:] if y)]
 
 
 def _op(kind: Kind, node: Node, data: tuple[str, ...], **more: Any) -> Op:
@@ -317,9 +316,6 @@ def _turn(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     axis = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}.get(tuple(node["attributes"].get("perm") or ()))
     return _op("turn", node, data, axis=axis) if axis else None
 
-
-FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
-"""ONNX Runtime's fused operators: the plain one, and an activation that may be ReLU."""
 
 QUANTISED = (
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from converter.core.checkpoint import Tensor
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from densenet.config import Axes
 from densenet.head import HeadLayer
@@ -48,6 +48,9 @@ other: none of these; refused where the network depends on it.
 blur, max_blur: no reader's; blur pooling, and max pooling with it, as ``steps.py`` finds them.
 """
 
+
+Compute = Callable[..., Array]
+"""A function of numbers, one by one: arrays of one shape to another of that."""
 
 END: tuple[Kind, ...] = ("softmax", "sigmoid", "end")
 """What may follow logits."""
@@ -115,7 +118,8 @@ class Window:
 class Op:
     """One operator: the values it takes and makes, its constants by the library's leaf names.
 
-    ``name`` is how errors call it; ``axis`` matters to some kinds alone.
+    ``name`` is how errors call it; ``axis`` matters to some kinds alone.  ``compute`` is there where each number is
+    taken by itself: what is made of one of each value (``composed.py`` asks for it).
     """
 
     kind: Kind
@@ -127,6 +131,7 @@ class Op:
     eps: float | None = None
     axis: int = 1
     layer: HeadLayer | None = None
+    compute: Compute | None = None
 
     def unlike(self, expected: str) -> NotADenseNet:
         """The error for it, where a DenseNet has something else."""

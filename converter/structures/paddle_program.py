@@ -15,9 +15,11 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.activations import FUNCTIONS
+from converter.structures.ops import Compute, Kind, Op, Weight, Window
+from converter.structures.paddle_activations import ACTIVATIONS
 from converter.structures.parts import Structure
-from converter.structures.weights import flat, lazily, made, transposed
+from converter.structures.weights import flat, lazily, made, one_number, transposed
 from converter.structures.wiring import read_wiring
 from densenet.module import NORM_TENSORS
 
@@ -284,7 +286,11 @@ def _arithmetic(operator: Operator) -> Op | None:
         return None
     if second is None:
         y = operator.given[1][0] if len(operator.given) > 1 else ""
-        return operator.op("add", x=(*operator.x, y)) if does == "add" and y else None
+        both = (*operator.x, y)
+        if not y or does == "add":
+            return operator.op("add", x=both) if y else None
+        computes: Mapping[str, Compute] = {"sub": np.subtract, "mul": np.multiply, "div": np.divide}
+        return operator.op("other", x=both, compute=computes[does])
     if prod(second.tensor.shape) > SMALL or second.tensor.dtype.kind in "iub":
         return None
     shape, axis = second.tensor.shape, operator.says.get("axis", -1)
@@ -300,6 +306,20 @@ def _arithmetic(operator: Operator) -> Op | None:
     if does in ("sub", "div"):
         weight = made(-values if does == "sub" else 1 / values, f"{weight.key} ({operator.y})", weight)
     return operator.op(kind, weights={"bias" if does in ("add", "sub") else "weight": weight})
+
+
+def _activation(operator: Operator) -> Op | None:
+    return operator.op("other", compute=ACTIVATIONS[operator.kind.removesuffix("_")](operator.says))
+
+
+def _prelu(operator: Operator) -> Op | None:
+    """Of one slope for all its features it is a leaky ReLU."""
+    constant = operator.constant(1)
+    slope = None if constant is None else one_number(constant)
+    if constant is None or slope is None:
+        return None
+    leaky = lambda x: FUNCTIONS["leaky_relu"](x, slope)  # noqa: E731
+    return operator.op("other", compute=leaky, weights={"alpha": constant})
 
 
 def _end(operator: Operator) -> Op | None:
@@ -327,6 +347,8 @@ ARITHMETIC = {
     **{"add": "add", "add_": "add", "subtract": "sub", "multiply": "mul", "divide": "div"},
 }
 READERS: Mapping[str, Reader] = {
+    **dict.fromkeys((*ACTIVATIONS, *(f"{name}_" for name in ACTIVATIONS)), _activation),
+    "prelu": _prelu,
     **{name: lambda operator: operator.op(PLAIN[operator.kind]) for name in PLAIN},
     **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv3d"), _conv),
     **dict.fromkeys(("batch_norm", "batch_norm_", "sync_batch_norm", "sync_batch_norm_"), _norm),

@@ -13,6 +13,7 @@ from converter.core.errors import NotADenseNet
 from converter.structures.ops import Op, Weight
 from converter.structures.weights import made, vector
 from densenet.module import NORM_TENSORS
+from densenet.topology import Step
 
 
 def steps_of(ops: Iterable[Op], eps: float, size: tuple[int, ...]) -> tuple[list[Op], tuple[int, ...]]:
@@ -198,3 +199,27 @@ def _identity(op: Op, width: int, eps: float, scale: Weight | None, shift: Weigh
             key = f"{op.y} ({leaf} of the norm folded into it)" if weight is None else f"{weight.key} ({op.y})"
             weights[leaf] = made(vector(weight, width, value), key, weight)
     return replace(op, kind="norm", weights=weights, window=None)
+
+
+# -- steps here and in a DenseNet --------------------------------------------------------
+
+
+def starts(steps: Sequence[Op], kinds: Sequence[str]) -> bool:
+    """Whether steps begin with these kinds."""
+    return [step.kind for step in steps[: len(kinds)]] == list(kinds)
+
+
+def compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
+    """Convolutions held against a DenseNet's; the rules by which all of those with a stride are padded."""
+    rules = {"symmetric", "same"}
+    modules = (step.module for step in wanted if step.op == "conv" and step.module is not None)
+    for conv, module in zip((step for step in found if step.kind == "conv"), modules):
+        stride = max(module.stride)
+        padding = conv.paddings(module.shape[-1], stride)
+        rules &= padding if stride > 1 else rules
+    return rules
+
+
+def width_of(steps: Sequence[Op]) -> int:
+    """Channels after the last convolution."""
+    return next(step.weights["weight"].tensor.shape[0] for step in reversed(steps) if step.kind == "conv")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from converter.structures.ops import Kind, Op, Window
 from converter.structures.tf_calls import Step
 from converter.structures.tf_constants import Constants
 from converter.structures.tf_description import Shape
+from converter.structures.tf_elementwise import elementwise
 
 JOINING = ("ConcatV2", "Concat", "Add", "AddV2", "AddN")
 """Nodes that may take several feature maps."""
@@ -99,6 +100,9 @@ class Network:
         reader = self.readers.get(kind)
         plain = len(known) == len(data) and (kind in JOINING or len(data) == 1)
         found = reader(self, step, known[0]) if reader is not None and plain else None
+        compute = elementwise(step, self.constants) if found is None and _alike(known, data) else None
+        if compute is not None:
+            found = Op("other", data, step.y, str(step), compute=compute), known[0]
         if found is None:
             for i in range(4):  # whichever of its outputs is taken
                 y = f"{step.y}:{i}" if i else step.y
@@ -108,6 +112,11 @@ class Network:
         op, self.maps[step.y] = found
         if op is not None:
             self.ops.append(op)
+
+
+def _alike(known: Sequence[Maps], data: Sequence[str]) -> bool:
+    """Whether all that a node takes is known, and of one shape."""
+    return len(known) == len(data) and all(each == known[0] for each in known)
 
 
 Found = tuple[Op | None, Maps] | None

@@ -81,7 +81,9 @@ def _conv(network: Network, step: Step, maps: Maps) -> Found:
         return None
     order = (len(kernel) + 1, len(kernel), *range(len(kernel)))  # (height, width, in, out) to (out, in, height, width)
     turned = replace(weight, tensor=lazily(weight.tensor, lambda array: array.transpose(order)))
-    return op_of("conv", step, step.x[0], weights={"weight": turned}, window=window), _after(window, maps, given)
+    after = _after(window, maps, given)
+    pooled = maps.pooled and {*window.kernel, *window.strides} == {1}
+    return op_of("conv", step, step.x[0], weights={"weight": turned}, window=window), replace(after, pooled=pooled)
 
 
 def _pool(network: Network, step: Step, maps: Maps) -> Found:
@@ -179,14 +181,14 @@ def _arithmetic(network: Network, step: Step, maps: Maps) -> Found:
     elif kind == "Sub":
         inner = f"{step.y} (negated)"
         negated = Weight(inner, Tensor.of(np.full(1, -1.0)))
-        network.ops.append(Op(_scaling(maps), (x,), inner, str(step), weights={"weight": negated}))
+        network.ops.append(Op("affine", (x,), inner, str(step), weights={"weight": negated}))
         x = inner
     leaf = "weight" if kind in ("Mul", "RealDiv", "Div") else "bias"
-    return op_of(_scaling(maps), step, x, weights={leaf: found}), maps
+    return op_of(_scaling(maps, found), step, x, weights={leaf: found}), maps
 
 
-def _scaling(maps: Maps) -> Kind:
-    return "row" if maps.rank == 2 else "affine"
+def _scaling(maps: Maps, values: Weight) -> Kind:
+    return "row" if maps.rank == 2 and prod(values.tensor.shape) > 1 else "affine"
 
 
 def _per_channel(constant: Weight, maps: Maps) -> Weight | None:
@@ -204,7 +206,7 @@ def _per_channel(constant: Weight, maps: Maps) -> Weight | None:
 
 
 def _negative(network: Network, step: Step, maps: Maps) -> Found:
-    return op_of(_scaling(maps), step, step.x[0], weights={"weight": Weight(step.y, Tensor.of(np.full(1, -1.0)))}), maps
+    return op_of("affine", step, step.x[0], weights={"weight": Weight(step.y, Tensor.of(np.full(1, -1.0)))}), maps
 
 
 def _matmul(network: Network, step: Step, maps: Maps) -> Found:

@@ -26,7 +26,7 @@ def read_tracked(checkpoint: Checkpoint) -> Structure | None:
     if len({owner for owner, *_ in layers}) > 1:
         raise NotADenseNet(f"{checkpoint.path}: several models within each other, whose variables have no names")
     keys = {f"layer_with_weights-{n}/{leaf}": key for _, n, leaf, key in layers}
-    parts, dropped = parts_of({name: tree[key] for name, key in keys.items()}, keys, str(checkpoint.path))
+    parts, dropped, head = parts_of({name: tree[key] for name, key in keys.items()}, keys, str(checkpoint.path))
     others = {key: "no layer of the model" for match, key in found if not match}
     computing = [key for key in others if tree[key].shape]
     if computing:
@@ -34,4 +34,6 @@ def read_tracked(checkpoint: Checkpoint) -> Structure | None:
             f"{checkpoint.path}: outside the model's layers there may be more that computes: {computing[0]}"
         )
     note = f"padding symmetric and eps {EPS:g} as in keras.applications: the file cannot say"
-    return Structure("keras-tracked", parts, {"eps": EPS}, {**dropped, **others}, (note,))
+    settings = {"eps": EPS, "head": tuple(map(str, head.layers))}
+    notes = (note, *filter(None, [head.note]))
+    return Structure("keras-tracked", parts, settings, {**dropped, **others}, notes)

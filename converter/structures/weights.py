@@ -10,7 +10,10 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.activations import shortest
 from converter.structures.ops import Kind, Weight
+
+MAX_EQUAL = 1 << 16
 
 
 def lazily(tensor: Tensor, change: Callable[[Array], Array]) -> Tensor:
@@ -41,6 +44,14 @@ def vector(weight: Weight | None, width: int, default: float = 0.0) -> Array:
     if prod(weight.tensor.shape) not in (1, width):
         raise NotADenseNet(f"{weight.key} has shape {list(weight.tensor.shape)}, {width} channels need one value each")
     return np.broadcast_to(weight.tensor.read().astype(np.float64).reshape(-1), (width,))
+
+
+def one_number(weight: Weight) -> float | None:
+    """The number that a constant is, as it was meant, also if it is there many times; None if there are several."""
+    if not 0 < prod(weight.tensor.shape) <= MAX_EQUAL:
+        return None
+    values = weight.tensor.read().astype(np.float64).reshape(-1)
+    return shortest(float(values[0])) if np.all(values == values[0]) else None
 
 
 def flat(weight: Weight) -> tuple[Kind, Weight] | None:

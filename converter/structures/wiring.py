@@ -16,18 +16,21 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
-from converter.structures.classifier import classifier_of
+from converter.structures.classifier import classifier_of, is_pointwise
+from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
-from converter.structures.steps import permuted, steps_of, turned
+from converter.structures.steps import compared, permuted, starts, steps_of, turned, width_of
 from densenet.config import DenseNetConfig, Stem
 from densenet.topology import Step, steps
 
 Value = tuple[str, ...]
 """What flows between operators: outputs of operators, concatenated.  Concat itself is no operator."""
 
+STRANGE = ("other", "add", "function", *END, "linear")
+"""What stands nowhere before the head."""
 MAX_OPS = 20_000
 MAX_JOINED = 1024
 MAX_OUTPUTS = 64
@@ -75,7 +78,7 @@ def read_wiring(
         raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
-        judge = _Judge(needed(made, output), start, output, tuple(size))
+        judge = _Judge(needed(composed(needed(made, output)), output), start, output, tuple(size))
         try:
             with np.errstate(all="ignore"):  # weights that are not finite are for others to report
                 judge.network()
@@ -222,11 +225,11 @@ class _Judge:
         for wanted in STEMS:
             kinds = [step.op for step in wanted]
             pooled = kinds[-1] == "max_pool"
-            if len(steps) == len(kinds) and _starts(steps, kinds[:-2] if pooled else kinds):
+            if len(steps) == len(kinds) and starts(steps, kinds[:-2] if pooled else kinds):
                 break
         else:
             raise self.astray(value, steps, "the stem: convolution, norm, ReLU, max pooling")
-        rules = self.first(steps[0]) & _compared(steps[1:], wanted[1:])
+        rules = self.first(steps[0]) & compared(steps[1:], wanted[1:])
         odd = steps[0]
         if len(kinds) > 1 and not pooled:
             self.settings["stem_pool"] = "none"
@@ -239,7 +242,7 @@ class _Judge:
             raise odd.unlike("padding of half the window, or as SAME pads it, and by one rule in all the stem")
         if pooled or len(rules) == 1:
             self.settings["padding"] = "symmetric" if "symmetric" in rules else "same"
-        self.widths[value[0]] = _width(steps)
+        self.widths[value[0]] = width_of(steps)
 
     def first(self, conv: Op) -> set[str]:
         """The first convolution, whose size and stride are its own; the rules by which it may be padded."""
@@ -261,20 +264,20 @@ class _Judge:
         return pool
 
     def layer(self, steps: list[Op], value: Value) -> None:
-        wanted = next((w for w in LAYERS if len(w) == len(steps) and _starts(steps, [step.op for step in w])), None)
+        wanted = next((w for w in LAYERS if len(w) == len(steps) and starts(steps, [step.op for step in w])), None)
         if wanted is None:
             raise self.astray((), steps, "a layer: norm, ReLU, convolution, once or twice")
-        _compared(steps, wanted)
-        self.widths[value[0]] = _width(steps)
+        compared(steps, wanted)
+        self.widths[value[0]] = width_of(steps)
 
     def transition(self, steps: list[Op], value: Value) -> None:
         relu = any(step.kind == "relu" for step in steps)
         rest = steps[1 + relu :]  # a 1x1 convolution and pooling commute
         conv = next((step for step in rest if step.kind == "conv"), None)
         pool = next((step for step in rest if step.kind in ("avg_pool", "blur")), None)
-        if not _starts(steps, ["norm", "relu"][: 1 + relu]) or len(rest) != 2 or conv is None or pool is None:
+        if not starts(steps, ["norm", "relu"][: 1 + relu]) or len(rest) != 2 or conv is None or pool is None:
             raise self.astray((), steps, "a transition: norm, ReLU, convolution, average pooling")
-        _compared(steps, TRANSITION)
+        compared(steps, TRANSITION)
         window = pool.window
         assert window is not None
         if pool.kind == "avg_pool":
@@ -286,7 +289,7 @@ class _Judge:
             # SAME averages a lone last row or column by itself, as rounding up does.
             self.agree("transition_ceil", window.ceil or window.same, pool)
         self.agree("transition_relu", relu, steps[0])
-        self.widths[value[0]] = _width(steps)
+        self.widths[value[0]] = width_of(steps)
 
     def agree(self, name: str, value: Any, op: Op) -> None:
         """A setting that all transitions must share."""
@@ -305,7 +308,8 @@ class _Judge:
             raise self.astray(value, [*steps, *rest], "a layer, a transition or the final norm")
         self.settings["final_relu"] = "relu" in kinds
         if rest:
-            at = 1 if rest[0].kind == "conv" and rest[1:2] and rest[1].kind == "global_avg" else 0  # they commute
+            at = next((i for i, op in enumerate(rest) if not is_pointwise(op)), 0)
+            at = at if rest[at].kind == "global_avg" else 0  # the mean of what is linear: they commute
             self.settings["global_pool"] = self.global_pool(rest.pop(at))
         elif self.forks(value):
             kind, rest, value, swapped = self.two_pools(value)
@@ -370,33 +374,10 @@ class _Judge:
 
     def astray(self, value: Value, steps: list[Op], expected: str) -> NotADenseNet:
         """What to say of operators that are not what was expected: a strange one, a fork, or their order."""
-        strange = next((step for step in steps if step.kind in ("other", "add", *END, "linear")), None)
+        strange = next((step for step in steps if step.kind in STRANGE), None)
         if strange is not None:
             return strange.unlike(expected)
         if self.forks(value):
             return self.fork(value)
         found = ", ".join(step.name for step in steps[:8])
         return NotADenseNet(f"expected {expected}; found {found or 'nothing more'}")
-
-
-# -- steps here and in a DenseNet --------------------------------------------------------
-
-
-def _starts(steps: Sequence[Op], kinds: Sequence[str]) -> bool:
-    return [step.kind for step in steps[: len(kinds)]] == list(kinds)
-
-
-def _compared(found: Iterable[Op], wanted: Iterable[Step]) -> set[str]:
-    """Convolutions held against a DenseNet's; the rules by which all of those with a stride are padded."""
-    rules = {"symmetric", "same"}
-    modules = (step.module for step in wanted if step.op == "conv" and step.module is not None)
-    for conv, module in zip((step for step in found if step.kind == "conv"), modules):
-        stride = max(module.stride)
-        padding = conv.paddings(module.shape[-1], stride)
-        rules &= padding if stride > 1 else rules
-    return rules
-
-
-def _width(steps: Sequence[Op]) -> int:
-    """Channels after the last convolution."""
-    return next(step.weights["weight"].tensor.shape[0] for step in reversed(steps) if step.kind == "conv")

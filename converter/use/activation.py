@@ -21,9 +21,9 @@ def sigmoid(logits: Array) -> Array:
 
 
 FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {"softmax": softmax, "sigmoid": sigmoid}
-"""By the names of :data:`converter.core.model.ACTIVATIONS`."""
+"""Those of :data:`converter.core.model.ACTIVATIONS` that change anything."""
 
 
 def activated(logits: Array, activation: str) -> Array:
     """What an activation makes of logits; themselves where there is none."""
-    return FUNCTIONS[activation](logits) if activation else logits
+    return FUNCTIONS[activation](logits) if activation in FUNCTIONS else logits

@@ -10,11 +10,13 @@ from densenet.preprocess import Preprocess
 
 
 def preprocess_for(config: DenseNetConfig, images: Images) -> Preprocess:
-    """What is said of the images; else the usual preprocessing of such a network.
+    """What is said of the images; else the usual preprocessing of such a network, which of volumes is none.
 
     Raises:
         ConverterError: it takes no ordinary images.
     """
+    if config.spatial_dims == 3 and images.preprocess is None:
+        return Preprocess.whole(config.in_channels)
     try:
         return images.preprocess or Preprocess.usual(config)
     except ValueError as error:
@@ -33,14 +35,26 @@ def assumed(config: DenseNetConfig, images: Images, shown: Sequence[str] = ()) -
         ConverterError: it takes no ordinary images.
     """
     notes = []
-    if images.preprocess is None:
+    if images.preprocess is None and config.spatial_dims == 3:
+        notes.append(
+            "how volumes are prepared is not recorded: their values and axes are taken as the files have them, "
+            "neither scaled, resized nor reoriented"
+        )
+    elif images.preprocess is None:
         steps = preprocess_for(config, images)
         short = f"short edge {steps.resize}, " if steps.resize else ""
         size = " x ".join(map(str, steps.crop))
         notes.append(
             f"how images are prepared is not recorded: {short}centre {size}, mean {list(steps.mean)} and std "
-            f"{list(steps.std)} are assumed; densenet convert --preprocess FILE.json records it"
+            f"{list(steps.std)} are assumed; densenet convert --preprocess NAME records it"
         )
     if shown and not images.labels:
         notes.append("the classes have no names here: ImageNet's are shown, as there are 1000 of them")
     return tuple(notes)
+
+
+def assumed_activation(config: DenseNetConfig, images: Images) -> tuple[str, ...]:
+    """A note where the one output of a network is taken for a logit, and nobody says so."""
+    if images.activation or config.num_classes != 1:
+        return ()
+    return ("the one output is taken as a logit, and its sigmoid as a probability; --activation none changes it",)

@@ -114,4 +114,4 @@ def input_shape(model: Model, count: int) -> tuple[int, ...]:
     """Shape of ``count`` images of the size a network is meant for."""
     config, steps = model.config, model.images.preprocess
     usual = (32,) * config.spatial_dims if config.spatial_dims != 2 else (config.usual_size,) * 2
-    return (count, config.in_channels, *(steps.crop if steps else usual))
+    return (count, config.in_channels, *(steps.crop if steps and steps.crop else usual))

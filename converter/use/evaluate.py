@@ -1,85 +1,170 @@
-"""Top-1 and top-5 accuracy on a folder of images, one subfolder a class."""
+"""How right a network is about images whose truth is known: class folders, lists, tables."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.use.images import IMAGE_SUFFIXES
-from converter.use.predict import predictor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How many images were classified right; ``notes`` say what was assumed."""
-
-    images: int
-    top1: int
-    top5: int
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, float]:
-        """Counts, and accuracies in percent."""
-        return {
-            "images": self.images,
-            "top1_correct": self.top1,
-            "top5_correct": self.top5,
-            "top1": 100 * self.top1 / self.images,
-            "top5": 100 * self.top5 / self.images,
-        }
-
-
-def labelled_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """Images of a folder whose subfolders are classes, and the class of each, in order of their names.
-
-    Raises:
-        ConverterError: it has no such subfolders, or no images in them.
-    """
-    if not folder.is_dir():
-        raise ConverterError(f"{folder}: no such folder")
-    pairs = [
-        (image, sub.name)
-        for sub in sorted(path for path in folder.iterdir() if path.is_dir())
-        for image in sorted(sub.rglob("*"))
-        if image.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not pairs:
-        raise ConverterError(f"{folder}: needs one subfolder of images for each class")
-    return [image for image, _ in pairs], [name for _, name in pairs]
+from converter.core.model import Images, Model
+from converter.core.source import shown
+from converter.use.activation import FUNCTIONS, activated
+from converter.use.assumed import labels_for
+from converter.use.decoding import decoded
+from converter.use.evaluation.choice import TOP, Choice, choice
+from converter.use.evaluation.classes import Outputs
+from converter.use.evaluation.dataset import Dataset, Truths, read_truths
+from converter.use.evaluation.findings import THRESHOLD, Findings, check_metrics, findings
+from converter.use.evaluation.hints import hints, surest_mistakes
+from converter.use.evaluation.result import Evaluation, Mistake
+from converter.use.evaluation.task import Task, understand
+from converter.use.predict import Predictor, predictor
+from densenet.images import load
 
 
 def evaluate(
     source: str | Path,
-    folder: str | Path,
+    dataset: str | Path | Dataset,
     *,
     engine: str = "onnxruntime",
+    images: Images | None = None,
+    truths: Truths | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Classify every image of a folder and count.
+    """Ask a network about every image and count.
+
+    Images with one class each give top-1 and top-5 accuracy; those with labels that do not exclude each other, and
+    networks of one output, give AUROC, average precision and F1.  Memory holds a few images, however many there are,
+    and for labels their scores.
 
     Args:
         source: a checkpoint, an ONNX file, a URL or a zoo name.
-        folder: one subfolder a class.  Where all their names are labels of the model
-            these tell the class; else their sorted order is the classes' order, as
-            torchvision's ImageFolder has it.
+        dataset: one subfolder of images a class, or a list or table of truths, or either with more to say of it.
+            Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
+            torchvision's ImageFolder has it; the result says which.
         engine: ``onnxruntime`` or ``torch``.
+        images: what its images and classes are, where the source does not say.
+        truths: the dataset as :func:`read_truths` gives it, if it has been read.
         progress: called with the number of images done.
 
     Raises:
-        ConverterError: the model or the folder cannot be used.
+        ConverterError: the model or the truths cannot be used, or no image can be read.
+        Unavailable: labels need scikit-learn, which is not installed.
     """
-    images, names = labelled_images(Path(folder))
-    model = predictor(source, engine=engine)
-    logits = model.logits(images, progress)
-    order = sorted(set(names))
-    index = {name: i for i, name in enumerate(order)}
-    if model.labels and set(order) <= set(model.labels):
-        index = {name: model.labels.index(name) for name in order}
-    elif len(order) != logits.shape[1]:
-        raise ConverterError(f"{folder}: {len(order)} subfolders for a model of {logits.shape[1]} classes")
-    truth = np.array([index[name] for name in names])
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    right = best == truth[:, None]
-    return Evaluation(len(images), int(right[:, 0].sum()), int(right.any(1).sum()), model.notes)
+    dataset = Dataset.of(dataset)
+    truths = truths or read_truths(dataset)
+    model = predictor(source, engine=engine, images=images)
+    outputs = Outputs(_outputs(model), model.labels)
+    task = understand(truths, outputs, model.activation)
+    if not task.one_class_each:
+        check_metrics()
+    failed = dict(truths.missing)
+    read: list[str] = []
+    answers = _answers(model, task, failed, read, progress)
+    found, mistakes = (_choose if task.one_class_each else _find)(model, task, answers)
+    how_read = [f"{line} ({count} images)" for line, count in Counter(read).items()]
+    return Evaluation(
+        shown(str(source)),
+        engine,
+        dataset.title,
+        found,
+        task.how,
+        model.activation,
+        failed,
+        mistakes,
+        (*model.notes, *task.notes, *how_read, *hints(found, task.how, task.written)),
+    )
+
+
+def check(dataset: Dataset, model: Model) -> None:
+    """Refuse truths that do not fit a network before other work is done.
+
+    Raises:
+        ConverterError: they cannot be read or matched.
+        Unavailable: labels need scikit-learn, which is not installed.
+    """
+    count = model.config.num_classes
+    task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
+    if not task.one_class_each:
+        check_metrics()
+
+
+def _outputs(model: Predictor) -> int:
+    """How many logits an image gives.
+
+    Raises:
+        ConverterError: it takes volumes.
+    """
+    steps = model.preprocess
+    if steps.of_volumes:
+        raise ConverterError("networks of volumes are not evaluated here; densenet predict answers them one by one")
+    return int(model.run(np.zeros((1, steps.channels, *steps.crop), np.float32)).shape[1])
+
+
+Answers = Iterator[tuple[list[int], Array]]
+"""Places of some images and their logits (n, outputs)."""
+
+
+def _answers(
+    model: Predictor, task: Task, failed: dict[str, str], read: list[str], progress: Callable[[int], None]
+) -> Answers:
+    """Of all images in order, prepared as the source's own evaluation did.
+
+    Images without answer are put into ``failed``, what is to say of how they were read into ``read``.
+
+    Raises:
+        ConverterError: there is an answer to none.
+    """
+    any_read, steps = False, model.preprocess
+    for part in decoded(task.images, partial(load, preprocess=steps, upright=steps.evaluated_upright, say=read.append)):
+        for i, why in part.failed.items():
+            failed[str(task.images[i])] = why.removeprefix(f"{task.images[i]}: ")
+        if part.batch is not None:
+            logits = model.run(part.batch)
+            good = np.isfinite(logits).all(axis=1)
+            for place in np.array(part.places)[~good]:
+                failed[str(task.images[place])] = "the network's answer is NaN or infinite"
+            if good.any():
+                any_read = True
+                yield np.array(part.places)[good].tolist(), logits[good]
+        progress(len(part.places) + len(part.failed))
+    if not any_read:
+        first = next(iter(failed.values()))
+        raise ConverterError(f"none of {len(task.images)} images could be evaluated: {first}")
+
+
+def _choose(model: Predictor, task: Task, answers: Answers) -> tuple[Choice, list[Mistake]]:
+    """One class each: only the best of every image are kept."""
+    places: list[int] = []
+    bests, sure = [], []
+    probable = model.activation in FUNCTIONS
+    for several, logits in answers:
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+        scores = activated(logits, model.activation) if probable else logits
+        places += several
+        bests.append(best)
+        sure.append(np.take_along_axis(scores, best[:, :1], axis=1)[:, 0])
+    truth, best, confidence = task.truth[places], np.concatenate(bests), np.concatenate(sure)
+    found = choice(truth, best, confidence if probable else None, task.names)
+    mistakes = [
+        Mistake(str(task.images[places[i]]), task.names[truth[i]], task.names[best[i, 0]], float(confidence[i]))
+        for i in surest_mistakes(truth, best[:, 0], confidence)
+    ]
+    return found, mistakes
+
+
+def _find(model: Predictor, task: Task, answers: Answers) -> tuple[Findings, list[Mistake]]:
+    """Each label by itself: the scores of every image are kept."""
+    places: list[int] = []
+    kept = []
+    for several, logits in answers:
+        places += several
+        kept.append(logits[:, list(task.outputs)])
+    scores, truth = np.concatenate(kept), task.truth[places]
+    probabilities = activated(scores, model.activation) if model.activation in FUNCTIONS else None
+    recorded = model.thresholds or [None] * (max(task.outputs) + 1)
+    thresholds = [THRESHOLD if (own := recorded[i]) is None else own for i in task.outputs]
+    return findings(truth, scores, probabilities, task.names, thresholds), []

@@ -7,11 +7,11 @@ from typing import Any, Literal, TypedDict, Unpack
 from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
 from converter.core.metadata import GRAPH_KEY
-from converter.core.model import Model
-from converter.core.shorthand import taken
-from converter.core.source import AnySource, Reading, Source
+from converter.core.model import Images, Model
+from converter.core.shorthand import Shorthand, records, taken
+from converter.core.source import AnySource
 from converter.reading.load import inspect
-from converter.use.assumed import assumed
+from converter.use.assumed import assumed, assumed_activation
 from converter.writing.target import check_not_source, check_target
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -91,8 +91,8 @@ class GraphOptions(TypedDict, total=False):
     image_input: bool
 
 
-class ExportOptions(GraphOptions, Reading, total=False):
-    """Keywords of :func:`export_onnx`: the graph's, and how to read the checkpoint."""
+class ExportOptions(GraphOptions, Shorthand, total=False):
+    """Keywords of :func:`export_onnx`: the graph's, how to read the checkpoint, what its images and classes are."""
 
 
 def export_onnx(
@@ -101,6 +101,7 @@ def export_onnx(
     *,
     precision: str | Precision = "fp32",
     calibration: str | Path | None = None,
+    images: Images | None = None,
     force: bool = False,
     **options: Unpack[ExportOptions],
 ) -> Export:
@@ -110,9 +111,11 @@ def export_onnx(
         source: a checkpoint, as for :func:`converter.load`.
         target: an ``.onnx`` file.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
+        images: what its images and classes are, where the source does not say.
         force: whether a file that this tool did not write may be replaced, or the source.
         options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
-            ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it.
+            ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it, and are
+            fields of ``images``.
 
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
@@ -123,16 +126,18 @@ def export_onnx(
     if not isinstance(precision, Precision):
         precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
     graph = taken(options, GraphOptions)
+    wanted, said = records(source, images, taken(options, Shorthand))
     check_target(target, force=force)
-    found = inspect(Source.of(source, **taken(options, Reading)))
+    found = inspect(wanted)
     check_not_source(target, found.checkpoint.files, force=force)
-    model = found.model
+    model = found.model.described(said)
     from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
-        graph["probabilities"] = bool(model.images.activation and model.config.num_classes)
+        graph["probabilities"] = model.images.activation not in ("", "none") and bool(model.config.num_classes)
     proto = to_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
+    notes += assumed_activation(model.config, model.images) if graph["probabilities"] else ()
     if precision.name == "fp16":
         from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 
@@ -140,8 +145,8 @@ def export_onnx(
     elif precision.name == "int8":
         from converter.use.calibrate import calibrate, calibration_inputs, images_of  # noqa: PLC0415 (ONNX Runtime)
 
-        images = images_of(model, precision.calibration) if precision.calibration else ()
-        proto = calibrate(proto, calibration_inputs(model, images))
+        typical = images_of(model, precision.calibration) if precision.calibration else ()
+        proto = calibrate(proto, calibration_inputs(model, typical))
     write_bytes(target, proto.SerializeToString(), force=force)
     return Export(
         model,

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converter.core.model import Images
 from converter.engines.torch import torch_module
 from converter.reading.load import load
 from converter.use.predict import predictor
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def inference_model(
-    model: str | Path, image: ImageSource | Sequence[ImageSource], *, engine: str = "onnxruntime"
+    model: str | Path,
+    image: ImageSource | Sequence[ImageSource],
+    *,
+    engine: str = "onnxruntime",
+    images: Images | None = None,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """Classify images, as mmpretrain's function of this name does (mmpretrain/apis/model.py).
 
@@ -28,17 +33,20 @@ def inference_model(
         model: a zoo name, a checkpoint of any known kind, an ONNX file or a URL.
         image: a path, a Pillow image or uint8 pixels (H, W, 3) RGB; or a list of these.
         engine: ``onnxruntime``, or ``torch`` for PyTorch.
+        images: what the model's images, classes and activation are, where it does not say.
 
     Returns:
         For one image a dict, for a list a list of dicts: ``pred_scores`` float32
-        (num_classes,) probabilities, ``pred_label`` the best class' index, ``pred_score``
-        its probability, and ``pred_class`` its name where the classes have names.
+        (num_classes,) what the model's activation makes of the logits (softmax, sigmoid or
+        none), ``pred_label`` the best class' index, ``pred_score`` its score, and
+        ``pred_class`` its name where the classes have names.
 
     Raises:
         converter.ConverterError: the model or an image cannot be read.
     """
     many = isinstance(image, (list, tuple))
-    results = predictor(model, engine=engine).results(list(image) if many else [image])  # type: ignore[list-item,arg-type]
+    loaded = predictor(model, engine=engine, images=images)
+    results = loaded.results(list(image) if many else [image])  # type: ignore[list-item,arg-type]
     return results if many else results[0]
 
 

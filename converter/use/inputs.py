@@ -84,7 +84,7 @@ def standard(
 
 def base_size(config: DenseNetConfig, preprocess: Preprocess | None) -> tuple[int, int]:
     """Height and width a network is meant for."""
-    return preprocess.crop if preprocess else (config.usual_size,) * 2
+    return preprocess.size if preprocess else (config.usual_size,) * 2
 
 
 def volume_size(config: DenseNetConfig) -> tuple[int, ...]:

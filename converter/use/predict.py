@@ -1,9 +1,9 @@
 """From images to classes, through ONNX Runtime or PyTorch."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,35 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
-from converter.core.model import Images, known_activation
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY
+from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import shown
-from converter.engines.onnxruntime import onnx_engine, session
+from converter.engines.onnxruntime import session
 from converter.engines.run import Run
-from converter.engines.torch import torch_engine, torch_module
+from converter.engines.torch import torch_module
 from converter.formats.onnx_file import is_onnx
 from converter.reading.load import load
+from converter.reading.thresholds import recorded_thresholds
 from converter.use.activation import activated
-from converter.use.assumed import assumed, labels_for, preprocess_for
+from converter.use.answers import Answer, Finish, answers
+from converter.use.assumed import assumed, assumed_activation, labels_for, preprocess_for
+from converter.use.in_order import cores, workers
+from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
+from converter.use.sizes import check_pixels, fitting, fixed_size
 from densenet.config import DenseNetConfig
-from densenet.images import ImageSource, load_many
+from densenet.depth import Say
+from densenet.images import ImageSource, decode
+from densenet.images import load as load_image
+from densenet.pixels import name_of, silent
 from densenet.preprocess import Preprocess
 from densenet.zoo import is_published
 
-BATCH = 16
+BATCH = 8
+"""Images a thread computes at once: more are no faster, and hold more memory."""
+LARGE_BATCH = 2
+"""The same of photographs as they are, and of volumes."""
+FEW = 4
+"""Up to so many images are computed one after the other, by all cores together."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +47,66 @@ class Predictor:
     """A loaded model: images in, logits out.
 
     Attributes:
-        run: float32 (N, C, H, W) to logits.
+        run: a batch as :meth:`prepare` makes it to logits (N, classes).
         preprocess: what images go through before.
         labels: class names, empty if unknown.
         notes: what had to be assumed.
-        activation: ``sigmoid`` where each class is a question of its own; else softmax.
+        activation: what makes probabilities of logits, one of :data:`converter.core.model.ACTIVATIONS`.
+        thresholds: from which probability on a class is taken to be there, empty if unknown.
+        network: what ``run`` was started from.
+        takes_pixels: whether it preprocesses by itself, and is given uint8 images (N, H, W, C).
+        batch: how many images at once are computed best.
     """
 
     run: Run
     preprocess: Preprocess
     labels: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    activation: str = "softmax"
+    notes: tuple[str, ...]
+    activation: str
+    network: Network
+    thresholds: tuple[float | None, ...] = ()
+    takes_pixels: bool = False
+    batch: int = BATCH
+
+    def prepare(self, image: ImageSource, say: Say = silent) -> Array:
+        """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
+
+        Args:
+            image: a path, a Pillow image or a uint8 array.
+            say: is told how it was read, where that was a choice.
+
+        Raises:
+            ValueError: it cannot be read; names it.
+        """
+        steps = self.preprocess
+        if not self.takes_pixels:
+            return load_image(image, steps, say=say)
+        pixels: Array = np.atleast_3d(np.asarray(decode(image, steps.channels, window=steps.window, say=say)))
+        check_pixels(name_of(image), pixels.shape, steps)
+        return pixels[None]
+
+    def answers(
+        self,
+        images: Iterable[ImageSource],
+        more: Sequence[More] = (),
+        *,
+        finish: Finish | None = None,
+        say: Say = silent,
+    ) -> Iterator[Answer]:
+        """An answer to every image, in order: its logits, and what else is asked for.
+
+        Args:
+            images: paths, Pillow images or uint8 arrays, in any number.
+            more: what else.
+            finish: see :func:`converter.use.answers.answers`.
+            say: see :meth:`prepare`; from any thread.
+        """
+        prepare = partial(self.prepare, say=say)
+        # A core each is faster than all cores at one batch: nobody waits for others at the end of every layer.
+        if isinstance(images, Sequence) and len(images) <= FEW and not more:
+            return answers(images, prepare, lambda x: (self.run(x),), batch=FEW, finish=finish)
+        run = self.network.start(more, cores() - workers() + 1)
+        return answers(images, prepare, run, batch=self.batch, finish=finish)
 
     def logits(self, images: Sequence[ImageSource], progress: Callable[[int], None] = lambda _: None) -> Array:
         """Logits (N, classes) of images given as paths, Pillow images or uint8 arrays.
@@ -54,93 +115,148 @@ class Predictor:
             ConverterError: an image cannot be read.
         """
         parts = []
-        for start in range(0, len(images), BATCH):
-            try:
-                batch = load_many(images[start : start + BATCH], self.preprocess)
-            except ValueError as error:
-                raise ConverterError(str(error)) from error
-            parts.append(self.run(batch))
-            progress(len(batch))
-        return np.concatenate(parts)
+        for answer in self.answers(images):
+            if answer.failed:
+                raise ConverterError(answer.failed)
+            parts.append(answer.outputs[0])
+            progress(1)
+        return np.stack(parts)
+
+    def scores(self, logits: Array) -> Array:
+        """Probabilities of logits, float32; the logits themselves where they are none."""
+        return activated(np.atleast_2d(logits), self.activation).astype(np.float32).reshape(logits.shape)
 
     def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
         """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
-        result: list[dict[str, Any]] = []
-        for scores in activated(self.logits(images), self.activation).astype(np.float32) if images else ():
-            best = int(scores.argmax())
-            result.append({"pred_scores": scores, "pred_label": best, "pred_score": float(scores[best])})
-            if self.labels:
-                result[-1]["pred_class"] = self.labels[best]
-        return result
+        logits = self.logits(images) if images else ()
+        return [{"pred_scores": self.scores(one), **self.best(one)} for one in logits]
 
-    def ranked(self, images: Sequence[Path], top: int) -> list[dict[str, Any]]:
-        """For each image as plain JSON values its best class, and the ``top`` best in order."""
-        result = []
-        for image, found in zip(images, self.results(images)):
-            scores = found.pop("pred_scores")
-            best = [int(i) for i in (-scores).argsort(kind="stable")[:top]]
-            names = {i: self.labels[i] if self.labels else "" for i in best}
-            ranks = [{"label": i, "score": float(scores[i]), "class": names[i]} for i in best]
-            result.append({"image": str(image), **found, "top": ranks})
-        return result
+    def best(self, logits: Array) -> dict[str, Any]:
+        """The best class of an image as plain values: pred_label, pred_score, pred_class."""
+        best = int(logits.argmax())
+        named = {"pred_class": self.labels[best]} if self.labels else {}
+        return {"pred_label": best, "pred_score": float(self.scores(logits)[best]), **named}
+
+    def ranking(self, logits: Array, top: int) -> dict[str, Any]:
+        """The same, and the ``top`` best in order."""
+        scores = self.scores(logits)
+        best = [int(i) for i in (-logits).argsort(kind="stable")[:top]]
+        names = {i: self.labels[i] if self.labels else "" for i in best}
+        ranks: list[dict[str, Any]] = [
+            {"label": i, "score": float(scores[i]), "class": names[i]}
+            | ({"threshold": self.thresholds[i]} if self.thresholds else {})
+            for i in best
+        ]
+        return {**self.best(logits), "top": ranks}
 
 
-def predictor(source: str | Path, *, engine: str = "onnxruntime") -> Predictor:
+def run_of(network: Network) -> Run:
+    """The logits alone, by all cores together."""
+    outputs = network.start()
+    return lambda x: outputs(x)[0]
+
+
+def predictor(source: str | Path, *, engine: str = "onnxruntime", images: Images | None = None) -> Predictor:
     """Load a model for prediction; the last few are kept loaded.
 
     Args:
         source: a checkpoint, an ONNX file, a URL or a zoo name.
         engine: ``onnxruntime`` or ``torch``.
+        images: what its images and classes are, where the source does not say.
 
     Raises:
-        ConverterError: it cannot be read, or the engine does not exist or is not installed.
+        ConverterError: it cannot be read, the engine does not exist or is not installed, or what is said of images
+            and classes is of another network.
     """
-    path = Path(source)
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    return _predictor(str(source), engine, stamp)
+    return _predictor(str(source), engine, _changed(Path(source)), images or Images())
+
+
+def _changed(path: Path) -> int:
+    """When a file or folder was changed last; 0 where there is none of that name."""
+    try:
+        return path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return 0
 
 
 @lru_cache(maxsize=4)
-def _predictor(source: str, engine: str, _stamp: int) -> Predictor:
+def _predictor(source: str, engine: str, changed: int, said: Images) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
-    if engine == "onnxruntime" and is_onnx(Path(source)):
-        loaded = session(source)
+    size: tuple[int, ...] = ()
+    if engine == "onnxruntime" and changed and is_onnx(Path(source)):
+        loaded = session(source)  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(source, loaded)  # others' graphs may normalise, or give probabilities: they are read
-    model = load(source)
-    if not model.config.num_classes:
-        raise ConverterError(f"{shown(source)}: has no classifier, so there are no classes to predict")
+            return _from_onnx(
+                source, loaded, said
+            )  # others' graphs may normalise, or give probabilities: they are read
+        size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
+    model = load(source).described(said)
+    check_classes(shown(source), model.config, model.images)
+    network: Network
     if engine == "torch":
-        run = torch_engine(torch_module(model))
+        network = TorchNetwork(model.config, torch_module(model))
     else:
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
-        run = onnx_engine(to_onnx(model).SerializeToString())
+        network = OnnxNetwork(shown(source), to_onnx(model).SerializeToString(), model.config, lambda: model)
     labels = labels_for(model.images, model.config.num_classes)
-    said = Images(labels=labels) if is_published(source) else Images()
-    notes = assumed(model.config, model.images.or_else(said), labels)
-    steps = preprocess_for(model.config, model.images)
-    return Predictor(run, steps, labels, notes, model.images.activation or "softmax")
+    published = Images(labels=labels) if is_published(source) else Images()
+    images, notes = fitting(model.images, model.config, size)
+    notes += assumed(model.config, images.or_else(published), labels)
+    notes += (*assumed_activation(model.config, model.images), *model.unsaid.values())
+    steps = preprocess_for(model.config, images)
+    thresholds, batch = model.images.thresholds, batch_of(model.config)
+    return Predictor(run_of(network), steps, labels, notes, model.activation, network, thresholds, batch=batch)
 
 
-def _from_onnx(source: str, loaded: Any) -> Predictor:
-    if loaded.get_inputs()[0].type == "tensor(uint8)":
-        raise ConverterError(f"{source}: preprocesses inside the graph; feed it uint8 images directly")
-    said, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
+def batch_of(config: DenseNetConfig, pixels: bool = False) -> int:
+    """How many inputs a thread computes at once."""
+    return LARGE_BATCH if pixels or config.spatial_dims == 3 else BATCH
+
+
+def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
+    """Refuse what has no classes to predict, or names of others.
+
+    Raises:
+        ConverterError: it does.
+    """
+    if not config.num_classes:
+        raise ConverterError(f"{name}: has no classifier, so there are no classes to predict")
+    if images.labels and len(images.labels) != config.num_classes:
+        raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
+
+
+def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
+    held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        config = DenseNetConfig.from_dict(json.loads(said[key]))
+        config = DenseNetConfig.from_dict(json.loads(held[key]))
         key = PREPROCESS_KEY
-        recorded = json.loads(said.get(key, "{}"))
-        images = Images(
-            Preprocess.from_dict(recorded) if recorded else None, tuple(json.loads(said.get(LABELS_KEY, "[]")))
-        )
+        recorded = json.loads(held.get(key, "{}"))
+        steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
+        thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
+        images = Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
+    said.check(config)
+    check_classes(source, config, images)
+    given = loaded.get_inputs()[0]
+    pixels = given.type == "tensor(uint8)"
+    if pixels and said.preprocess:
+        raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
+    images = said.or_else(images)
+    size = fixed_size(given.shape)
+    if size and images.preprocess and not pixels and images.preprocess.crop != size:
+        crop = "x".join(map(str, images.preprocess.crop))
+        raise ConverterError(
+            f"{source}: takes images of {'x'.join(map(str, size))} only, but its preprocessing makes {crop}"
+        )
     classes = loaded.get_outputs()[0].shape[-1]
     labels = labels_for(images, classes if isinstance(classes, int) else 0)
-    notes = assumed(config, images, labels)
+    images, notes = fitting(images, config, () if pixels else size)
+    notes += (*assumed(config, images, labels), *assumed_activation(config, images))
+    batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
+    network = OnnxNetwork(source, source, config, lambda: load(source))
+    activation = images.activation or usual_activation(config.num_classes)
     steps = preprocess_for(config, images)
-    return Predictor(
-        onnx_engine(source), steps, labels, notes, known_activation(said.get(ACTIVATION_KEY, "")) or "softmax"
-    )
+    return Predictor(run_of(network), steps, labels, notes, activation, network, images.thresholds, pixels, batch)

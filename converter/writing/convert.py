@@ -118,7 +118,7 @@ def write(target: Path, arranged: Arranged, *, force: bool = False) -> None:
         CannotExpress: the format cannot hold them.
         CannotWrite: the target cannot be written.
     """
-    tensors, layout = arranged.tensors, arranged.layout
+    tensors, layout, known = arranged.tensors, arranged.layout, arranged.model.images.metadata()
     if target.suffix == ".safetensors":
         from converter.formats.safetensors import write_safetensors  # noqa: PLC0415 (for few)
 
@@ -126,15 +126,15 @@ def write(target: Path, arranged: Arranged, *, force: bool = False) -> None:
     elif target.suffix == ".npz":
         from converter.formats.npz import write_npz  # noqa: PLC0415 (for few)
 
-        write_npz(target, tensors, force=force)
+        write_npz(target, tensors, known, force=force)
     elif target.suffix == ".h5":
         from converter.formats.keras.h5_writer import write_keras_h5  # noqa: PLC0415 (for few)
 
-        write_keras_h5(target, tensors, force=force)
+        write_keras_h5(target, tensors, known, force=force)
     else:
         from converter.formats.torch.zip_writer import write_torch  # noqa: PLC0415 (for few)
 
-        write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors, force=force)
+        write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors, known, force=force)
 
 
 def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:

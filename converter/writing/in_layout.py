@@ -56,6 +56,8 @@ def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arrange
             if module.kind == "norm":
                 _with_eps(tensors, module.name, config.eps, eps)
         notes.append(f"eps {config.eps:g} folded into the norms: {layout.name} has eps {eps:g}")
+    if config.head and not metadata:
+        notes.append(_head_note(config, layout, eps))
     result: dict[str, Tensor] = {}
     for name, (leaf, keys) in layout.expand(config).items():
         if name not in tensors:
@@ -63,6 +65,18 @@ def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arrange
         tensor = reordered(tensors[name], name, config, layout, inverse=True)
         result |= dict(zip(keys, _split(leaf, tensor)))
     return Arranged(replace(model, config=replace(config, eps=eps)), layout, result, tuple(notes))
+
+
+def _head_note(config: DenseNetConfig, layout: Layout, eps: float) -> str:
+    """How to build the head that the tensors are of, where the file does not say it."""
+    dot = layout.leaves["linear.bias"].names[0][0]
+    names = {name.rpartition(".")[0]: keys[0].rpartition(dot)[0] for name, (_, keys) in layout.expand(config).items()}
+    layers: list[str] = []
+    for i, layer in enumerate(config.head_layers):
+        name = names.get(f"head.{i}.{layer.kind}")
+        said = f"{layer} (eps {eps:g})" if layer.kind == "norm" else str(layer)
+        layers.append(said if name is None else f"{said} called {name}")
+    return f"the file has no activations; its head is {', '.join(layers)}, and the classifier"
 
 
 def _beyond(config: DenseNetConfig, layout: Layout, unsaid: frozenset[str]) -> list[tuple[str, Any]]:

@@ -5,12 +5,8 @@ import json
 import pytest
 from helpers.presets import PRESETS, TIMM_288
 
-from densenet.preprocess import (
-    TIMM,
-    TORCHVISION,
-    Preprocess,
-    from_timm,
-)
+from densenet.config import DenseNetConfig
+from densenet.preprocess import FAMILIES, TIMM, TORCHVISION, Preprocess, family, from_timm
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -47,12 +43,43 @@ def test_defaults():
         {"mean": [0.5, 0.5, None]},
         {"std": [0.5, 0.5, 0]},
         {"std": None},
+        {"window": 255},
+        {"window": [0, 0]},
+        {"window": [0, float("inf")]},
+        {"window": [0, 1, 2]},
+        {"order": "gbr"},
+        {"order": "bgr", "channels": 1, "mean": [0.5], "std": [0.5]},
     ],
     ids=str,
 )
 def test_bad_values(values):
     with pytest.raises(ValueError, match=next(iter(values))):
         Preprocess.from_dict(values)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name):
+    steps = family(name)
+    assert Preprocess.from_dict(json.loads(json.dumps(steps.to_dict()))) == steps
+
+
+def test_a_family_nobody_knows():
+    with pytest.raises(ValueError, match="keras-tf"):
+        family("inception")
+
+
+def test_what_came_later_is_written_where_it_says_something():
+    assert {"window", "order"}.isdisjoint(TORCHVISION.to_dict())
+    steps = Preprocess(window=(-1000, 400), order="bgr")
+    assert steps.to_dict()["window"] == [-1000, 400]
+    assert Preprocess.from_dict(json.loads(json.dumps(steps.to_dict()))) == steps
+
+
+def test_small_networks_are_given_cifars_images():
+    for classes, mean in ((10, 0.4914), (100, 0.5071)):
+        config = DenseNetConfig.named("densenet121", stem="cifar", num_classes=classes)
+        assert Preprocess.usual(config).mean[0] == mean
+        assert Preprocess.usual(config).crop == (32, 32)
 
 
 def test_from_timm():

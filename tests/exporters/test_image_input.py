@@ -17,7 +17,7 @@ from converter.core.model import Images
 from converter.exporters.onnx import to_onnx
 from densenet.config import DenseNetConfig
 from densenet.images import load as load_image
-from densenet.preprocess import Preprocess
+from densenet.preprocess import FAMILIES, Preprocess
 
 
 def photograph(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -42,6 +42,16 @@ def test_preprocessing_inside_the_graph(size: tuple[int, int], interpolation: An
     expected = torch_logits(model, load_image(image, steps))
     # ONNX Runtime resizes in fixed point as Pillow does, give or take one grey level here and there.
     assert np.abs(logits - expected).max() <= 0.01 * np.abs(expected).max()
+
+
+def test_blue_first_inside_the_graph() -> None:
+    steps = replace(FAMILIES["keras-caffe"], resize=72, crop=(64, 64))
+    image = photograph(300, 400)
+    model = random_model(SMALL, scaled=True, preprocess=steps)
+    (logits,) = run(to_onnx(model, image_input=True), np.asarray(image)[None])
+    expected = torch_logits(model, load_image(image, steps))
+    swapped = torch_logits(model, load_image(Image.merge("RGB", image.split()[::-1]), steps))
+    assert np.abs(logits - expected).max() <= 0.1 * np.abs(swapped - expected).max()
 
 
 def test_preprocessing_in_the_graph_needs_what_it_needs() -> None:

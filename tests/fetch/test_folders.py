@@ -51,11 +51,22 @@ def weights(path: Path) -> Path:
         ("mlruns/0/af/artifacts/model/data/model.pth", {"mlruns__0__af__artifacts__model__MLmodel": "flavors: {}"}),
         ("checkpoint-500/model.pth", {"checkpoint-500__rng_state_dot_pth": "", "checkpoint-500__optimizer_dot_pt": ""}),
         ("model.mar", {"config_dot_properties": "inference_address=http://0.0.0.0"}),
+        ("pytorch_model_fsdp.bin", {"optimizer_dot_bin": "", "scheduler_dot_bin": "", "random_states_0_dot_pkl": ""}),
         ("a.pth", {"_dot_git__lfs__b_dot_pth": "objects", "README_dot_md": ""}),
     ],
     ids=[
         *("mlflow", "deepspeed", "monai", "triton", "hub", "alone", "mlflow-data", "bentoml", "bentoml-store"),
-        *("skorch", "triton-file", "mmdeploy", "mmengine", "mlruns", "trainer-inside", "torchserve", "hub-clone"),
+        *(
+            "skorch",
+            "triton-file",
+            "mmdeploy",
+            "mmengine",
+            "mlruns",
+            "trainer-inside",
+            "torchserve",
+            "fsdp",
+            "hub-clone",
+        ),
     ],
 )
 def test_the_checkpoint_of_a_folder(file: str, beside: dict[str, str], tmp_path: Path) -> None:

@@ -50,6 +50,13 @@ PACKERS = {
     "tar.gz": lambda data: tarred(data, "w:gz"),
     "zip": lambda data: zipped(run__a_dot_pth=data, run__notes_dot_txt=b"good"),
     "mar": lambda data: zipped(model_dot_pth=data, handler_dot_py=b"raise SystemExit", MANIFEST_dot_json=b"{}"),
+    "mar-manifest": lambda data: zipped(
+        net_dot_pth=data,
+        extra_dot_npy=b"",
+        **{"MAR-INF__MANIFEST_dot_json": b'{"model": {"serializedFile": "net.pth"}}'},
+    ),
+    "only-one": lambda data: zipped(model=data, code__inference_dot_py=b"", requirements_dot_txt=b""),
+    "tar-only-one": lambda data: tarred(data, name="net.model"),
 }
 
 
@@ -82,7 +89,7 @@ def test_nothing_unpacked_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             zipped(a_dot_pth=b"1", b_dot_npz=b"2"),
             r"an archive of 2 checkpoints \(a\.pth, b\.npz\); unpack it and name one",
         ),
-        (zipped(notes_dot_txt=b"1"), r"an archive without tensors, and with no checkpoint in it \(notes\.txt\)"),
+        (zipped(notes_dot_txt=b"1"), r"an archive without tensors, and without one checkpoint in it \(notes\.txt\)"),
         (zipped(a_dot_pth=b"nothing"), "not a checkpoint of a known format"),
         (gzip.compress(b"nothing"), "not a checkpoint of a known format"),
         (gzip.compress(LEGACY.read_bytes())[:-2000], "damaged, it cannot be unpacked"),

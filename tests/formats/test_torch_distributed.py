@@ -15,7 +15,7 @@ from helpers.networks import random_tensors
 from helpers.paddle import named
 
 from converter import inspect, load
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import NotADenseNet, UnreadableFile, UnsafeFile
 from converter.layouts.torchvision import TORCHVISION
 from densenet.config import DenseNetConfig
 
@@ -146,3 +146,32 @@ def test_a_shard_alone_and_cut_files_are_refused(saved: Path) -> None:
     (saved / ".metadata").unlink()
     with pytest.raises(UnreadableFile, match=r"without the \.metadata"):
         load(saved / "__0_0.distcp")
+
+
+def test_sharded_tensors_in_a_file(tmp_path: Path) -> None:
+    """What FSDP's SHARDED_STATE_DICT holds: the file of a single rank has all of it, that of several has not."""
+    from torch.distributed._shard import sharded_tensor
+    from torch.distributed._shard.sharding_spec import ChunkShardingSpec
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        values: dict[str, Any] = {}
+        for name, tensor in state().items():
+            values[name] = sharded_tensor.empty(ChunkShardingSpec(dim=0, placements=["rank:0/cpu"]), *tensor.shape)
+            values[name].local_shards()[0].tensor.copy_(tensor)
+        torch.save(values, tmp_path / "whole.pth")
+        for tensor in values.values():
+            tensor.metadata().size = torch.Size([2 * tensor.shape[0], *tensor.shape[1:]])
+        torch.save({"model": values}, tmp_path / "half.pth")
+    finally:
+        torch.distributed.destroy_process_group()
+    same(tmp_path / "whole.pth")
+    with pytest.raises(NotADenseNet, match=r"features\.conv0\.weight.* a ShardedTensor of which the file holds one"):
+        load(tmp_path / "half.pth")
+
+
+def test_flat_parameters_are_named(tmp_path: Path) -> None:
+    values = {f"_fsdp_wrapped_module.features.{i}._flat_param": torch.ones(9) for i in range(9)}
+    torch.save(values, tmp_path / "a.pth")
+    with pytest.raises(NotADenseNet, match=r"_flat_param are FSDP's flat parameter"):
+        load(tmp_path / "a.pth")

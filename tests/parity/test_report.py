@@ -15,11 +15,12 @@ import pytest
 
 import converter.parity
 from converter.core.errors import ConverterError
+from converter.core.plot import HEIGHT, WIDTH, Plot
 from converter.parity.budget import judge
 from converter.parity.checks import Check
 from converter.parity.compare import compare, failed
 from converter.parity.locate import Break, Step
-from converter.parity.plots import HEIGHT, WIDTH, depth_plot, histogram, scatter
+from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.report import (
     cases,
     check_targets,
@@ -205,8 +206,6 @@ def test_unknown_kinds_are_refused_before_the_work(tmp_path: Path) -> None:
     ids=lambda plot: plot.title,
 )
 def test_plots_stay_in_their_box(plot: object) -> None:
-    from converter.parity.plots import Plot
-
     assert isinstance(plot, Plot)
     for x, y, _, _ in plot.points:
         assert 0 <= x <= WIDTH

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.networks import TIMM, save
+from helpers.networks import SMALL, TIMM, random_model, save
 from helpers.packages import read, save_described, small_images
 from helpers.presets import PRESETS
 
@@ -17,6 +17,7 @@ from converter.core.model import Origin
 from converter.demo.demo import IMAGES
 from converter.publish import package as home
 from converter.publish.package import package
+from converter.use.evaluation.dataset import Dataset
 from converter.use.predict import predictor
 from densenet.labels import imagenet_classes
 from densenet.zoo import zoo_model
@@ -30,6 +31,25 @@ def test_a_card_of_unknown_weights_claims_nothing(tmp_path: Path) -> None:
     assert "datasets:" not in card
     assert "Not known. Nobody has published one" in card
     assert "the usual preprocessing of such networks is assumed" in card
+    assert "## Outputs" not in card
+    assert "problem_type" not in read(tmp_path / "out" / "config.json")
+
+
+def test_a_card_states_the_window_of_deep_images(tmp_path: Path) -> None:
+    steps = replace(small_images(TIMM), window=(-1000, 400))
+    package(save(TIMM, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[], preprocess=steps)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "In images of more than 8 bits -1000 is black and 400 white." in card
+
+
+def test_a_card_states_what_volumes_go_through(tmp_path: Path) -> None:
+    source = save(replace(SMALL, spatial_dims=3, in_channels=1), tmp_path / "a.safetensors")
+    steps = {"resize": None, "crop": [32, 32, 32], "channels": 1, "mean": [0.5], "std": [0.5], "window": [-1000, 400]}
+    package(source, tmp_path / "out", onnx=[], preprocess=steps)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "-1000 becomes 0 and 400 1" in card
+    assert "The centre of 32 × 32 × 32 is taken" in card
+    assert not (tmp_path / "out" / "preprocessor_config.json").exists()
 
 
 def test_a_card_states_the_recorded_run(digits: Path) -> None:
@@ -91,6 +111,40 @@ def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:
     card = (tmp_path / "out" / "README.md").read_text()
     assert "converted from `a(x) b.safetensors`" in card
     assert "<b>" not in card
+
+
+def test_what_was_measured_of_labels_names_its_images(tmp_path: Path) -> None:
+    """A network whose labels do not exclude each other has no top-1."""
+    from huggingface_hub import ModelCard
+
+    pytest.importorskip("sklearn")
+    model = random_model(TIMM, preprocess=small_images(TIMM), labels=tuple("abcde"), scaled=True)
+    source = save(replace(model, images=replace(model.images, activation="sigmoid")), tmp_path / "a.safetensors")
+    rows = [f"{path},{i % 2},{(i // 2) % 2}" for i, path in enumerate(sorted(IMAGES.glob("[23]/*.png")))]
+    (tmp_path / "truths.csv").write_text("\n".join(["image,b,a", *rows, "gone.png,0,1"]))
+    dataset = Dataset(tmp_path / "truths.csv", name="owner/x-rays")
+    done = package(source, tmp_path / "out", onnx=[], evaluation=dataset)
+    (result,) = done.results
+    assert [figure.column for figure in result.figures] == ["AUROC", "AP", "F1"]
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert [r.metric_type for r in card.data.eval_results] == ["roc_auc", "average_precision", "f1"]
+    assert {(r.dataset_type, r.dataset_name) for r in card.data.eval_results} == {
+        ("owner/x-rays", "owner/x-rays (20 images, 1 more could not be read)")
+    }
+    accuracy = card.text.partition("## Accuracy")[2].partition("## Files")[0]
+    assert "| data | AUROC | AP | F1 | who measured it |" in accuracy
+    assert "AUROC of each label: b 0." in accuracy
+    assert "not evaluated: c, d, e" in accuracy
+    assert "top-1" not in accuracy
+
+
+def test_truths_that_do_not_fit_are_refused_before_the_work(tmp_path: Path) -> None:
+    source = save_described(TIMM, tmp_path / "a.safetensors")
+    said: list[str] = []
+    with pytest.raises(ConverterError, match="class 9 for a model of 5 classes"):
+        package(source, tmp_path / "out", evaluation=IMAGES, progress=said.append)
+    assert len(said) == 1  # it was read
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_evaluation_folders_name_cannot_write_into_the_card(tmp_path: Path) -> None:

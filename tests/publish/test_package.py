@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.command import python
+from helpers.command import ok, python, refused
 from helpers.networks import SMALL, TIMM, save
 from helpers.packages import LABELS, read, save_described, small_images
 from helpers.presets import PRESETS
@@ -28,6 +28,7 @@ from converter.publish import staging
 from converter.publish.package import package
 from converter.publish.provenance import parse_provenance
 from converter.publish.repository import verify_repository
+from converter.use.predict import predictor
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess, from_timm
 
@@ -53,6 +54,20 @@ def test_every_file_others_look_for_is_there(digits: Path) -> None:
     assert "model_type" not in config
     assert read(digits / "preprocessor_config.json")["image_processor_type"] == "TimmWrapperImageProcessor"
     assert from_timm(config["pretrained_cfg"]) == Preprocess.from_dict(record()["preprocessing"])
+
+
+def test_a_package_predicts_as_it_is(digits: Path, tmp_path: Path) -> None:
+    images = [next(IMAGES.glob(f"{digit}/*.png")) for digit in range(10)]
+    expected = predictor(digits / "onnx" / "model.onnx").results(images)
+    for found, one in zip(predictor(digits).results(images), expected):
+        np.testing.assert_allclose(found["pred_scores"], one["pred_scores"], atol=1e-5)
+        assert found["pred_class"] == one["pred_class"]
+    assert expected[3]["pred_class"] == "digit 3"
+    eight = digits / "onnx" / "model_quantized.onnx"
+    ok("predict", eight, *images, "--features", tmp_path / "a.npy")
+    assert np.load(tmp_path / "a.npy").shape == (10, load(CHECKPOINT).config.num_features)
+    line = refused(2, "predict", eight, *images, "--cam", tmp_path / "cam")
+    assert "model_quantized.onnx: class activation maps need the classifier's weights" in line
 
 
 def test_provenance_has_the_hash_of_every_other_file(digits: Path) -> None:
@@ -172,6 +187,7 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
         ({"calibration": "nowhere"}, "nowhere: no images there"),
         ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
         ({"preprocess": {**PRESETS["timm"].to_dict(), "channels": 1, "mean": [0.5], "std": [0.5]}}, "of 3 channels"),
+        ({"preprocess": "keras-caffe"}, "this one takes bgr"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -180,9 +196,17 @@ def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("config", [replace(SMALL, spatial_dims=3), replace(TIMM, in_channels=5)])
-def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConverterError, match="takes no ordinary images"):
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (replace(SMALL, spatial_dims=3), "png: no volume"),
+        (replace(SMALL, spatial_dims=1), "takes no ordinary images"),
+        (replace(TIMM, in_channels=5), "takes no ordinary images"),
+    ],
+    ids=["volumes", "signals", "5 channels"],
+)
+def test_images_do_not_calibrate_what_takes_none(config: DenseNetConfig, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ConverterError, match=why):
         package(save(config, tmp_path / "a.safetensors"), tmp_path / "out", calibration=IMAGES)
 
 

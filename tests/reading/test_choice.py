@@ -24,6 +24,8 @@ def shifted(state: Any) -> Any:
         (lambda s, o: {"teacher": o, "student": s}, "student"),
         (lambda s, o: {"pretrained": o, "model": s}, "model"),
         (lambda s, o: {"state_dict": o, "ema_state_dict": s}, "ema_state_dict"),
+        (lambda s, o: {"model": o, "shadow_params": s}, "shadow_params"),
+        (lambda s, o: {"discriminator": o, "generator": s}, "generator"),
         (lambda s, o: {"current_model_state": o, "state_dict": s}, "state_dict"),
         (lambda s, o: {"hyper_parameters": {"teacher": o}, "state_dict": prefixed(s, "net.")}, "state_dict"),
         (lambda s, o: {**prefixed(o, "teacher.net."), **prefixed(s, "student.")}, "student"),
@@ -86,6 +88,20 @@ def test_what_training_keeps_beside_a_network_is_dropped_for_its_reason(state: A
         assert found.dropped["step"] == "a counter"
 
 
+def test_the_states_of_metrics_are_no_layers(tmp_path: Path) -> None:
+    """Those of torchmetrics' ConfusionMatrix, AUROC and MeanMetric; a square matrix is as wide as the logits."""
+    import torch
+
+    model = network()
+    beside = {"val_cm.confmat": torch.ones(3, 3, dtype=torch.long), "roc.confmat": torch.ones(7, 2, 2).long()}
+    beside |= {"mean.mean_value": torch.tensor(0.5), "mean.weight": torch.tensor(3.0), "f1.x.tp": torch.ones(3).long()}
+    found = computes_as(save(tmp_path / "a.pth", {**prefixed(model.state_dict(), "net."), **beside}), model)
+    assert {found.dropped[name] for name in beside} == {"belongs to a metric"}
+    for strange in ({"mix.confmat": torch.ones(3, 3)}, {"scale": torch.tensor(0.5)}):
+        with pytest.raises(NotADenseNet, match=next(iter(strange))):
+            load(save(tmp_path / "b.pth", {**prefixed(model.state_dict(), "net."), **strange}))
+
+
 @pytest.mark.parametrize("name", ["decoder.0", "segmentation_head.0", "neck"])
 def test_what_computes_is_never_beside_the_network(name: str, state: Any, tmp_path: Path) -> None:
     import torch
@@ -117,14 +133,17 @@ def test_head_and_backbone_apart_are_joined_or_refused(tmp_path: Path) -> None:
         {"backbone": prefixed(features, "features."), "head": head},
         {"backbone": features, "fc.weight": head["weight"], "fc.bias": head["bias"]},
         {"features": model.features, "classifier": model.classifier},
+        [features, head],
+        (model.features, model.classifier),
     ):
         computes_as(save(tmp_path / "a.pth", content), model)
     other = torch.nn.Sequential(torch.nn.Linear(head["weight"].shape[1], 3), torch.nn.ReLU(), torch.nn.Linear(3, 3))
-    for layers in (other, torch.nn.Sequential(other, other, other, torch.nn.Linear(3, 3))):
-        path = save(tmp_path / "b.pth", {"backbone": features, "head": layers.state_dict()})
-        with pytest.raises(NotADenseNet, match=r"without a head.*--weights backbone"):
-            load(path)
-        assert load(path, weights="backbone").config.num_classes == 0
+    assert load(save(tmp_path / "b.pth", {"backbone": features, "head": other.state_dict()})).config.head
+    deeper = torch.nn.Sequential(other, other, other, torch.nn.Linear(3, 3))
+    path = save(tmp_path / "b.pth", {"backbone": features, "head": deeper.state_dict()})
+    with pytest.raises(NotADenseNet, match=r"without a head.*--weights backbone"):
+        load(path)
+    assert load(path, weights="backbone").config.num_classes == 0
 
 
 def test_no_message_proposes_to_drop_anything() -> None:

@@ -8,7 +8,7 @@ import pytest
 from helpers.command import run
 from helpers.networks import SMALL, random_tensors
 
-from converter import convert, load
+from converter import Images, convert, load
 
 NAMES = ("ash", "beech", "cedar", "date", "elm")
 BY_NAME = {"elm": 4, "ash": 0, "date": 3, "beech": 1, "cedar": 2}
@@ -18,6 +18,12 @@ SAID: dict[str, Any] = {
     "turned round": {"idx_to_class": dict(enumerate(NAMES))},
     "transformers'": {"config": {"id2label": {str(i): name for i, name in enumerate(NAMES)}}},
     "a list": {"hyper_parameters": {"class_names": list(NAMES)}},
+    "numpy's texts": {"classes": np.array(NAMES)},
+    "numpy's objects and numbers": {
+        "vocab": np.array(NAMES, dtype=object),
+        "class_to_idx": {name: np.int64(i) for name, i in BY_NAME.items()},
+    },
+    "mmpretrain's": {"meta": {"dataset_meta": {"classes": NAMES}}},
     "two that agree": {"classes": list(NAMES), "class_to_idx": BY_NAME},
 }
 UNSAID: dict[str, Any] = {
@@ -26,6 +32,7 @@ UNSAID: dict[str, Any] = {
     "numbers that are missing": {"class_to_idx": {**BY_NAME, "elm": 7}},
     "no names": {"class_weights": [1, 2, 3, 4, 5], "class_to_idx": dict.fromkeys("abcde", 0)},
     "called otherwise": {"optimizer": {"groups": list(NAMES)}},
+    "in no order": {"classes": set(NAMES)},
     "names of something else": {"metric_names": list(NAMES), "param_names": list(NAMES)},
     "inside something called so": {"classifier": {"callbacks": list(NAMES)}},
 }
@@ -49,6 +56,26 @@ def test_names_are_found_and_kept(tmp_path: Path, said: dict[str, Any]) -> None:
 @pytest.mark.parametrize("said", UNSAID.values(), ids=UNSAID)
 def test_what_is_no_list_of_the_classes_is_not_taken_for_one(tmp_path: Path, said: dict[str, Any]) -> None:
     assert load(checkpoint(tmp_path / "m.pth", said)).images.labels == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (UNSAID["of another network"], "class_names has 4 names, the network 5 outputs"),
+        (UNSAID["two that differ"], "classes and label_names name the classes differently"),
+    ],
+)
+def test_names_that_cannot_be_taken_are_spoken_of_until_others_are_given(
+    tmp_path: Path, said: dict[str, Any], why: str
+) -> None:
+    model = load(checkpoint(tmp_path / "m.pth", said))
+    assert [note for note in model.notes if why in note and "--labels" in note]
+    assert not [note for note in model.described(Images(labels=NAMES)).notes if "--labels" in note]
+
+
+def test_outputs_that_torchxrayvision_did_not_train_have_a_name_of_their_own(tmp_path: Path) -> None:
+    names = load(checkpoint(tmp_path / "m.pth", {"pathologies": ["", "Pneumonia", "", "Lung Opacity", ""]})).images
+    assert names.labels == ("LABEL_0", "Pneumonia", "LABEL_2", "Lung Opacity", "LABEL_4")
 
 
 def test_inspect_shows_them(tmp_path: Path) -> None:

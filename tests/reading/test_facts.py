@@ -88,7 +88,7 @@ def checkpoint(**metadata: str) -> Checkpoint:
 
 def test_own_config() -> None:
     assert own_config(checkpoint()) == {}
-    usual = {"stem_stride": 2, "stem_pool_stride": 2, "transition_stride": 2}
+    usual = {"stem_stride": 2, "stem_pool_stride": 2, "transition_stride": 2, "head": ()}
     assert own_config(checkpoint(config=json.dumps(TIMM.to_dict()))) == {**TIMM.to_dict(), **usual}
 
 

@@ -11,6 +11,7 @@ from helpers.torch_files import prefixed, save
 
 from converter import inspect, load
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
+from densenet.preprocess import FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,20 @@ def test_keys_that_are_no_weights_are_dropped_with_a_reason(state: Any, tmp_path
     found = load(save(tmp_path / "a.ckpt", {"state_dict": extra}))
     assert set(found.dropped) == {"criterion.weight", "model.op_threshs"}
     assert all(found.dropped.values())
+    assert found.images.preprocess is None  # torchxrayvision's networks are grey
+
+
+def test_torchxrayvisions_files_say_what_their_images_go_through(tmp_path: Path) -> None:
+    torch, xrv = pytest.importorskip("torch"), pytest.importorskip("torchxrayvision")
+    model = xrv.models.DenseNet(
+        growth_rate=4, block_config=(1, 1), num_init_features=8, bn_size=2, num_classes=3, in_channels=1, weights=None
+    )
+    torch.save(model, tmp_path / "whole.pt")
+    torch.save({**model.state_dict(), "op_threshs": torch.ones(3)}, tmp_path / "state.pt")
+    for name in ("whole.pt", "state.pt"):
+        found = load(tmp_path / name)
+        assert found.images.preprocess == FAMILIES["torchxrayvision"]
+        assert any("-1024 to 1024" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("name", ["last_linear", "fc", "classifier.0", "head.classifier"])

@@ -69,6 +69,28 @@ def test_renumbered_sequentials_in_any_order_of_names(layers: tuple[int, ...], t
         assert "inferred" in computes_as(path, model).notes[0]
 
 
+@pytest.mark.parametrize("where", ["stage{}.trans", "block{}.transition"])
+def test_transitions_inside_numbered_stages_in_sorted_files(where: str, tmp_path: Path) -> None:
+    """pytorchcv has them before the layers of a stage, others behind; a norm and its convolution are one module."""
+    from safetensors.torch import save_file
+
+    model, renamed = network(block_config=(2, 2, 2)), {}
+    first = where.startswith("stage")
+    for key, value in model.state_dict().items():
+        name = key.replace("conv0.", "init_block.conv.").replace("norm0.", "init_block.bn.")
+        name = name.replace("norm5.", "post_activ.bn.").replace("classifier.", "output.")
+        for block in (1, 2, 3):
+            stage = where.format(block + first).rpartition(".")[0]
+            last = f".{block + first}." if first else "."
+            name = name.replace(f"transition{block}.", where.format(block + first) + last)
+            stage = where.format(block).rpartition(".")[0]
+            name = name.replace(f"denseblock{block}.denselayer", f"{stage}.unit")
+        name = name.replace(".norm1.", ".conv1.bn.").replace(".conv1.weight", ".conv1.conv.weight")
+        renamed[name.replace(".norm2.", ".conv2.bn.").replace(".conv2.weight", ".conv2.conv.weight")] = value
+    save_file(renamed, tmp_path / "a.safetensors")
+    assert "inferred" in computes_as(tmp_path / "a.safetensors", model).notes[0]
+
+
 def test_the_first_efficient_densenet(tmp_path: Path) -> None:
     model = network()
     renamed = {}

@@ -39,6 +39,19 @@ def test_arrays_without_names_are_taken_in_order(tmp_path: Path) -> None:
         load(tmp_path / "b.npz")
 
 
+def test_dicts_within_dicts_and_lists_of_pairs(tmp_path: Path) -> None:
+    model = network()
+    tree: dict[str, Any] = {}
+    for key, value in model.state_dict().items():
+        *modules, leaf = key.split(".")
+        inner = tree
+        for module in modules:
+            inner = inner.setdefault(module, {})
+        inner[leaf] = value
+    for content in (tree, {"epoch": 3, "model": tree}, list(model.state_dict().items())):
+        computes_as(save(tmp_path / "a.pth", content), model)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -82,6 +95,22 @@ def test_parametrizations_are_computed_as_in_evaluation(change: Any, tmp_path: P
         model.features.conv0
     ):
         computes_as(save(tmp_path / "b.pth", model), model)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.filterwarnings("ignore")
+def test_spectral_norm_of_a_square_weight(dim: int, tmp_path: Path) -> None:
+    """Shapes do not say along which axis it was taken."""
+    model = network()
+    model.classifier = nn.Linear(model.classifier.in_features, model.classifier.in_features)
+    parametrizations.spectral_norm(model.classifier, n_power_iterations=15, dim=dim)
+    computes_as(save(tmp_path / "a.pth", model.eval().state_dict()), model)
+
+
+def test_a_dynamically_quantised_layer_is_named(tmp_path: Path) -> None:
+    model = torch.ao.quantization.quantize_dynamic(network(), {nn.Linear})
+    with pytest.raises(NotADenseNet, match=r"classifier\._packed_params\._packed_params is a quantised tensor"):
+        load(save(tmp_path / "a.pth", model.state_dict()))
 
 
 def test_what_a_tensor_was_computed_from_is_reported(tmp_path: Path) -> None:
@@ -146,12 +175,12 @@ def test_norms_folded_into_convolutions(tmp_path: Path) -> None:
     computes_as(save(tmp_path / "a.pth", fused.state_dict()), model)
 
 
-def test_a_head_of_several_layers_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_head_of_layers_that_are_not_known_is_refused_by_name(tmp_path: Path) -> None:
     model = network()
     width = model.classifier.in_features
-    put(model, "classifier", nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Linear(5, 3)))
+    put(model, "classifier", nn.Sequential(nn.Linear(width, 5), nn.LayerNorm(5), nn.Linear(5, 3)))
     state = {key.replace("classifier", "decoder"): value for key, value in model.state_dict().items()}
     with pytest.raises(
-        NotADenseNet, match=r"decoder\.2\.weight takes what decoder\.0\.weight gives.*not supported yet"
+        NotADenseNet, match=r"decoder\.2\.weight takes what decoder\.0\.weight gives.*decoder\.1\.weight.*not known"
     ):
         load(save(tmp_path / "a.pth", state))

@@ -77,10 +77,6 @@ def test_what_a_densenet_does_not_have_is_refused_by_name(place: str, module: An
             lambda m: nn.Sequential(m.features, nn.LeakyReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), m.classifier),
             "1 is a",
         ),
-        (
-            lambda m: nn.Sequential(m.features, nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.Flatten(), m.classifier),
-            "2 is a ReLU",
-        ),
         (lambda m: Around(m, act=nn.SiLU()), "act is a SiLU"),
         (lambda m: Around(m, a=nn.AdaptiveAvgPool2d(1), b=nn.AdaptiveMaxPool2d(1)), "joined"),
     ],
@@ -95,6 +91,8 @@ def test_modules_around_the_network_are_never_skipped(change: Any, said: str, tm
     [
         lambda m: nn.Sequential(m.features, nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), m.classifier),
         lambda m: nn.Sequential(m.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), m.classifier),
+        lambda m: nn.Sequential(m.features, nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.Flatten(), m.classifier),
+        lambda m: nn.Sequential(m.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Tanh(), m.classifier),
         lambda m: nn.Sequential(nn.Identity(), m),
         nn.SyncBatchNorm.convert_sync_batchnorm,
         lambda m: Around(m, crit=nn.CrossEntropyLoss(torch.ones(3)), drop=nn.Dropout()),

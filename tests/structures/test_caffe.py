@@ -287,3 +287,39 @@ def test_the_layers_in_the_file_itself_are_read_whole(tmp_path):
     (tmp_path / "x.caffemodel").write_bytes(content.replace(b"\x04ReLU", b"\x04TanH", 1))
     with pytest.raises(NotADenseNet, match="in the file itself, TanH relu1"):
         load(tmp_path / "x.caffemodel")
+
+
+def headed(kind, said=""):
+    """The description with a layer between the pooled features and the classifier."""
+    text = described(SMALL)
+    at = text.index('layer { name: "fc6"')
+    act = f'layer {{ name: "act" type: "{kind}" bottom: "features" top: "act" {said} }}\n'
+    return text[:at] + act + text[at:].replace('bottom: "features"', 'bottom: "act"', 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("leaky_relu:0.2", headed("ReLU", "relu_param { negative_slope: 0.2 }")),
+        ("elu:0.5", headed("ELU", "elu_param { alpha: 0.5 }")),
+        ("tanh", headed("TanH")),
+        ("softplus", headed("BNLL")),
+        ("sigmoid", headed("Sigmoid")),
+    ],
+)
+def test_activations_of_a_head(tmp_path, word, text):
+    assert load(with_prototxt(tmp_path, text, random_tensors(SMALL))).config.head == (word,)
+
+
+def test_a_head_of_several_layers(tmp_path):
+    """InnerProduct, ReLU, InnerProduct: described, and as weights alone, where the ReLU is assumed."""
+    config = replace(CIFAR, head=("linear:7", "relu"))
+    tensors = random_tensors(config)
+    content = netspec(replace(config, head=()), {n: t for n, t in tensors.items() if "head" not in n})
+    first = layer("InnerProduct0", "InnerProduct", tensors["head.0.linear.weight"], tensors["head.0.linear.bias"])
+    last = layer("InnerProduct1", "InnerProduct", tensors["classifier.weight"], tensors["classifier.bias"])
+    assert content.endswith(last)
+    have, arrays, notes = loaded(tmp_path / "x.caffemodel", content.removesuffix(last) + first + last)
+    assert have.head == config.head
+    assert any("its activations are not in the file" in note for note in notes)
+    same(arrays, tensors)

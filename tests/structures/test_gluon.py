@@ -272,3 +272,45 @@ def test_a_damaged_symbol_is_refused(tmp_path, text):
     (tmp_path / "net-0000.params").write_bytes(params(symbol_params(SMALL, random_tensors(SMALL))))
     with pytest.raises(UnreadableFile, match=r"net-symbol.json"):
         load(tmp_path / "net-0000.params")
+
+
+def before_the_classifier(op: str, **attrs: str):
+    """An activation of the pooled features."""
+
+    def change(made: dict) -> None:
+        classifier = made["nodes"][made["heads"][0][0]]
+        classifier["inputs"][0] = [node(made, op, "act", classifier["inputs"][0][0], **attrs), 0, 0]
+
+    return change
+
+
+def swish(made: dict) -> None:
+    """x * sigmoid(x)."""
+    classifier = made["nodes"][made["heads"][0][0]]
+    taken = classifier["inputs"][0][0]
+    gate = node(made, "sigmoid", "gate", taken)
+    classifier["inputs"][0] = [node(made, "elemwise_mul", "act", taken, gate), 0, 0]
+
+
+ACTIVATIONS = {
+    "leaky_relu:0.25": before_the_classifier("LeakyReLU"),
+    "elu:0.5": before_the_classifier("LeakyReLU", act_type="elu", slope="0.5"),
+    "gelu": before_the_classifier("LeakyReLU", act_type="gelu"),
+    "softplus": before_the_classifier("Activation", act_type="softrelu"),
+    "relu6": before_the_classifier("clip", a_min="0", a_max="6"),
+    "silu": swish,
+}
+
+
+@pytest.mark.parametrize(("word", "change"), ACTIVATIONS.items(), ids=ACTIVATIONS)
+def test_activations_of_a_head(tmp_path, word, change):
+    made = of_symbol()
+    change(made)
+    assert load(beside(tmp_path, made, random_tensors(SMALL))).config.head == (word,)
+
+
+def test_an_activation_that_no_head_has_is_refused(tmp_path):
+    made = of_symbol()
+    before_the_classifier("Activation", act_type="log_sigmoid")(made)
+    with pytest.raises(NotADenseNet, match="Activation act"):
+        load(beside(tmp_path, made, random_tensors(SMALL)))

@@ -229,3 +229,56 @@ def test_transitions_that_round_differently_are_refused(tmp_path: Path) -> None:
 def test_training_state_is_no_model(tmp_path: Path, table: dict[str, Any], reason: str) -> None:
     with pytest.raises(NotADenseNet, match=reason):
         load(saved(tmp_path / "latest.t7", table))
+
+
+# -- heads of several layers -----------------------------------------------------------------
+
+
+def linear(out: int, width: int) -> Obj:
+    rng = np.random.default_rng(out)
+    arrays = {"weight": rng.normal(size=(out, width)).astype("f4"), "bias": rng.normal(size=out).astype("f4")}
+    return Obj("nn.Linear", arrays)
+
+
+def test_a_head_of_several_layers(tmp_path: Path) -> None:
+    """nn.Linear, nn.BatchNormalization, nn.ELU and another Linear behind what was the classifier."""
+    network, classes = Official(SMALL, weights(SMALL)).network(), SMALL.num_classes
+    statistics = {
+        name: np.linspace(0.5, 1.5, classes).astype("f4") for name in ("weight", "running_mean", "running_var")
+    }
+    norm = Obj("nn.BatchNormalization", {**statistics, "bias": np.zeros(classes, "f4"), "eps": 1e-3})
+    last = linear(3, classes)
+    network.fields["modules"] += [norm, Obj("nn.ELU", {"alpha": 0.5}), last]
+    path = saved(tmp_path / "model.t7", network)
+    model = load(path)
+    assert model.config.head == (f"linear:{classes}", "norm", "elu:0.5")
+    check(saved(tmp_path / "plain.t7", Official(SMALL, weights(SMALL)).network()), SMALL, weights(SMALL))
+    x = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    y = logits_of(tmp_path / "plain.t7", x)
+    gamma, mean, variance = (statistics[name] for name in ("weight", "running_mean", "running_var"))
+    y = (y - mean) / np.sqrt(variance + 1e-3) * gamma
+    y = np.where(y > 0, y, 0.5 * np.expm1(np.minimum(y, 0))) @ last.fields["weight"].T + last.fields["bias"]
+    np.testing.assert_allclose(logits_of(path, x), y, atol=1e-4 * np.abs(y).max())
+
+
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        (Obj("nn.LeakyReLU", {"negval": 0.2}), "leaky_relu:0.2"),
+        (Obj("nn.PReLU", {"weight": np.array([0.25], "f4")}), "leaky_relu:0.25"),
+        (Obj("nn.SoftPlus", {"beta": 1, "threshold": 20}), "softplus"),
+        (Obj("nn.Tanh"), "tanh"),
+        (Obj("nn.Clamp", {"min_val": 0, "max_val": 6}), "relu6"),
+    ],
+)
+def test_activations_of_a_head(tmp_path: Path, module: Obj, word: str) -> None:
+    network = Official(SMALL, weights(SMALL)).network()
+    network.fields["modules"] += [module, linear(3, SMALL.num_classes)]
+    assert load(saved(tmp_path / "model.t7", network)).config.head == (f"linear:{SMALL.num_classes}", word)
+
+
+def test_a_head_with_slopes_for_each_feature_is_refused(tmp_path: Path) -> None:
+    network, slopes = Official(SMALL, weights(SMALL)).network(), np.linspace(0, 1, SMALL.num_classes).astype("f4")
+    network.fields["modules"] += [Obj("nn.PReLU", {"weight": slopes}), linear(3, SMALL.num_classes)]
+    with pytest.raises(NotADenseNet, match=r"nn\.PReLU"):
+        load(saved(tmp_path / "model.t7", network))

@@ -141,3 +141,40 @@ def test_a_program_of_paddle_2_is_read_whole(tmp_path: Path, kind: bytes, other:
     path.write_bytes(path.read_bytes().replace(kind, other))
     with pytest.raises(NotADenseNet, match=other[-4:].decode()):
         load(path)
+
+
+def before_the_classifier(kind: str, **attributes: Any) -> Callable[[Ops], None]:
+    """An activation of the pooled features."""
+
+    def change(ops: Ops) -> None:
+        linear = of_kind(ops, "matmul")
+        said = [{"N": name, "AT": {"#": "", "D": value}} for name, value in attributes.items()]
+        made = {"#": f"1.{kind}", "A": said, "I": [linear["I"][0]], "O": [{"%": 9997, "TT": {}}]}
+        ops.insert(ops.index(linear), made)
+        linear["I"][0] = {"%": 9997}
+
+    return change
+
+
+ACTIVATIONS = {
+    "gelu": before_the_classifier("gelu", approximate=False),
+    "gelu_tanh": before_the_classifier("gelu", approximate=True),
+    "leaky_relu:0.1": before_the_classifier("leaky_relu", alpha=float(np.float32(0.1))),
+    "silu": before_the_classifier("swish"),
+    "hardswish": before_the_classifier("hardswish"),
+    "hardsigmoid": before_the_classifier("hardsigmoid", slope=float(np.float32(1 / 6)), offset=0.5),
+    "softplus": before_the_classifier("softplus", beta=1.0, threshold=20.0),
+}
+
+
+@pytest.mark.parametrize(("word", "change"), ACTIVATIONS.items(), ids=ACTIVATIONS)
+def test_activations_of_a_head(tmp_path: Path, word: str, change: Callable[[Ops], None]) -> None:
+    assert load(changed(tmp_path, change)).config.head == (word,)
+
+
+@pytest.mark.parametrize(
+    "change", [before_the_classifier("hardsigmoid", slope=0.25, offset=0.5), before_the_classifier("stanh")]
+)
+def test_an_activation_that_no_head_has_is_refused(tmp_path: Path, change: Callable[[Ops], None]) -> None:
+    with pytest.raises(NotADenseNet, match="%9997"):
+        load(changed(tmp_path, change))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from math import erf
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,76 @@ def test_norms_that_train_are_refused(tmp_path: Path) -> None:
     trains = node("FusedBatchNormV3", "front", "{}", *norm.inputs[1:], epsilon=fixed32(4, struct.pack("<f", 1e-5)))
     with pytest.raises(NotADenseNet, match="training"):
         load(surgery(tmp_path / "x.pb", *placed([trains]), front="front"))
+
+
+# -- heads of several layers -----------------------------------------------------------
+
+
+WEIGHT = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+
+
+def headed(path: Path, *nodes: bytes) -> Path:
+    """The frozen graph with ``act``, of its logits, and a linear layer behind."""
+    return surgery(path, *nodes, const("weight", WEIGHT), node("MatMul", "last", "act", "weight"))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def gelu_written_out() -> list[bytes]:
+    return [
+        *(const("half", 0.5), const("root", 2**0.5), const("one", 1.0), node("RealDiv", "by", ends(), "root")),
+        *(node("Erf", "erf", "by"), node("AddV2", "plus", "erf", "one"), node("Mul", "halved", ends(), "half")),
+        node("Mul", "act", "halved", "plus"),
+    ]
+
+
+def elu_chosen() -> list[bytes]:
+    """Keras' elu with alpha 0.7: tf.where(x > 0, elu(x), 0.7 * elu(x))."""
+    return [
+        *(const("zero", 0.0), const("alpha", 0.7), node("Elu", "elu", ends()), node("Mul", "less", "elu", "alpha")),
+        *(node("Greater", "over", ends(), "zero"), node("SelectV2", "act", "over", "elu", "less")),
+    ]
+
+
+HEADS: dict[str, tuple[Callable[[], list[bytes]], Callable[[np.ndarray], np.ndarray]]] = {
+    "leaky_relu:0.3": (
+        lambda: [node("LeakyRelu", "act", ends(), alpha=fixed32(4, struct.pack("<f", 0.3)))],
+        lambda x: np.where(x > 0, x, 0.3 * x),
+    ),
+    "leaky_relu:0.1": (
+        lambda: [const("slope", 0.1), node("Mul", "less", ends(), "slope"), node("Maximum", "act", ends(), "less")],
+        lambda x: np.where(x > 0, x, 0.1 * x),
+    ),
+    "gelu": (gelu_written_out, lambda x: x * np.array([0.5 * (1 + erf(v / 2**0.5)) for v in x.flat]).reshape(x.shape)),
+    "silu": (
+        lambda: [node("Sigmoid", "gate", ends()), node("Mul", "act", ends(), "gate")],
+        lambda x: x * sigmoid(x),
+    ),
+    "elu:0.7": (elu_chosen, lambda x: np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0)))),
+    "relu": (lambda: [node("Relu", "act", ends())], lambda x: np.maximum(x, 0)),
+}
+
+
+@pytest.mark.parametrize(("word", "nodes", "compute"), [(k, *v) for k, v in HEADS.items()], ids=HEADS)
+def test_heads_of_several_layers(
+    tmp_path: Path, word: str, nodes: Callable[[], list[bytes]], compute: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    path = headed(tmp_path / "x.pb", *nodes())
+    assert load(path).config.head == ("linear:5", word)
+    assert close(logits_of(path, X), compute(LOGITS.astype(np.float64)) @ WEIGHT)
+
+
+def test_another_function_in_a_head_is_refused_by_its_name(tmp_path: Path) -> None:
+    """A slope for each feature, or x * sigmoid(1.7 x), which PyTorch has under no name."""
+    slopes = [const("slopes", [0.1, 0.2, 0.3, 0.4, 0.5]), node("Mul", "less", ends(), "slopes")]
+    for nodes in (
+        [*slopes, node("Maximum", "act", ends(), "less")],
+        [
+            *(const("steep", 1.7), node("Mul", "times", ends(), "steep"), node("Sigmoid", "gate", "times")),
+            node("Mul", "act", ends(), "gate"),
+        ],
+    ):
+        with pytest.raises(NotADenseNet, match=r"act|less|times"):
+            load(headed(tmp_path / "x.pb", *nodes))

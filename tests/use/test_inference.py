@@ -1,14 +1,19 @@
 """The seed's functions: inference_model, get_model, list_models."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.dicoms import dicom
+from helpers.networks import SMALL, random_model, save
+from helpers.variants import torch_logits
 from PIL import Image
 
 from converter.core.errors import ConverterError
 from converter.demo.demo import IMAGES
+from converter.use.predict import predictor
 from densenet import get_model, inference_model, list_models
 
 THREE = sorted((IMAGES / "3").glob("*.png"))
@@ -34,6 +39,41 @@ def test_paths_images_and_arrays_one_or_many(digits: Path) -> None:
     for result in results:
         np.testing.assert_array_equal(result["pred_scores"], results[0]["pred_scores"])
     assert inference_model(digits / "m.onnx", []) == []
+
+
+def test_the_same_photo_in_other_files_is_the_same_answer(digits: Path, tmp_path: Path) -> None:
+    with Image.open(THREE[0]) as image:
+        grey = image.convert("L")
+    values, exif = np.asarray(grey), Image.Exif()
+    exif[0x0112] = 6
+    grey.save(tmp_path / "8.png")
+    Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    twelve = np.rint(values * (4095 / 255)).astype(np.uint16)
+    Image.fromarray(twelve).save(tmp_path / "12.png")
+    Image.fromarray(twelve).save(tmp_path / "12.tif")
+    Image.fromarray(values / np.float32(255)).save(tmp_path / "float.tif")
+    grey.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    grey.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.tif")
+    np.save(tmp_path / "array.npy", values)
+    dicom(tmp_path / "a.dcm", twelve, 12, WindowCenter=2048, WindowWidth=4096)
+    dicom(tmp_path / "b.dcm", 4095 - twelve, 12, "MONOCHROME1", WindowCenter=2048, WindowWidth=4096)
+    paths = sorted(tmp_path.iterdir())
+    expected = inference_model(digits / "m.onnx", THREE[0])["pred_scores"]  # type: ignore[call-overload]
+    for path, result in zip(paths, inference_model(digits / "m.onnx", paths)):  # type: ignore[arg-type]
+        np.testing.assert_array_equal(result["pred_scores"], expected, err_msg=path.name)  # type: ignore[index]
+
+
+def test_volumes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    model = random_model(replace(SMALL, spatial_dims=3, in_channels=1), scaled=True)
+    volume = np.random.default_rng(0).normal(size=(32, 33, 34)).astype(np.float32)
+    np.save(tmp_path / "a.npy", volume)
+    loaded = predictor(save(model, tmp_path / "m.safetensors"))
+    assert "volumes" in loaded.notes[0]
+    expected = torch_logits(model, volume[None, None])
+    np.testing.assert_allclose(loaded.logits([tmp_path / "a.npy"]), expected, atol=1e-5)
+    with pytest.raises(ConverterError, match="no volume"):
+        loaded.logits([THREE[0]])
 
 
 def test_pytorch_on_request_agrees(digits: Path) -> None:

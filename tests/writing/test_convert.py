@@ -12,12 +12,14 @@ import pytest
 import safetensors
 import safetensors.numpy
 from helpers.cases import CASES, LEGACY, file_of, logits_of
+from helpers.networks import SMALL, random_model
+from helpers.networks import save as save_network
 from helpers.torch_files import save
 
-from converter import convert, export_onnx, load
+from converter import Images, convert, export_onnx, load
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, NotADenseNet
 from densenet import DenseNetConfig
-from densenet.preprocess import Preprocess
+from densenet.preprocess import FAMILIES, Preprocess
 
 REAL = sorted(path.parent for path in CASES.glob("*/case.json"))
 
@@ -53,7 +55,7 @@ def broken(state: Any, kind: str) -> Any:
     elif kind == "misshapen":
         state[key] = torch.zeros(99)
     elif kind == "extra head":
-        state["classifier.weight"], state["fc.0.weight"] = torch.zeros(3, 6), torch.zeros(6, 12)
+        state["classifier.weight"], state["fc.0.weight"] = torch.zeros(3, 6), torch.zeros(7, 12)
     elif kind == "missing layer":
         state = OrderedDict((k, v) for k, v in state.items() if "denseblock1.denselayer1." not in k)
     elif kind == "integer":
@@ -70,7 +72,7 @@ def broken(state: Any, kind: str) -> Any:
             ["missing", "running_mean (nearest: features.denseblock1.denselayer2.norm1.running_avg)", "unexpected"],
         ),
         ("misshapen", ["norm1.running_mean has shape [99]", "needs [12]"]),
-        ("extra head", ["layers between"]),
+        ("extra head", ["may compute something: classifier.weight"]),
         ("missing layer", ["missing features.denseblock1.denselayer1"]),
         ("integer", ["features.conv0.weight has type int8"]),
     ],
@@ -190,6 +192,39 @@ def test_labels_and_preprocessing_travel_with_the_weights(tmp_path: Path) -> Non
     assert found.images.preprocess == Preprocess(resize=40, crop=(32, 32))
     with pytest.raises(ConverterError, match="2 labels for 12 classes"):
         convert(source, tmp_path / "c.safetensors", labels=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [("a.pth", "torchvision"), ("a.bin", "library"), ("a.pth", "mmpretrain"), ("a.npz", "library"), ("a.h5", "keras")],
+)
+def test_files_of_every_kind_give_back_what_is_known_of_images_and_classes(name: str, to: str, tmp_path: Path) -> None:
+    names = [f"class {i} \u00e9" for i in range(4)] + ["long " * 4000]  # more than HDF5 holds in one attribute
+    said = Images(Preprocess(resize=40, crop=(32, 32)), tuple(names), "sigmoid", (0.1, None, 0.3, 0.5, 0.7))
+    source = save_network(random_model(SMALL), tmp_path / "source.safetensors")
+    convert(source, tmp_path / name, to=to, images=said)
+    assert load(tmp_path / name).images == said
+    convert(tmp_path / name, tmp_path / "again.safetensors")
+    assert load(tmp_path / "again.safetensors").images == said
+    convert(source, tmp_path / name, to=to)
+    assert load(tmp_path / name).images == Images()
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.npz"])
+def test_more_than_a_comment_holds_is_refused(name: str, tmp_path: Path) -> None:
+    source = save_network(random_model(SMALL), tmp_path / "source.safetensors")
+    with pytest.raises(CannotExpress, match=rf"{name}: has room for 65,535 bytes.*safetensors"):
+        convert(source, tmp_path / name, labels=[str(i) * 20_000 for i in range(5)])
+    assert not (tmp_path / name).exists()
+
+
+def test_a_known_preprocessing_is_recorded_by_its_name(tmp_path: Path) -> None:
+    convert(LEGACY, tmp_path / "a.safetensors", preprocess="keras-caffe")
+    assert load(tmp_path / "a.safetensors").images.preprocess == FAMILIES["keras-caffe"]
+    with pytest.raises(ConverterError, match="no preprocessing is called 'keras'; there are torchvision, "):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="keras")
+    with pytest.raises(ConverterError, match="1 channels for a network of 3"):
+        convert(LEGACY, tmp_path / "b.safetensors", preprocess="torchxrayvision")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])

@@ -44,9 +44,10 @@ def same(theirs: Any, path: Path, x: "torch.Tensor") -> None:
 
 def test_torchvision(source: Path, tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision")
-    convert(source, tmp_path / "a.pth", to="torchvision")
+    convert(source, tmp_path / "a.pth", to="torchvision", labels="abcde", activation="sigmoid")
     model = torchvision.models.DenseNet(8, (2, 3, 2), 16, num_classes=5)
-    model.load_state_dict(torch.load(tmp_path / "a.pth", weights_only=True), strict=True)
+    for options in ({"weights_only": True}, {"mmap": True}, {"weights_only": False}):
+        model.load_state_dict(torch.load(tmp_path / "a.pth", **options), strict=True)
     same(model, source, images())
 
 

@@ -12,7 +12,7 @@ from helpers.cases import logits_of
 from helpers.networks import imagenet_configs, random_model
 from hypothesis import HealthCheck, given, settings
 
-from converter import load
+from converter import Images, load
 from converter.formats.keras.h5_writer import write_keras_h5
 from converter.layouts import layout_named
 from converter.writing.in_layout import in_layout
@@ -79,7 +79,7 @@ def test_keras_loads_what_we_write(tmp_path: Path, keras: Any) -> None:
     config = DenseNetConfig(block_config=(1, 2, 1, 1), num_classes=7)
     ours = random_model(config, 3)
     tensors = in_layout(ours, layout_named("keras")).tensors
-    write_keras_h5(tmp_path / "w.h5", tensors)
+    write_keras_h5(tmp_path / "w.h5", tensors, Images(labels=tuple("abcdefg"), activation="softmax").metadata())
     theirs = keras_network(keras, classes=7, classifier_activation=None)
     theirs.load_weights(tmp_path / "w.h5")
     x = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
@@ -99,3 +99,12 @@ def test_the_keras_versions_without_a_final_relu(version: bytes, relu: bool, tmp
     assert found.config.final_relu is relu
     assert any("no ReLU after the last norm" in note for note in found.notes) is not relu
     assert load(tmp_path / "w.h5", settings={"final_relu": True}).config.final_relu
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_loss_a_model_was_compiled_with_says_what_its_logits_are(tmp_path: Path, keras: Any, suffix: str) -> None:
+    model = keras_network(keras, classes=4, classifier_activation=None)
+    for loss, activation in ((keras.losses.BinaryCrossentropy(from_logits=True), "sigmoid"), ("mse", "none")):
+        model.compile(loss=loss)
+        model.save(tmp_path / f"m{suffix}")
+        assert load(tmp_path / f"m{suffix}").images.activation == activation

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.metadata import json_or_none
 
 MAX_CONFIG = 1 << 26
 CODE = frozenset(("Lambda", "__lambda__"))
@@ -42,6 +43,20 @@ def parse_config(text: str | bytes, where: str) -> Layer:
     if code:
         raise UnsafeFile(f"{where}: refused, the model has a Lambda layer (code to run); nothing was executed")
     return model
+
+
+LOSS = "keras.loss"
+"""A key of a checkpoint's metadata: the name or class of the loss that the model was compiled with."""
+
+
+def compiled_with(text: str | bytes) -> dict[str, str]:
+    """The loss in a ``training_config`` (HDF5) or a model's config.json (``compile_config``), as metadata."""
+    values = json_or_none(text) if len(text) <= MAX_CONFIG else None
+    inner = values.get("compile_config") if isinstance(values, dict) else None
+    said = inner if isinstance(inner, dict) else values
+    loss = said.get("loss") if isinstance(said, dict) else None
+    name = loss.get("class_name") if isinstance(loss, dict) else loss
+    return {LOSS: name} if isinstance(name, str) else {}
 
 
 def layer_names(model: Layer) -> dict[str, str]:

@@ -14,15 +14,16 @@ order of the model's layers, convolutions as (height, width, in, out).  Three wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
-from converter.core.metadata import TOOL_KEY
+from converter.core.metadata import OF_IMAGES, TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
-from converter.formats.keras.config import parse_config
+from converter.formats.keras.config import compiled_with, parse_config
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 """Where saving_lib keeps a model's layers; the second name is Keras 2.13's."""
@@ -31,6 +32,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "dense": ("kernel", "bias"),
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "normalization": ("mean", "variance", "count"),
+    "p_re_lu": ("alpha",),
 }
 """What a layer's numbered variables are, by its class."""
 KERAS1: Mapping[str, str] = {
@@ -57,8 +59,9 @@ def open_h5(path: Path) -> Checkpoint:
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}
-    if isinstance(tool := root.attributes.get(TOOL_KEY), str):
-        metadata[TOOL_KEY] = tool
+    metadata |= {key: text for key in (TOOL_KEY, *OF_IMAGES) if (text := _text(root, key))}
+    if isinstance(compiled := root.attributes.get("training_config"), str):
+        metadata |= compiled_with(compiled)
     described = root.attributes.get("model_config")
     graph = parse_config(described, str(path)) if isinstance(described, str) else None
     name: str = "HDF5"
@@ -238,6 +241,18 @@ def _texts(group: H5Group, name: str) -> list[str]:
             result = [*result, *attributes[f"{name}{part}"]]
             part += 1
     return [str(text) for text in result] if isinstance(result, list) else []
+
+
+def _text(group: H5Group, name: str) -> str:
+    """A text that this tool wrote as an attribute, in pieces where it is long; empty if there is none."""
+    whole = group.attributes.get(name)
+    return (
+        whole
+        if isinstance(whole, str)
+        else "".join(
+            str(group.attributes[f"{name}{i}"]) for i in takewhile(lambda i: f"{name}{i}" in group.attributes, count())
+        )
+    )
 
 
 def descend(group: Any, path: str, where: str) -> Any:

@@ -23,10 +23,14 @@ KERAS_VERSION = "2.15.0"
 """The last version of Keras whose native form this was; kernels are as TensorFlow stores them."""
 MAX_ATTRIBUTE = 64512
 """HDF5 cannot hold a longer list in an attribute; Keras then numbers the pieces."""
+MAX_CHARACTERS = MAX_ATTRIBUTE // 4
+"""Of a text in an attribute, in UTF-8."""
 
 
-def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], *, force: bool = False) -> None:
-    """Write tensors called ``<layer>/<leaf>``, layers and leaves in the model's order.
+def write_keras_h5(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
+    """Write tensors called ``<layer>/<leaf>``, layers and leaves in the model's order; metadata as attributes.
 
     Raises:
         Unavailable: h5py is not installed.
@@ -52,8 +56,11 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], *, force: bool = F
     with h5py.File(buffer, "w") as file:
         _texts(file, "layer_names", list(layers))
         file.attrs["backend"] = np.bytes_(b"tensorflow")
-        file.attrs[TOOL_KEY] = np.bytes_(TOOL.encode())
         file.attrs["keras_version"] = np.bytes_(KERAS_VERSION.encode())
+        for name, text in {TOOL_KEY: TOOL, **(metadata or {})}.items():
+            for i in range(0, len(text), MAX_CHARACTERS):
+                piece = text[i : i + MAX_CHARACTERS].encode()
+                file.attrs[name if len(text) <= MAX_CHARACTERS else f"{name}{i // MAX_CHARACTERS}"] = np.bytes_(piece)
         for layer, members in layers.items():
             group = file.create_group(layer)
             _texts(group, "weight_names", [f"{layer}/{leaf}:0" for leaf in members])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint
 from converter.formats.hdf5 import read_hdf5
-from converter.formats.keras.config import layer_names, parse_config
+from converter.formats.keras.config import compiled_with, layer_names, parse_config
 from converter.formats.keras.h5 import by_class, pooling_of
 from converter.formats.zips import Zip
 
 NAME = "Keras zip"
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
+ABOUT = "metadata.json"
 
 
 def matches(archive: Zip) -> bool:
@@ -23,11 +25,24 @@ def matches(archive: Zip) -> bool:
 def open_keras(path: Path) -> Checkpoint:
     """Open a ``.keras`` file: weights by the layers' own names, settings as its config says."""
     archive = Zip(path)
-    config = parse_config(archive.read(CONFIG).tobytes(), str(path))
+    text = archive.read(CONFIG).tobytes()
+    config = parse_config(text, str(path))
     root = read_hdf5(archive.place(WEIGHTS), f"{path}/{WEIGHTS}")
     # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
     subclass = bool(config["class"]) and not config["layers"] and not config["module"].startswith("keras")
     graph = None if subclass else config
     table = by_class(root, str(path), layer_names(config))
     settings = pooling_of(table) if subclass else {}
-    return Checkpoint(path, NAME, table, {}, (path,), graph=graph, settings=settings)
+    return Checkpoint(
+        path, NAME, table, {**compiled_with(text), **_about(archive)}, (path,), graph=graph, settings=settings
+    )
+
+
+def _about(archive: Zip) -> dict[str, str]:
+    """The version of Keras that wrote it, if it is said."""
+    try:
+        about = json.loads(archive.read(ABOUT).tobytes()) if ABOUT in archive.names else {}
+        version = about.get("keras_version")
+    except (ValueError, AttributeError, RecursionError):
+        version = None
+    return {"keras_version": version} if isinstance(version, str) else {}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from converter.core.checkpoint import Record
+from converter.core.checkpoint import Record, Unordered
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.torch.by_value import is_class, is_inert, runs, type_name
 
@@ -288,8 +288,10 @@ class Pickle:
                 # containers
                 case 0x7D:  # EMPTY_DICT
                     stack.append({})
-                case 0x5D | 0x8F:  # EMPTY_LIST; EMPTY_SET, as a list, since its members may be unhashable records
+                case 0x5D:  # EMPTY_LIST
                     stack.append([])
+                case 0x8F:  # EMPTY_SET
+                    stack.append(Unordered())
                 case 0x6C:  # LIST
                     stack.append(pop_mark())
                 case 0x91:  # FROZENSET

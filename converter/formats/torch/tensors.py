@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Record, Tensor
+from converter.core.checkpoint import Array, Record, Tensor, Unordered
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import steady
 from converter.formats.dtypes import named
@@ -179,7 +179,8 @@ def builders(where: str) -> dict[str, Builder]:
         "torch._utils._rebuild_device_tensor_from_numpy": first,
         "torch._utils._rebuild_device_tensor_from_cpu_tensor": first,
         **dict.fromkeys(("torch.Size", "builtins.frozenset", "builtins.tuple"), tuple),
-        **dict.fromkeys(("builtins.set", "__builtin__.set", "builtins.list"), list),
+        **dict.fromkeys(("builtins.set", "__builtin__.set"), Unordered),
+        "builtins.list": list,
         "builtins.dict": dict,
         "dill._dill._create_array": lambda function, args, state, *_: Record(str(function), tuple(args), state),
         "_codecs.encode": lambda text, encoding="latin-1": text.encode("latin-1"),
@@ -195,6 +196,7 @@ DTENSORS = (
     "torch.distributed._tensor.DTensor",
     "torch.distributed._tensor.api.DTensor",
 )
+SHARDED = ("torch.distributed._shard.sharded_tensor.api.ShardedTensor",)
 PLACEMENTS = ("Shard", "Replicate", "_StridedShard")
 
 
@@ -203,8 +205,11 @@ def _subclass(known: dict[str, Builder], function: Any, cls: Any, args: Any, sta
     build = known.get(str(function)) if isinstance(function, Global) else None
     if build is not None:
         return build(*args)
-    values = {k: v for part in (state if isinstance(state, tuple) else (state,)) for k, v in (part or {}).items()}
+    parts = state if isinstance(state, tuple) else (state,)
+    values = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
     if str(cls) in DTENSORS and (local := _only_shard(args, values)) is not None:
+        return local
+    if str(cls) in SHARDED and (local := _only_part(parts)) is not None:
         return local
     return Record(str(cls), tuple(args) if isinstance(args, (tuple, list)) else (args,), state)
 
@@ -221,6 +226,15 @@ def _only_shard(args: Any, state: Mapping[str, Any]) -> Tensor | None:
         isinstance(p, Record) and p.cls.rpartition(".")[2] in PLACEMENTS for p in placements
     )
     return local if known else None  # a partial sum is not all of it
+
+
+def _only_part(state: tuple[Any, ...]) -> Tensor | None:
+    """The local shard of a ShardedTensor, where it is all of it; its state is (local shards, metadata ...)."""
+    shards, whole = (*state, None, None)[:2]
+    parts = shards if isinstance(shards, list) and len(shards) == 1 else []
+    values = [part.state for part in (*parts, whole) if isinstance(part, Record) and isinstance(part.state, dict)]
+    local, size = values[0].get("tensor") if values else None, values[-1].get("size") if values else None
+    return local if isinstance(local, Tensor) and isinstance(size, tuple) and local.shape == tuple(size) else None
 
 
 def _storage(storage: Any, where: str) -> Storage:

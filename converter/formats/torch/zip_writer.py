@@ -18,22 +18,27 @@ from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
 from converter.formats.torch.tensors import DTYPES, STORAGES
-from converter.formats.zips import ZipWriter
+from converter.formats.zips import ZipWriter, comment_of
 
 CLASSES = {DTYPES[name]: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
 
 
-def write_torch(path: Path, tree: Mapping[str, Any], *, force: bool = False) -> None:
+def write_torch(
+    path: Path, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
     """Write a dict of tensors (nested dicts, lists and plain values may stand beside them).
 
+    What is known beside them is the zip's comment, so that ``load_state_dict`` finds tensors and nothing else.
+
     Raises:
-        CannotExpress: a value torch's pickles cannot hold.
+        CannotExpress: a value torch's pickles cannot hold, or too much metadata.
         CannotWrite: the target cannot be written.
     """
     tensors: list[Tensor] = []
     pickle = b"\x80\x02" + _encode(tree, tensors, path) + b"."
     folder = path.stem or "archive"
-    with replacing(path, force=force) as file, ZipWriter(file) as archive:
+    comment = comment_of(path, metadata or {})
+    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
         archive.add(f"{folder}/data.pkl", pickle)
         archive.add(f"{folder}/byteorder", b"little")
         for i, tensor in enumerate(tensors):

@@ -15,6 +15,7 @@ from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Kind, Weight, Window
 from converter.structures.torch.constants import FLOATS, Turned, along, number
+from converter.structures.torch.elementwise import PARAMETERS, elementwise
 from converter.structures.torch.values import Data, Size
 from converter.structures.weights import made, transposed
 from densenet.module import NORM_TENSORS
@@ -176,12 +177,14 @@ def _arithmetic(function: str, a: Given, rank: int | None, name: str) -> Found |
     if function == "rsub":
         pair, function = pair[::-1], "sub"
     data = [isinstance(x, Data) for x in pair]
-    if all(data):
-        return Found("add", rank) if function == "add" else None
+    if all(data) and function == "add":
+        return Found("add", rank)
+    if all(data) or (not data[0] and function == "div"):
+        return _elementwise(function, dict(zip(("self", "other"), pair)), rank, name)
     constant = pair[data.index(False)]
     if isinstance(constant, int | float):
         constant = number(float(constant))
-    if not isinstance(constant, Weight) or (not data[0] and function == "div"):
+    if not isinstance(constant, Weight):
         return None
     times: Weight | None = number(-1.0) if function == "sub" and not data[0] else None
     if function == "div" or (function == "sub" and data[0]):
@@ -269,8 +272,14 @@ def _end(function: str, a: Given, rank: int | None, name: str) -> Found | None:
 
 
 def _relu(function: str, a: Given, rank: int | None, name: str) -> Found | None:
-    low, high = a.get("min", 0), a.get("max")
-    return Found("relu", rank) if low == 0 and not isinstance(low, bool) and high is None else None
+    low = a.get("min", 0)
+    return Found("relu", rank) if low == 0 and not isinstance(low, bool) else None
+
+
+def _elementwise(function: str, a: Given, rank: int | None, name: str) -> Found | None:
+    """Each number by itself: perhaps a part of an activation."""
+    compute = elementwise(function, a)
+    return None if compute is None else Found("other", rank, {"compute": compute})
 
 
 def _kind(kind: Kind) -> Reader:
@@ -332,6 +341,7 @@ _TABLE: Sequence[tuple[str, str, Reader]] = (
     ("_log_softmax", "self dim half_to_float", _end),
     ("argmax", "self dim keepdim", _end),
     ("sigmoid", "self", _end),
+    *((name, parameters, _elementwise) for name, parameters in PARAMETERS.items() if name not in ("sub", "mul", "div")),
 )
 
 READERS: Mapping[str, Reader] = {name: reader for name, _, reader in _TABLE}
@@ -340,11 +350,10 @@ READERS: Mapping[str, Reader] = {name: reader for name, _, reader in _TABLE}
 SIGNATURES: Mapping[str, str] = {
     **{name: signature for name, signature, _ in _TABLE},
     **dict.fromkeys(("size", "sym_size"), "self dim"),
-    **dict.fromkeys(("t", "neg", "sqrt", "rsqrt", "reciprocal", "abs", "exp", "numel", "dim"), "self"),
+    **dict.fromkeys(("t", "sqrt", "rsqrt", "numel", "dim"), "self"),
     "transpose": "self dim0 dim1",
     "unsqueeze": "self dim",
     "expand": "self size",
-    "pow": "self exponent",
     "tensor": "data dtype device requires_grad",
     "as_tensor": "data dtype device",
     "stack": "tensors dim",
@@ -359,6 +368,7 @@ FRESH = frozenset(
     name
     for name, _, reader in _TABLE
     if reader in (_conv, _norm, _pool, _adaptive, _reduce, _cat, _pad, _linear, _arithmetic, _flip, _index, _relu, _end)
+    or reader is _elementwise
     or name in ("clone", "_to_copy", "lift_fresh_copy")
 )
 """Functions whose result has memory of its own."""

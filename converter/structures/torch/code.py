@@ -362,6 +362,7 @@ SIGNS: Mapping[type[ast.operator], str] = {
     ast.Sub: "sub",
     ast.Mult: "mul",
     ast.Div: "div",
+    ast.Pow: "pow",
     ast.MatMult: "matmul",
 }
 

@@ -174,7 +174,7 @@ class _Graph(Interpreter):
             result = plain(operator, [left, right])
             if result is not NOTHING:
                 return result
-        if operator not in ("add", "sub", "mul", "div", "matmul"):
+        if operator not in ("add", "sub", "mul", "div", "pow", "matmul"):
             return self.opaque([left, right], f"operator {operator}")
         return self.operators.call(operator, [left, right], {})
 

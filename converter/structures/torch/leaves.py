@@ -24,6 +24,16 @@ FUNCTIONAL: Mapping[str, str] = {
     "log_softmax": "self dim _stacklevel dtype",
     "sigmoid": "self",
     "pad": "self pad mode value",
+    **dict.fromkeys(("relu6", "silu", "mish", "selu", "hardswish", "hardsigmoid"), "self inplace"),
+    **dict.fromkeys(("tanh", "softsign"), "self"),
+    "leaky_relu": "self negative_slope inplace",
+    **dict.fromkeys(("elu", "celu"), "self alpha inplace"),
+    "hardtanh": "self min_val max_val inplace",
+    "rrelu": "self lower upper training inplace",
+    "threshold": "self threshold value inplace",
+    "gelu": "self approximate",
+    "softplus": "self beta threshold",
+    "prelu": "self weight",
 }
 """Parameters of torch.nn.functional, by the names of ATen's (torch/nn/functional.py has them in another order)."""
 
@@ -55,8 +65,12 @@ def _norm(state: State) -> tuple[str, dict[str, Any]] | None:
     return "batch_norm", {**{name: state.get(name) for name in NORM}, "training": False, "eps": state.get("eps")}
 
 
-def _inplace(function: str) -> Leaf:
-    return lambda state: (f"{function}_" if state.get("inplace") else function, {})
+def _inplace(function: str, *names: str) -> Leaf:
+    """A function that may work in place; its parameters are called as the module's attributes are."""
+    return lambda state: (
+        f"{function}_" if state.get("inplace") else function,
+        {name: state[name] for name in names if name in state},
+    )
 
 
 def _max_pool(function: str) -> Leaf:
@@ -77,6 +91,16 @@ LEAVES: Mapping[str, Leaf] = {
     **{f"Conv{n}d": _conv(f"conv{n}d") for n in DIMS},
     **dict.fromkeys((*(f"BatchNorm{n}d" for n in DIMS), "SyncBatchNorm"), _norm),
     "ReLU": _inplace("relu"),
+    "LeakyReLU": _inplace("leaky_relu", "negative_slope"),
+    **{name: _inplace(name.lower(), "alpha") for name in ("ELU", "CELU")},
+    **{name: _inplace(name.lower()) for name in ("SELU", "SiLU", "Mish", "Hardswish", "Hardsigmoid")},
+    **dict.fromkeys(("ReLU6", "Hardtanh"), _inplace("hardtanh", "min_val", "max_val")),
+    "RReLU": _inplace("rrelu", "lower", "upper"),
+    "Threshold": _inplace("threshold", "threshold", "value"),
+    "GELU": _picked("gelu", "approximate"),
+    "Softplus": _picked("softplus", "beta", "threshold"),
+    "PReLU": _picked("prelu", "weight"),
+    **{name: _picked(name.lower()) for name in ("Tanh", "Softsign")},
     **{f"MaxPool{n}d": _max_pool(f"max_pool{n}d") for n in DIMS},
     **{f"AvgPool{n}d": _picked(f"avg_pool{n}d", *AVG_POOL) for n in DIMS},
     **{f"AdaptiveAvgPool{n}d": _picked(f"adaptive_avg_pool{n}d", "output_size") for n in DIMS},

@@ -93,7 +93,7 @@ class Operators:
         found = read(base, arrived, taken[0].rank, name) if read is not None and not extra else None
         if base in LIKE:
             taken = taken[:1]
-        if found is not None and len(taken) > 1 and found.kind not in SEVERAL:
+        if found is not None and len(taken) > 1 and found.kind not in SEVERAL and "compute" not in found.more:
             found = None
         return self._made(found, taken, name, y or f"{base}:{len(self.ops)}", base, inplace=inplace)
 

@@ -1,0 +1,161 @@
+"""Which output of a network a written class is: by its name, its synset, its number, or its place in order."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from converter.core.errors import ConverterError
+from converter.use.evaluation.dataset import few
+from densenet.labels import imagenet_classes, imagenet_synsets
+
+SYNSET = re.compile(r"(n\d{8})(?:[-_ ].*)?")
+"""WordNet's number, alone or before a name (Stanford Dogs: n02085620-Chihuahua)."""
+PLACEHOLDER = re.compile(r"(?:LABEL|class)[_ ]?\d+")
+SHOWN = 4
+"""Pairs of a class and an output that a note shows."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is known of a network's outputs.
+
+    Attributes:
+        count: how many there are.
+        labels: their names, empty if unknown.
+    """
+
+    count: int
+    labels: Sequence[str] = ()
+
+    def name(self, index: int) -> str:
+        """An output's name, or its number."""
+        return self.labels[index] if self.labels and self.labels[index] else str(index)
+
+    def by_name(self) -> dict[str, int]:
+        """Places of names that only one output has, without regard to case, underscores and hyphens.
+
+        A name may be a list of synonyms, as ImageNet's are; the first stands for all.
+        """
+        result: dict[str, int] = {}
+        for spelled in (simple, lambda name: simple(name.partition(",")[0])):
+            keys = [spelled(name) for name in self.labels]
+            once = {key for key, count in Counter(keys).items() if key and count == 1}
+            result = {key: i for i, key in enumerate(keys) if key in once} | result
+        return result
+
+    @property
+    def are_imagenets(self) -> bool:
+        """Whether they are ImageNet's 1000 classes in the usual order, as far as names tell."""
+        if self.count != len(imagenet_classes()):
+            return False
+        if not self.labels or all(PLACEHOLDER.fullmatch(name) for name in self.labels):
+            return True
+        same = sum(
+            simple(name.partition(",")[0]) == simple(known) for name, known in zip(self.labels, imagenet_classes())
+        )
+        return same > self.count // 2  # lists differ in synonyms
+
+
+@dataclass(frozen=True)
+class Match:
+    """Written classes as outputs: ``how`` in words, and notes that people should read."""
+
+    index: Mapping[str, int]
+    how: str
+    notes: tuple[str, ...] = ()
+
+
+def simple(name: str) -> str:
+    """A name as it is compared."""
+    return " ".join(re.sub(r"[_\-]+", " ", name).casefold().split())
+
+
+def match_classes(names: Sequence[str], outputs: Outputs, where: str, *, folders: bool) -> Match:
+    """Which output each written class is.
+
+    Args:
+        names: the classes, sorted, none twice.
+        outputs: the network's.
+        where: what errors name.
+        folders: whether they are names of folders, whose order means something, or values that were written.
+
+    Raises:
+        ConverterError: there is no one reading of them.
+    """
+    found = _by_name(names, outputs, where) or _by_synset(names, outputs, where)
+    found = found or _by_number(names, outputs, where, folders)
+    if found:
+        return found
+    if len(names) != outputs.count:
+        what = f"{len(names)} subfolders" if folders else f"{len(names)} names of classes ({few(names)})"
+        raise ConverterError(f"{where}: {what} for a model of {outputs.count} classes")
+    pairs = "; ".join(f"{name} is {outputs.name(i)}" for i, name in enumerate(names[:SHOWN]))
+    more = " ..." if len(names) > SHOWN else ""
+    strings = all(name.isdecimal() for name in names)
+    kind = "in order of their names" + (" as text, 10 before 2, as torchvision's ImageFolder" if strings else "")
+    return Match(
+        {name: i for i, name in enumerate(names)},
+        f"classes matched {kind}",
+        (f"no class is called as an output is, so they are matched {kind}: {pairs}{more}",),
+    )
+
+
+def _by_name(names: Sequence[str], outputs: Outputs, where: str) -> Match | None:
+    """All by name; None if not one is."""
+    exact = {name: outputs.labels.index(name) for name in names if list(outputs.labels).count(name) == 1}
+    loose = outputs.by_name()
+    found = {name: loose[simple(name)] for name in names if simple(name) in loose} | exact
+    twice = [name for name in names if name not in found and name in outputs.labels]
+    if twice:
+        raise ConverterError(f"{where}: several outputs are called {twice[0]}; which one is meant is not said")
+    if not found:
+        return None
+    strangers = [name for name in names if name not in found]
+    if strangers:
+        if all(name.isdecimal() for name in names):
+            return None  # numbers, a few of which happen to be names
+        near = get_close_matches(strangers[0], outputs.labels, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConverterError(f"{where}: {few(strangers)}: no output is called so, as {few(found, 3)} are{hint}")
+    if len(set(found.values())) != len(found):
+        index = next(i for i in found.values() if list(found.values()).count(i) > 1)
+        same = [name for name, i in found.items() if i == index]
+        raise ConverterError(f"{where}: {' and '.join(same)} are both {outputs.name(index)}")
+    notes: tuple[str, ...] = ()
+    if all(name.isdecimal() for name in names) and any(str(i) != name for name, i in found.items()):
+        notes = ("the numbers are taken for names of outputs, which they are, not for places in order",)
+    return Match(found, "classes matched by name", notes)
+
+
+def _by_synset(names: Sequence[str], outputs: Outputs, where: str) -> Match | None:
+    """By WordNet's numbers, for ImageNet's 1000 classes."""
+    found = [SYNSET.fullmatch(name) for name in names]
+    if not outputs.are_imagenets or not all(found):
+        return None
+    places = {synset: i for i, synset in enumerate(imagenet_synsets())}
+    index: dict[str, int] = {}
+    for name, parts in zip(names, found):
+        assert parts is not None
+        if parts[1] not in places:
+            raise ConverterError(f"{where}: {name} is none of ImageNet's 1000 classes")
+        index[name] = places[parts[1]]
+    return Match(index, "classes matched by synset (ImageNet-1k)")
+
+
+def _by_number(names: Sequence[str], outputs: Outputs, where: str, folders: bool) -> Match | None:
+    """By the output's number, from 0, or from 1 where only that can be."""
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return None
+    numbers = [int(name) for name in names]
+    if folders and not outputs.labels and len(names) == outputs.count and numbers != sorted(numbers):
+        return None  # a network trained on such folders has their order as text
+    if len(set(numbers)) != len(numbers):
+        return None
+    low, high = min(numbers), max(numbers)
+    first = 1 if high == outputs.count and low >= 1 else 0
+    if high - first >= outputs.count:
+        raise ConverterError(f"{where}: class {high} for a model of {outputs.count} classes")
+    notes = ("the numbers of classes begin at 1",) if first else ()
+    return Match({name: n - first for name, n in zip(names, numbers)}, f"classes matched by number from {first}", notes)

@@ -1,0 +1,169 @@
+"""A network's answers to many images, to a table, an array, pictures: whole files, and memory that stays flat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from converter.core.errors import ConverterError
+from converter.use.answers import Answer, Finish
+from converter.use.cam import class_activation, heat
+from converter.use.gallery import SHOWN, Gallery, gallery
+from converter.use.network import More
+from converter.use.predict import Predictor
+from converter.use.tables import array, check_table, columns, table
+from densenet.pixels import name_of
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where answers go.
+
+    Attributes:
+        table: a ``.csv``, ``.jsonl`` or ``.parquet``: path, best class and its score, then every class' score.
+        features: a ``.npy`` of the pooled features, a row an image, with the rows' images in a CSV beside it.
+        cam: a folder of class activation maps over their images, and a page of them.
+
+    Raises:
+        ConverterError: a file of a kind that is not written; or what writes it is missing.
+    """
+
+    table: Path | None = None
+    features: Path | None = None
+    cam: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.table is not None:
+            check_table(self.table)
+        if self.features is not None and self.features.suffix != ".npy":
+            raise ConverterError(f"{self.features}: end the name in .npy")
+
+    def written(self) -> list[str]:
+        """What there is to write."""
+        return [str(path) for path in (self.table, self.features, self.cam) if path is not None]
+
+
+@dataclass
+class Classified:
+    """What became of the images.
+
+    Attributes:
+        images: how many there were.
+        failed: why some have no answer, each line beginning with the image.
+        ranked: of each answer the best classes, if there is no table.
+        notes: how images were read, where that was a choice, with the number of those that were.
+    """
+
+    images: int
+    failed: list[str] = field(default_factory=list)
+    ranked: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        """How many images there is an answer to."""
+        return self.images - len(self.failed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What became of them as plain JSON values, without the answers."""
+        return {"images": self.images, "answered": self.answered, "failed": self.failed, "notes": self.notes}
+
+
+def classify(
+    predictor: Predictor,
+    images: Sequence[Path],
+    targets: Targets,
+    *,
+    top: int = SHOWN,
+    fail_fast: bool = False,
+    title: str = "",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Classified:
+    """Ask a network about images; those that cannot be read are listed, and the rest is done.
+
+    Args:
+        predictor: the network.
+        images: files.
+        targets: what is written; each file is there, whole, when all is done, or as it was.
+        top: how many classes to rank.
+        fail_fast: stop at the first image without an answer.
+        title: what the page of pictures is about.
+        progress: called with the number of images done.
+
+    Raises:
+        ConverterError: with ``fail_fast``, an image cannot be read; a file cannot be written; the network does not
+            give what is asked for.
+    """
+    done = Classified(len(images))
+    more: list[More] = ["features"] if targets.features is not None else []
+    finish: Finish | None = None
+    classes = columns(predictor.labels, predictor.network.config.num_classes)
+    said = _Said()
+    with ExitStack() as files:
+        if targets.cam is not None:
+            more.append("maps")
+            pictures = files.enter_context(gallery(targets.cam))
+            finish = _Pictured(predictor, pictures)
+        row = files.enter_context(table(targets.table, classes)) if targets.table is not None else None
+        keep = files.enter_context(array(targets.features)) if targets.features is not None else None
+        for answer in predictor.answers(images, more, finish=finish, say=said):
+            progress(1)
+            if answer.failed:
+                if fail_fast or len(images) == 1:
+                    raise ConverterError(answer.failed)
+                done.failed.append(answer.failed)
+                continue
+            logits = answer.outputs[0]
+            scores = predictor.scores(logits)
+            if row is not None:
+                best = int(logits.argmax())
+                row(str(answer.image), predictor.labels[best] if predictor.labels else str(best), scores[best], scores)
+            else:
+                done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
+            if keep is not None:
+                keep(str(answer.image), answer.outputs[1])
+        done.notes = said.lines()
+        if finish is not None:
+            pictures.write_page(title, [*predictor.notes, *done.notes], done.failed)
+    return done
+
+
+class _Said:
+    """Counts what readers of images say, in whatever thread."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.turn = Lock()
+
+    def __call__(self, line: str) -> None:
+        with self.turn:
+            self.counts[line] += 1
+
+    def lines(self) -> list[str]:
+        """Each line once, with how many images it was said of."""
+        return [f"{line} ({count} image{'s' * (count > 1)})" for line, count in self.counts.items()]
+
+
+class _Pictured:
+    """Draws the map of an image's best class while the next images are computed."""
+
+    def __init__(self, predictor: Predictor, pictures: Gallery) -> None:
+        self.predictor, self.pictures = predictor, pictures
+        self.activation = class_activation(predictor.network)
+        pictures.how = self.activation.how
+
+    def __call__(self, answer: Answer) -> Answer:
+        *outputs, maps = answer.outputs
+        ranked = self.predictor.ranking(outputs[0], SHOWN)
+        best = [(found["class"] or f"class {found['label']}", found["score"]) for found in ranked["top"]]
+        try:
+            strength = heat(self.activation(maps, ranked["pred_label"]))
+            self.pictures.add(answer.place, answer.image, strength, self.predictor.preprocess, best)
+        except ValueError as error:  # not finite; or the file is gone meanwhile
+            return Answer(answer.place, answer.image, failed=f"{name_of(answer.image)}: {error}")
+        return replace(answer, outputs=tuple(outputs))

@@ -1,0 +1,100 @@
+"""Pictures of class activation maps in a folder, and a page to look at them."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.core.checkpoint import Array
+from converter.core.errors import CannotWrite
+from converter.core.files import make_folder, scratch, write_bytes
+from converter.core.text import well_formed
+from converter.core.version import __version__
+from converter.use.overlay import COLOURS, STRONGEST, overlay
+from densenet.images import ImageSource, decode
+from densenet.preprocess import Preprocess
+
+PAGE = "index.html"
+SHOWN = 5
+"""Classes beside each picture."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the page: its picture's name, its best classes with what they score, whether the map is empty."""
+
+    path: str
+    picture: str
+    best: tuple[tuple[str, float], ...]
+    nothing: bool
+
+
+@dataclass
+class Gallery:
+    """A folder of pictures, and in the end their page.
+
+    Attributes:
+        folder: where.
+        how: one sentence on how the maps are made.
+        pictures: by the place of their images.
+    """
+
+    folder: Path
+    how: str = ""
+    pictures: dict[int, Picture] = field(default_factory=dict)
+
+    def add(
+        self, place: int, image: ImageSource, heat: Array, steps: Preprocess, best: Sequence[tuple[str, float]]
+    ) -> None:
+        """Write the picture of one image; from any thread."""
+        stem = re.sub(r"[^\w.-]+", "_", well_formed(Path(str(image)).stem))[:60]
+        name = f"{place + 1:06d}_{stem}.png"
+        write_bytes(self.folder / name, overlay(decode(image, steps.channels, window=steps.window), heat, steps))
+        self.pictures[place] = Picture(well_formed(str(image)), name, tuple(best), not heat.any())
+
+    def write_page(self, title: str, notes: Sequence[str], failed: Sequence[str]) -> None:
+        """Write the page, the pictures in order of their images."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (for few)
+
+        environment = Environment(
+            loader=PackageLoader("converter.use", "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        page = io.BytesIO()
+        environment.get_template("gallery.html.j2").stream(
+            title=title,
+            how=self.how,
+            colours=", ".join(f"rgb({r} {g} {b} / {at * STRONGEST:.0%}) {at:.0%}" for at, (r, g, b) in COLOURS),
+            images=[self.pictures[place] for place in sorted(self.pictures)],
+            failed=[well_formed(line) for line in failed],
+            notes=notes,
+            version=__version__,
+        ).dump(page, "utf-8")
+        write_bytes(self.folder / PAGE, page.getvalue())
+
+
+@contextmanager
+def gallery(folder: Path) -> Iterator[Gallery]:
+    """A folder that is there, whole, when the block ends well.
+
+    Raises:
+        CannotWrite: there is something in it already, or it cannot be made.
+    """
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise CannotWrite(f"{folder}: is there already, and not empty; name a new folder for the pictures")
+        make_folder(folder.absolute().parent)
+        with scratch(folder.absolute().parent) as temporary:
+            staged = temporary / "pictures"
+            staged.mkdir()
+            yield Gallery(staged)
+            if folder.exists():
+                folder.rmdir()
+            staged.replace(folder)
+    except OSError as error:
+        raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
