@@ -201,6 +201,9 @@ class DenseNetConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+        for field in fields(cls):
+            if isinstance(field.default, bool) and not isinstance(values.get(field.name, True), bool):
+                raise ValueError(f"{field.name} must be true or false, not {values[field.name]!r}")
         try:
             return cls(**values)
         except TypeError as error:

@@ -1,19 +1,19 @@
 """The command line: its verbs, and what becomes of errors, signals and streams."""
 
+import functools
 import gc
-import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, verify, zoo
-from converter.cli.show import clean
+from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
 from converter.core.errors import ConverterError
+from converter.core.text import clean
 from converter.core.version import __version__
 
 VERBS: Mapping[str, Callable[..., None]] = {
@@ -28,6 +28,8 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "list": zoo.command,
     "demo": demo.command,
 }
+LONGEST = 200
+"""Characters of a file's name that an error of the system shows."""
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
@@ -45,7 +47,7 @@ def command_line(words: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_root)
     for name in [word for word in words[:1] if word in VERBS] or VERBS:
-        app.command(name=name)(VERBS[name])
+        app.command(name=name)(_kept_from_typer(VERBS[name]))
     return app
 
 
@@ -53,30 +55,67 @@ def main() -> NoReturn:
     """Run the command line; errors become one line on stderr and an exit status."""
     # A short process: collecting garbage would cost more than the garbage.
     gc.disable()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names in files are anything
     # onnxruntime would leave a database of its own use in people's cache folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    status = _outcome(_run)
+    sys.exit(_outcome(streams.finish) if status == 0 else status)
+
+
+def _run() -> None:
+    streams.prepare()
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stopped)
+    command_line(sys.argv[1:])(prog_name="densenet")
+
+
+def _outcome(work: Callable[[], None]) -> int:
+    """The exit status of what is done, whose errors are told."""
     try:
-        command_line(sys.argv[1:])(prog_name="densenet")
-    except ConverterError as error:
-        message = clean(" ".join(str(error).split()))
-        print(f"densenet: {message}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except MemoryError:
-        print("densenet: not enough memory", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception:
-        traceback.print_exc()
-        print("densenet: this should not happen; please report it with the lines above", file=sys.stderr)
-        sys.exit(2)  # 1 would say that a verification failed
-    sys.exit(0)
+        work()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except _EscapedError as escaped:
+        return _told(escaped.error)
+    except Exception as error:
+        return _told(error)
+    return 0
+
+
+def _told(error: Exception) -> int:
+    """Say what went wrong, in one line unless it is our fault; the exit status."""
+    if isinstance(error, ConverterError):
+        line, status = str(error), error.exit_status
+    elif isinstance(error, MemoryError):
+        line, status = "not enough memory", 2
+    elif isinstance(error, OSError) and error.errno is not None:  # a file's, whoever opened it
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
+        line, status = f"{name[:LONGEST]}: {error.strerror}", 2
+    else:
+        traceback.print_exception(error)
+        line, status = "this should not happen; please report it with the lines above", 2  # 1 would be a verdict
+    print(f"densenet: {clean(' '.join(line.split()))}", file=sys.stderr)
+    return status
+
+
+class _EscapedError(Exception):
+    """An error that is not typer's to judge."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def _kept_from_typer(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb, without errors that typer would call the user's ("Aborted.") with status 1, which reads as a verdict."""
+
+    @functools.wraps(verb)
+    def run(**given: Any) -> None:
+        try:
+            verb(**given)
+        except (EOFError, OSError) as error:
+            raise _EscapedError(error) from error
+
+    return run
 
 
 def _stopped(number: int, _: object) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading, said_of_images
+from converter.cli.options import Force, Json, handed, reading, said_of_images
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -24,17 +24,18 @@ def command(
         str, typer.Option(metavar="LAYOUT", help="Whose names to write: library, torchvision, timm ...")
     ] = "library",
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or fp64; default: as stored.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Convert any DenseNet checkpoint to the library's layout, or to another one."""
     from converter.writing.convert import convert
 
-    done = convert(source, target, to=to, dtype=dtype, images=images)
+    done = convert(source, target, to=to, dtype=dtype, images=images, force=force)
     if as_json:
         show.print_json(done.to_dict())
         return
     model = done.model
-    print(
+    show.say(
         f"{done.path}: {model.config.name}, {done.tensors} tensors, "
         f"{model.origin.layout} ({model.origin.format}) -> {done.layout}"
     )

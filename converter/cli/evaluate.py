@@ -61,8 +61,8 @@ def command(
     else:
         for table in tables(found):
             show.table(table.title, table.columns, table.rows, right=table.right, optional=DETAILS)
-        print(found.line())
-        print(f"{found.how}; activation {found.activation}")
+        show.say(found.line())
+        show.say(f"{found.how}; activation {found.activation}")
     show.notes(found.notes)
     show.failures(found.failed)
     raise typer.Exit(1 if found.failed else 0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading, said_of_images
+from converter.cli.options import Force, Json, handed, reading, said_of_images
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def command(
     calibration: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Typical images, whose ranges int8 takes over.")
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width."""
@@ -53,11 +54,12 @@ def command(
         features=features,
         probabilities=probabilities,
         image_input=image_input,
+        force=force,
     )
     if as_json:
         show.print_json(done.to_dict())
         return
-    print(
+    show.say(
         f"{done.path}: {done.model.config.name}, {done.graph} graph, {done.precision}, opset {done.opset}, "
         f"{done.nodes} nodes, {', '.join(done.inputs)} -> {', '.join(done.outputs)}"
     )

@@ -35,10 +35,9 @@ def command(
 
     found = inspect(source)
     if save_layout is not None:
-        from converter.core.files import write_bytes
-        from converter.layouts.custom import layout_toml
+        from converter.layouts import custom
 
-        write_bytes(save_layout, layout_toml(found.chosen.layout).encode())
+        custom.save_layout(save_layout, found.chosen.layout)
     facts = found.to_dict()
     if as_json:
         show.print_json(facts)

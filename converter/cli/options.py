@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # imported where they are made: a verb that does not need num
 IMAGENET = "imagenet-1k"
 """What --labels takes instead of a file."""
 
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Engine = Annotated[str, typer.Option(help="What computes: onnxruntime or torch.")]
 Address = Annotated[
@@ -178,7 +182,7 @@ def said_of_images(
         except OSError as error:
             known = f"; known preprocessings are {', '.join(FAMILIES)}" if not preprocess.suffix else ""
             raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
     return Images(steps, tuple(_names(labels)), activation or "")
 

@@ -33,8 +33,8 @@ def command(
     if as_json:
         show.print_json(done.to_dict())
         return
-    print(f"{done.folder}: {done.model.config.name}, {done.layout} layout, float32 error {done.proof.worst():.1e}")
-    print(f"The proof rests on {done.proof.rests_on}.")
+    show.say(f"{done.folder}: {done.model.config.name}, {done.layout} layout, float32 error {done.proof.worst():.1e}")
+    show.say(f"The proof rests on {done.proof.rests_on}.")
     rows = [[name, f"{size:,}", str(done.compared(name))] for name, size in done.files.items()]
     show.table("", ["file", "bytes", "compared with float32"], rows, right=("bytes",))
     if done.why_not_timm:
@@ -42,4 +42,4 @@ def command(
     show.notes([f"{name} is left out: {why}" for name, why in done.left_out.items()])
     show.notes(done.model.notes)
     show.notes([note for result in done.results for note in result.notes])
-    print(f"Publish it:  densenet push {done.folder} {repo or recipe.repo}")
+    show.say(f"Publish it:  densenet push {done.folder} {repo or recipe.repo}")

@@ -8,6 +8,7 @@ import typer
 
 from converter.cli import show
 from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+from converter.core.text import clean
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -52,7 +53,7 @@ def command(
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
-        print(f"failed: {show.clean(line)}", file=sys.stderr)
+        print(f"failed: {clean(line)}", file=sys.stderr)
     if as_json and output is not None:
         show.print_json(done.to_dict())
     elif as_json:
@@ -61,7 +62,7 @@ def command(
         _table(done.ranked, bool(loaded.thresholds))
     if not as_json:
         for path in targets.written():
-            print(f"{path}: {done.answered} of {done.images} images")
+            show.say(f"{path}: {done.answered} of {done.images} images")
     if done.failed:
         raise typer.Exit(1)
 

@@ -49,10 +49,10 @@ def command(
     for change in done.changes:
         if dry_run or change.action != "same":
             why = f"  ({FOREIGN[change.action]})" if change.foreign else ""
-            print(f"{change.action:<8}{change.size:>12,}  {change.path}{why}")
+            show.say(f"{change.action:<8}{change.size:>12,}  {change.path}{why}")
     if dry_run:
-        print(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
+        show.say(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
     elif done.committed:
-        print(f"{done.url}\nread back, every hash is as published")
+        show.say(f"{done.url}\nread back, every hash is as published")
     else:
-        print(f"{repo}: nothing to change, no commit made")
+        show.say(f"{repo}: nothing to change, no commit made")

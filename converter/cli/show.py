@@ -1,22 +1,22 @@
 """What people see in the terminal: tables on stdout, progress on stderr."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from converter.core.text import clean, indented_json
 
-def clean(text: str) -> str:
-    """Text without control characters: names come from files, and a terminal obeys them."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode-escape").decode() for c in text)
+
+def say(text: str) -> None:
+    """A line on stdout, or several, which may name files and what is in them."""
+    print(clean(text))
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(indented_json(value))
 
 
 NARROW = 110

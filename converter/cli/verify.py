@@ -80,6 +80,6 @@ def command(
     else:
         for table in tables(verdict):
             show.table(table.title, table.columns, table.rows, right=table.right, optional=DETAILS)
-        print(verdict_line(verdict))
+        show.say(verdict_line(verdict))
         show.notes(verdict.notes)
     raise typer.Exit(0 if verdict.passed else 1)

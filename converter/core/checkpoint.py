@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from converter.core.mapping import steady
+
 Array = np.ndarray[Any, Any]
 Raw = Array | memoryview | bytes
 
@@ -20,7 +22,7 @@ def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 class Tensor:
     """One array of a file: shape and dtype are known, the values come from ``read()``.
 
-    ``read()`` returns a read-only view of the mapped file where the format permits.
+    ``read()`` returns what lies in the file as it is where the format permits, read-only.
     bfloat16 has the dtype of the ``ml_dtypes`` package.
     """
 
@@ -37,7 +39,7 @@ class Tensor:
     def over(
         cls, raw: Raw | Callable[[], Raw], dtype: np.dtype[Any], shape: Iterable[int], *, fortran: bool = False
     ) -> Self:
-        """An array whose values are exactly these bytes; used in place if they are in the machine's byte order.
+        """An array whose values are exactly these bytes.
 
         Args:
             raw: the bytes, flat, or what gives them.
@@ -48,7 +50,7 @@ class Tensor:
         sizes, native = tuple(shape), dtype.newbyteorder("=")
 
         def read() -> Array:
-            flat = np.frombuffer(raw() if callable(raw) else raw, dtype)
+            flat = steady(np.frombuffer(raw() if callable(raw) else raw, np.uint8)).view(dtype)
             array = flat.reshape(sizes[::-1]).transpose() if fortran else flat.reshape(sizes)
             return array if dtype.isnative else array.astype(native)
 

@@ -1,13 +1,16 @@
 """SHA-256 of files, also while something else is done."""
 
 import hashlib
-import mmap
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PIECE = 1 << 24
+from converter.core.errors import UnreadableFile
+from converter.core.mapping import Stamp
+
+PIECE = 1 << 23
 """Bytes hashed at a time."""
 
 
@@ -23,10 +26,11 @@ def hashing(expected: Sequence[Path]) -> Iterator[Sha256]:
     with the block: nothing reads the files after it.
     """
     found: list[str] = []
+    stamps = {path: Stamp(path.stat()) for path in expected if path.is_file()}
     stop = threading.Event()
 
     def run() -> None:
-        with suppress(OSError):  # whoever opens the file says what is wrong with it
+        with suppress(OSError, UnreadableFile):  # whoever opens the file says what is wrong with it
             found.append(sha256_of(expected, stop))
 
     thread = threading.Thread(target=run, daemon=True)
@@ -36,6 +40,8 @@ def hashing(expected: Sequence[Path]) -> Iterator[Sha256]:
         if tuple(files) != tuple(expected):
             return sha256_of(files)
         thread.join()
+        for path, stamp in stamps.items():  # what was opened meanwhile is what was hashed
+            stamp.check(path.stat(), path)
         return found[0] if found else sha256_of(files)
 
     try:
@@ -46,19 +52,26 @@ def hashing(expected: Sequence[Path]) -> Iterator[Sha256]:
 
 
 def sha256_of(files: Iterable[Path], stop: threading.Event | None = None) -> str:
-    """SHA-256 of a file; of several, of the lines ``<sha256>  <name>`` in order.  ``stop`` makes it give up."""
+    """SHA-256 of a file; of several, of the lines ``<sha256>  <name>`` in order.  ``stop`` makes it give up.
+
+    Raises:
+        UnreadableFile: one changes meanwhile.
+    """
     paths = list(files)
     digests = []
     for path in paths:
         digest = hashlib.sha256()
-        if path.stat().st_size:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                for start in range(0, len(data), PIECE):
+        size = path.stat().st_size
+        if size:  # of a pipe it is 0
+            with path.open("rb", buffering=0) as file:
+                stamp = Stamp(os.fstat(file.fileno()))
+                # In large pieces: a hashing thread that asks for the interpreter often gets it late.
+                buffer = memoryview(bytearray(min(PIECE, size)))
+                while read := file.readinto(buffer):
                     if stop is not None and stop.is_set():
                         break
-                    # In large pieces: a hashing thread that asks for the interpreter often gets it late.
-                    with memoryview(data) as view, view[start : start + PIECE] as piece:
-                        digest.update(piece)
+                    digest.update(buffer[:read])
+                stamp.check(os.fstat(file.fileno()), path)
         digests.append(digest.hexdigest())
     if len(paths) == 1:
         return digests[0]

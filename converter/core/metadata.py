@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from converter.core.text import well_formed
 from converter.core.version import __version__
 
 CONFIG_KEY = "densenet.config"
@@ -30,11 +31,6 @@ PRECISION_KEY = "densenet.precision"
 def to_json(value: Any) -> str:
     """Compact JSON, keys in the order given; lone surrogates, which no file can hold, become question marks."""
     return well_formed(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
-
-
-def well_formed(text: str) -> str:
-    """A text that can be written: lone surrogates (a JSON escape, a file name's odd bytes) become question marks."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def to_comment(metadata: Mapping[str, str]) -> str:

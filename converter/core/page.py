@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from converter.core.text import clean
+
 
 @dataclass(frozen=True)
 class Table:
@@ -27,7 +29,7 @@ def render(room: str, template: str, **values: Any) -> str:
     )
     environment.filters["cell"] = cell
     page: str = environment.get_template(template).render(values)
-    return page
+    return clean(page)
 
 
 def cell(text: str) -> str:

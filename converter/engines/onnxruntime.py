@@ -11,6 +11,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, UnreadableFile, first_line
 from converter.engines.run import INPUT_TYPES, Outputs, Run, called
+from converter.formats.onnx_file import check_external
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,7 +35,10 @@ def session(source: str | Path | bytes, *, threads: int = 0, level: str = "all")
 
     Raises:
         UnreadableFile: ONNX Runtime does not take it.
+        UnsafeFile: it points outside its own folder.
     """
+    if not isinstance(source, bytes):
+        check_external(Path(source))
     import onnxruntime  # noqa: PLC0415 (slow to import)
 
     options = onnxruntime.SessionOptions()

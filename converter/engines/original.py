@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,9 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.files import scratch
 from converter.core.model import Model
+from converter.core.text import clean
 
 PROCESS = Path(__file__).with_name("original_process.py")
 NAMES = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -187,7 +188,7 @@ class OriginalProcess:
         except (ValueError, AttributeError, RecursionError) as error:
             raise self._garbled() from error
         if problem is not None:
-            raise ConverterError(printable(str(problem)))
+            raise ConverterError(clean(str(problem)))
         return dict(found)
 
     def _garbled(self) -> Ended:
@@ -203,7 +204,7 @@ class OriginalProcess:
             how = f"it was killed by {signal.Signals(-status).name}"
         else:
             how = f"it ended its process{'' if status is None else f' with status {status}'}"
-        lines = printable(self.tail.decode("utf-8", "replace")).strip().splitlines()
+        lines = clean(self.tail.decode("utf-8", "replace")).strip().splitlines()
         return f"{how}; it printed last: {lines[-1][:200]}" if lines else how
 
     def _listen(self) -> None:
@@ -234,17 +235,17 @@ def asked(original: Original, path: Path, model: Model) -> Iterator[OriginalProc
         ConverterError: it cannot be started; says why in one line.
     """
     pipe = subprocess.PIPE
-    with tempfile.TemporaryDirectory(prefix="densenet-original-") as folder:
+    with scratch() as folder:
         # A session of its own: what it starts in turn ends with it, and an interrupt is for us alone.
         process = subprocess.Popen(  # noqa: S603 (the user names the code to run)
-            [sys.executable, "-P", "-B", str(PROCESS), folder],
+            [sys.executable, "-P", "-B", str(PROCESS), str(folder)],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
             start_new_session=True,
         )
         try:
-            running = OriginalProcess(original, process, Path(folder))
+            running = OriginalProcess(original, process, folder)
             running.start(path, model)
             yield running
         finally:
@@ -262,8 +263,3 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         if process.stdin is not None:
             process.stdin.close()
     process.wait()
-
-
-def printable(text: str) -> str:
-    """Text of others without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

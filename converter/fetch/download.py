@@ -31,6 +31,10 @@ TRIES = 3
 PAUSE = 1.0
 """Seconds between two tries."""
 CHUNK = 1 << 18
+LIMIT = 1 << 32
+"""Bytes of the largest file that is downloaded: more than any checkpoint of a DenseNet with all its optimizer."""
+FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds after which an incomplete file that nobody went on with is removed."""
 BAR_AFTER = 1.0
 """Seconds after which a progress bar is shown."""
 
@@ -40,26 +44,44 @@ class _BrokenOffError(Exception):
 
 
 def cache_folder() -> Path:
-    """``$DENSENET_HOME``, or ``densenet-converter`` in ``$XDG_CACHE_HOME`` (default ``~/.cache``)."""
-    if home := os.environ.get("DENSENET_HOME"):
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densenet-converter"
+    """``$DENSENET_HOME``, or ``densenet-converter`` in ``$XDG_CACHE_HOME`` (default ``~/.cache``).
+
+    Raises:
+        CannotWrite: nobody says where home is.
+    """
+    try:
+        if home := os.environ.get("DENSENET_HOME"):
+            return Path(home).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "densenet-converter"
+    except RuntimeError as error:
+        raise CannotWrite("no home folder to keep downloads in; set DENSENET_HOME to a folder") from error
 
 
 def cached_path(url: str) -> Path:
-    """Where :func:`fetch` keeps the file of that URL: its own name after a short hash of the whole URL."""
+    """Where :func:`download` keeps the file of that URL: its own name after 128 bits of a hash of the whole URL."""
     last = unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2]
     # The front goes when the name is too long for a file system: the suffix says what the file is.
     name = re.sub(r"[^A-Za-z0-9._-]", "_", last)[-100:] or "file"
-    return cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{name}"
+    return cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}-{name}"
 
 
 def is_offline() -> bool:
     """Whether ``DENSENET_OFFLINE`` or ``HF_HUB_OFFLINE`` forbids the network (1, true, yes or on)."""
-    return any(
-        os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
-        for name in ("DENSENET_OFFLINE", "HF_HUB_OFFLINE")
-    )
+    return _is_on("DENSENET_OFFLINE") or _is_on("HF_HUB_OFFLINE")
+
+
+def is_wanted_again(address: str) -> bool:
+    """Whether ``DENSENET_REFRESH`` asks for another download though the file is there; once a process."""
+    wanted = _is_on("DENSENET_REFRESH") and not is_offline() and address not in _REFRESHED
+    _REFRESHED.add(address)
+    return wanted
+
+
+_REFRESHED = set[str]()
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def download(url: str, *, sha256_prefix: str | None = None, name: str | None = None, progress: bool = True) -> Path:
@@ -76,7 +98,7 @@ def download(url: str, *, sha256_prefix: str | None = None, name: str | None = N
         path of the complete file in the cache (see :func:`cached_path`).
 
     Raises:
-        Unavailable: not found, not allowed, no network, or interrupted too often.
+        Unavailable: not found, not allowed, no network, too large, or interrupted too often.
         UnreadableFile: what arrived has another hash; it is removed.
         CannotWrite: the cache cannot be written to, or the disk is full.
     """
@@ -95,14 +117,16 @@ def download(url: str, *, sha256_prefix: str | None = None, name: str | None = N
     target = cached_path(url)
     name = name or target.name.partition("-")[2]
     try:
-        if _is_good(target, sha256_prefix):
+        again = is_wanted_again(url)
+        if not again and _is_good(target, sha256_prefix):
             return target
         if is_offline():
             state = "the cached copy is damaged" if target.exists() else "not in the cache"
             raise Unavailable(f"{name}: {state}, and offline mode is on; unset DENSENET_OFFLINE and HF_HUB_OFFLINE")
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         with _locked_part(target, name) as (part, file):
-            if _is_good(target, sha256_prefix):
+            if not again and _is_good(target, sha256_prefix):
                 _forget(part)  # another process has finished it while this one waited
                 return target
             tag = Path(f"{part}.tag")
@@ -134,6 +158,18 @@ def _forget(part: Path) -> None:
     """Removes an incomplete file; only for who holds its lock."""
     part.unlink(missing_ok=True)
     Path(f"{part}.tag").unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove incomplete files that nobody goes on with."""
+    if sys.platform == "win32":
+        return
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > FORGOTTEN:
+                with part.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    _forget(part)
 
 
 @contextmanager
@@ -188,12 +224,14 @@ def _download(url: str, file: BinaryIO, tag: Path, *, name: str, hash_known: boo
                 size = file.truncate(0)  # nothing would tell the rest of another version from the rest of this one
             with _open(url, size, validator) as response:
                 start, total = _place(response, size)
+                _check_size(url, total or 0, file)
                 if start == 0:
                     if size:
                         file.truncate(0)
                     validator = _validator(response)
                     tag.write_text(validator, encoding="ascii", errors="replace")
                 done = _copy(response, file, start, total, bar=name if progress else None)
+                _check_size(url, done, file)
             if total is not None and done < total:
                 raise _BrokenOffError(f"{done} of {total} bytes arrived")
             return
@@ -232,7 +270,7 @@ def _open(url: str, size: int, validator: str) -> http.client.HTTPResponse:
             f"{shown(url)}: cannot reach {host} ({_reason(error.reason)}); check the network, "
             "or download the file elsewhere and give its path"
         ) from error
-    except http.client.InvalidURL:
+    except (http.client.InvalidURL, ValueError):  # of a redirect, too
         raise Unavailable(f"{shown(url)}: not a valid address") from None  # the original quotes all of it
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(_reason(error)) from error
@@ -292,6 +330,19 @@ def _place(response: http.client.HTTPResponse, size: int) -> tuple[int, int | No
     return start, None if response.length is None else start + response.length
 
 
+def _check_size(url: str, size: int, file: BinaryIO) -> None:
+    """Refuse what is no checkpoint of ours by its size; nothing of it stays.
+
+    Raises:
+        Unavailable: it is too large.
+    """
+    if size > LIMIT:
+        file.truncate(0)
+        raise Unavailable(
+            f"{shown(url)}: larger than {LIMIT >> 30} GB; if that is right, download it elsewhere and give its path"
+        )
+
+
 def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: int | None, *, bar: str | None) -> int:
     """Appends the answer to the file; returns how long the file is now, complete or not.
 
@@ -300,7 +351,7 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: 
     started = time.monotonic()
     advance: Any = None
     with ExitStack() as stack:
-        while chunk := _read(response):
+        while done <= LIMIT and (chunk := _read(response)):
             file.write(chunk)
             done += len(chunk)
             if bar and advance is None and sys.stderr.isatty() and time.monotonic() - started > BAR_AFTER:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from converter.core.errors import ConverterError, Unavailable
-from converter.fetch.download import is_offline
+from converter.fetch.download import LIMIT, is_offline, is_wanted_again
 from converter.fetch.hub_client import api, check_name, speaking
 from converter.fetch.place import Place
 from densenet.preprocess import Preprocess, from_timm
@@ -100,6 +100,7 @@ class Cached:
         self.repo = wanted.repo
         self.revision = wanted.revision
         self.offline = is_offline()
+        self.sizes: dict[str, int] = {}
 
     def files(self) -> list[str]:
         """Paths in the repository; offline those in the cache."""
@@ -107,13 +108,17 @@ class Cached:
             folder = self._snapshot()
             return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         with speaking(self.repo, "listing its files"):
-            info = api().model_info(self.repo, revision=self.revision)
-        return [sibling.rfilename for sibling in info.siblings or ()]
+            info = api().model_info(self.repo, revision=self.revision, files_metadata=True)
+        self.sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        return list(self.sizes)
 
     def get(self, file: str, *, again: bool = False) -> Path:
         """One file, downloaded if need be; or ``again``, though it is there."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 
+        if self.sizes.get(file, 0) > LIMIT:
+            raise Unavailable(f"{self.repo}: {file} is larger than {LIMIT >> 30} GB, as no checkpoint of a DenseNet is")
+        again = again or is_wanted_again(f"hf://{self.repo}/{file}")
         with speaking(self.repo, f"downloading {file}"):
             path = Path(
                 hf_hub_download(

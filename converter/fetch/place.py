@@ -1,6 +1,7 @@
 """Where a checkpoint comes from: a path, a URL, a Hub repository, or a name of the zoo."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,30 @@ class Place:
             address, zoo name.
         preprocess: what images go through, where the origin says so.
         settings: config fields the origin states and no tensor shows.
+        unproven: whether it was downloaded from where no hash of it is published.
     """
 
     path: Path
     name: str
     preprocess: Preprocess | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    unproven: bool = False
+
+    @contextmanager
+    def kept_if_read(self) -> Iterator[None]:
+        """Forget a downloaded file that cannot be read: what a server said once is not to stay for ever.
+
+        Raises:
+            UnreadableFile: what the block raises.
+        """
+        try:
+            yield
+        except UnreadableFile as error:
+            if not self.unproven:
+                raise
+            with suppress(OSError):
+                self.path.unlink()
+            raise UnreadableFile(f"{error}; it is no longer kept, and the next run downloads it again") from error
 
 
 def resolve(address: str | Path) -> Place:
@@ -39,7 +58,7 @@ def resolve(address: str | Path) -> Place:
     if is_url(text):
         from converter.fetch.download import download  # noqa: PLC0415 (urllib and ssl, for few)
 
-        return Place(download(text), shown(text))
+        return Place(download(text), shown(text), unproven=True)
     if text.startswith("hf://"):
         from converter.fetch.hub_files import fetch_hub  # noqa: PLC0415 (huggingface_hub, for few)
 

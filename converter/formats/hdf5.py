@@ -17,6 +17,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile, UnsafeFile
+from converter.core.mapping import steady
 from converter.formats.hdf5_headers import check_heaps, text_lengths
 from converter.formats.zips import MAX_RATIO
 
@@ -106,7 +107,7 @@ class _Bytes(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         piece = self.data[self.at : self.at + len(buffer)]
-        buffer[: len(piece)] = piece.tobytes()
+        buffer[: len(piece)] = steady(piece).data
         self.at += len(piece)
         return len(piece)
 

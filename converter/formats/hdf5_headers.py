@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from converter.core.checkpoint import Array
+from converter.core.mapping import steady
 
 CONTINUATION, ATTRIBUTE = 0x10, 0x0C
 VARIABLE_LENGTH = 9
@@ -53,8 +54,8 @@ def check_heaps(data: Array) -> bool:
     """
     at = _find(data, 0)
     while at >= 0:
-        size = int.from_bytes(data[at + 8 : at + 16].tobytes(), "little")
-        heap = data[at : at + size].tobytes() if size <= len(data) - at else b""
+        size = int.from_bytes(steady(data[at + 8 : at + 16]).tobytes(), "little")
+        heap = steady(data[at : at + size]).tobytes() if size <= len(data) - at else b""
         place = 16
         while place + 16 <= len(heap):
             index, length = struct.unpack_from("<H6xQ", heap, place)
@@ -72,7 +73,7 @@ def _find(data: Array, start: int) -> int:
     """Where the next global heap begins; -1 if there is none."""
     step = 1 << 20
     for at in range(start, len(data), step):
-        found = data[at : at + step + len(HEAP) - 1].tobytes().find(HEAP)
+        found = steady(data[at : at + step + len(HEAP) - 1]).tobytes().find(HEAP)
         if found >= 0:
             return at + found
     return -1
@@ -80,7 +81,7 @@ def _find(data: Array, start: int) -> int:
 
 def _messages(data: Array, address: int) -> Iterator[tuple[int, bytes]]:
     """Type and body of every message of an object header, its continuations included."""
-    head = data[address : address + 64].tobytes()
+    head = steady(data[address : address + 64]).tobytes()
     modern = head[:4] == b"OHDR"
     if modern:
         flags = head[5]
@@ -95,7 +96,7 @@ def _messages(data: Array, address: int) -> Iterator[tuple[int, bytes]]:
     chunks, count = [(start, size)], 0
     while chunks:
         start, size = chunks.pop(0)
-        chunk, at = data[start : start + size].tobytes(), 0
+        chunk, at = steady(data[start : start + size]).tobytes(), 0
         while at + prefix <= len(chunk):
             kind, length = struct.unpack_from("<BH" if modern else "<HH", chunk, at)
             body = chunk[at + prefix : at + prefix + length]

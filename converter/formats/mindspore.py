@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import steady
 from converter.formats import dtypes
 from converter.formats.damage import naming
 from converter.formats.protobuf import BYTES, fields, mapped, numbers
@@ -115,4 +116,9 @@ def _tensor(name: str, pieces: list[Slice]) -> Tensor:
         raise UnreadableFile(f"the data of {name} do not fit its shape")
     if len(pieces) == 1:
         return Tensor.over(pieces[0].content, dtype, shape)
-    return Tensor(shape, dtype, lambda: np.frombuffer(b"".join(p.content for p in pieces), dtype).reshape(shape))
+
+    def read() -> Array:
+        parts = [steady(np.frombuffer(piece.content, np.uint8)) for piece in pieces]
+        return np.concatenate(parts).view(dtype).reshape(shape)
+
+    return Tensor(shape, dtype, read)

@@ -28,6 +28,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.damage import MALFORMED, damaged
 from converter.formats.dtypes import numbered
 from converter.formats.settings import agreed
@@ -87,7 +88,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data: Array = np.memmap(path, np.uint8, mode="r")
+        self.data: Array = mapped(path)
         self.at = 0
 
     def named_arrays(self) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import re
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -12,13 +12,20 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.formats.damage import MALFORMED, damaged
+from converter.core.mapping import mapped
+from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
 
 NAME = "npy"
 MAGIC = b"\x93NUMPY"
 HEAD = 1 << 16
 """Bytes that hold any header."""
+ENTRY = re.compile(
+    r"\s*'(?P<key>descr|fortran_order|shape)'\s*:\s*('(?P<type>[<>|=]?[biufcSUVO]\d{0,9})'|(?P<flag>True|False)"
+    r"|\((?P<shape>[\d\s,L]{0,999})\))\s*,?"
+)
+"""One of the three of a header, as ``repr`` writes them; Python 2 wrote an L behind long numbers."""
+MAX_AXES = 32
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -28,7 +35,7 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
-    data: Array = np.memmap(path, np.uint8, mode="r")
+    data: Array = mapped(path)
     tree, inert = read_npy(data[:HEAD].tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")
@@ -51,15 +58,53 @@ def read_npy(
         UnreadableFile: damaged or truncated.
         UnsafeFile: its objects ask for code to be run.
     """
-    stream = io.BytesIO(head)
-    with damaged(f"{where}: {name} is not an array", *MALFORMED, EOFError, why=str):
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_header[version](stream)
-    start = stream.tell()
+    with damaged(f"{where}: {name} is not an array", why=str):
+        shape, fortran, dtype, start = _header(head)
     if dtype.hasobject:
         return read_bare_pickle(whole()[start:].data, where)
     size = prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or start + size > length:
+    if start + size > length:
         raise UnreadableFile(f"{where}: truncated, {name} is not complete")
     return Tensor.over(lambda: whole()[start : start + size], dtype, shape, fortran=fortran), ()
+
+
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether the first index runs fastest, type, and where the values begin (numpy.lib.format).
+
+    Raises:
+        ValueError: it is none, or of a type that holds neither numbers, text nor objects.
+    """
+    width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(head[6:8], 0)
+    start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
+    if not head.startswith(MAGIC) or not width or start > len(head):
+        raise ValueError("its header is damaged")
+    text, found = head[8 + width : start].decode("latin-1").strip(), dict[str, re.Match[str]]()
+    at, end = 1, len(text) - 1
+    while entry := ENTRY.match(text, at, end):
+        at, found[entry["key"]] = entry.end(), entry
+    if (text[:1], text[at:].strip()) != ("{", "}") or len(found) != 3:
+        raise ValueError("its header is damaged")
+    kind, flag, axes = found["descr"]["type"], found["fortran_order"]["flag"], found["shape"]["shape"]
+    if kind is None or flag is None or axes is None:
+        raise ValueError("its header is damaged")
+    shape = tuple(int(axis.strip().rstrip("L")) for axis in axes.split(",") if axis.strip())
+    if len(shape) > MAX_AXES:
+        raise ValueError("its header is damaged")
+    return shape, flag == "True", np.dtype(kind), start
+
+
+def read_array(path: Path) -> Array:
+    """The numbers of an ``.npy`` that holds one array, in memory.
+
+    Raises:
+        UnreadableFile: it is none, or damaged.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            value, _ = read_npy(file.read(HEAD), size, lambda: np.fromfile(path, np.uint8), str(path), "it")
+        if not isinstance(value, Tensor):
+            raise UnreadableFile(f"{path}: holds objects, not an array")
+        return value.read()
+    except OSError as error:
+        raise UnreadableFile(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -28,14 +28,16 @@ def open_npz(path: Path) -> Checkpoint:
     tree: dict[str, Any] = {}
     inert: dict[str, None] = {}
     for name in archive.names:
-        whole = partial(archive.read, name)
+        whole = partial(archive.place, name)
         value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
         tree[name.removesuffix(".npy")] = value
         inert |= dict.fromkeys(classes)
     return Checkpoint(path, NAME, tree, archive.metadata, (path,), tuple(inert))
 
 
-def write_npz(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_npz(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
     """Write tensors as the members of an npz, and what is known beside them as the zip's comment.
 
     Raises:
@@ -46,7 +48,7 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
     comment = comment_of(path, metadata or {})
-    with replacing(path) as file, ZipWriter(file, comment) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
         for name, tensor in tensors.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)

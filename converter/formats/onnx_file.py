@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from math import prod
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import UnreadableFile
+from converter.formats.companion import companion
 from converter.formats.damage import damaged, naming
 from converter.formats.dtypes import numbered
 from converter.formats.foreign import text_it_is
@@ -88,6 +90,16 @@ def open_onnx(path: Path) -> Checkpoint:
     wrong_wire_type = (ValueError, TypeError, struct.error)  # or text that is none
     with damaged(f"{path}: damaged", *wrong_wire_type, why=str), naming(path):
         return _Reader(path).open()
+
+
+def check_external(path: Path) -> None:
+    """Refuse a model whose external data is elsewhere, before libraries look for it; they say what else is wrong.
+
+    Raises:
+        UnsafeFile: its external data is outside its own folder.
+    """
+    with suppress(UnreadableFile, OSError):
+        open_onnx(path)
 
 
 def _first_field(value: int | memoryview) -> int:
@@ -294,12 +306,7 @@ class _Reader:
     def external(self, name: str, entry: dict[str, str], size: int) -> memoryview:
         """The bytes of external data (onnx/docs/ExternalData.md): location, offset, length."""
         location = entry.get("location", "")
-        parts = PurePosixPath(location.replace("\\", "/")).parts
-        folder = self.path.parent.resolve()
-        outside = PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor or ".." in parts
-        file = self.path.parent.joinpath(*parts) if parts and not outside else None
-        if file is None or "\0" in location or not file.resolve().is_relative_to(folder):
-            raise UnsafeFile(f"{self.path}: refused, it points to {location!r} outside its own folder")
+        file = companion(self.path, location)
         if file not in self.files:
             if not file.is_file() or not file.stat().st_size:
                 raise UnreadableFile(f"its external data {location} is missing or empty")

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import lzma
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,14 +17,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import numpy as np
-
-from converter.core.checkpoint import Checkpoint
-from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.checkpoint import Array, Checkpoint
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
+from converter.core.files import scratch
+from converter.core.mapping import mapped, steady
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
+CALLED = 60
+"""Characters of a member's name that its file is called by, from the end: the ending tells what it is."""
 MAX_RATIO = 1100
 """No compression here does better (deflate: 1032), but for long runs of one byte."""
 SUFFIXES = (
@@ -72,6 +72,22 @@ class _Zlib:
         self.file.close()
 
 
+class _Piece:
+    """Bytes of a mapped file as a file to read."""
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        piece, self.data = steady(self.data[:size]), self.data[size:]
+        return piece.tobytes()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.data = self.data[:0]
+
+
 KINDS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -109,16 +125,16 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 chosen = _named(names, lambda name: archive.open(name).read(MAX_MANIFEST)) or _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
-        data = np.memmap(path, np.uint8, mode="r")
+        data = mapped(path)
         found = {member.name: member for member in members(data, str(path))}
 
-        def bytes_of(name: str, most: int | None = None) -> memoryview:
-            content: memoryview = data[found[name].start :][: found[name].size][:most].data
-            return content
+        def bytes_of(name: str, most: int | None = None) -> Array:
+            return data[found[name].start :][: found[name].size][:most]
 
-        chosen = _named(list(found), lambda name: bytes(bytes_of(name, MAX_MANIFEST))) or _only(path, list(found))
-        source = io.BytesIO(bytes_of(chosen))
-        with _unpacked(path, source, chosen) as inner:
+        chosen = _named(list(found), lambda name: steady(bytes_of(name, MAX_MANIFEST)).tobytes()) or _only(
+            path, list(found)
+        )
+        with _unpacked(path, _Piece(bytes_of(chosen)), chosen) as inner:
             return _opened(path, inner, opener)
     except ConverterError:
         raise
@@ -157,15 +173,25 @@ def _only(path: Path, names: list[str]) -> str:
     raise UnreadableFile(f"{path}: an archive without tensors, and without one checkpoint in it ({some}); unpack it")
 
 
+def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
+    """Write and flush: what fails here is the disk, not the archive."""
+    try:
+        target.write(chunk)
+        target.flush()
+    except OSError as error:
+        why = error.strerror or error
+        raise CannotWrite(f"{path}: cannot be unpacked ({why}); set TMPDIR to a folder with room") from error
+
+
 @contextmanager
-def _unpacked(path: Path, source: IO[bytes], name: str) -> Iterator[Path]:
+def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
     limit = MAX_RATIO * path.stat().st_size + CHUNK
-    with tempfile.TemporaryDirectory() as folder:
-        inner = Path(folder) / (PurePosixPath(name).name or "checkpoint")
+    with scratch() as folder:
+        inner = folder / (PurePosixPath(name).name[-CALLED:] or "checkpoint")
         with inner.open("wb") as target:
             while chunk := source.read(CHUNK):
-                target.write(chunk)
+                _put(target, chunk, path)
                 if target.tell() > limit:
                     raise UnreadableFile(f"{path}: unpacks to more than {MAX_RATIO} times its size")
         source.close()

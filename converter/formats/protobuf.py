@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converter.core import mapping
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
 from converter.formats.settings import as_written
@@ -23,7 +24,7 @@ Field = tuple[int, int, int | memoryview]
 
 def mapped(path: Path) -> memoryview:
     """A file as a message: its bytes, mapped, read when looked at."""
-    return np.memmap(path, np.uint8, mode="r").data
+    return mapping.mapped(path).data
 
 
 def fields(data: memoryview) -> Iterator[Field]:

@@ -1,7 +1,7 @@
 """safetensors, one file or several with an index (huggingface/safetensors, README "Format").
 
 Eight bytes of header length, a JSON header (name -> dtype, shape, byte range), the
-tensors.  Read in place, mapped.
+tensors.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
+from converter.core.mapping import mapped, steady
 
 NAME = "safetensors"
 MAX_HEADER = 100_000_000
@@ -93,7 +94,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UnreadableFile(f"{path}: not a safetensors header") from error
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise UnreadableFile(f"{path}: the metadata of the header is not text")
-    data: Array = np.memmap(path, np.uint8, mode="r")[8 + length :]
+    data = mapped(path)[8 + length :]
     tensors: dict[str, Tensor] = {}
     end_of_last = 0
     for name, (code, shape, start, end) in sorted(entries.items(), key=lambda item: item[1][2:4]):
@@ -114,13 +115,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
-    return Tensor(shape, dtype, lambda: data[start:end].view(dtype).reshape(shape))
+    return Tensor(shape, dtype, lambda: steady(data[start:end]).view(dtype).reshape(shape))
 
 
 NAMES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, force: bool = False
+) -> None:
     """Write tensors, one at a time, so that no more than one is in memory.
 
     ``"format": "pt"`` is added to the metadata: transformers requires it.
@@ -141,7 +144,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         at += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as file:
+    with replacing(path, force=force) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for _, tensor in order:

@@ -23,6 +23,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import opened, steady
 
 NAME = "t7"
 MAX_NESTING = 128
@@ -74,8 +75,7 @@ def open_t7(path: Path) -> Checkpoint:
     Raises:
         UnreadableFile: damaged or truncated, or with tensors of an unknown type.
     """
-    with path.open("rb") as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = opened(path)
     streams: list[_Stream] = [_Text(data, path)] if data[1:2] == b"\n" else [_Binary(data, path, n) for n in (8, 4)]
     failures: list[tuple[int, UnreadableFile]] = []
     for stream in streams:
@@ -111,7 +111,8 @@ class _Bytes:
         """The next bytes as a storage of little-endian numbers."""
         start = self.take(size)
         dtype = np.dtype(f"<{code}")
-        return _Storage.over(memoryview(self.data)[start : start + size], dtype, (size // dtype.itemsize,))
+        raw = np.frombuffer(memoryview(self.data)[start : start + size], dtype)
+        return _Storage((size // dtype.itemsize,), dtype, lambda: raw)
 
 
 class _Binary(_Bytes):
@@ -192,10 +193,11 @@ class _Text(_Bytes):
 
         @cache  # all weights of a network are often one storage
         def read() -> Array:
+            text = steady(np.frombuffer(memoryview(data)[start:end], np.uint8)).tobytes()
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # older numpy warns of what it cannot parse
-                    values = np.fromstring(data[start:end], np.float32 if kind == "Half" else dtype, sep=" ")
+                    values = np.fromstring(text, np.float32 if kind == "Half" else dtype, sep=" ")
             except ValueError:
                 values = np.empty(0)
             if len(values) != count:
@@ -341,12 +343,16 @@ class _Objects:
 def _window(storage: _Storage, shape: tuple[int, ...], stride: tuple[int, ...], first: int, where: str) -> Tensor:
     dtype = storage.dtype
 
+    def span() -> Array:
+        last = first + sum((n - 1) * step for n, step in zip(shape, stride))
+        return steady(storage.read()[first : last + 1])
+
     def read() -> Array:
         if not prod(shape):
             return np.empty(shape, dtype)
         if prod(shape) > storage.shape[0]:  # expanded: fine as a buffer, but no weight needs it
             raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} repeats a storage of {storage.shape[0]}")
         steps = tuple(step * dtype.itemsize if n > 1 else 0 for n, step in zip(shape, stride))  # any is right for one
-        return np.lib.stride_tricks.as_strided(storage.read()[first:], shape, steps, writeable=False)
+        return np.lib.stride_tricks.as_strided(span(), shape, steps, writeable=False)
 
     return Tensor(shape, dtype, read)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import steady
 
 BLOCK = 512
 MAX_MEMBERS = 10_000
@@ -55,7 +56,7 @@ def members(data: Array, where: str) -> list[Member]:
 def _members(data: Array, where: str) -> Iterator[Member]:
     at, said = 0, dict[str, str]()
     while at + BLOCK <= len(data):
-        head = data[at : at + BLOCK].tobytes()
+        head = steady(data[at : at + BLOCK]).tobytes()
         if not head.strip(b"\0"):
             return
         size, kind = _number(head[124:136]), head[156:157]
@@ -66,7 +67,7 @@ def _members(data: Array, where: str) -> Iterator[Member]:
         if kind in b"xgLK" and kind:
             if size > MAX_EXTENSION:
                 raise ValueError(f"a header of {size} bytes")
-            said |= _extension(kind, data[start : start + size].tobytes())
+            said |= _extension(kind, steady(data[start : start + size]).tobytes())
         else:
             size = int(said["size"]) if said.get("size", "").isdecimal() else size
             if kind in (b"0", b"\0", b"7"):

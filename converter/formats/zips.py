@@ -15,6 +15,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, UnreadableFile
+from converter.core.mapping import mapped, steady
 from converter.core.metadata import from_comment, to_comment
 from converter.formats.damage import damaged
 
@@ -42,7 +43,7 @@ class Zip:
         self.path = path
         with (
             damaged(f"{path}: {broken}", *DAMAGE, why=str),
-            zipfile.ZipFile(path if inner is None else io.BytesIO(inner.data)) as archive,
+            zipfile.ZipFile(path if inner is None else io.BytesIO(steady(inner).data)) as archive,
         ):
             self.infos = {info.filename: info for info in archive.infolist()}
             self.metadata = from_comment(archive.comment.decode("utf-8", "replace"))
@@ -50,11 +51,11 @@ class Zip:
         ends = sorted((info.header_offset, info.compress_size) for info in self.infos.values())
         if any(start + size > following for (start, size), (following, _) in pairwise(ends)):
             raise UnreadableFile(f"{path}: {broken} (members that overlap)")
-        self.bytes: Array = np.memmap(path, np.uint8, mode="r") if inner is None else inner
+        self.bytes: Array = mapped(path) if inner is None else inner
 
     def zip_in(self, name: str) -> Zip:
         """A member that is a zip itself."""
-        return Zip(self.path, self.read(name), f"{name} is damaged")
+        return Zip(self.path, self.place(name), f"{name} is damaged")
 
     def size(self, name: str) -> int:
         """Uncompressed size of a member in bytes."""
@@ -66,18 +67,22 @@ class Zip:
         """The first bytes of a member, no more than that inflated."""
         raw, stored = self._raw(name)
         if stored:
-            return raw[:size].tobytes()
+            return steady(raw[:size]).tobytes()
         with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
-            return zlib.decompressobj(-15).decompress(raw.tobytes(), size)
+            return zlib.decompressobj(-15).decompress(steady(raw).data, size)
 
     def read(self, name: str) -> Array:
-        """A member as a flat array of bytes: a view of the file if stored, else inflated."""
+        """A member as a flat array of bytes, in memory."""
+        return steady(self.place(name))
+
+    def place(self, name: str) -> Array:
+        """A member as a flat array of bytes: a view of the mapped file if stored, else inflated."""
         raw, stored = self._raw(name)
         if stored:
             return raw
         size = self.size(name)
         with damaged(f"{self.path}: damaged zip member {name}", zlib.error, why=str):
-            data = zlib.decompressobj(-15).decompress(raw.tobytes(), size + 1)
+            data = zlib.decompressobj(-15).decompress(steady(raw).data, size + 1)
         if len(data) != size or zlib.crc32(data) != self.infos[name].CRC:
             raise UnreadableFile(f"{self.path}: damaged zip member {name}")
         return np.frombuffer(data, np.uint8)
@@ -86,7 +91,7 @@ class Zip:
         """A member's bytes as they lie in the file, and whether they are stored as they are."""
         size, info = self.size(name), self.infos[name]
         start = info.header_offset
-        header = self.bytes[start : start + 30].tobytes()
+        header = steady(self.bytes[start : start + 30]).tobytes()
         if len(header) < 30 or header[:4] != b"PK\x03\x04":
             raise UnreadableFile(f"{self.path}: damaged zip, no member header for {name}")
         if info.flag_bits & 1:

@@ -22,7 +22,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
+from converter.core.files import write_bytes
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import (
     LIBRARY_MODULES,
@@ -51,8 +52,9 @@ def read_layout(path: Path) -> Layout:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UnreadableFile(f"{path}: cannot be read as a layout ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UnreadableFile(f"{path}: cannot be read as a layout ({why})") from error
     modules, leaves, network = (table.get(name, {}) for name in ("modules", "leaves", "network"))
     if not all(isinstance(section, dict) for section in (modules, leaves, network)):
         raise ConverterError(f"{path}: modules, leaves and network are tables: [modules] and lines of name = value")
@@ -66,6 +68,10 @@ def read_layout(path: Path) -> Layout:
         strange = [name for name in entries if name not in allowed]
         if strange:
             raise ConverterError(f"{path}: [{section}] has {strange[0]!r}; it can have {', '.join(allowed)}")
+    try:
+        DenseNetConfig.from_dict(network)
+    except ValueError as error:
+        raise ConverterError(f"{path}: [network] {error}") from error
     if not modules or not all(isinstance(name, str) for name in modules.values()):
         raise ConverterError(f"{path}: [modules] must give every module of the network a name")
     for template, name in modules.items():
@@ -90,6 +96,19 @@ def _leaf(usual: Leaf, value: Any) -> Leaf:
     name, stored = (value, "as_is") if isinstance(value, str) else (value["name"], value.get("stored", "as_is"))
     how = STORED[stored]
     return Leaf((str(name),), how.read, how.write, how.shape, usual.optional)
+
+
+def save_layout(path: Path, layout: Layout) -> None:
+    """Write a layout as text, but not over one that somebody has edited.
+
+    Raises:
+        CannotWrite: there is another, or the file cannot be written.
+        ConverterError: it uses operations that a file cannot say.
+    """
+    content = layout_toml(layout).encode()
+    if path.is_file() and path.stat().st_size and path.read_bytes() != content:
+        raise CannotWrite(f"{path}: exists, and says something else; name another file, or remove it")
+    write_bytes(path, content)
 
 
 def layout_toml(layout: Layout) -> str:

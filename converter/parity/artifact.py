@@ -50,7 +50,8 @@ class Artifact:
         wanted = Source.of(source)
         place = resolve(wanted.address)
         if is_onnx(place.path):
-            return cls(place.path.name, place, wanted, read_proto(place.path))
+            with place.kept_if_read():
+                return cls(place.path.name, place, wanted, read_proto(place.path))
         result = cls(place.path.name, place, wanted, None)
         assert result.inspection  # reads it, or says why it cannot
         return result

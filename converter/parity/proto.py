@@ -8,6 +8,7 @@ import onnx
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY
 from converter.core.model import known_activation
+from converter.formats.onnx_file import check_external
 
 PRECISIONS = {
     onnx.TensorProto.FLOAT16: "fp16",
@@ -22,7 +23,9 @@ def read_proto(path: Path) -> onnx.ModelProto:
 
     Raises:
         UnreadableFile: it is missing, or no ONNX file.
+        UnsafeFile: it points outside its own folder.
     """
+    check_external(path)
     try:
         proto = onnx.load(path)
     except Exception as error:  # protobuf's errors share no class with onnx's

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from converter.core.checkpoint import Tensor
-from converter.core.errors import UnreadableFile
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.metadata import SOURCE_KEY, to_json
 from converter.core.model import Images
 from converter.core.version import __version__
@@ -53,6 +53,20 @@ def write_record(path: Path, truth: Truth, rests_on: str = OUR_READING) -> None:
         if truth.batches[i].seed is None:
             arrays[f"input_{place}"] = truth.batches[i].array
     write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()})
+
+
+def check_record(path: Path) -> None:
+    """Refuse to replace what is no recorded reference, before the work is done.
+
+    Raises:
+        CannotWrite: something else is there.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        read_record(path)
+    except ConverterError as error:
+        raise CannotWrite(f"{path}: exists, and is no recorded reference; name another file, or remove it") from error
 
 
 def read_record(path: Path) -> Truth:

@@ -1,6 +1,5 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
 from converter.core.page import Table, render
+from converter.core.text import clean, indented_json
 from converter.core.version import __version__
 from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
@@ -200,7 +200,7 @@ def _static(verdict: Verification) -> list[Case]:
 
 def to_json(verdict: Verification) -> str:
     """The whole verdict; ``schema.json`` beside this module describes it."""
-    return json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return indented_json(verdict.to_dict())
 
 
 def to_junit(verdict: Verification) -> str:
@@ -210,25 +210,25 @@ def to_junit(verdict: Verification) -> str:
     groups = dict.fromkeys(case.group for case in everything)
     for group in groups:
         mine = [case for case in everything if case.group == group]
-        suite = ElementTree.SubElement(root, "testsuite", name=_printable(group))
+        suite = ElementTree.SubElement(root, "testsuite", name=group)
         _count(suite, mine)
         said = ElementTree.SubElement(ElementTree.SubElement(suite, "properties"), "property", name="rests_on")
-        said.set("value", _printable(verdict.rests_on))
+        said.set("value", verdict.rests_on)
         for case in mine:
-            element = ElementTree.SubElement(suite, "testcase", classname=_printable(group), name=_printable(case.name))
+            element = ElementTree.SubElement(suite, "testcase", classname=group, name=case.name)
             if case.problem:
-                failure = ElementTree.SubElement(element, "failure", message=_printable(case.problem))
+                failure = ElementTree.SubElement(element, "failure", message=case.problem)
                 found = verdict.breaks.get(group)
-                failure.text = _printable(str(found) if found else case.problem)
+                failure.text = str(found) if found else case.problem
             elif case.skipped:
-                ElementTree.SubElement(element, "skipped", message=_printable(case.skipped))
+                ElementTree.SubElement(element, "skipped", message=case.skipped)
             elif case.figures:
-                ElementTree.SubElement(element, "system-out").text = _printable(case.figures)
+                ElementTree.SubElement(element, "system-out").text = case.figures
     _count(root, everything)
     if verdict.seconds is not None:
         root.set("time", f"{verdict.seconds:.3f}")
     ElementTree.indent(root)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+    return clean(f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n')
 
 
 def _count(element: ElementTree.Element, mine: Sequence[Case]) -> None:
@@ -236,11 +236,6 @@ def _count(element: ElementTree.Element, mine: Sequence[Case]) -> None:
     element.set("failures", str(sum(bool(case.problem) for case in mine)))
     element.set("errors", "0")
     element.set("skipped", str(sum(bool(case.skipped) for case in mine)))
-
-
-def _printable(text: str) -> str:
-    """Text without the control characters XML cannot hold."""
-    return "".join(c if c >= " " or c in "\t\n" else " " for c in text)
 
 
 def to_markdown(verdict: Verification) -> str:

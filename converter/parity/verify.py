@@ -18,7 +18,7 @@ from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.proto import takes_pixels
-from converter.parity.record import read_record, write_record
+from converter.parity.record import check_record, read_record, write_record
 from converter.parity.sources import Sources
 from converter.parity.trial import Trial
 from converter.parity.truth import YARDSTICK, Truth
@@ -70,6 +70,8 @@ def verify(
         )
     bench = replace(bench or USUAL, **taken(conditions, BenchFields))
     source, described = records(reference, about, conditions)
+    if record is not None:
+        check_record(Path(record))
     progress(f"reading {source}")
     place = resolve(source.address)
     model = inspect_place(place, source).model.described(described)

@@ -8,6 +8,7 @@ from typing import Any
 from converter.core.errors import Unavailable
 from converter.core.model import Model
 from converter.core.page import cell
+from converter.core.text import clean
 from converter.exporters.graph import SPACE
 from converter.parity.budget import BUDGETS, Judgement
 from converter.parity.verdict import Verification
@@ -86,7 +87,7 @@ def model_card(facts: CardFacts) -> str:
         card = ModelCard.from_template(_metadata(facts), template_path=str(TEMPLATE), **values)
     except ImportError as error:
         raise Unavailable(f"the model card needs Jinja2 ({error}): pip install Jinja2") from error
-    return str(card).rstrip() + "\n"
+    return clean(str(card).rstrip()) + "\n"
 
 
 def _metadata(facts: CardFacts) -> Any:

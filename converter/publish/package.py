@@ -1,11 +1,11 @@
 """A checkpoint as the folder that becomes a Hugging Face repository.
 
-Everything is written into a folder beside the target and proved there; only then is it
-moved into place, ``provenance.json`` last.  So the target is whole, or as it was, or
-(killed while moving) does not match its own provenance, and packaging again mends it.
+Everything is written into a hidden folder and proved there; only then is it moved into
+place, a new folder as a whole, else ``provenance.json`` last.  So the target is whole, or as
+it was, or (killed while moving) does not match its own provenance, and packaging again mends it.
 """
 
-import tempfile
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
-from converter.core.files import make_folder
+from converter.core.files import make_folder, scratch, sweep
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
@@ -151,12 +151,14 @@ def package(
         if not model.config.num_classes:
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
         check(Dataset.of(recipe.evaluation), model)
-    make_folder(folder.absolute().parent)
+    target = Path(os.path.realpath(folder))
+    make_folder(target.parent)
+    sweep(target.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as temporary:
-            builder = _Builder(wanted, model, zoo, Path(temporary), progress)
-            done = builder.build(recipe)
-            move_into_place(Path(temporary), folder)
+        # Inside a folder that is there: what is beside it may be read-only, or another file system.
+        with scratch(target if target.is_dir() else target.parent) as temporary:
+            done = _Builder(wanted, model, zoo, temporary, progress).build(recipe)
+            move_into_place(temporary, target)
     except OSError as error:
         raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
     return replace(done, folder=folder)

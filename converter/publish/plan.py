@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from converter.core.errors import Unavailable
+from converter.core.files import scratch
 from converter.fetch.hub_client import speaking
 from converter.publish.provenance import PROVENANCE, Recorded, parse_provenance
 
@@ -77,7 +77,7 @@ def look(client: HfApi, repo: str, branch: str | None) -> Remote:
 def plan(client: HfApi, repo: str, remote: Remote, contents: Mapping[str, Content]) -> list[Change]:
     """What happens to each file of the package, and to files an earlier package put there and this one lacks."""
     changes = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         former = former_files(repo, remote, folder)
 
         def untouched(path: str) -> bool:
@@ -104,7 +104,7 @@ def plan(client: HfApi, repo: str, remote: Remote, contents: Mapping[str, Conten
     return changes
 
 
-def former_files(repo: str, remote: Remote, folder: str) -> dict[str, Recorded]:
+def former_files(repo: str, remote: Remote, folder: Path) -> dict[str, Recorded]:
     """What an earlier package says it put there; nothing if there was none."""
     if PROVENANCE not in remote.files:
         return {}
@@ -114,7 +114,7 @@ def former_files(repo: str, remote: Remote, folder: str) -> dict[str, Recorded]:
         return {}
 
 
-def download_file(repo: str, path: str, revision: str | None, folder: str) -> Path:
+def download_file(repo: str, path: str, revision: str | None, folder: Path) -> Path:
     """One file of a revision, into a folder that is thrown away."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 

@@ -13,6 +13,7 @@ import numpy as np
 from converter.core.errors import UnreadableFile
 from converter.core.hashing import sha256_of
 from converter.core.model import Model
+from converter.core.text import indented_json
 from converter.core.version import __version__
 from converter.publish.expectations import PLACEHOLDER
 
@@ -75,7 +76,7 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         ValueError: it is damaged, of another kind, or names what is no file of a repository.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_no_number)
         if values["kind"] != KIND:
             raise ValueError("another kind of file")
         files = {name: Recorded(str(v["sha256"]), int(v["size"])) for name, v in values["files"].items()}
@@ -85,6 +86,10 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         if not _inside(name):
             raise ValueError(f"it names {name[:80]!r}, which is no path in a repository")
     return files
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON's")
 
 
 def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
@@ -103,7 +108,7 @@ def changed(folder: Path, files: Mapping[str, Recorded]) -> dict[str, str]:
 
 def to_text(value: Any) -> bytes:
     """JSON for people: indented, one final newline, the same bytes for the same value."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return indented_json(value).encode()
 
 
 def rounded(value: Any) -> Any:

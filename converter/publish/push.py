@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 from converter.core.errors import ConverterError, Unavailable, VerificationFailed
+from converter.core.files import scratch
 from converter.core.model import Images
 from converter.core.progress import Progress
 from converter.core.shorthand import taken
@@ -148,8 +148,8 @@ def push(
     folder = Path(source.address if isinstance(source, Source) else source)
     if (folder / PROVENANCE).is_file():
         return _push(folder, repo, how, dry_run, progress)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "package"
+    with scratch() as temporary:
+        folder = temporary / "package"
         package(source, folder, recipe=recipe, images=images, repo=repo, progress=progress, **taken(options, Order))
         return _push(folder, repo, how, dry_run, progress)
 
@@ -314,7 +314,7 @@ def _read_back(repo: str, done: Push, contents: Mapping[str, Content]) -> None:
     """
     pull_request = re.fullmatch(r"refs/pr/\d+", done.revision)
     revision = done.revision if pull_request else done.commit
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for path, content in sorted(contents.items()):
             found = _patiently(partial(download_file, repo, path, revision, folder))
             if hash_of(found, "sha256") != hash_of(content, "sha256"):

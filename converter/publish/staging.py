@@ -1,5 +1,6 @@
 """A staged package into its folder: whole, or (killed while moving) known as ours and mended by the next."""
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,12 @@ def move_into_place(staged: Path, folder: Path) -> None:
         former = {}
     altered = changed(folder, former)
     interrupted = _interrupted(folder)
+    for file in files:
+        _flush(staged / file)
+    if not folder.exists():
+        with suppress(OSError):  # somebody made it meanwhile
+            staged.rename(folder)
+            return
     for name in (file.as_posix() for file in files if file.name != PROVENANCE):
         there = folder / name
         strange = there.is_file() and (name not in former or name in altered)
@@ -43,6 +50,15 @@ def move_into_place(staged: Path, folder: Path) -> None:
         with suppress(OSError):
             (folder / name).parent.rmdir()
     (folder / NEXT).unlink()
+
+
+def _flush(file: Path) -> None:
+    """Have a file on disk before its name is: a machine that loses power must not leave it empty."""
+    handle = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _interrupted(folder: Path) -> dict[str, str]:

@@ -15,9 +15,9 @@ from converter.core.metadata import (
     PREPROCESS_KEY,
     THRESHOLDS_KEY,
     json_or_none,
-    well_formed,
 )
 from converter.core.model import Images, known_activation
+from converter.core.text import well_formed
 from converter.reading.activation import PROBLEMS, Judged
 from converter.reading.class_names import names_in
 from converter.reading.thresholds import recorded_thresholds

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from converter.core.metadata import well_formed
+from converter.core.text import well_formed
 from converter.reading.entries import Entry, listed, number
 
 CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|^(names|targets)$", re.IGNORECASE)

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from converter.core.checkpoint import Record, Tensor
-from converter.core.metadata import well_formed
+from converter.core.text import well_formed
 from converter.reading.entries import listed, number
 from converter.reading.wrappers import SKIPPED
 

@@ -66,7 +66,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         wanted: how to read it.
         hashed: whether anybody asks for the file's SHA-256.
     """
-    with hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
+    with place.kept_if_read(), hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
         checkpoint = open_checkpoint(place.path)
         stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)

@@ -10,8 +10,9 @@ from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
-from converter.reading.load import load
+from converter.reading.load import inspect
 from converter.use.assumed import assumed, assumed_activation
+from converter.writing.target import check_not_source, check_target
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -101,6 +102,7 @@ def export_onnx(
     precision: str | Precision = "fp32",
     calibration: str | Path | None = None,
     images: Images | None = None,
+    force: bool = False,
     **options: Unpack[ExportOptions],
 ) -> Export:
     """Write any DenseNet checkpoint as ONNX with dynamic batch, height and width.
@@ -110,6 +112,7 @@ def export_onnx(
         target: an ``.onnx`` file.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
         images: what its images and classes are, where the source does not say.
+        force: whether a file that this tool did not write may be replaced, or the source.
         options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
             ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it, and are
             fields of ``images``.
@@ -124,7 +127,10 @@ def export_onnx(
         precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
     graph = taken(options, GraphOptions)
     wanted, said = records(source, images, taken(options, Shorthand))
-    model = load(wanted).described(said)
+    check_target(target, force=force)
+    found = inspect(wanted)
+    check_not_source(target, found.checkpoint.files, force=force)
+    model = found.model.described(said)
     from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
@@ -141,7 +147,7 @@ def export_onnx(
 
         typical = images_of(model, precision.calibration) if precision.calibration else ()
         proto = calibrate(proto, calibration_inputs(model, typical))
-    write_bytes(target, proto.SerializeToString())
+    write_bytes(target, proto.SerializeToString(), force=force)
     return Export(
         model,
         target,

@@ -2,7 +2,6 @@
 
 import io
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite
-from converter.core.files import make_folder, write_bytes
-from converter.core.metadata import well_formed
+from converter.core.files import make_folder, scratch, write_bytes
+from converter.core.text import well_formed
 from converter.core.version import __version__
 from converter.use.overlay import COLOURS, STRONGEST, overlay
 from densenet.images import ImageSource, decode
@@ -90,8 +89,8 @@ def gallery(folder: Path) -> Iterator[Gallery]:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CannotWrite(f"{folder}: is there already, and not empty; name a new folder for the pictures")
         make_folder(folder.absolute().parent)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as temporary:
-            staged = Path(temporary) / "pictures"
+        with scratch(folder.absolute().parent) as temporary:
+            staged = temporary / "pictures"
             staged.mkdir()
             yield Gallery(staged)
             if folder.exists():

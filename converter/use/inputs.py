@@ -10,10 +10,10 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.exporters.graph import SPACE
+from converter.formats.npy import read_array
 from densenet.config import DenseNetConfig
 from densenet.images import load
 from densenet.preprocess import Preprocess
-from densenet.volumes import read_npy
 
 MAX_IMAGES = 8
 
@@ -169,10 +169,7 @@ def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
     Raises:
         ConverterError: it is no such array, or not for this network.
     """
-    try:
-        array = read_npy(path)  # still on disk: its size is held against the file's
-    except (OSError, ValueError) as error:
-        raise ConverterError(f"{path}: not a .npy array ({error})") from error
+    array = read_array(path)
     if array.ndim != 2 + config.spatial_dims or array.shape[1] != config.in_channels or array.dtype.kind != "f":
         wanted = ", ".join(("N", str(config.in_channels), *SPACE[config.spatial_dims]))
         raise ConverterError(f"{path}: has {array.dtype} {list(array.shape)}; float ({wanted}) is needed")

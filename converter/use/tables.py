@@ -14,7 +14,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.files import replacing
-from converter.core.metadata import well_formed
+from converter.core.text import well_formed
 
 FIRST = ("path", "label", "score")
 """Before the classes: the image, its best class and what that scores."""

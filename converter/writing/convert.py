@@ -15,8 +15,9 @@ from converter.core.model import Images, Model
 from converter.core.shorthand import Shorthand, records
 from converter.core.source import AnySource
 from converter.layouts import layout_named
-from converter.reading.load import is_float, load
+from converter.reading.load import inspect, is_float
 from converter.writing.in_layout import Arranged, in_layout
+from converter.writing.target import check_not_source, check_target
 
 DTYPES: Mapping[str, Any] = {
     "fp32": np.float32,
@@ -71,6 +72,7 @@ def convert(
     to: str = "library",
     dtype: str | None = None,
     images: Images | None = None,
+    force: bool = False,
     **shorthand: Unpack[Shorthand],
 ) -> Conversion:
     """Convert any DenseNet checkpoint to a file in the library's or another layout.
@@ -81,6 +83,7 @@ def convert(
         to: the layout to write.
         dtype: ``fp32``, ``fp16``, ``bf16`` or ``fp64`` for all weights; default as stored.
         images: what images go through and what classes are called, to be recorded in the file.
+        force: whether a file that this tool did not write may be replaced, or the source.
         shorthand: how to read the source, ``preprocess`` and ``labels`` as keywords.
 
     Raises:
@@ -93,18 +96,23 @@ def convert(
         to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
     wanted = layout_named(to)
     wanted_source, said = records(source, images, shorthand)
-    model = load(wanted_source).described(said)
+    check_target(target, force=force)
+    found = inspect(wanted_source)
+    check_not_source(target, found.checkpoint.files, force=force)
+    model = found.model.described(said)
     arranged = in_layout(model, wanted, metadata=target.suffix == ".safetensors")
     if dtype is not None:
         tensors = {name: _cast(tensor, name, dtype) for name, tensor in arranged.tensors.items()}
         arranged = replace(arranged, tensors=tensors)
-    write(target, arranged)
+    write(target, arranged, force=force)
     notes = (*model.notes, *arranged.notes)
     return Conversion(arranged.model, target, wanted.name, len(arranged.tensors), notes)
 
 
-def write(target: Path, arranged: Arranged) -> None:
+def write(target: Path, arranged: Arranged, *, force: bool = False) -> None:
     """Write tensors in the format the target's name asks for, each imported when it is asked for.
+
+    A file that is read-only or another user's is replaced only by ``force``.
 
     Raises:
         CannotExpress: the format cannot hold them.
@@ -114,19 +122,19 @@ def write(target: Path, arranged: Arranged) -> None:
     if target.suffix == ".safetensors":
         from converter.formats.safetensors import write_safetensors  # noqa: PLC0415 (for few)
 
-        write_safetensors(target, tensors, {**arranged.model.metadata(), LAYOUT_KEY: layout.name})
+        write_safetensors(target, tensors, {**arranged.model.metadata(), LAYOUT_KEY: layout.name}, force=force)
     elif target.suffix == ".npz":
         from converter.formats.npz import write_npz  # noqa: PLC0415 (for few)
 
-        write_npz(target, tensors, known)
+        write_npz(target, tensors, known, force=force)
     elif target.suffix == ".h5":
         from converter.formats.keras.h5_writer import write_keras_h5  # noqa: PLC0415 (for few)
 
-        write_keras_h5(target, tensors, known)
+        write_keras_h5(target, tensors, known, force=force)
     else:
         from converter.formats.torch.zip_writer import write_torch  # noqa: PLC0415 (for few)
 
-        write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors, known)
+        write_torch(target, layout.wrapper(tensors) if layout.wrapper else tensors, known, force=force)
 
 
 def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:

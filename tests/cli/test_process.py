@@ -70,7 +70,9 @@ def test_demo(torch: bool, tmp_path: Path) -> None:
 )
 def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, status: int, word: str) -> None:
     """Stopped while it writes: the target is as before, and no temporary file stays."""
-    (tmp_path / "m.safetensors").write_text("old")
+    target = tmp_path / "m.safetensors"
+    ok("convert", LEGACY, target, "--dtype", "fp16")
+    old = target.read_bytes()
     code = (
         "import time, os\n"
         "def slow(fd):\n    print('writing', flush=True); time.sleep(60)\n"
@@ -78,7 +80,7 @@ def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, s
         "from converter.cli import main; main()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "convert", str(LEGACY), str(tmp_path / "m.safetensors")],
+        [sys.executable, "-c", code, "convert", str(LEGACY), str(target)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -88,4 +90,4 @@ def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, s
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said.decode()) == (status, f"densenet: {word}\n")
     assert os.listdir(tmp_path) == ["m.safetensors"]
-    assert (tmp_path / "m.safetensors").read_text() == "old"
+    assert target.read_bytes() == old

@@ -162,7 +162,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     try:
         (small / "a.safetensors").write_text("old")
         with pytest.raises(CannotWrite, match="No space"):
-            convert(LEGACY, small / "a.safetensors")
+            convert(LEGACY, small / "a.safetensors", force=True)
         assert os.listdir(small) == ["a.safetensors"]
         assert (small / "a.safetensors").read_text() == "old"
     finally:
@@ -173,7 +173,11 @@ def test_converting_a_file_onto_itself(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     shutil.copy(LEGACY, path)
     before = {name: tensor.read().copy() for name, tensor in load(path).tensors.items()}
-    convert(path, path, to="timm")
+    with pytest.raises(CannotWrite, match="--force"):
+        convert(path, path, to="timm")
+    convert(path, path, to="timm", force=True)
+    with pytest.raises(CannotWrite, match="is what is read"):  # this tool wrote it, but it is the source
+        convert(path, path)
     for name, tensor in load(path).tensors.items():
         np.testing.assert_array_equal(tensor.read(), before[name])
 

@@ -18,10 +18,9 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.core.metadata import OF_IMAGES, TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.config import compiled_with, parse_config
@@ -56,7 +55,7 @@ METRICS = "metrics"
 
 def open_h5(path: Path) -> Checkpoint:
     """Open an HDF5 file: Keras weights as a flat table, anything else as the tree of its groups."""
-    root = read_hdf5(np.memmap(path, np.uint8, mode="r"), str(path))
+    root = read_hdf5(mapped(path), str(path))
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}

@@ -27,7 +27,9 @@ MAX_CHARACTERS = MAX_ATTRIBUTE // 4
 """Of a text in an attribute, in UTF-8."""
 
 
-def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_keras_h5(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
     """Write tensors called ``<layer>/<leaf>``, layers and leaves in the model's order; metadata as attributes.
 
     Raises:
@@ -64,7 +66,7 @@ def write_keras_h5(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[
             _texts(group, "weight_names", [f"{layer}/{leaf}:0" for leaf in members])
             for leaf, tensor in members.items():
                 group.create_dataset(f"{layer}/{leaf}:0", data=np.ascontiguousarray(tensor.read()), track_times=False)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), force=force)
 
 
 def _texts(owner: Any, name: str, texts: list[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
+from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.h5 import by_class, descend
@@ -36,12 +36,10 @@ def open_sharded(path: Path) -> Checkpoint:
     names = sorted({str(file) for files in places.values() for file in files})
     root = H5Group()
     for name in names:
-        shard = path.parent / name
-        if Path(name).name != name or shard.resolve().parent != path.parent.resolve():
-            raise UnsafeFile(f"{path}: refused, it points to {name!r} outside its own folder")
+        shard = companion(path, name, flat=True)
         if not shard.is_file():
             raise UnreadableFile(f"{path}: the shard {name} is missing")
-        _merge(root, read_hdf5(np.memmap(shard, np.uint8, mode="r"), str(shard)), str(path))
+        _merge(root, read_hdf5(mapped(shard), str(shard)), str(path))
     for key in places:
         descend(root, key.strip("/"), str(path))
     files = (path, *(path.parent / name for name in names))

@@ -27,7 +27,7 @@ def open_keras(path: Path) -> Checkpoint:
     archive = Zip(path)
     text = archive.read(CONFIG).tobytes()
     config = parse_config(text, str(path))
-    root = read_hdf5(archive.read(WEIGHTS), f"{path}/{WEIGHTS}")
+    root = read_hdf5(archive.place(WEIGHTS), f"{path}/{WEIGHTS}")
     # A subclass describes its arguments, not its layers: what it computes is in code that is not in the file.
     subclass = bool(config["class"]) and not config["layers"] and not config["module"].startswith("keras")
     graph = None if subclass else config

@@ -14,10 +14,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.torch.numpy_arrays import DTYPE, NDARRAY, bytes_of, dtype_of, with_arrays
 from converter.formats.torch.pickle import ENCODED, Builder, Pickle, StateDict
 from converter.formats.torch.tensors import Storage, builders
@@ -41,7 +40,7 @@ def open_bare_pickle(path: Path) -> Checkpoint:
         UnreadableFile: damaged or truncated; an array is shorter than its shape says.
         UnsafeFile: the pickle asks for code to be run.
     """
-    tree, inert = read_bare_pickle(np.memmap(path, np.uint8, mode="r").data, str(path))
+    tree, inert = read_bare_pickle(mapped(path).data, str(path))
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 

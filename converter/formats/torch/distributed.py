@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
-from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped, steady
+from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.torch.nested import read_nested
 from converter.formats.torch.pickle import Pickle
@@ -56,7 +58,7 @@ def open_distributed(path: Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: a shard of torch.distributed.checkpoint without the {METADATA} beside it")
     if not 0 < metadata.stat().st_size <= MAX_METADATA:
         raise UnreadableFile(f"{metadata}: empty, or too large to be a description of tensors")
-    pickle = Pickle(np.memmap(metadata, np.uint8, mode="r").data, str(metadata), builders=builders(str(metadata)))
+    pickle = Pickle(mapped(metadata).data, str(metadata), builders=builders(str(metadata)))
     pickle.built = _as_key
     about = pickle.load()
     files = _Files(folder)
@@ -104,13 +106,11 @@ class _Files:
         if place.get("transform_descriptors"):
             how = ", ".join(map(str, place["transform_descriptors"]))
             raise UnreadableFile(f"{where} is stored through {how}, which is not read")
-        file = self.folder / name
-        if Path(name).name != name or file.resolve().parent != self.folder.resolve():
-            raise UnsafeFile(f"{where}: refused, it points to {name!r} outside its own folder")
+        file = companion(self.folder / METADATA, name, flat=True)
         if name not in self.opened:
             if not file.is_file() or not file.stat().st_size:
                 raise UnreadableFile(f"{self.folder}: the file {name} is missing or empty")
-            self.opened[name] = np.memmap(file, np.uint8, mode="r")
+            self.opened[name] = mapped(file)
         data = self.opened[name][start : start + length] if start >= 0 < length else self.opened[name][:0]
         if not 0 < length == len(data):
             raise UnreadableFile(f"{where} ends behind the end of {name} (truncated?)")
@@ -162,7 +162,7 @@ def _check(chunks: list[Chunk], shape: Sizes, where: str) -> None:
 
 
 def _values(chunk: Chunk, dtype: np.dtype[Any], where: str) -> Array:
-    tensor, _ = read_nested(chunk.data.data, where, 1)
+    tensor, _ = read_nested(steady(chunk.data).data, where, 1)
     if not isinstance(tensor, Tensor) or tensor.shape != chunk.sizes or tensor.dtype != dtype:
         raise UnreadableFile(f"{where}: a chunk is not of the size and type that {METADATA} says")
     return tensor.read()

@@ -96,7 +96,7 @@ def _weights(archive: Zip, config: str) -> dict[str, Tensor]:
             dtype = SCALARS[meta["dtype"]]
             if (member, dtype) not in storages:
                 storage = Storage(member, dtype, archive.size(member) // dtype.itemsize, where)
-                storage.lies_in(partial(archive.read, member))
+                storage.lies_in(partial(archive.place, member))
                 storages[member, dtype] = storage
             shape, stride = ([n["as_int"] for n in meta[key]] for key in ("sizes", "strides"))
             offset = meta["storage_offset"]["as_int"]

@@ -12,16 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped, steady
 from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
 
 NAME = "torch legacy"
 MAGIC = 0x1950A86A20F9469CFC6C
+FRONT = 1 << 20
+"""Bytes that hold the pickles of nearly every file; the storages follow."""
 MAGIC_BYTES = MAGIC.to_bytes(10, "little")
 
 
@@ -32,12 +33,24 @@ def matches(_path: Path, head: bytes) -> bool:
 
 def open_legacy(path: Path) -> Checkpoint:
     """Open a file of the older ``torch.save``."""
-    tree, inert = read_legacy(np.memmap(path, np.uint8, mode="r"), str(path))
+    tree, inert = read_legacy(mapped(path), str(path))
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 
 def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:
     """What the bytes of such a file hold, and the classes that became inert records."""
+    front = steady(data[:FRONT])
+    try:
+        return _parsed(data, front, path, depth)
+    except UnreadableFile:
+        if len(front) == len(data):
+            raise
+    steady(data[:1])  # says so if the file has changed: it is not to be looked at then
+    return _parsed(data, data, path, depth)  # longer pickles than are usual, or damage
+
+
+def _parsed(data: Array, front: Array, path: str, depth: int) -> tuple[Any, tuple[str, ...]]:
+    """The same, the pickles read from a part of the bytes that holds them all."""
     where = path
     storages: dict[str, Storage] = {}
 
@@ -57,7 +70,7 @@ def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str,
             return root.window(view_key, int(offset), int(size))
         return root
 
-    pickle = Pickle(data.data, where, builders=builders(where), persistent=persistent, depth=depth)
+    pickle = Pickle(front.data, where, builders=builders(where), persistent=persistent, depth=depth)
     if pickle.load() != MAGIC:
         raise UnreadableFile(f"{path}: not a torch file")
     version = pickle.load()
@@ -71,7 +84,7 @@ def read_legacy(data: Array, path: str, depth: int = 0) -> tuple[Any, tuple[str,
         storage = storages.get(str(key))
         if at + 8 > len(data):
             raise UnreadableFile(f"{path}: truncated, the storages end after {len(data)} bytes")
-        count = int.from_bytes(data[at : at + 8].tobytes(), "little", signed=True)
+        count = int.from_bytes(steady(data[at : at + 8]).tobytes(), "little", signed=True)
         if storage is None:
             raise UnreadableFile(f"{path}: storage {key} belongs to no tensor")
         size = count * storage.dtype.itemsize

@@ -14,10 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import mapped
 from converter.formats.tars import is_tar, members
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype, strided
@@ -31,7 +30,7 @@ def matches(path: Path, head: bytes) -> bool:
     if not is_tar(head):
         return False
     with suppress(UnreadableFile):
-        found = members(np.memmap(path, np.uint8, mode="r"), str(path))
+        found = members(mapped(path), str(path))
         return {"storages", "tensors", "pickle"} <= {member.name for member in found}
     return False
 
@@ -39,7 +38,7 @@ def matches(path: Path, head: bytes) -> bool:
 def open_tar(path: Path) -> Checkpoint:
     """Open a tar written by the first versions of ``torch.save``."""
     where = str(path)
-    data = np.memmap(path, np.uint8, mode="r")
+    data = mapped(path)
     parts = {member.name: data[member.start :][: member.size] for member in members(data, where)}
     storages = _read_storages(parts["storages"], where)
     tensors = _read_tensors(parts["tensors"], storages, where)

@@ -14,6 +14,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Record, Tensor, Unordered
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import steady
 from converter.formats.dtypes import named
 from converter.formats.torch.pickle import Builder, Global, StateDict
 
@@ -137,7 +138,8 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
         if not prod(shape):
             return np.empty(shape, dtype)
         steps = tuple(s * flat.itemsize if n > 1 else 0 for n, s in zip(shape, stride))  # any is right for one
-        view = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
+        span = steady(flat[offset : last + 1])
+        view = np.lib.stride_tricks.as_strided(span, shape, steps, writeable=False)
         return view if view.dtype.isnative else view.astype(dtype)
 
     tensor = storage.views[dtype, offset, shape, stride] = Tensor(shape, dtype, read)
@@ -247,5 +249,5 @@ def _elements(buffer: Array, start: int, dtype: np.dtype[Any], numel: int, *, bi
     if big == (sys.byteorder == "big") or dtype.itemsize == 1:
         return raw.view(dtype)
     if dtype.kind == "V":  # ml_dtypes know native order only
-        return raw.view(f">u{dtype.itemsize}").astype(f"=u{dtype.itemsize}").view(dtype)
+        return steady(raw).view(f">u{dtype.itemsize}").astype(f"=u{dtype.itemsize}").view(dtype)
     return raw.view(dtype.newbyteorder())

@@ -67,7 +67,7 @@ def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str
             size = storage.numel * dtype.itemsize
             if archive.size(member) < size:
                 raise UnreadableFile(f"{where}: {member} holds {archive.size(member)} bytes, {size} are needed")
-            storage.lies_in(partial(archive.read, member), big=order == b"big")
+            storage.lies_in(partial(archive.place, member), big=order == b"big")
         return storages[key]
 
     data = archive.read(f"{name}.pkl").data

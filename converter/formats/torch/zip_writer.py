@@ -23,7 +23,9 @@ from converter.formats.zips import ZipWriter, comment_of
 CLASSES = {DTYPES[name]: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
 
 
-def write_torch(path: Path, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+def write_torch(
+    path: Path, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None, *, force: bool = False
+) -> None:
     """Write a dict of tensors (nested dicts, lists and plain values may stand beside them).
 
     What is known beside them is the zip's comment, so that ``load_state_dict`` finds tensors and nothing else.
@@ -36,7 +38,7 @@ def write_torch(path: Path, tree: Mapping[str, Any], metadata: Mapping[str, str]
     pickle = b"\x80\x02" + _encode(tree, tensors, path) + b"."
     folder = path.stem or "archive"
     comment = comment_of(path, metadata or {})
-    with replacing(path) as file, ZipWriter(file, comment) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
         archive.add(f"{folder}/data.pkl", pickle)
         archive.add(f"{folder}/byteorder", b"little")
         for i, tensor in enumerate(tensors):
