@@ -12,19 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from densenet.costs import costs
+from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
 from densenet.head import HeadLayer, layers_of
 from densenet.module import Module
-
-Axes = int | tuple[int, ...]
-"""One number, or one for each spatial axis."""
-Stem = Literal["imagenet", "cifar", "deep"]
-StemPool = Literal["max", "blur", "none"]
-TransitionPool = Literal["avg", "blur"]
-GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "catmaxavg"]
-Padding = Literal["symmetric", "same"]
 
 
 @dataclass(frozen=True)
@@ -371,22 +364,6 @@ class DenseNetConfig:
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
-
-AXES: Mapping[str, int | None] = {
-    "stem_kernel": None,
-    "stem_stride": None,
-    "stem_pool_stride": 2,
-    "transition_stride": 2,
-}
-"""Sizes and strides, and what they usually are."""
-
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "stem": ("imagenet", "cifar", "deep"),
-    "stem_pool": ("max", "blur", "none"),
-    "transition_pool": ("avg", "blur"),
-    "global_pool": ("avg", "max", "avgmax", "catavgmax", "catmaxavg"),
-    "padding": ("symmetric", "same"),
-}
 
 NAMED: Mapping[str, DenseNetConfig] = {
     "densenet121": DenseNetConfig(),

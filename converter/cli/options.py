@@ -11,7 +11,8 @@ import typer
 
 from converter.core.errors import ConverterError
 from converter.core.source import Source
-from densenet.config import AXES, CHOICES, SETTINGS, DenseNetConfig
+from densenet.config import SETTINGS, DenseNetConfig
+from densenet.fields import AXES, CHOICES
 from densenet.head import layers_of
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converter.core.errors import CannotExpress
-from densenet.config import AXES, NAMED, DenseNetConfig
+from densenet.config import NAMED, DenseNetConfig
+from densenet.fields import AXES
 
 TIMM_NAMES = ("densenet121", "densenet169", "densenet201", "densenet161", "densenet264d", "densenetblur121d")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from converter.layouts.layout import LIBRARY_MODULES, Layout
-from densenet.config import CHOICES
+from densenet.fields import CHOICES
 
 EXPRESSES: Mapping[str, tuple[Any, ...]] = {
     **CHOICES,

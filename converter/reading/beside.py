@@ -21,7 +21,8 @@ from converter.core.text import well_formed
 from converter.reading.activation import PROBLEMS, Judged
 from converter.reading.class_names import names_in
 from converter.reading.thresholds import recorded_thresholds
-from densenet.config import CHOICES, DenseNetConfig
+from densenet.config import DenseNetConfig
+from densenet.fields import CHOICES
 from densenet.preprocess import Preprocess, from_timm
 
 MAX_CONFIG = 1 << 20

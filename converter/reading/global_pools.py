@@ -8,7 +8,7 @@ from converter.core.errors import NotADenseNet
 from converter.reading.module_tree import ModuleTree, Step, what_is
 from converter.reading.told import Told
 from converter.reading.wrappers import Group
-from densenet.config import CHOICES
+from densenet.fields import CHOICES
 
 GLOBAL: Mapping[str, str] = {
     **{f"AdaptiveAvgPool{n}d": "avg" for n in (1, 2, 3)},

@@ -8,7 +8,7 @@ from typing import Literal
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
-from densenet.config import Axes
+from densenet.fields import Axes
 from densenet.head import HeadLayer
 
 Learned = Literal["conv", "norm", "affine", "row", "linear"]

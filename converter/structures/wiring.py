@@ -23,7 +23,8 @@ from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import compared, permuted, starts, steps_of, turned, width_of
-from densenet.config import DenseNetConfig, Stem
+from densenet.config import DenseNetConfig
+from densenet.fields import Stem
 from densenet.topology import Step, steps
 
 Value = tuple[str, ...]
