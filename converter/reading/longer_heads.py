@@ -25,6 +25,10 @@ MAX_LAYERS = 32
 MAX_MERGED = 12
 """So many norms and linear layers are tried in every order that their widths allow."""
 RELU = HeadLayer("relu")
+PROJECTION = re.compile(
+    r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|aux\w*)([._]|$)"
+)
+"""Layers of these names belong to a training's own task, and normalise or detach between them."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def _piece(
         if kind == "linear":
             shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
             biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
-            unlike = not LINEAR.search(cls) if cls else NOT_LINEAR.search(name.lower())
+            strange = NOT_LINEAR.search(name.lower()) or PROJECTION.search(name.lower())
+            unlike = not LINEAR.search(cls) if cls else bool(strange)
             if len(shape) == 2 and biased and not unlike:
                 return Piece(name, kind, named, shape[1], shape[0])
         elif all(leaf in named for leaf in NORM_TENSORS):

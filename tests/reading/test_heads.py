@@ -196,3 +196,15 @@ def test_one_head_of_several_is_read_by_its_name(tmp_path: Path, whole: bool) ->
         with torch.inference_mode():
             logits, expected = torch_module(load(tmp_path / "one.safetensors"))(x), net(x)[name.rpartition(".")[2]]
         np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "names", [("mlp.0", "mlp.2", "last_layer"), ("projector.0", "projector.2", "out"), ("embed", "fc", "out")]
+)
+def test_heads_of_a_training_s_own_task_are_not_taken_for_the_network_s(tmp_path: Path, names: tuple[str, ...]) -> None:
+    state = dict(network(nn.Identity()).features.state_dict(prefix="backbone."))
+    for name, width, taken in zip(names, (9, 8, 5), (F, 9, 8)):
+        state |= {f"head.{name}.weight": torch.randn(width, taken), f"head.{name}.bias": torch.randn(width)}
+    torch.save(state, tmp_path / "ssl.pth")
+    with pytest.raises(ConverterError, match="nearly DenseNet"):
+        load(tmp_path / "ssl.pth")
