@@ -124,7 +124,8 @@ def test_operating_thresholds_are_kept_and_shown(tmp_path: Path, name: str) -> N
     convert(tmp_path / "m.pth", tmp_path / name)
     assert load(tmp_path / name).images.thresholds == found.images.thresholds
     Image.new("RGB", (64, 64)).save(tmp_path / "i.png")
-    ranks = predictor(tmp_path / name).ranked([tmp_path / "i.png"], 5)[0]["top"]
+    model = predictor(tmp_path / name)
+    ranks = model.ranking(model.logits([tmp_path / "i.png"])[0], 5)["top"]
     assert {rank["label"]: rank["threshold"] for rank in ranks} == dict(enumerate(found.images.thresholds))
 
 
