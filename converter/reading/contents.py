@@ -17,6 +17,8 @@ INSIDE = re.compile(
 )
 """Members whose own members are told, too."""
 MODULES = ("_modules", "_parameters", "_buffers")
+COUNTER = "num_batches_tracked"
+"""A member of every batch norm of PyTorch's, in state dicts that are a file's top level."""
 LONG, MANY = 60, 64
 """Characters of a text, and members, that are told."""
 
@@ -30,6 +32,8 @@ def contents_of(tree: Any) -> dict[str, Told]:
         return {}
     found: dict[str, Told] = {}
     for name, value in inside.items():
+        if str(name).endswith(COUNTER):
+            continue
         for place, told in _told(str(name), value):
             if len(found) < MANY:
                 found[well_formed(place)] = told

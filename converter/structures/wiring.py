@@ -313,12 +313,10 @@ class _Judge:
             at = at if rest[at].kind == "global_avg" else 0  # the mean of what is linear: they commute
             self.settings["global_pool"] = self.global_pool(rest.pop(at))
         elif self.forks(value):
-            kind, rest, value, swapped = self.two_pools(value)
+            kind, rest, value = self.two_pools(value)
             self.settings["global_pool"] = kind
-            if kind == "catavgmax" and (order is not None or swapped):
-                width = prod(steps[0].weights["weight"].tensor.shape)
-                first = np.arange(width) if order is None else order
-                order = np.concatenate([first + width * swapped, first + width * (not swapped)])
+            if kind != "avgmax" and order is not None:
+                order = np.concatenate([order, order + prod(steps[0].weights["weight"].tensor.shape)])
         else:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
         found = classifier_of(rest, positive=self.settings["final_relu"], eps=self.eps)
@@ -347,16 +345,16 @@ class _Judge:
             return "max"
         raise op.unlike("global pooling")
 
-    def two_pools(self, value: Value) -> tuple[str, list[Op], Value, bool]:
-        """Average and maximum, concatenated or as their mean; the run behind that; whether the maximum is first."""
+    def two_pools(self, value: Value) -> tuple[str, list[Op], Value]:
+        """Average and maximum, concatenated in either order or as their mean; the run behind that."""
         takers = self.takers[value]
         if len(takers) != 2:
             raise self.fork(value)
         pools = {self.global_pool(op): op.y for op in takers}
         both = (pools.get("avg", ""), pools.get("max", ""))
-        for joined in (both, both[::-1]):
+        for kind, joined in (("catavgmax", both), ("catmaxavg", both[::-1])):
             if joined in self.takers:
-                return "catavgmax", *self.run(joined), joined != both
+                return kind, *self.run(joined)
         adds = self.takers.get(both[:1], [])
         if adds != self.takers.get(both[1:]) or [op.kind for op in adds] != ["add"]:
             raise self.fork(value)
@@ -365,7 +363,7 @@ class _Judge:
         scale = half.weights.get("weight")
         if set(half.weights) != {"weight"} or scale is None or not np.all(scale.tensor.read() == 0.5):
             raise half.unlike("the mean of average and maximum")
-        return "avgmax", rest, end, False
+        return "avgmax", rest, end
 
     # -- errors --------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.onnx import to_onnx
 from converter.publish.expectations import crop_fraction
 from converter.publish.package import package
+from converter.publish.repository import verify_repository
 from densenet.preprocess import Preprocess
 
 VARIANTS = {
@@ -66,6 +67,24 @@ def test_a_network_timm_lacks_is_published_in_the_library_layout(tmp_path: Path)
     assert "timm and transformers cannot load this network" in card
     assert "library_name: densenet-converter" in card
     assert load(tmp_path / "out" / "model.safetensors").config == CIFAR
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"head": ("linear:6", "relu")}, "a head of several layers (linear:6, relu)"),
+        ({"global_pool": "catmaxavg"}, "maxima before averages"),
+    ],
+    ids=["head", "pool"],
+)
+def test_a_head_timm_lacks_is_published_in_the_library_layout_and_proved_again(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    source = save_described(replace(TIMM, **changes), tmp_path / "source.safetensors")
+    done = package(source, tmp_path / "out", onnx=["fp32"])
+    assert (done.layout, done.why_not_timm) == ("library", f"timm has no DenseNet with {why}")
+    assert verify_repository(tmp_path / "out").passed
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,9 @@ def test_what_else_is_in_a_file(tmp_path: Path) -> None:
         "args.lr": 0.1,
         "history": "2 values",
     }
+
+
+def test_counters_of_norms_are_not_what_else_is_in_a_file(tmp_path: Path) -> None:
+    counted = state() | {"features.norm0.num_batches_tracked": torch.tensor(7)}
+    torch.save(counted, tmp_path / "bare.pth")
+    assert inspect(tmp_path / "bare.pth").to_dict()["contents"] == {}

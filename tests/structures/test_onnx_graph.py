@@ -51,6 +51,8 @@ NETWORKS = {
     "max": {"global_pool": "max"},
     "mean and max": {"global_pool": "avgmax"},
     "mean beside max": {"global_pool": "catavgmax"},
+    "max beside mean": {"global_pool": "catmaxavg"},
+    "max beside mean, under a head": {"global_pool": "catmaxavg", "head": ("norm", "linear:6", "relu", "norm")},
     "backbone": {"num_classes": 0},
     "volumes": {"spatial_dims": 3},
     "eps": {"eps": 1.001e-5},
