@@ -52,7 +52,7 @@ NETWORKS = {
     "mean and max": {"global_pool": "avgmax"},
     "mean beside max": {"global_pool": "catavgmax"},
     "max beside mean": {"global_pool": "catmaxavg"},
-    "max beside mean, under a head": {"global_pool": "catmaxavg", "head": ("norm", "linear:6", "relu", "norm")},
+    "max beside mean, under a head": {"global_pool": "catmaxavg", "head": ("linear:6", "relu")},
     "backbone": {"num_classes": 0},
     "volumes": {"spatial_dims": 3},
     "eps": {"eps": 1.001e-5},
