@@ -73,6 +73,8 @@ def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, R
         raise
     except Exception as error:  # whatever the framework raises
         first = COLOUR.sub("", first_line(error))
+        if first.endswith(":"):  # what it lacks stands in the lines behind
+            first = " ".join(COLOUR.sub("", str(error)).split())[:200]
         if "Weights only load failed" in first:
             first = "it holds more than tensors, and nothing in it is run; convert it first"
         raise ConverterError(f"{path}: {name} cannot load it ({first})") from error
