@@ -85,6 +85,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
 
             heads = renumbered(chosen.config, config)
         tensors = _tensors(chosen, config, checkpoint, heads)
+        notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
         if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
             tensors = _with_one_eps(tensors, own, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
@@ -198,6 +199,14 @@ def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], confi
             weight, variance = (result[name] for name in names)
             result |= dict(zip(names, with_eps(norm, weight, variance, have, config.eps)))
     return result
+
+
+def _precisions(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What to say of a network whose weights are of several types, which computed in several."""
+    found = sorted({str(tensor.dtype) for name, tensor in tensors.items() if name.endswith(".weight")})
+    if len(found) < 2:
+        return []
+    return [f"its weights are {' and '.join(found)}: what the original computed in lower precision was rounded there"]
 
 
 def _join(leaf: Leaf, parts: list[Tensor]) -> Tensor:
