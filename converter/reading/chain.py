@@ -94,10 +94,11 @@ class Chain:
             found = self.order.words([step for step in self.loose if step.kind == "function"])
             self.told.settings |= {} if found is None else {"head": found}
             if found is not None and self.order.assumed:
-                keys = dict((module.name, place) for module, place in self.places)
+                keys = {module.name: place for module, place in self.places}
                 names = " and ".join(keys.get(name, name) for name in self.order.assumed)
                 self.told.notes.append(
-                    f"the head is read as {','.join(found)}: a ReLU is assumed before {names}; --set head=... changes it"
+                    f"the head is read as {','.join(found)}: a ReLU is assumed before {names}; "
+                    "--set head=... changes it"
                 )
         self.beside()
         return self.told

@@ -250,5 +250,6 @@ def test_an_activation_in_a_sequential_stands_though_the_code_around_it_is_opaqu
 def test_numbers_of_thousands_of_digits_are_no_traceback(tmp_path: Path) -> None:
     state = network(nn.Identity()).state_dict()
     state |= {"h." + "1" * 5000 + ".weight": torch.ones(9, F), "h." + "2" * 5000 + ".weight": torch.ones(5, 9)}
+    state |= {"h." + "2" * 5000 + ".bias": torch.ones(5)}
     torch.save(state, tmp_path / "m.pth")
     assert load(tmp_path / "m.pth").config.num_classes == 5
