@@ -64,10 +64,14 @@ def _turned(value: Mapping[str, Any]) -> list[str]:
         number, name = (each, key) if isinstance(each, int) and not isinstance(each, bool) else (key, each)
         if isinstance(name, list) and len(name) == 2:
             name = name[1]
-        if not isinstance(name, str) or not str(number).isdecimal() or int(number) in by_number:
+        if not isinstance(name, str) or not _is_index(number) or int(number) in by_number:
             raise ValueError(f"{key!r}: {str(each)[:40]!r} is no name and its number, or a number that is taken")
         by_number[int(number)] = name
     missing = next((i for i in range(len(by_number)) if i not in by_number), None)
     if missing is not None or not by_number:
         raise ValueError(f"number {missing or 0} has no name")
     return [by_number[i] for i in range(len(by_number))]
+
+
+def _is_index(number: Any) -> bool:
+    return str(number).isdecimal() and len(str(number)) < 10

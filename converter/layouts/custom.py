@@ -38,7 +38,7 @@ from densenet.config import DenseNetConfig
 STORED: Mapping[str, Leaf] = {"as_is": Leaf(("",)), "channels_last": KERNEL}
 """How a tensor can be stored: as PyTorch does, or as TensorFlow does, (height, width, in, out) and (in, out)."""
 
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d{1,9}")
 ENDING = re.compile(r"[^A-Za-z0-9]?[A-Za-z]+(_[A-Za-z]+)*$")
 """A tensor's own part of a key, with the separator before it."""
 

@@ -30,7 +30,8 @@ LOSSES: Sequence[tuple[str, re.Pattern[str]]] = (
 torch.nn.modules.loss, timm.loss, fastai.losses, keras.losses."""
 POS_WEIGHT = re.compile(r"(^|[./])pos_weight$")
 """A buffer that of torch's losses only those of BCE have."""
-NUMBERED = re.compile(r"(?P<above>(.*\.)?(?P<name>\w*[A-Za-z]\w*))\.(?P<number>\d+)\.\w+")
+BELOW = re.compile(r"\d{1,9}")
+NUMBERED = re.compile(r"(?P<above>(.*\.)?(?P<name>(?=\w*[A-Za-z])\w+))\.(?P<number>\d{1,9})\.\w+")
 """A tensor of a module of a Sequential that has a name."""
 
 FINDINGS = frozenset(
@@ -88,7 +89,7 @@ def hint(candidate: Candidate, labels: Sequence[str], classes: int) -> str:
     if place is None or place["name"] in ("module", "model", "network", "net"):
         return ""
     above, count = place["above"], int(place["number"])
-    behind = [n for n in group.modules if n.startswith(f"{above}.") and n[len(above) + 1 :].isdecimal()]
+    behind = [n for n in group.modules if n.startswith(f"{above}.") and BELOW.fullmatch(n, len(above) + 1)]
     last = max((name for name in behind), key=lambda name: int(name[len(above) + 1 :]), default="")
     if not group.modules & {above, f"{above}.{count}"}:
         why = f"{above} is a Sequential, of whose modules those without tensors are not in the file"

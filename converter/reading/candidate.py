@@ -13,7 +13,7 @@ from converter.structures.front import Front
 from densenet.config import DenseNetConfig
 
 LISTED = 6
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d{1,9}")
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,13 @@ class Chain:
         if self.config.head or any(self.order.before.values()):
             found = self.order.words([step for step in self.loose if step.kind == "function"])
             self.told.settings |= {} if found is None else {"head": found}
+            if found is not None and self.order.assumed:
+                keys = {module.name: place for module, place in self.places}
+                names = " and ".join(keys.get(name, name) for name in self.order.assumed)
+                self.told.notes.append(
+                    f"the head is read as {','.join(found)}: a ReLU is assumed before {names}; "
+                    "--set head=... changes it"
+                )
         self.beside()
         return self.told
 
@@ -153,7 +160,10 @@ class Chain:
                 raise NotADenseNet(f"{what_is(step)}; a DenseNet has {USUAL[slot]} there")
         kinds = [step.kind for step in steps]
         relu = "relu" in kinds
-        if not steps and not strict:
+        if slot == "layers":
+            if strict or steps:  # what Sequentials hold between the two stands there, whatever runs the Sequentials
+                self.order.add(other.name, steps)
+        elif not steps and not strict:
             self.assumed.add(slot)
         elif slot == "relu":
             if not relu and strict:
@@ -169,8 +179,6 @@ class Chain:
             self.transition(steps, here, strict)
         elif slot == "head":
             self.to_head(steps, other, strict)
-        elif slot == "layers" and strict:
-            self.order.add(other.name, steps)
 
     def instead(self, here: str, there: str) -> str:
         """The idle modules between two places, as an addition to a message."""

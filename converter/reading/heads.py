@@ -16,7 +16,7 @@ from densenet.config import DenseNetConfig
 
 NOT_LINEAR = re.compile(
     r"(^|[._])(arc\w*|cos\w*|am_?\w*|margin\w*|loss\w*|crit\w*|centers?|proto\w*|metric\w*|memory|queue|bank|embed\w*|"
-    r"codebook|anchors?)([._]|$)"
+    r"codebook|anchors?|vq\w*|quanti\w*|tables?|centroids?|clusters?|prox(y|ies)|templates?)([._]|$)"
 )
 """Weights of these names without a bias are multiplied in other ways (angles, distances)."""
 

@@ -20,7 +20,9 @@ from densenet.config import DenseNetConfig
 from densenet.head import HeadLayer
 from densenet.module import NORM_TENSORS, Module
 
-NUMBER = re.compile(r"(\d+)$")
+NUMBER = re.compile(r"(?<!\d)(\d{1,9})$")
+SEPARATORS = re.compile(r"[./]")
+DIGITS = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
 MAX_LAYERS = 32
 MAX_MERGED = 12
 """So many norms and linear layers are tried in every order that their widths allow."""
@@ -29,6 +31,16 @@ PROJECTION = re.compile(
     r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|aux\w*)([._]|$)"
 )
 """Layers of these names belong to a training's own task, and normalise or detach between them."""
+BRANCH = re.compile(
+    r"(^|[._/])(proj\w*|predict\w*|adapt\w*|gat(e|es|ing)|att\w*|se|cbam|excit\w*|squeeze\w*|aux\w*|contrast\w*|"
+    r"res(idual)?)([._/]|$)",
+    re.IGNORECASE,
+)
+"""What is called so and gives as many features as it takes may multiply or add to them, or serve training alone."""
+BEHIND = re.compile(r"(^|[._/])(domain\w*|discrim\w*|critic|recon\w*|decod\w*|calib\w*|gcn)([._/]|$)", re.IGNORECASE)
+"""What is called so judges, inverts or corrects what the layers before it give."""
+LAST = re.compile(r"(^|[._/])(classifier|logits)$")
+"""What gives the logits; layers elsewhere that take them correct, compare or discriminate."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Ten
     flat = all(len(tensors[piece.keys["weight"]].shape) <= 2 for piece in pieces)
     for features in (config.num_features, 2 * config.num_features):
         for order in (pieces, _by_number(pieces), _by_width(pieces, features) if flat else []):
-            if order and _follows(order, features):
+            if order and _follows(order, features) and _is_one_way(order, features, group.classes):
                 layers, assumed = _words(order)
                 return Chain(tuple(order), tuple(layers), tuple(assumed))
     return None
@@ -120,9 +132,40 @@ def _follows(pieces: Sequence[Piece], features: int) -> bool:
     return joined and pieces[0].takes == features and pieces[-1].kind == "linear"
 
 
+def _is_one_way(pieces: Sequence[Piece], features: int, classes: Mapping[str, str]) -> bool:
+    """Whether nothing but one after the other suggests itself.
+
+    Several linear layers in a module of their own that give as many features as they take may as well be a gate
+    (SE: Hu et al. 2018, section 3), an adapter or a projector of contrastive learning (SimCLR: Chen et al. 2020).
+    """
+    linears = 0
+    for one, other in pairwise(pieces):
+        linears += one.kind == "linear"
+        if _in_one_sequential(one, other, classes):
+            continue
+        if LAST.search(one.name) or (linears and BEHIND.search(other.name) and not BEHIND.search(one.name)):
+            return False
+        if linears and other.takes == features and (BRANCH.search(one.name) or (linears > 1 and _apart(one, other))):
+            return False
+    return True
+
+
+def _in_one_sequential(one: Piece, other: Piece, classes: Mapping[str, str]) -> bool:
+    """Whether the nearest module around two is a Sequential, by its class or the numbers in it."""
+    here, there = (SEPARATORS.split(piece.name) for piece in (one, other))
+    at = next((i for i, pair in enumerate(zip(here, there)) if pair[0] != pair[1]), 0)
+    numbered = here[at].isdecimal() and there[at].isdecimal()
+    return numbered or classes.get(".".join(here[:at]), "").endswith(".container.Sequential")
+
+
+def _apart(one: Piece, other: Piece) -> bool:
+    """Whether two stand in different modules."""
+    return SEPARATORS.split(one.name)[:-1] != SEPARATORS.split(other.name)[:-1]
+
+
 def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
     """In the order of the numbers in their names; nothing if they have none."""
-    numbers = [tuple(map(int, re.findall(r"\d+", piece.name))) for piece in pieces]
+    numbers = [tuple(map(int, DIGITS.findall(piece.name))) for piece in pieces]
     return [pieces[i] for i in sorted(range(len(pieces)), key=numbers.__getitem__)] if all(numbers) else []
 
 

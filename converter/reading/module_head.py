@@ -61,6 +61,7 @@ class HeadOrder:
         self.config = config
         self.attributes = attributes
         self.before: dict[str, list[HeadLayer]] = {}
+        self.assumed: list[str] = []
 
     def add(self, module: str, steps: Iterable[Step]) -> None:
         """What is known to stand before a module; a ReLU behind a ReLU is nothing."""
@@ -68,6 +69,8 @@ class HeadOrder:
 
     def words(self, loose: Sequence[Step]) -> tuple[str, ...] | None:
         """The head as a config has it; None where nothing says more of it than its tensors.
+
+        ``assumed`` then lists the modules before which a ReLU is merely taken to be.
 
         Args:
             loose: activations of a class whose code is not known, which may stand wherever one is taken to be.
@@ -82,8 +85,10 @@ class HeadOrder:
             if layer is not None and layer.is_activation:
                 taken.append(assumed or str(layer))
                 continue
-            known = self.before.get(next(names))
+            name = next(names)
+            known = self.before.get(name)
             result += taken if known is None else map(str, known)
+            self.assumed += [name] if taken and known is None and assumed is None else []
             taken = []
             result += [str(layer)] if layer is not None else []
         return tuple(result) if self.before or assumed else None

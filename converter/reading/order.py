@@ -19,6 +19,9 @@ LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|f
 TRANSITION = re.compile(r"^(trans|down|reduc)")
 NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
 
+MAX_DIGITS = 10
+"""Longer ones are no number of a module."""
+
 Order = Callable[[Sequence[str]], list[str]]
 
 
@@ -35,7 +38,7 @@ def orders(keys: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _natural(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdigit() else (-1, part)
+    return (int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (-1, part)
 
 
 def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> list[tuple[int, int, int, str]]:
@@ -44,7 +47,7 @@ def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> l
     result: list[tuple[int, int, int, str]] = []
     in_stem = in_stage = False
     for part in modules:
-        number = re.search(r"(\d+)$", part)
+        number = re.search(r"(?<!\d)(\d{1,9})$", part)
         about = 0 if FIRST.match(part) else 2 if LAST.match(part) else 1
         in_stem = in_stem or about == 0
         about = transition if in_stage and TRANSITION.match(part) else about

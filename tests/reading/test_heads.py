@@ -208,3 +208,48 @@ def test_heads_of_a_training_s_own_task_are_not_taken_for_the_network_s(tmp_path
     torch.save(state, tmp_path / "ssl.pth")
     with pytest.raises(ConverterError, match="nearly DenseNet"):
         load(tmp_path / "ssl.pth")
+
+
+class Beside(nn.Module):
+    """A classifier, and layers that are run otherwise than before it."""
+
+    def __init__(self, name: str, extra: nn.Module) -> None:
+        super().__init__()
+        self.features = network(nn.Identity()).features
+        self.add_module(name, extra)
+        self.classifier = nn.Linear(F, 5)
+
+
+@pytest.mark.parametrize("name", ["se", "projector", "branch"])
+def test_a_gate_or_a_projector_is_no_part_of_the_head(tmp_path: Path, name: str) -> None:
+    net = Beside(name, nn.Sequential(nn.Linear(F, 4), nn.ReLU(), nn.Linear(4, F), nn.Sigmoid()))
+    for what in (net, net.state_dict()):
+        torch.save(what, tmp_path / "m.pth")
+        assert f"{name}.0.weight" in refused(2, "inspect", tmp_path / "m.pth")
+
+
+class Parts(nn.Module):
+    """A head in two Sequentials, run by code that no file holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Sequential(nn.Linear(F, 9), nn.Tanh()), nn.Linear(9, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        result: torch.Tensor = self.out(self.hidden(x))
+        return result
+
+
+def test_an_activation_in_a_sequential_stands_though_the_code_around_it_is_opaque(tmp_path: Path) -> None:
+    net = network(Parts())
+    torch.save(net, tmp_path / "whole.pth")
+    assert agree(tmp_path / "whole.pth", net) == ("linear:9", "tanh")
+
+
+def test_numbers_of_thousands_of_digits_are_no_traceback(tmp_path: Path) -> None:
+    state = network(nn.Identity()).state_dict()
+    state |= {"h." + "1" * 5000 + ".weight": torch.ones(9, F), "h." + "2" * 5000 + ".weight": torch.ones(5, 9)}
+    state |= {"h." + "2" * 5000 + ".bias": torch.ones(5)}
+    torch.save(state, tmp_path / "m.pth")
+    assert load(tmp_path / "m.pth").config.num_classes == 5

@@ -146,7 +146,7 @@ def _by_synset(names: Sequence[str], outputs: Outputs, where: str) -> Match | No
 
 def _by_number(names: Sequence[str], outputs: Outputs, where: str, folders: bool) -> Match | None:
     """By the output's number, from 0, or from 1 where only that can be."""
-    if not all(name.isascii() and name.isdecimal() for name in names):
+    if not all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names):
         return None
     numbers = [int(name) for name in names]
     if folders and not outputs.labels and len(names) == outputs.count and numbers != sorted(numbers):
