@@ -27,6 +27,8 @@ TELLING: Mapping[str, HeadLayer] = {
 NUMBERED = re.compile(r"(.*?)(?:_\d+)?")
 MAX_ORDERS = 2
 """As many are looked for, to know that there is one."""
+MAX_TRIED = 5000
+"""So many steps are made in search of an order; layers of one width could be ordered in millions of ways."""
 MAX_HEAD = 32
 
 
@@ -107,9 +109,12 @@ def in_sequence(norms: Sequence[Part], linears: Sequence[Part], features: int, w
     if len(norms) + len(linears) > MAX_HEAD:
         raise NotADenseNet(f"{where}: {len(norms) + len(linears)} layers behind the last convolution")
     orders: list[list[Part]] = []
+    tried = 0
 
     def follow(done: list[Part], n: int, i: int, width: int) -> None:
-        if len(orders) >= MAX_ORDERS:
+        nonlocal tried
+        tried += 1
+        if len(orders) >= MAX_ORDERS or tried > MAX_TRIED:
             return
         if n == len(norms) and i == len(linears):
             orders.append(done)
@@ -119,6 +124,8 @@ def in_sequence(norms: Sequence[Part], linears: Sequence[Part], features: int, w
             follow([*done, linears[i]], n, i + 1, linears[i].tensors["weight"].shape[0])
 
     follow([], 0, 0, features)
+    if tried > MAX_TRIED:
+        orders = []
     if len(orders) != 1:
         names = ", ".join(next(iter(part.keys.values())) for part in (*norms, *linears))
         why = "fit in more than one order" if orders else "do not follow each other"

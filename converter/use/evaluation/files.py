@@ -6,6 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from converter.use.images import IMAGE_SUFFIXES
 
+MAX_PARTS = 64
+"""No path of an image has more folders."""
+
 
 class Finder:
     """Files below a folder by the paths somebody wrote.
@@ -33,6 +36,8 @@ class Finder:
         if not written or "\0" in written:
             return "no path"
         parts = PurePosixPath(written.replace("\\", "/")).parts
+        if len(parts) > MAX_PARTS:
+            return f"a path of {len(parts)} parts"
         try:
             for base in (self.folder, self.folder.resolve().parent):
                 if (base / written).is_file():

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -82,7 +83,7 @@ def read_sheet(path: Path, text: str) -> Sheet:
         if len(row) != len(columns):
             raise ConverterError(f"{path}: row {i + 1} has {len(row)} values for {len(columns)} columns")
     if named and len(set(columns)) != len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
+        twice = next(name for name, count in Counter(columns).items() if count > 1)
         raise ConverterError(f"{path}: two columns are called {twice or 'nothing'}")
     return Sheet(columns, rows, str(path))
 
