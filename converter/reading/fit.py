@@ -17,7 +17,6 @@ from converter.layouts.layout import Layout, Leaf, Stored
 from converter.reading.beside_network import metrics, why_beside
 from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
-from converter.reading.longer_heads import find_chain
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
@@ -188,7 +187,11 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
             rest[key] = tensor
     own = {key: tensors[key] for leaf in ("weight", "bias") for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
     rest |= own  # the last of them, where the layout knows its name
-    chain = find_chain(layout, config, rest, fit.group) if len(rest) > 2 else None
+    if len(rest) < 3:
+        return None
+    from converter.reading.longer_heads import find_chain  # noqa: PLC0415 (for few)
+
+    chain = find_chain(layout, config, rest, fit.group)
     if chain is None or (own and not set(own) & set(chain.pieces[-1].keys.values())):
         return None
     around = fit.prefix.rstrip("./").rpartition(".")[0]  # the module that holds the network's features

@@ -8,7 +8,6 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, NotADenseNet
-from converter.core.folded_head import folded_config
 from converter.core.metadata import CONFIG_KEY
 from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
@@ -119,6 +118,8 @@ def _own(checkpoint: Checkpoint, candidate: Candidate) -> dict[str, Any]:
         if name in SETTINGS
     }
     if read is not None and own and own["head"] != read:  # our exporter folds what it can
+        from converter.core.folded_head import folded_config  # noqa: PLC0415 (for few)
+
         said = replace(config, head=own["head"])
         own["head"] = read if folded_config(said).head == folded_config(config).head else own["head"]
     return own
