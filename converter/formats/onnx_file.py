@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -98,6 +99,14 @@ def check_external(path: Path) -> None:
     Raises:
         UnsafeFile: its external data is outside its own folder.
     """
+    with suppress(OSError):
+        about = path.stat()
+        _check_external(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=32)
+def _check_external(path: Path, _time: int, _size: int) -> None:
+    """The same of a file as it is now, once however many libraries read it."""
     with suppress(UnreadableFile, OSError):
         open_onnx(path)
 

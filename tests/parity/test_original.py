@@ -374,9 +374,9 @@ def test_one_that_prints_garbles_nothing(place: Path, capfd: pytest.CaptureFixtu
     ("function", "said"),
     [
         ("exits", r"sys.exit\(7\) was called \(authors.py, line \d+\)"),
-        ("ends_hard", r"ended its process with status 3; it printed last: \?\[31mlast words"),
+        ("ends_hard", r"ended its process with status 3; it printed last: \\x1b\[31mlast words"),
         ("crashes", "was killed by SIGKILL"),
-        ("raises", r"ValueError: no such \?\[31mthing \(authors.py, line \d+\)"),
+        ("raises", r"ValueError: no such \\x1b\[31mthing \(authors.py, line \d+\)"),
         ("takes_two", "takes 2 arguments; it may take none, or one"),
         ("gives_nothing", "it gave nothing; let it give"),
         ("gives_a_dict", "it gave a OrderedDict; let it give"),
