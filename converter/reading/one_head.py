@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 
 from converter.core.errors import ConverterError
+from converter.reading.heads import matrix_shape
 from converter.reading.wrappers import Group
 
 SEPARATOR = re.compile(r"[./]")
@@ -40,7 +40,12 @@ def _with_head(group: Group, head: str) -> Group | None:
     for key in group.tensors:
         if key.startswith(above):
             beside.setdefault(above + SEPARATOR.split(key[len(above) :])[0], []).append(key)
-    others = [name for name, keys in beside.items() if name != place and _is_head(group, keys)]
+    chosen = _matrices(group, beside[above + SEPARATOR.split(place[len(above) :])[0]])
+    others = [
+        name
+        for name, keys in beside.items()
+        if name != place and _is_head(group, keys) and not _feeds(_matrices(group, keys), chosen)
+    ]
     dropped = {key: f"another head than {place}, which was chosen" for name in others for key in beside[name]}
     return replace(group, dropped={**group.dropped, **dropped})
 
@@ -53,6 +58,15 @@ def _place(key: str, head: str) -> str | None:
 
 def _is_head(group: Group, keys: Sequence[str]) -> bool:
     """Whether tensors are linear layers, and what may stand between them."""
-    shapes = [group.tensors[key].shape for key in keys]
-    flat = [shape[:2] if len(shape) > 2 and prod(shape[2:]) == 1 else shape for shape in shapes]
-    return any(len(shape) == 2 for shape in flat) and all(len(shape) <= 2 for shape in flat)
+    return bool(_matrices(group, keys)) and all(len(matrix_shape(group.tensors[key].shape)) <= 2 for key in keys)
+
+
+def _feeds(layers: Sequence[tuple[int, ...]], head: Sequence[tuple[int, ...]]) -> bool:
+    """Whether the last of some layers gives as many features as a head takes: all heads may share them."""
+    return bool(layers and head) and layers[-1][0] == head[0][1]
+
+
+def _matrices(group: Group, keys: Sequence[str]) -> list[tuple[int, ...]]:
+    """The shapes (out, in) of linear layers among tensors; Keras' kernels are stored (in, out)."""
+    shapes = {key: matrix_shape(group.tensors[key].shape) for key in keys}
+    return [shape[::-1] if "kernel" in key else shape for key, shape in shapes.items() if len(shape) == 2]

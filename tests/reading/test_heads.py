@@ -253,3 +253,19 @@ def test_numbers_of_thousands_of_digits_are_no_traceback(tmp_path: Path) -> None
     state |= {"h." + "2" * 5000 + ".bias": torch.ones(5)}
     torch.save(state, tmp_path / "m.pth")
     assert load(tmp_path / "m.pth").config.num_classes == 5
+
+
+@pytest.mark.parametrize("width", [F, 9], ids=["as wide as the features", "narrower"])
+def test_a_layer_that_heads_share_is_no_head_beside_the_chosen_one(tmp_path: Path, width: int) -> None:
+    layers = {"shared": nn.Linear(F, width), "age": nn.Linear(width, 4), "sex": nn.Linear(width, 2)}
+    features = network(nn.Identity()).features
+    state = features.state_dict(prefix="backbone.")
+    for name, layer in layers.items():
+        state |= layer.state_dict(prefix=f"{name}.")
+    torch.save(state, tmp_path / "tasks.pth")
+    model, x = load(tmp_path / "tasks.pth", head="age"), torch.randn(2, 3, 40, 40)
+    assert "shared.weight" not in model.dropped
+    with torch.inference_mode():
+        pooled = torch.relu(features(x)).mean((2, 3))
+        expected = layers["age"](torch.relu(layers["shared"](pooled)))
+        np.testing.assert_allclose(torch_module(model)(x), expected, rtol=1e-4, atol=1e-5)
