@@ -88,7 +88,19 @@ def layers_of(words: Iterable[str]) -> tuple[HeadLayer, ...]:
     return tuple(HeadLayer.parse(word) for word in (words.split(",") if isinstance(words, str) else words))
 
 
-def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> tuple[HeadLayer, ...]:
+class Folded(NamedTuple):
+    """A head with what can be folded in it.
+
+    Attributes:
+        layers: what stands between the pooled features and the classifier then.
+        places: where two layers became one, one such step after the other.
+    """
+
+    layers: tuple[HeadLayer, ...]
+    places: tuple[int, ...]
+
+
+def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> Folded:
     """A head whose norms and neighbouring linear layers are one layer each, where that computes the same.
 
     Two linear layers are one where that is no larger.
@@ -98,17 +110,16 @@ def folded(layers: Sequence[HeadLayer], features: int, classes: int) -> tuple[He
         features: what goes in.
         classes: what the classifier gives.
     """
-    chain = [*layers, HeadLayer("linear", classes)]
-    at = 0
+    chain, places, at = [*layers, HeadLayer("linear", classes)], list[int](), 0
     while at + 1 < len(chain):
-        taken = next((layer.width for layer in reversed(chain[:at]) if layer.width), features)
-        if not folds(chain[at], chain[at + 1], taken):
+        widths = [features, *(layer.width for layer in chain[:at] if layer.width)]
+        if not folds(chain[at], chain[at + 1], widths[-1]):
             at += 1
             continue
-        width = chain[at + 1].width or chain[at].width
-        chain[at : at + 2] = [HeadLayer("linear", width)]
+        places.append(at)
+        chain[at : at + 2] = [HeadLayer("linear", chain[at + 1].width or chain[at].width)]
         at = max(at - 1, 0)
-    return tuple(chain[:-1])
+    return Folded(tuple(chain[:-1]), tuple(places))
 
 
 def folds(one: HeadLayer, other: HeadLayer, features: int) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Tensor
 from converter.core.model import Model
 from densenet.config import DenseNetConfig
-from densenet.head import HeadLayer, folded, folds
+from densenet.head import Folded, HeadLayer, folded
 from densenet.module import NORM_TENSORS
 
 Affine = tuple[Array, Array]
@@ -19,8 +19,11 @@ Affine = tuple[Array, Array]
 
 def folded_config(config: DenseNetConfig) -> DenseNetConfig:
     """The config of such a model."""
-    layers = folded(config.head_layers, config.classifier_features, config.num_classes) if config.head else ()
-    return replace(config, head=tuple(map(str, layers)))
+    return replace(config, head=tuple(map(str, _folded(config).layers)))
+
+
+def _folded(config: DenseNetConfig) -> Folded:
+    return folded(config.head_layers, config.classifier_features, config.num_classes)
 
 
 def folded_head(model: Model) -> Model:
@@ -28,10 +31,14 @@ def folded_head(model: Model) -> Model:
     config = folded_config(model.config)
     if config.head == model.config.head:
         return model
+    chain = list(_computed(model.config, model.tensors))
+    for at in _folded(model.config).places:
+        one, other = chain[at : at + 2]
+        assert one is not None
+        assert other is not None
+        chain[at : at + 2] = [product(one, other)]
     tensors = {name: t for name, t in model.tensors.items() if not name.startswith(("head.", "classifier."))}
-    for i, (layer, affine) in enumerate(_layers(model)):
-        last = i == len(config.head)
-        name = "classifier" if last else f"head.{i}.{layer.kind}"
+    for (name, layer), affine in zip(_named(config), chain):
         if layer.kind == "linear" and affine is not None:
             tensors |= {f"{name}.weight": Tensor.of(affine[0])}
             tensors |= {f"{name}.bias": Tensor.of(affine[1])} if layer.bias else {}
@@ -42,20 +49,10 @@ def folded_head(model: Model) -> Model:
     return replace(model, config=config, tensors=tensors)
 
 
-def _layers(model: Model) -> list[tuple[HeadLayer, Affine | None]]:
-    """The folded layers, the classifier last, and what they compute; nothing of activations."""
-    chain = list(_unfolded(model.config, model.tensors))
-    at = 0
-    while at + 1 < len(chain):
-        (one, first), (other, second) = chain[at : at + 2]
-        widths = [model.config.classifier_features, *(layer.width for layer, _ in chain[:at] if layer.width)]
-        if first is None or second is None or not folds(one, other, widths[-1]):
-            at += 1
-            continue
-        layer = HeadLayer("linear", other.width or one.width)
-        chain[at : at + 2] = [(layer, product(first, second))]
-        at = max(at - 1, 0)
-    return chain
+def _named(config: DenseNetConfig) -> list[tuple[str, HeadLayer]]:
+    """The layers of a head and their names, the classifier last."""
+    named = [(f"head.{i}.{layer.kind}", layer) for i, layer in enumerate(config.head_layers)]
+    return [*named, ("classifier", HeadLayer("linear", config.num_classes))]
 
 
 def product(first: Affine, second: Affine) -> Affine:
@@ -66,18 +63,19 @@ def product(first: Affine, second: Affine) -> Affine:
     return (matrix @ scale if scale.ndim == 2 else matrix * scale), matrix @ shift + bias
 
 
-def _unfolded(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple[HeadLayer, Affine | None]]:
+def _computed(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> Iterator[Affine | None]:
+    """What the layers of a head compute; nothing of activations."""
+
     def read(name: str) -> Array:
         return tensors[name].read().astype(np.float64)
 
-    for i, layer in enumerate((*config.head_layers, HeadLayer("linear", config.num_classes))):
-        name = "classifier" if i == len(config.head) else f"head.{i}.{layer.kind}"
+    for name, layer in _named(config):
         if layer.kind == "linear":
             weight = read(f"{name}.weight")
-            yield layer, (weight, read(f"{name}.bias") if layer.bias else np.zeros(len(weight)))
+            yield weight, read(f"{name}.bias") if layer.bias else np.zeros(len(weight))
         elif layer.kind == "norm":
             gamma, beta, mean, variance = (read(f"{name}.{leaf}") for leaf in NORM_TENSORS)
             scale = gamma / np.sqrt(variance + config.eps)
-            yield layer, (scale, beta - mean * scale)
+            yield scale, beta - mean * scale
         else:
-            yield layer, None
+            yield None
