@@ -260,8 +260,8 @@ class Chain:
         if early is not None:
             raise NotADenseNet(f"{what_is(early)}; a DenseNet has {USUAL['head']} there")
         behind = steps[pool + 1 :]
-        if strict and self.told.settings.get("final_relu"):
-            behind = behind[behind[:1] != [] and behind[0].kind == "relu" :]  # twice is once
+        if strict and self.told.settings.get("final_relu") and behind and behind[0].kind == "relu":
+            behind = behind[1:]  # twice is once
         if strict:
             self.order.add(first.name, behind)
         elif behind:
