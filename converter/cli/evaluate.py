@@ -45,11 +45,12 @@ def command(
     expected calibration error (15 bins). Labels that do not exclude each other, or a single output: AUROC, average
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
+    from converter.core.page import check_targets
     from converter.use.evaluate import evaluate
     from converter.use.evaluation.dataset import Dataset, read_truths
-    from converter.use.evaluation.report import DETAILS, check_targets, tables, write_report
+    from converter.use.evaluation.report import DETAILS, WRITERS, tables, write_report
 
-    check_targets(report or ())
+    check_targets(report or (), WRITERS)
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     with show.bar("evaluating", len(read.images)) as advance:

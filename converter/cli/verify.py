@@ -51,12 +51,13 @@ def command(
     differs. Otherwise the module that is to blame is named. That A is read right is this tool's word, unless its
     own code is asked (--original).
     """
+    from converter.core.page import check_targets
     from converter.parity.bench import Bench
-    from converter.parity.report import DETAILS, check_targets, tables, verdict_line, write_report
+    from converter.parity.report import DETAILS, WRITERS, tables, verdict_line, write_report
     from converter.parity.verify import verify, verify_against
     from converter.publish.repository import is_repository, verify_repository
 
-    check_targets(report or ())
+    check_targets(report or (), WRITERS)
     if record is not None and record.suffix != ".npz":
         raise ConverterError(f"{record}: end the name in .npz")
     first, *others = sources

@@ -1,8 +1,11 @@
 """What reports are made of: tables, and pages that need nothing else, filled into templates."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from converter.core.errors import ConverterError
 from converter.core.text import clean
 
 
@@ -14,6 +17,20 @@ class Table:
     columns: tuple[str, ...]
     rows: list[list[str]]
     right: tuple[str, ...] = ()
+
+
+def check_targets(paths: Iterable[Path], endings: Iterable[str]) -> None:
+    """Refuse reports of unknown kinds before the work is done.
+
+    Raises:
+        ConverterError: a name ends in nothing we write.
+    """
+    known = tuple(endings)
+    for path in paths:
+        if path.suffix not in known:
+            raise ConverterError(f"{path}: no such report; end the name in {', '.join(known)}")
+        if not path.absolute().parent.is_dir():
+            raise ConverterError(f"{path}: its folder does not exist; make it first")
 
 
 def render(room: str, template: str, **values: Any) -> str:

@@ -1,33 +1,19 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
-from converter.core.page import Table, render
+from converter.core.page import Table, check_targets, render
 from converter.core.text import clean, indented_json
 from converter.core.version import __version__
 from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
-
-
-def check_targets(paths: Iterable[Path]) -> None:
-    """Refuse reports of unknown kinds before the work is done.
-
-    Raises:
-        ConverterError: a name ends in nothing we write.
-    """
-    for path in paths:
-        if path.suffix not in WRITERS:
-            raise ConverterError(f"{path}: no such report; end the name in {', '.join(WRITERS)}")
-        if not path.absolute().parent.is_dir():
-            raise ConverterError(f"{path}: its folder does not exist; make it first")
 
 
 def write_report(path: Path, verdict: Verification) -> None:
@@ -36,7 +22,7 @@ def write_report(path: Path, verdict: Verification) -> None:
     Raises:
         ConverterError: no such kind, or the file cannot be written.
     """
-    check_targets([path])
+    check_targets([path], WRITERS)
     write_bytes(path, WRITERS[path.suffix](verdict).encode())
 
 

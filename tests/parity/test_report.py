@@ -15,6 +15,7 @@ import pytest
 
 import converter.parity
 from converter.core.errors import ConverterError
+from converter.core.page import check_targets
 from converter.core.plot import HEIGHT, WIDTH, Plot
 from converter.parity.budget import judge
 from converter.parity.checks import Check
@@ -22,8 +23,8 @@ from converter.parity.compare import compare, failed
 from converter.parity.locate import Break, Step
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.report import (
+    WRITERS,
     cases,
-    check_targets,
     to_html,
     to_json,
     to_junit,
@@ -184,9 +185,9 @@ def test_the_line_names_the_module() -> None:
 
 
 def test_unknown_kinds_are_refused_before_the_work(tmp_path: Path) -> None:
-    check_targets([tmp_path / "a.json", tmp_path / "a.md", tmp_path / "a.html", tmp_path / "a.xml"])
+    check_targets([tmp_path / "a.json", tmp_path / "a.md", tmp_path / "a.html", tmp_path / "a.xml"], WRITERS)
     with pytest.raises(ConverterError, match=r"\.json, \.md, \.html, \.xml"):
-        check_targets([tmp_path / "a.pdf"])
+        check_targets([tmp_path / "a.pdf"], WRITERS)
 
 
 @pytest.mark.parametrize(

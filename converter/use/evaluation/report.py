@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from converter.core.errors import ConverterError
 from converter.core.files import write_bytes
-from converter.core.page import Table, render
+from converter.core.page import Table, check_targets, render
 from converter.core.plot import Plot
 from converter.core.version import __version__
 from converter.use.evaluation.calibration import DEFINITION
@@ -21,26 +20,13 @@ SHOWN = 20
 """Classes of which the terminal shows all; of more it shows so many, the worst."""
 
 
-def check_targets(paths: Iterable[Path]) -> None:
-    """Refuse reports of unknown kinds before the work is done.
-
-    Raises:
-        ConverterError: a name ends in nothing we write.
-    """
-    for path in paths:
-        if path.suffix not in WRITERS:
-            raise ConverterError(f"{path}: no such report; end the name in {', '.join(WRITERS)}")
-        if not path.absolute().parent.is_dir():
-            raise ConverterError(f"{path}: its folder does not exist; make it first")
-
-
 def write_report(path: Path, evaluation: Evaluation) -> None:
     """Write a report of the kind its name ends in.
 
     Raises:
         ConverterError: no such kind, or the file cannot be written.
     """
-    check_targets([path])
+    check_targets([path], WRITERS)
     write_bytes(path, WRITERS[path.suffix](evaluation).encode())
 
 
