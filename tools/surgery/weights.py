@@ -127,8 +127,8 @@ def half_body(p: Patient) -> None:
 
 
 DTYPES = (
-    Surgery("dtype-half", cast(torch.float16), "never", late=True),
-    Surgery("dtype-bfloat16", cast(torch.bfloat16), "never", late=True),
+    Surgery("dtype-half", cast(torch.float16), "lower precision", late=True),
+    Surgery("dtype-bfloat16", cast(torch.bfloat16), "lower precision", late=True),
     Surgery("dtype-float64", cast(torch.float64), "never", late=True),
     Surgery("dtype-mixed", half_body, "lower precision", late=True),
     Surgery("dtype-channels-last", lambda p: p.module.to(memory_format=torch.channels_last), "never", late=True),
