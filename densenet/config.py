@@ -16,7 +16,7 @@ from typing import Any
 
 from densenet.costs import costs
 from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
-from densenet.head import HeadLayer, layers_of
+from densenet.head import ACTIVATIONS, HeadLayer, layers_of
 from densenet.module import Module
 
 
@@ -47,6 +47,9 @@ class DenseNetConfig:
         padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
             which pads even inputs by one more at the bottom and right.
         transition_relu, final_relu: whether a ReLU follows the norm there.
+        hidden_activation: what stands wherever the paper has a ReLU: ``leaky_relu:0.1``, ``gelu`` ...
+            (:mod:`densenet.head` has the names).
+        final_activation: what ``final_relu`` says follows the last norm; None for that of the rest.
         global_pool: ``avg``, ``max``, ``avgmax`` (their mean), ``catavgmax`` (both, concatenated)
             or ``catmaxavg`` (the maximum first).
         head: the layers between the pooled features and the classifier, a word each: ``norm``,
@@ -81,6 +84,8 @@ class DenseNetConfig:
     padding: Padding = "symmetric"
     transition_relu: bool = True
     final_relu: bool = True
+    hidden_activation: str = "relu"
+    final_activation: str | None = None
     global_pool: GlobalPool = "avg"
     head: tuple[str, ...] = ()
     num_classes: int = 1000
@@ -122,6 +127,12 @@ class DenseNetConfig:
         object.__setattr__(self, "block_config", tuple(self.block_config))
         object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         object.__setattr__(self, "head", tuple(map(str, layers_of(self.head))))
+        for name in ("hidden_activation", "final_activation"):
+            layer = HeadLayer.parse(getattr(self, name) or self.hidden_activation)
+            if not layer.is_activation:
+                raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, not {getattr(self, name)!r}")
+            usual = name == "final_activation" and (str(layer) == self.hidden_activation or not self.final_relu)
+            object.__setattr__(self, name, None if usual else str(layer))
         if self.stem == "deep" and not self.stem_widths:
             object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
         for name in AXES:
@@ -205,7 +216,7 @@ class DenseNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; those of later versions only where they are not the usual."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        later: Mapping[str, Any] = {**AXES, "head": []}
+        later: Mapping[str, Any] = {**AXES, "head": [], "hidden_activation": "relu", "final_activation": None}
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     def telling(self) -> dict[str, Any]:
@@ -273,6 +284,16 @@ class DenseNetConfig:
     def classifier_features(self) -> int:
         """Length of the pooled feature vector, the input of the head or the classifier."""
         return self.num_features * (2 if self.global_pool.startswith("cat") else 1)
+
+    @property
+    def hidden_layer(self) -> HeadLayer:
+        """What stands wherever the paper has a ReLU, but for the last."""
+        return HeadLayer.parse(self.hidden_activation)
+
+    @property
+    def final_layer(self) -> HeadLayer:
+        """What follows the last norm, where anything does."""
+        return HeadLayer.parse(self.final_activation or self.hidden_activation)
 
     @property
     def head_layers(self) -> tuple[HeadLayer, ...]:
@@ -380,6 +401,6 @@ NAMED: Mapping[str, DenseNetConfig] = {
 SETTINGS = (
     *("stem_stride", "stem_pool", "stem_pool_stride", "transition_pool", "transition_stride"),
     *("stem_ceil", "transition_ceil", "padding"),
-    *("transition_relu", "final_relu", "global_pool", "head", "eps"),
+    *("transition_relu", "final_relu", "hidden_activation", "final_activation", "global_pool", "head", "eps"),
 )
 """Config fields that tensors do not show."""
