@@ -14,8 +14,8 @@ from helpers.torch_graphs import exported, graph_module, traced
 from helpers.torchscript import torch
 from helpers.variants import run, torch_logits
 
-from converter import load
-from converter.core.errors import NotADenseNet
+from converter import export_onnx, load
+from converter.core.errors import CannotExpress, NotADenseNet
 from converter.exporters.onnx import to_onnx
 from densenet.config import DenseNetConfig
 
@@ -120,3 +120,10 @@ def test_a_config_in_its_one_form() -> None:
     for name in ("hidden_activation", "final_activation"):
         with pytest.raises(ValueError, match=name):
             DenseNetConfig(**{name: "linear:3"})
+
+
+def test_eight_bits_need_relu(tmp_path: Path) -> None:
+    path = save(tmp_path / "model.pth", activated(nn.GELU))
+    with pytest.raises(CannotExpress, match="ReLU"):
+        export_onnx(path, tmp_path / "model.onnx", precision="int8")
+    assert not (tmp_path / "model.onnx").exists()
