@@ -252,7 +252,7 @@ def _bare(fit: _Fit, config: DenseNetConfig) -> None:
             continue
         for module, mean in zip(norms, means):
             if mean is not None and fit.shapes[f"{module.name}.running_mean"] == module.shape:
-                called = f"{mean.rpartition('.')[0]} (no {leaf})"
+                called = f"{mean.rpartition('.')[0]}.{leaf} (none: {value:g})"
                 fit.use(f"{module.name}.{leaf}", called, filled(module.shape[0], value, fit.group.tensors[mean]))
         if any(f"{m.name}.{leaf}" in fit.used for m in norms):
             fit.notes.append(f"no norm has a {leaf}: {value:g} is taken")
