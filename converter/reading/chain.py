@@ -162,7 +162,8 @@ class Chain:
         slot = _slot(one, other)
         for step in steps:
             if step.kind not in SLOTS[slot]:
-                raise NotADenseNet(f"{what_is(step)}; a DenseNet has {USUAL[slot]} there")
+                before = f", behind a {self.hidden.layer}" if self.hidden.layer != RELU else ""
+                raise NotADenseNet(f"{what_is(step)}{before}; a DenseNet has {USUAL[slot]} there")
         relu = slot not in ("layers", "head") and self.hidden.one(steps) is not None
         if slot == "layers":
             if strict or steps:  # what Sequentials hold between the two stands there, whatever runs the Sequentials
