@@ -16,7 +16,7 @@ from PIL import Image
 
 from densenet.depth import Say
 from densenet.pixels import ImageSource, decode, name_of, silent
-from densenet.preprocess import MAX_PIXELS, RESAMPLE, TORCHVISION, Preprocess
+from densenet.preprocess import RESAMPLE, TORCHVISION, Preprocess
 from densenet.volumes import load_volume
 
 __all__ = ["ImageSource", "decode", "load", "load_many"]
@@ -68,14 +68,11 @@ def load_many(
 
 
 def _resize(image: Image.Image, preprocess: Preprocess, name: str) -> NDArray[np.uint8]:
-    """Pixels of shape (H, W, C), the short edge as asked for; the long one is rounded down."""
-    width, height = image.size
-    if preprocess.resize is not None:
-        short, long = min(width, height), max(width, height)
-        new_long = int(preprocess.resize * long / short)
-        if preprocess.resize * new_long > MAX_PIXELS:
-            raise ValueError(f"{name}: {width}x{height} is too elongated to resize its short edge")
-        width, height = (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
+    """Pixels of shape (H, W, C), the short edge or both as asked for."""
+    try:
+        height, width = preprocess.resized(image.height, image.width)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     if image.size == (width, height):
         pixels = np.asarray(image)
     elif preprocess.antialias:

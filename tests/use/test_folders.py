@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 from helpers.command import ok, refused, run
-from helpers.networks import SMALL, export_model, random_model
+from helpers.networks import SMALL, export_model, random_model, save
 from PIL import Image
 
 from converter import export_onnx
 from converter.core.errors import ConverterError
+from converter.core.model import Images
 from converter.demo.demo import IMAGES
 from converter.exporters.fp16 import to_half
 from converter.use.images import gathered
@@ -298,3 +299,19 @@ def test_work_is_done_in_order_and_not_far_ahead() -> None:
 
     with pytest.raises(ConverterError, match="the third"):
         list(in_order(fails, range(10), 2))
+
+
+def test_both_edges_are_resized_where_the_file_of_steps_says_so(tmp_path: Path) -> None:
+    """Said once, kept by the checkpoint, obeyed inside a graph."""
+    steps = Preprocess(resize=(72, 64), crop=(64, 64), interpolation="nearest")
+    (tmp_path / "steps.json").write_text(json.dumps({"resize": [72, 64], "crop": [64, 64], "interpolation": "nearest"}))
+    save(random_model(SMALL), tmp_path / "a.safetensors")
+    ok("convert", tmp_path / "a.safetensors", tmp_path / "b.pth", "--preprocess", tmp_path / "steps.json")
+    ok("export", tmp_path / "b.pth", tmp_path / "b.onnx", "--image-input")
+    image = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 190, 3), np.uint8)).save(image)
+    expected = predictor(tmp_path / "a.safetensors", images=Images(steps)).logits([image])
+    for source in ("b.pth", "b.onnx"):
+        found = predictor(tmp_path / source)
+        assert found.preprocess == steps
+        np.testing.assert_allclose(found.logits([image]), expected, atol=1e-5 * np.abs(expected).max())
