@@ -14,7 +14,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.files import replacing
-from converter.core.text import well_formed
+from converter.core.text import cell, path_cell, well_formed
 
 FIRST = ("path", "label", "score")
 """Before the classes: the image, its best class and what that scores."""
@@ -64,9 +64,9 @@ def table(path: Path, classes: Sequence[str]) -> Iterator[Row]:
 def _csv(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow(names)
+    writer.writerow(map(cell, names))
     # str() of a float32 is the shortest text that reads back as the same float32.
-    yield lambda name, label, score, scores: writer.writerow([name, label, score, *scores])
+    yield lambda name, label, score, scores: writer.writerow([path_cell(name), cell(label), score, *scores])
     text.flush()
     text.detach()
 
@@ -123,7 +123,7 @@ def array(path: Path) -> Iterator[Callable[[str, Array], None]]:
         file.write(bytes(head))
 
         def row(name: str, values: Array) -> None:
-            writer.writerow([shape[0], well_formed(name)])
+            writer.writerow([shape[0], path_cell(well_formed(name))])
             shape[0], shape[1] = shape[0] + 1, len(values)
             file.write(values.astype("<f4", copy=False).tobytes())
 

@@ -19,8 +19,10 @@ from PIL import Image
 from converter import export_onnx
 from converter.core.errors import ConverterError
 from converter.core.model import Images
+from converter.core.text import cell, from_cell
 from converter.demo.demo import IMAGES
 from converter.exporters.fp16 import to_half
+from converter.use.evaluation.table import read_sheet
 from converter.use.images import gathered
 from converter.use.in_order import in_order, workers
 from converter.use.predict import predictor
@@ -315,3 +317,32 @@ def test_both_edges_are_resized_where_the_file_of_steps_says_so(tmp_path: Path) 
         found = predictor(tmp_path / source)
         assert found.preprocess == steps
         np.testing.assert_allclose(found.logits([image]), expected, atol=1e-5 * np.abs(expected).max())
+
+
+FORMULAS = ["=1+1", "+1", "-x", "@SUM(1)", "\ttab", "'=1+1", "''-x", "it's", "'", "plain=1"]
+
+
+def test_no_cell_of_a_table_is_a_formula_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OWASP, CSV Injection.  Paths open the same files; of labels one apostrophe less is the label."""
+    monkeypatch.chdir(tmp_path)
+    images = [name for name in FORMULAS if name.isprintable()]
+    for name in images:
+        shutil.copy(next((IMAGES / "3").iterdir()), name)
+    classes = len(FORMULAS)
+    export_model(random_model(replace(SMALL, num_classes=classes), labels=tuple(FORMULAS)), Path("a.onnx"))
+    for kind in ("csv", "jsonl"):
+        # An argument that begins with a hyphen is one after --.
+        done = run("predict", "-o", f"t.{kind}", "--features", "f.npy", "a.onnx", "--", *images)
+        assert (done.returncode, done.stderr.count("failed")) == (0, 0), done.stderr
+    with Path("t.csv").open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    plain = [json.loads(line) for line in Path("t.jsonl").read_text().splitlines()]
+    cells = [cell for row in (head, *(row[:2] for row in rows)) for cell in row]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r\n"]
+    assert [from_cell(name) for name in head[3:]] == FORMULAS == list(plain[0])[3:]
+    assert [from_cell(row[1]) for row in rows] == [row["label"] for row in plain]
+    assert [Path(row[0]).resolve() for row in rows] == [Path(name).resolve() for name in images]
+    assert [Path(row["path"]).resolve() for row in rows_of(Path("f.rows.csv"))] == [Path(n).resolve() for n in images]
+    assert [cell(name) for name in FORMULAS if cell(name) == name] == ["it's", "'", "plain=1"]
+    sheet = read_sheet(Path("t.csv"), Path("t.csv").read_text())
+    assert [row[1] for row in sheet.rows] == [row["label"] for row in plain]
