@@ -14,6 +14,7 @@ import onnx
 import pytest
 from helpers.command import ok, refused, run
 from helpers.networks import SMALL, export_model, random_model, save
+from helpers.packages import small_images
 from PIL import Image
 
 from converter import export_onnx
@@ -279,7 +280,7 @@ def test_labels_are_the_columns(tmp_path: Path) -> None:
     image = next(IMAGES.glob("3/*.png"))
     ok("predict", tmp_path / "a.onnx", image, "-o", tmp_path / "a.csv")
     (row,) = rows_of(tmp_path / "a.csv")
-    assert tuple(row)[3:] == names
+    assert tuple(map(from_cell, row))[3:] == names
     assert row["label"] in names
 
 
@@ -346,3 +347,28 @@ def test_no_cell_of_a_table_is_a_formula_and_nothing_is_lost(tmp_path: Path, mon
     assert [cell(name) for name in FORMULAS if cell(name) == name] == ["it's", "'", "plain=1"]
     sheet = read_sheet(Path("t.csv"), Path("t.csv").read_text())
     assert [row[1] for row in sheet.rows] == [row["label"] for row in plain]
+
+
+@pytest.mark.parametrize("steps", [small_images(SMALL), None], ids=["recorded", "assumed"])
+def test_a_network_without_classifier_gives_its_features(steps: Preprocess | None, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from densenet import get_model
+    from densenet.images import load as load_image
+
+    source = save(random_model(replace(SMALL, num_classes=0), preprocess=steps), tmp_path / "backbone.safetensors")
+    ok("export", source, tmp_path / "backbone.onnx")
+    images = sorted((IMAGES / "3").iterdir())[:3]
+    steps = steps or Preprocess.usual(SMALL)
+    with torch.inference_mode():
+        expected = get_model(source)(torch.from_numpy(np.concatenate([load_image(path, steps) for path in images])))
+    ways = (("backbone.safetensors",), ("backbone.safetensors", "--engine", "torch"), ("backbone.onnx",))
+    for name, *more in ways:
+        said = ok("predict", tmp_path / name, *images, "--features", tmp_path / "f.npy", *more)
+        assert "3 of 3 images" in said
+        np.testing.assert_allclose(np.load(tmp_path / "f.npy"), expected, atol=1e-5)
+    assert json.loads(ok("predict", source, images[0], "--features", tmp_path / "f.npy", "--json"))["answered"] == 1
+    for asked in ((), ("-o", tmp_path / "a.csv"), ("--features", tmp_path / "g.npy", "-o", tmp_path / "a.csv")):
+        line = refused(2, "predict", source, images[0], *asked)
+        assert "has no classifier" in line
+        assert "--features FILE.npy" in line
+    assert not (tmp_path / "g.npy").exists()
