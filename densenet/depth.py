@@ -18,6 +18,10 @@ WHITES = (255, 4095, 65535)
 """White of integers whose file does not say it: of 8, 12 and 16 bits, the least that holds them all."""
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 class Unreadable(ValueError):
     """An image that is not read, and why; the reader puts the file's name before."""
 

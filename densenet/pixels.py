@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from densenet.depth import Say, Unreadable, Window, to_bytes
+from densenet.depth import Say, Unreadable, Window, silent, to_bytes
 from densenet.preprocess import MAX_PIXELS, MODES
-from densenet.volumes import MAGIC, NIFTI, read_npy
+from densenet.volumes import NIFTI, is_dicom, is_npy, read_npy
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -38,10 +38,6 @@ BITS, PHOTOMETRIC, PLANAR, MAX_SAMPLE, SAMPLE_FORMAT = 258, 262, 284, 281, 339
 """Tags of TIFF 6.0."""
 SWAPPED = {"B": "L", "L": "B", "N": "B"}
 """What makes Pillow, which takes the high byte of 16-bit colours, take the low one; N is little-endian here."""
-
-
-def silent(_: str) -> None:
-    """Tell nobody."""
 
 
 def decode(
@@ -254,12 +250,10 @@ def _other(path: Path, mode: str, window: Window | None, say: Say) -> Image.Imag
     Raises:
         ValueError: it is neither, or is not read; names the file.
     """
-    with path.open("rb") as file:
-        head = file.read(132)
     try:
-        if head.startswith(MAGIC):
+        if is_npy(path):
             return _of_array(read_npy(path), say, window).convert(mode)
-        if head[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+        if is_dicom(path):
             from densenet.dicom import read_dicom  # noqa: PLC0415 (imports densenet.depth only, and pydicom when used)
 
             return Image.fromarray(read_dicom(path, window, say)).convert(mode)

@@ -47,8 +47,8 @@ def command(
     from converter.use.predict import predictor
 
     targets = Targets(output, features, cam)
-    found = gathered(images)
     loaded = predictor(model, engine=engine, images=said, features=targets.features_alone)
+    found = gathered(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and loaded.network.config.num_classes > 0
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)

@@ -27,10 +27,10 @@ from converter.use.in_order import cores, workers
 from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
 from converter.use.sizes import check_pixels, fitting, fixed_size
 from densenet.config import DenseNetConfig
-from densenet.depth import Say
+from densenet.depth import Say, silent
 from densenet.images import ImageSource, decode
 from densenet.images import load as load_image
-from densenet.pixels import name_of, silent
+from densenet.pixels import name_of
 from densenet.preprocess import Preprocess
 from densenet.zoo import is_published
 
