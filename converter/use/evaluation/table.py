@@ -11,7 +11,7 @@ from pathlib import Path
 
 from converter.core.errors import ConverterError
 from converter.core.text import from_cell
-from converter.use.images import IMAGE_SUFFIXES
+from converter.use.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_volume
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 1 << 30
@@ -90,7 +90,8 @@ def read_sheet(path: Path, text: str) -> Sheet:
     return Sheet(columns, rows, str(path))
 
 
-LINE = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))[\s,]+(\S.*)", re.IGNORECASE)
+ENDINGS = "|".join(map(re.escape, sorted({*IMAGE_SUFFIXES, *VOLUME_SUFFIXES})))
+LINE = re.compile(rf"(.*?(?:{ENDINGS}))[\s,]+(\S.*)", re.IGNORECASE)
 """A path up to its ending, and what follows: both may have blanks in them."""
 
 
@@ -126,4 +127,4 @@ def listed(path: Path, text: str) -> Sheet:
 
 
 def _is_image(value: str) -> bool:
-    return Path(value).suffix.lower() in IMAGE_SUFFIXES
+    return is_image(Path(value)) or is_volume(Path(value))
