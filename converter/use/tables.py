@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -31,7 +32,7 @@ def columns(labels: Sequence[str], classes: int) -> list[str]:
     ImageNet has two cranes and two maillots; without labels the numbers are the names.
     """
     names = [labels[i] if labels else str(i) for i in range(classes)]
-    taken = {*FIRST, *(name for name in names if names.count(name) > 1)} if labels else set(FIRST)
+    taken = {*FIRST, *(name for name, count in Counter(names).items() if count > 1)}
     return [f"{name} ({i})" if name in taken else name for i, name in enumerate(names)]
 
 
