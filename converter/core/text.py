@@ -9,6 +9,20 @@ SUSPECT = re.compile(r"[^\n -~]")
 FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 """How a cell begins that a spreadsheet computes (OWASP, CSV Injection), or one that an apostrophe marks as text."""
 
+LONG_WORD, LONG_LINE = 200, 2000
+"""Letters of a name, and of a message, that are shown whole."""
+
+
+def shortened(text: str) -> str:
+    """A message with what a file calls things, however long that is: names and all are cut in the middle."""
+    words = re.sub(rf"\S{{{LONG_WORD + 1},}}", lambda found: _cut(found[0], LONG_WORD), text)
+    return _cut(words, LONG_LINE) if len(words) > LONG_LINE else words
+
+
+def _cut(text: str, most: int) -> str:
+    half = (most - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
 
 def clean(text: str) -> str:
     r"""Text without control characters and lone surrogates, which become escapes like ``\x1b``; lines stay lines."""
