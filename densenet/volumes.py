@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densenet.depth import Say, Unreadable, silent
+from densenet.depth import Say, Unreadable, naming, silent
 from densenet.preprocess import MAX_PIXELS, Preprocess
 
 MAX_VOXELS = MAX_PIXELS
@@ -38,7 +38,7 @@ def load_volume(source: Any, preprocess: Preprocess, say: Say = silent) -> NDArr
         ValueError: the file is missing, no volume, damaged, or too large; names the file.
     """
     name = fspath(source) if isinstance(source, str | Path) else "the array"
-    try:
+    with naming(name, "a volume"):
         if isinstance(source, str | Path):
             values = _read(Path(source), say)
         elif isinstance(source, np.ndarray):
@@ -46,14 +46,6 @@ def load_volume(source: Any, preprocess: Preprocess, say: Say = silent) -> NDArr
         else:
             raise Unreadable("no volume, which a .npy or NIfTI file is")
         return _prepared(_arranged(values, preprocess.channels), preprocess)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: a folder, not a volume") from None
-    except PermissionError:
-        raise ValueError(f"{name}: no permission to read it") from None
-    except Unreadable as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def read_npy(path: Path) -> NDArray[Any]:
