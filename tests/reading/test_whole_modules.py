@@ -73,6 +73,8 @@ def test_what_a_densenet_does_not_have_is_refused_by_name(place: str, module: An
         (lambda m: nn.Sequential(nn.Upsample(scale_factor=2), m), "0 is a Upsample"),
         (lambda m: nn.Sequential(Scaled(), m), "0 is a helpers.user_modules.Scaled"),
         (lambda m: nn.Sequential(m, nn.ReLU()), "1 is a ReLU"),
+        (lambda m: nn.Sequential(m, nn.Softmax(0)), "1 is a Softmax over dim 0, not over the classes"),
+        (lambda m: put(m, "classifier", nn.Sequential(m.classifier, nn.LogSoftmax(0))), "a LogSoftmax over dim 0"),
         (lambda m: Around(m, act=nn.SiLU()), "act is a SiLU"),
         (lambda m: Around(m, a=nn.AdaptiveAvgPool2d(1), b=nn.AdaptiveMaxPool2d(1)), "joined"),
     ],
@@ -131,6 +133,18 @@ def test_what_follows_the_logits_and_whose_code_is_not_known_is_said(tmp_path: P
     model.classifier.register_forward_hook(hook)
     found = load(save(tmp_path / "c.pth", model))
     assert any("hooks that are not run" in note for note in found.notes)
+
+
+def test_an_error_shows_the_ends_of_very_long_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    for name in ("features." + "x" * 5000 + ".end", "features." + "x y " * 5000 + ".end"):
+        torch.save({**network().state_dict(), name: torch.zeros(3, 3)}, path)
+        with pytest.raises(NotADenseNet) as caught:
+            load(path)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: nearly")
+        assert "..." in message
+        assert len(message) <= 2000
 
 
 def test_a_class_of_ones_own_inside_the_network_is_named(tmp_path: Path) -> None:
