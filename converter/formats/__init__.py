@@ -47,7 +47,7 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
 
     yield tar.matches(path, head), tar.open_tar
     yield safetensors.matches(path, head), safetensors.open_safetensors
-    from converter.formats.hdf5 import tree as hdf5
+    from converter.formats import hdf5
     from converter.formats.keras import h5
     from converter.formats.keras import sharded as keras_sharded
 

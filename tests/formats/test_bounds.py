@@ -138,7 +138,7 @@ def test_many_attributes_are_all_read(tmp_path: Path) -> None:
             file.attrs[f"a{i}"] = i
     with pytest.raises(ConverterError):
         load(path)
-    from converter.formats.hdf5.tree import read_hdf5
+    from converter.formats.hdf5 import read_hdf5
 
     tree = read_hdf5(np.fromfile(path, np.uint8), "m.h5")
     assert tree.attributes == {f"a{i}": i for i in range(600)}

@@ -15,7 +15,7 @@ from helpers.keras import FLYYUFELIX, WEIGHTS
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError, UnreadableFile
-from converter.formats.hdf5.tree import H5Group, read_hdf5
+from converter.formats.hdf5 import H5Group, read_hdf5
 
 FORMS = ["earliest", "v108", "latest"]
 SHAPE = (13, 7, 5)

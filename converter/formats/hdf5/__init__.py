@@ -6,3 +6,7 @@ part of the format that holds weights is small, so it is read here, where every 
 the file's size (``counted.py``): each walk has an end, and nothing but Python, NumPy and zlib runs.  It takes less time
 than libhdf5, too.  h5py is needed for writing only.
 """
+
+from converter.formats.hdf5.tree import H5Group, matches, read_hdf5
+
+__all__ = ["H5Group", "matches", "read_hdf5"]

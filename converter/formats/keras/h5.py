@@ -22,7 +22,7 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
 from converter.core.metadata import OF_IMAGES, TOOL_KEY
-from converter.formats.hdf5.tree import H5Group, read_hdf5
+from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.config import compiled_with, parse_config
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")

@@ -10,7 +10,7 @@ from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
 from converter.formats.companion import companion
 from converter.formats.damage import damaged
-from converter.formats.hdf5.tree import H5Group, read_hdf5
+from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.h5 import by_class, descend
 
 MAX_INDEX = 1 << 24

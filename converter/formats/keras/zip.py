@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint
-from converter.formats.hdf5.tree import read_hdf5
+from converter.formats.hdf5 import read_hdf5
 from converter.formats.keras.config import compiled_with, layer_names, parse_config
 from converter.formats.keras.h5 import by_class, pooling_of
 from converter.formats.zips import Zip
