@@ -285,8 +285,10 @@ class _Reader:
         return name, shape
 
     def dimension(self, message: memoryview) -> int | None:
-        found = [signed(value) for number, value in self.fields(message) if number == 1]
-        return found[0] if found and found[0] > 0 else None
+        found = dict(self.fields(message))
+        _text(found.get(2, memoryview(b"")))  # its name is not used here, but libraries stumble over what is no text
+        size = signed(found.get(1, 0))
+        return size if size > 0 else None
 
     def pair(self, message: memoryview) -> tuple[str, str]:
         entry = dict(self.fields(message))

@@ -72,6 +72,13 @@ def test_external_data_of_a_branch_stays_in_the_folder(tmp_path: Path) -> None:
         session(tmp_path / "m.onnx")
 
 
+def test_a_name_of_an_axis_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    data = model_of(helper.make_node("Identity", ["x"], ["y"])).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(data.replace(b"\x12\x01n", b"\x12\x01\xb3"))
+    with pytest.raises(UnreadableFile, match="damaged"):
+        onnx_engine(tmp_path / "m.onnx")
+
+
 def test_a_run_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     run = onnx_engine(model_of(loop()).SerializeToString())
     monkeypatch.setattr(stoppable, "SECONDS", 0.3)
