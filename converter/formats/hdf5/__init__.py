@@ -7,6 +7,30 @@ the file's size (``counted.py``): each walk has an end, and nothing but Python, 
 than libhdf5, too.  h5py is needed for writing only.
 """
 
-from converter.formats.hdf5.tree import H5Group, matches, read_hdf5
+from pathlib import Path
+
+from converter.core.checkpoint import Array
+from converter.formats.hdf5.group import MAGIC, H5Group
 
 __all__ = ["H5Group", "matches", "read_hdf5"]
+
+
+def matches(_path: Path, head: bytes) -> bool:
+    """Whether a file begins like HDF5."""
+    return head.startswith(MAGIC)
+
+
+def read_hdf5(data: Array, where: str) -> H5Group:
+    """The root group of an HDF5 file, its tensors unread.
+
+    Args:
+        data: all bytes of the file, flat.
+        where: names the file in errors.
+
+    Raises:
+        UnreadableFile: damaged, truncated, or of a form that is not read.
+        UnsafeFile: it points to another file.
+    """
+    from converter.formats.hdf5.tree import read_tree  # noqa: PLC0415 (a dozen modules that other formats do without)
+
+    return read_tree(data, where)

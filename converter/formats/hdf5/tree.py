@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,11 +13,11 @@ from converter.formats.damage import damaged
 from converter.formats.hdf5.attributes import Attributes
 from converter.formats.hdf5.counted import UNDEFINED, Counted
 from converter.formats.hdf5.datasets import dataset
+from converter.formats.hdf5.group import MAGIC, H5Group
 from converter.formats.hdf5.headers import DATASPACE, DATATYPE, LAYOUT, Message, messages, one
 from converter.formats.hdf5.links import is_group, members
 from converter.formats.hdf5.types import kind_of, shape_of
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_DEPTH = 40
 MAX_OBJECTS = 100_000
 OBJECT = 64
@@ -28,32 +26,8 @@ WRITING = 0b101
 """Flags of a file that is being written, or whose writer ended early (II.C)."""
 
 
-class H5Group(dict[str, Any]):
-    """A group's members by name: groups, Tensors, or None for what is no array of numbers."""
-
-    __slots__ = ("attributes",)
-
-    def __init__(self, members: Any = (), attributes: dict[str, Any] | None = None) -> None:
-        super().__init__(members)
-        self.attributes: dict[str, Any] = attributes or {}
-
-
-def matches(_path: Path, head: bytes) -> bool:
-    """Whether a file begins like HDF5."""
-    return head.startswith(MAGIC)
-
-
-def read_hdf5(data: Array, where: str) -> H5Group:
-    """The root group of an HDF5 file, its tensors unread.
-
-    Args:
-        data: all bytes of the file, flat.
-        where: names the file in errors.
-
-    Raises:
-        UnreadableFile: damaged, truncated, or of a form that is not read.
-        UnsafeFile: it points to another file.
-    """
+def read_tree(data: Array, where: str) -> H5Group:
+    """See :func:`converter.formats.hdf5.read_hdf5`."""
     what = f"{where}: damaged or truncated HDF5"
     try:
         with damaged(what, ValueError, LookupError, struct.error, OverflowError, why=_said):
