@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from converter.formats.hdf5.btrees import records
-from converter.formats.hdf5.counted import UNDEFINED, Counted
+from converter.formats.hdf5.counted import UNDEFINED, Counted, NotRead
 from converter.formats.hdf5.headers import (
     ATTRIBUTE,
     ATTRIBUTE_INFO,
@@ -64,7 +64,7 @@ class Attributes:
         dense = FractalHeap(self.file, heap)
         for record in records(self.file, tree, BY_NAME):
             if record[8] & SHARED:
-                raise ValueError("attributes shared by several objects are not read")
+                raise NotRead("attributes shared by several objects are not read")
             yield dense.object(record[:8])
 
     def _value(self, body: bytes) -> tuple[str, Any]:

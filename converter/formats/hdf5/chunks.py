@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from converter.formats.hdf5.arrays import extensible_array, fixed_array
 from converter.formats.hdf5.btrees import CHUNKS, children, records
-from converter.formats.hdf5.counted import COST, UNDEFINED, Counted
+from converter.formats.hdf5.counted import COST, UNDEFINED, Counted, NotRead
 
 SINGLE, IMPLICIT, FIXED_ARRAY, EXTENSIBLE_ARRAY, TREE_2 = 1, 2, 3, 4, 5
 """Kinds of index; version 3 of the layout has only the tree of version 1."""
@@ -65,7 +65,7 @@ def chunked(body: bytes) -> Chunked:
     else:
         flags, rank, wide = body[2], body[3], body[4]
         if flags & 1:
-            raise ValueError("chunks that are filtered only in part are not read")
+            raise NotRead("chunks that are filtered only in part are not read")
         *shape, itemsize = (int.from_bytes(body[5 + i * wide : 5 + (i + 1) * wide], "little") for i in range(rank))
         at = 5 + rank * wide
         index, about = body[at], body[at + 1 : len(body)]
@@ -97,7 +97,7 @@ def chunks(
     counts = [-(-size // step) for size, step in zip(shape, layout.shape, strict=True)]
     growing = [axis for axis, limit in enumerate(limits) if limit != shape[axis]]
     if layout.kind in (IMPLICIT, *ARRAYS) and (len(growing) > 1 or any(limits[axis] != UNLIMITED for axis in growing)):
-        raise ValueError("an array that can grow to a size of its own is not read in HDF5's newest form")
+        raise NotRead("an array that can grow to a size of its own is not read in HDF5's newest form")
     wanted = 1
     for count in counts:
         wanted *= count

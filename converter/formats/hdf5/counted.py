@@ -18,6 +18,10 @@ RATIO, BASE = 7, 1 << 20
 """Valid structure is read once, so its reads come to no more than the file, times this, and this."""
 
 
+class NotRead(ValueError):
+    """HDF5 of a form that is not read; says which.  Other ValueErrors mean damage."""
+
+
 class Counted:
     """A file's bytes; what is read of them, in all, is in proportion to the file.
 

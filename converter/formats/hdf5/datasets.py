@@ -14,7 +14,7 @@ from converter.core.errors import UnsafeFile
 from converter.core.mapping import steady
 from converter.formats.damage import damaged
 from converter.formats.hdf5.chunks import Chunk, Chunked, chunked, chunks
-from converter.formats.hdf5.counted import UNDEFINED, Counted
+from converter.formats.hdf5.counted import UNDEFINED, Counted, NotRead
 from converter.formats.hdf5.filters import KNOWN, SHRINKING, Filter, pipeline, unfiltered
 from converter.formats.hdf5.headers import DATASPACE, EXTERNAL, FILTERS, LAYOUT, Message, one
 from converter.formats.hdf5.types import limits_of
@@ -49,7 +49,7 @@ def dataset(file: Counted, found: list[Message], dtype: Dtype, shape: tuple[int,
     layout, size = one(file, found, LAYOUT), prod(shape) * dtype.itemsize
     version, kind = layout[0], layout[1]
     if version not in (3, 4, 5):
-        raise ValueError(f"{path} has a layout of version {version}, which is not read")
+        raise NotRead(f"{path} has a layout of version {version}, which is not read")
     if kind == VIRTUAL or one(file, found, EXTERNAL):
         raise UnsafeFile(f"the values of {path} are in another file")
     if not size and any(length > len(file.data) for length in shape):
@@ -77,7 +77,7 @@ def _in_chunks(file: Counted, layout: Chunked, filters: list[Filter], form: Form
     dtype, shape, limits = form
     used = {number for number, _ in filters}
     if used - KNOWN:
-        raise ValueError(f"{path} is compressed in a way that cannot be read")
+        raise NotRead(f"{path} is compressed in a way that cannot be read")
     size = prod(shape) * dtype.itemsize
     if layout.size != prod(layout.shape) * dtype.itemsize or len(layout.shape) != len(shape):
         raise ValueError(f"{path} has chunks of another type or shape")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from converter.formats.hdf5.counted import Counted
+from converter.formats.hdf5.counted import Counted, NotRead
 
 DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08
 GROUP_INFO, FILTERS, ATTRIBUTE, CONTINUATION, SYMBOLS, ATTRIBUTE_INFO = 0x0A, 0x0B, 0x0C, 0x10, 0x11, 0x15
@@ -89,7 +89,7 @@ def shared(file: Counted, body: bytes, kind: int) -> bytes:
     """
     version, where = body[0], body[1]
     if version not in (1, 2, 3) or (version == 3 and where != 2):
-        raise ValueError("messages shared by several objects are not read")
+        raise NotRead("messages shared by several objects are not read")
     (address,) = struct.unpack_from("<Q", body, 8 if version == 1 else 2)
     for message in messages(file, address):
         if message.kind == kind and not message.flags & SHARED:

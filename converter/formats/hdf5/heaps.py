@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from converter.formats.hdf5.btrees import records, width
 from converter.formats.hdf5.checksums import lookup3
-from converter.formats.hdf5.counted import COST, UNDEFINED, Counted
+from converter.formats.hdf5.counted import COST, UNDEFINED, Counted, NotRead
 
 HUGE_RECORDS = 1
 """The kind of tree that finds the huge objects of a fractal heap."""
@@ -91,7 +91,7 @@ class FractalHeap:
     def __init__(self, file: Counted, address: int) -> None:
         head = file.at(address, 146, b"FRHP")
         if int.from_bytes(head[7:9], "little"):
-            raise ValueError("compressed heaps are not read")
+            raise NotRead("compressed heaps are not read")
         head = file.summed(address, 146, b"FRHP")
         self.file, self.flags = file, head[9]
         (largest, _, huge) = struct.unpack_from("<IQQ", head, 10)

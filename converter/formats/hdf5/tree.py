@@ -8,10 +8,10 @@ import ml_dtypes
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
-from converter.core.errors import UnsafeFile
+from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.damage import damaged
 from converter.formats.hdf5.attributes import Attributes
-from converter.formats.hdf5.counted import UNDEFINED, Counted
+from converter.formats.hdf5.counted import UNDEFINED, Counted, NotRead
 from converter.formats.hdf5.datasets import dataset
 from converter.formats.hdf5.group import MAGIC, H5Group
 from converter.formats.hdf5.headers import DATASPACE, DATATYPE, LAYOUT, Message, messages, one
@@ -32,7 +32,10 @@ def read_tree(data: Array, where: str) -> H5Group:
     try:
         with damaged(what, ValueError, LookupError, struct.error, OverflowError, why=_said):
             walk = _Walk(Counted(data, what))
-            return walk.root()
+            try:
+                return walk.root()
+            except NotRead as error:
+                raise UnreadableFile(f"{where}: HDF5 that is not read: {_said(error)}") from error
     except UnsafeFile as error:
         raise UnsafeFile(f"{where}: refused, {error}") from error
 
@@ -52,11 +55,11 @@ def _root(file: Counted) -> int:
         offsets, lengths, driver = head[9], head[10], UNDEFINED
         base, _, end, root = struct.unpack_from("<4Q", file.summed(0, 48, MAGIC), 12)
         if version == 3 and head[11] & WRITING:
-            raise ValueError("it was not closed by what wrote it")
+            raise NotRead("it was not closed by what wrote it")
     else:
-        raise ValueError(f"version {version} is not known")
+        raise NotRead(f"version {version} is not known")
     if (offsets, lengths) != (8, 8) or base or driver != UNDEFINED:
-        raise ValueError(f"addresses of {offsets} bytes, a file within a file, or one in several parts")
+        raise NotRead(f"addresses of {offsets} bytes, a file within a file, or one in several parts")
     if end > len(file.data):
         raise ValueError(f"it has {len(file.data):,} bytes of {end:,}")
     return int(root)

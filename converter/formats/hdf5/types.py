@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from converter.formats.hdf5.counted import NotRead
+
 INTEGER, FLOAT, TEXT, ENUM, VARIABLE = 0, 1, 3, 8, 9
 """Classes of types."""
 FLOATS = {
@@ -53,13 +55,13 @@ def kind_of(body: bytes) -> Kind:
     if cls == INTEGER:
         first, count = struct.unpack_from("<HH", body, 8)
         if size not in (1, 2, 4, 8) or first or count != 8 * size or bits & ~0b1001:
-            raise ValueError(f"integers of {count} bits in {size} bytes are not read")
+            raise NotRead(f"integers of {count} bits in {size} bytes are not read")
         return Kind(size, cls, np.dtype(f"{'<>'[bits & 1]}{'ui'[bits >> 3 & 1]}{size}"))
     if cls == FLOAT:
         first, count, exponent, exponents, mantissa, mantissas, bias = struct.unpack_from("<HHBBBBI", body, 8)
         form = (size, bits >> 8 & 255, first, count, exponent, exponents, mantissa, mantissas, bias)
         if form not in FLOATS or bits >> 4 & 3 != 2 or bits & 0x40:
-            raise ValueError(f"floats of {count} bits in {size} bytes are of no form that is read")
+            raise NotRead(f"floats of {count} bits in {size} bytes are of no form that is read")
         dtype = FLOATS[form]
         return Kind(size, cls, dtype.newbyteorder(">") if bits & 1 else dtype)
     if cls == ENUM:
