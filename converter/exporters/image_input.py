@@ -31,11 +31,9 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
         raise ConverterError(str(error)) from error
     network, first = graph.nodes, graph.input
     graph.nodes, graph.input = [], IMAGE
-    constants = graph.initializers
 
     def constant(name: str, value: Any, dtype: Any = np.int64) -> str:
-        constants[f"preprocess.{name}"] = np.asarray(value, dtype)
-        return f"preprocess.{name}"
+        return graph.constant(f"preprocess.{name}", value, dtype)
 
     x = graph.add("Transpose", (IMAGE,), "preprocess.nchw", perm=[0, 3, 1, 2])
     if steps.resize is not None:

@@ -10,7 +10,7 @@ from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import has_torch
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.fetch.hub_client import REPO
 from converter.fetch.hub_files import SUFFIXES, Cached, parse
 from converter.parity.bench import USUAL, Bench
@@ -117,7 +117,7 @@ def _reduced(
     if not files:
         return {}, []
     batches = judges(model, images_of(model, images) if images else ())
-    float32 = onnx_engine(to_onnx(model).SerializeToString())
+    float32 = onnx_engine(lazy_onnx(model))
     truths = [float32(batch.array) for batch in batches]
     budgets, problems = {}, []
     for precision, path in files.items():
