@@ -15,6 +15,7 @@ from typing import IO, Any, Unpack
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
+from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
@@ -301,7 +302,9 @@ class _Builder:
         run = onnx_engine(self.path)
         self.progress("float32 on the images that judge")
         truths = [run(batch.array) for batch in batches]
+        del run
         for precision in (name for name in ("fp16", "int8") if name in wanted):
+            give_back()
             name = ONNX_FILES[precision]
             self.progress(f"making {precision}")
             try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile
+from converter.core.memory import give_back
 from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.engines.onnxruntime import onnx_engine
@@ -119,6 +120,8 @@ def _reduced(
     batches = judges(model, images_of(model, images) if images else ())
     float32 = onnx_engine(lazy_onnx(model))
     truths = [float32(batch.array) for batch in batches]
+    del float32
+    give_back()
     budgets, problems = {}, []
     for precision, path in files.items():
         progress(f"judging {precision}")
