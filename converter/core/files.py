@@ -27,7 +27,7 @@ OURS = re.compile(r"\.densenet-[0-9a-f]{16}\.tmp")
 
 @contextmanager
 def replacing(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` when the block ends well.
+    """A binary file, to be written and read, that takes the place of ``path`` when the block ends well.
 
     It is written beside the target, flushed to disk and moved into place; if the block
     fails, whatever was there before stays and nothing else is left.  Symbolic links are
@@ -146,11 +146,11 @@ if sys.platform != "win32":
 def _new_file(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file in a folder, which is gone after the block, unless it was moved away."""
     sweep(folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     path, handle = _claimed(folder, lambda name: os.open(name, flags, 0o666))
     assert handle is not None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield path, file
     finally:
         with suppress(OSError):

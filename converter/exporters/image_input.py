@@ -49,8 +49,7 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
 
 
 def _constant(graph: Graph, name: str, value: Any, dtype: Any = np.int64) -> str:
-    graph.initializers[f"preprocess.{name}"] = np.asarray(value, dtype)
-    return f"preprocess.{name}"
+    return graph.constant(f"preprocess.{name}", value, dtype)
 
 
 def _resized(graph: Graph, x: str, steps: Preprocess) -> str:

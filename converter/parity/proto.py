@@ -17,6 +17,20 @@ PRECISIONS = {
     onnx.TensorProto.UINT8: "int8",
 }
 
+SMALL = 1024
+"""Bytes of a constant that is none of the weights."""
+
+
+def read_structure(path: Path) -> onnx.ModelProto:
+    """An ONNX file without the values of its weights, which are most of it; errors as for :func:`read_proto`."""
+    proto = read_proto(path)
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) >= SMALL:
+            tensor.ClearField("raw_data")
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)  # a message's memory is freed as a whole
+    return result
+
 
 def read_proto(path: Path) -> onnx.ModelProto:
     """An ONNX file with its weights.

@@ -22,7 +22,7 @@ from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
 from converter.parity.checks import Check, own_metadata
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.proto import read_proto
+from converter.parity.proto import read_structure
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -180,7 +180,7 @@ def _short(fields: Mapping[tuple[str, ...], Any], key: tuple[str, ...]) -> str:
 def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     """An ONNX file of a package: what every reader of one relies on, and what any ONNX file is checked for."""
     try:
-        file = Artifact(path.name, Place(path, path.name), Source(path), read_proto(path))
+        file = Artifact(path.name, Place(path, path.name), Source(path), read_structure(path))
     except UnreadableFile:
         return [UNREADABLE]
     assert file.proto is not None

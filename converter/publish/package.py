@@ -6,15 +6,16 @@ it was, or (killed while moving) does not match its own provenance, and packagin
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import IO, Any, Unpack
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
+from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
@@ -23,7 +24,7 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.layouts import layout_named
 from converter.parity.budget import Judgement, judged, judges
 from converter.parity.report import reason, to_html
@@ -250,10 +251,15 @@ class _Builder:
             results,
         )
 
-    def put(self, name: str, data: bytes) -> Path:
+    def put(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> Path:
+        """Write a file: its bytes, or what writes them."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                data(file)
         return path
 
     def weights_and_config(self, license_id: str | None) -> str:
@@ -278,8 +284,8 @@ class _Builder:
         It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
         """
         self.progress("writing the ONNX file")
-        self.proto = to_onnx(self.model)
-        self.path = self.put(ONNX_FILES["fp32"], self.proto.SerializeToString())
+        self.made = lazy_onnx(self.model)
+        self.path = self.put(ONNX_FILES["fp32"], self.made.write)
         weights = self.folder / WEIGHTS
         proof = prove_float(self.source, self.model, weights, self.path, self.progress, original=original)
         if not proof.passed:
@@ -296,16 +302,18 @@ class _Builder:
         run = onnx_engine(self.path)
         self.progress("float32 on the images that judge")
         truths = [run(batch.array) for batch in batches]
+        del run
         for precision in (name for name in ("fp16", "int8") if name in wanted):
+            give_back()
             name = ONNX_FILES[precision]
             self.progress(f"making {precision}")
             try:
                 if precision == "fp16":
-                    proto = to_half(self.proto)
-                    check_range(self.proto, batches[-4:])
+                    made = to_half(self.made)
+                    check_range(self.made, batches[-4:])
                 else:
-                    proto = calibrate(self.proto, calibration_inputs(self.model, images[::2]))
-                path = self.put(name, proto.SerializeToString())
+                    made = calibrate(self.made, calibration_inputs(self.model, images[::2]))
+                path = self.put(name, made.write)
                 verdict = judged(precision, onnx_engine(path), batches, truths)
             except CannotWrite:
                 raise

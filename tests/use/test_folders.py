@@ -22,7 +22,6 @@ from converter.core.errors import ConverterError
 from converter.core.model import Images
 from converter.core.text import cell, from_cell
 from converter.demo.demo import IMAGES
-from converter.exporters.fp16 import to_half
 from converter.use.evaluation.table import read_sheet
 from converter.use.images import gathered
 from converter.use.in_order import in_order, workers
@@ -141,7 +140,7 @@ def test_two_classes_of_one_name_have_columns_of_their_own() -> None:
 
 
 def test_features_are_the_networks_and_say_whose_they_are(digits: Path, scans: Path, tmp_path: Path) -> None:
-    (tmp_path / "half.onnx").write_bytes(to_half(onnx.load(digits / "m.onnx")).SerializeToString())
+    export_onnx(digits / "m.safetensors", tmp_path / "half.onnx", precision="fp16")
     torch = pytest.importorskip("torch")
     from densenet import get_model
     from densenet.images import load as load_image
