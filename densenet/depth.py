@@ -3,7 +3,9 @@
 Nothing is cut off unless a window says so.  What a file does not say of itself is said by whoever reads it.
 """
 
+import stat
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,18 @@ Say = Callable[[str], None]
 
 WHITES = (255, 4095, 65535)
 """White of integers whose file does not say it: of 8, 12 and 16 bits, the least that holds them all."""
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse pipes and devices, which may keep who opens them waiting for ever.
+
+    Raises:
+        OSError: nothing is there.
+        Unreadable: it is one.
+    """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # folders are refused where they are opened
+        raise Unreadable("is not a regular file")
 
 
 class Unreadable(ValueError):

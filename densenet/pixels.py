@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from densenet.depth import Say, Unreadable, Window, to_bytes
+from densenet.depth import Say, Unreadable, Window, check_regular, to_bytes
 from densenet.preprocess import MAX_PIXELS, MODES
 from densenet.volumes import MAGIC, NIFTI, read_npy
 
@@ -67,6 +67,7 @@ def decode(
             return _of_array(source, say, window).convert(mode)
         if isinstance(source, Image.Image):
             return _finished(source, mode, window, upright, say)
+        check_regular(source)
         with Image.open(source) as image:
             if image.format in PROGRAMS:
                 raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")
@@ -83,6 +84,8 @@ def decode(
         return _other(Path(fspath(source)), mode, window, say)  # type: ignore[arg-type]  # it was a path
     except Unreadable as error:
         raise ValueError(f"{name}: {error}") from None
+    except MemoryError:
+        raise ValueError(f"{name}: not enough memory to decode it") from None
     # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
     # SyntaxError, struct.error, IndexError ...
     except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densenet.depth import Unreadable
+from densenet.depth import Unreadable, check_regular
 from densenet.preprocess import MAX_PIXELS, Preprocess
 
 MAX_VOXELS = MAX_PIXELS
@@ -74,6 +74,7 @@ def is_npy(path: Path) -> bool:
 
 
 def _read(path: Path) -> NDArray[Any]:
+    check_regular(path)
     if path.name.lower().endswith(NIFTI):
         return _nifti(path)
     if is_npy(path):
