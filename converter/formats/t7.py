@@ -113,7 +113,8 @@ class _Bytes:
         return self.at(self.take(size), size)
 
     def at(self, start: int, size: int) -> bytes:
-        return bytes(content(self.window.piece(start, size)))
+        piece = self.window.piece(start, size)
+        return bytes(content(piece) if size > WINDOW else piece)
 
     def mapped(self, size: int, code: str) -> _Storage:
         """The next bytes as a storage of little-endian numbers."""
@@ -147,8 +148,17 @@ class _Binary(_Bytes):
 class _Text(_Bytes):
     """Every write a line, its elements separated by a space; bytes and characters as they are, then a newline."""
 
+    def _short_line(self, count: int, longest: int) -> bytes:
+        """The next line, which has ``count`` elements of at most so many characters."""
+        room = min(count * (longest + 1), self.length - self.position)
+        line, newline, _ = self.at(self.position, room).partition(b"\n")
+        if not newline or len(line) < 2 * count - 1:
+            raise self.damaged("a line is missing, too short or too long")
+        self.position += len(line) + 1
+        return line
+
     def _line(self, count: int, longest: int) -> tuple[int, int]:
-        """Where the next line begins and ends, which has ``count`` elements of at most so many characters."""
+        """Where the next line begins and ends, of any length."""
         start = self.position
         end = self._newline(start, min(start + count * (longest + 1), self.length))
         if end < start + 2 * count - 1:
@@ -173,15 +183,13 @@ class _Text(_Bytes):
     def longs(self, count: int) -> tuple[int, ...]:
         if not count:
             return ()
-        start, end = self._line(count, 20)
-        values = tuple(map(int, self.at(start, end - start).split()))
+        values = tuple(map(int, self._short_line(count, 20).split()))
         if len(values) != count:
             raise self.damaged(f"{len(values)} numbers where there should be {count}")
         return values
 
     def double(self) -> float:
-        start, end = self._line(1, 32)
-        return float(self.at(start, end - start))
+        return float(self._short_line(1, 32))
 
     def raw(self, size: int) -> bytes:
         taken = super().raw(size)
