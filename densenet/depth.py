@@ -3,8 +3,10 @@
 Nothing is cut off unless a window says so.  What a file does not say of itself is said by whoever reads it.
 """
 
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,18 @@ WHITES = (255, 4095, 65535)
 
 def silent(_: str) -> None:
     """Tell nobody."""
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse pipes and devices, which may keep who opens them waiting for ever.
+
+    Raises:
+        OSError: nothing is there.
+        Unreadable: it is one.
+    """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # folders are refused where they are opened
+        raise Unreadable("is not a regular file")
 
 
 class Unreadable(ValueError):
@@ -43,6 +57,8 @@ def naming(name: str, what: str) -> Iterator[None]:
         raise ValueError(f"{name}: a folder, not {what}") from None
     except PermissionError:
         raise ValueError(f"{name}: no permission to read it") from None
+    except MemoryError:
+        raise ValueError(f"{name}: not enough memory to decode it") from None
     except Unreadable as error:
         raise ValueError(f"{name}: {error}") from error.__cause__
 

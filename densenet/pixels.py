@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from densenet.depth import Say, Unreadable, Window, naming, silent, to_bytes
+from densenet.depth import Say, Unreadable, Window, check_regular, naming, silent, to_bytes
 from densenet.preprocess import MAX_PIXELS, MODES
 from densenet.volumes import NIFTI, is_dicom, is_npy, read_npy
 
@@ -64,6 +64,7 @@ def decode(
                 return _of_array(source, say, window).convert(mode)
             if isinstance(source, Image.Image):
                 return _finished(source, mode, window, upright, say)
+            check_regular(source)
             with Image.open(source) as image:
                 if image.format in PROGRAMS:
                     raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")
@@ -72,7 +73,7 @@ def decode(
             raise Unreadable("more pixels than Pillow decodes; make it smaller first") from None
         except UnidentifiedImageError:
             return _other(Path(fspath(source)), mode, window, say)  # type: ignore[arg-type]  # it was a path
-        except (Unreadable, FileNotFoundError, IsADirectoryError, PermissionError):
+        except (Unreadable, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
             raise
         # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
         # SyntaxError, struct.error, IndexError ...

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densenet.depth import Say, Unreadable, naming, silent
+from densenet.depth import Say, Unreadable, check_regular, naming, silent
 from densenet.preprocess import MAX_PIXELS, Preprocess
 
 MAX_VOXELS = MAX_PIXELS
@@ -75,6 +75,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _read(path: Path, say: Say) -> NDArray[Any]:
+    check_regular(path)
     if path.name.lower().endswith(NIFTI):
         return _nifti(path, say)
     if is_npy(path):

@@ -8,12 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
-from converter.core.errors import ConverterError
+from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean
 from converter.core.version import __version__
 
@@ -89,8 +90,8 @@ def _told(error: Exception) -> int:
     """Say what went wrong, in one line unless it is our fault; the exit status."""
     if isinstance(error, ConverterError):
         line, status = str(error), error.exit_status
-    elif isinstance(error, MemoryError):
-        line, status = "not enough memory", 2
+    elif lacking := _lacking(error):
+        line, status = lacking, 2
     elif isinstance(error, OSError) and error.errno is not None:  # a file's, whoever opened it
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
         line, status = f"{name[:LONGEST]}: {error.strerror}", 2
@@ -99,6 +100,30 @@ def _told(error: Exception) -> int:
         line, status = "this should not happen; please report it with the lines above", 2  # 1 would be a verdict
     print(f"densenet: {clean(' '.join(line.split()))}", file=sys.stderr)
     return status
+
+
+def _lacking(error: BaseException) -> str:
+    """What the system did not give; empty if that was not it."""
+    cause: BaseException | None = error
+    while cause is not None:  # numpy explains in twenty lines what its cause says in one
+        said = first_line(cause)
+        if isinstance(cause, MemoryError):
+            return "not enough memory"
+        if isinstance(cause, RuntimeError) and said in ("can't start new thread", "can't allocate lock"):
+            return f"not enough memory, or too many processes ({said})"
+        if isinstance(cause, ImportError) and "shared object" in said:
+            return f"a library cannot be loaded ({said}): not enough memory, or it is not installed right"
+        cause = cause.__cause__
+    if isinstance(error, FileNotFoundError) and not error.filename and not _has_folder():
+        return "the current folder was removed; go to another"
+    return ""
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 class _EscapedError(Exception):

@@ -58,7 +58,12 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             temporary.replace(target)
     except OSError as error:
-        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise CannotWrite(f"{_known(path)}: cannot be written ({error.strerror or error})") from error
+
+
+def _known(path: Path) -> Path:
+    """A path that a user knows: what is in a temporary folder of ours is called by the folder that holds that."""
+    return next((folder.parent for folder in path.parents if OURS.fullmatch(folder.name)), path)
 
 
 def write_bytes(path: Path, data: bytes, *, force: bool = False) -> None:

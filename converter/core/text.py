@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 SUSPECT = re.compile(r"[^\n -~]")
@@ -32,7 +33,12 @@ def clean(text: str) -> str:
 
 
 def well_formed(text: str) -> str:
-    """A text that can be written: lone surrogates (a JSON escape, a file name's odd bytes) become question marks."""
+    """A text that can be written: lone surrogates (a JSON escape, a file name's odd bytes) become question marks.
+
+    Where the locale is ASCII, all letters of a name beyond it are such bytes: they are what they are elsewhere.
+    """
+    with suppress(UnicodeError):
+        return text.encode("utf-8", "surrogateescape").decode()
     return text.encode("utf-8", "replace").decode()
 
 
@@ -54,13 +60,18 @@ def path_cell(path: str) -> str:
     return f"./{path}" if FORMULA.match(path) and not path.startswith("'") else path
 
 
-def indented_json(value: Any) -> str:
+def indented_json(value: Any, encoding: str = "utf-8") -> str:
     """JSON for people, indented, one final newline; the same text for the same value.
 
-    Control characters are escaped as JSON does it.
+    Control characters and what the encoding lacks are escaped as JSON does it.
 
     Raises:
         ValueError: a number is NaN or infinite.
     """
     text = well_formed(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-    return SUSPECT.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text) + "\n"
+
+    def written(found: re.Match[str]) -> str:
+        plain = found[0].isprintable() and found[0].encode(encoding, "ignore")
+        return found[0] if plain else json.dumps(found[0])[1:-1]
+
+    return SUSPECT.sub(written, text) + "\n"

@@ -19,11 +19,12 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.companion import companion
 from converter.formats.damage import damaged, naming
 from converter.formats.dtypes import numbered
 from converter.formats.foreign import text_it_is
-from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed
+from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed, string
 
 NAME = "onnx"
 MAX_FIELDS = 300_000
@@ -63,7 +64,7 @@ def matches(path: Path, head: bytes) -> bool:
             if MODEL.get(number) != wire:
                 return False
             if number in TEXTS:
-                if not str(value, "utf-8").isprintable():  # type: ignore[arg-type]
+                if not string(value).isprintable():  # type: ignore[arg-type]
                     return False
                 texts += 1
             if number == GRAPH:
@@ -187,7 +188,7 @@ class _Reader:
     def opset(self, message: memoryview) -> tuple[str, int]:
         """OperatorSetIdProto {1: domain, 2: version}."""
         entry = dict(self.fields(message))
-        return _text(entry.get(1, memoryview(b""))), int(entry.get(2, 0))
+        return string(entry.get(1, memoryview(b""))), int(entry.get(2, 0))
 
     def function(self, message: memoryview) -> dict[str, Any]:
         """FunctionProto {1: name, 4: input, 5: output, 7: node, 10: domain, 11: attribute_proto}."""
@@ -201,9 +202,9 @@ class _Reader:
         }
         for number, value in self.fields(message):
             if number in (1, 10):
-                function["name" if number == 1 else "domain"] = _text(value)
+                function["name" if number == 1 else "domain"] = string(value)
             elif number in (4, 5):
-                function["inputs" if number == 4 else "outputs"].append(_text(value))
+                function["inputs" if number == 4 else "outputs"].append(string(value))
             elif number == 7:
                 function["nodes"].append(self.node(value))
             elif number == 11:
@@ -217,9 +218,9 @@ class _Reader:
         texts = {3: "name", 4: "op", 7: "domain"}
         for number, value in self.fields(message):
             if number in (1, 2):
-                node["inputs" if number == 1 else "outputs"].append(_text(value))
+                node["inputs" if number == 1 else "outputs"].append(string(value))
             elif number in texts:
-                node[texts[number]] = _text(value)
+                node[texts[number]] = string(value)
             elif number == 5:
                 name, attribute, reference = self.attribute(value)
                 if reference:
@@ -236,13 +237,13 @@ class _Reader:
         several: list[Any] | None = None
         for number, value in self.fields(message):
             if number == 1:
-                name = _text(value)
+                name = string(value)
             elif number == 2:
                 single = struct.unpack("<f", value)[0]
             elif number == 3:
                 single = signed(value)
             elif number == 4:
-                single = str(value, "utf-8", "replace")
+                single = string(value, "replace")
             elif number == 5:
                 single = self.tensor(value)[1]
             elif number in (6, 11):
@@ -251,7 +252,7 @@ class _Reader:
                 several = [] if several is None else several
                 several += self.several(number, value)
             elif number == 21:
-                reference = _text(value)
+                reference = string(value)
         return name, several if several is not None else single, reference
 
     def subgraph(self, message: memoryview) -> None:
@@ -264,9 +265,9 @@ class _Reader:
 
     def several(self, number: int, value: Any) -> list[Any]:
         if number == 9:
-            return [str(value, "utf-8", "replace")]
+            return [string(value, "replace")]
         if number == 7:
-            return [x for (x,) in struct.iter_unpack("<f", value)]
+            return [x for (x,) in struct.iter_unpack("<f", content(value))]
         found = list(map(signed, numbers(value)))
         self.left -= len(found)
         return found
@@ -276,7 +277,7 @@ class _Reader:
         name, shape = "", None
         for number, value in self.fields(message):
             if number == 1:
-                name = _text(value)
+                name = string(value)
             elif number == 2:
                 for kind, tensor_type in self.fields(value):
                     for part, dims in self.fields(tensor_type) if kind == 1 else ():
@@ -292,7 +293,7 @@ class _Reader:
 
     def pair(self, message: memoryview) -> tuple[str, str]:
         entry = dict(self.fields(message))
-        return _text(entry.get(1, memoryview(b""))), _text(entry.get(2, memoryview(b"")))
+        return string(entry.get(1, memoryview(b""))), string(entry.get(2, memoryview(b"")))
 
     # -- tensors -------------------------------------------------------------------
 
@@ -306,7 +307,7 @@ class _Reader:
             elif number == 2:
                 code = int(value)
             elif number == 8:
-                name = _text(value)
+                name = string(value)
             elif number == EXTERNAL:
                 key, text = self.pair(value)
                 external[key] = text
@@ -328,7 +329,7 @@ class _Reader:
             return name, Tensor.over(chunks[0][1], dtype, shape)
         if len(kinds) > 1 or (numel and not kinds):
             raise UnreadableFile(f"{name} of shape {shape} has no data, or too much")
-        values = b"".join(chunk for _, chunk in chunks)
+        values = b"".join(content(chunk) for _, chunk in chunks)
         stored = FLOATS.get(next(iter(kinds)), dtype) if kinds else dtype
         # A varint takes at least one byte: the shape cannot ask for more than the file holds.
         if (len(values) < numel) if kinds & {*VARINTS} else (len(values) != numel * stored.itemsize):
@@ -354,10 +355,6 @@ class _Reader:
         if offset + size > len(data):
             raise UnreadableFile(f"{location} is truncated, {name} ends behind its end")
         return data[offset : offset + size]
-
-
-def _text(value: Any) -> str:
-    return str(value, "utf-8")
 
 
 def _varint_bytes(value: int) -> memoryview:
