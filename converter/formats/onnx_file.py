@@ -287,7 +287,7 @@ class _Reader:
 
     def dimension(self, message: memoryview) -> int | None:
         found = dict(self.fields(message))
-        _text(found.get(2, memoryview(b"")))  # its name is not used here, but libraries stumble over what is no text
+        string(found.get(2, memoryview(b"")))  # its name is not used here, but libraries stumble over what is no text
         size = signed(found.get(1, 0))
         return size if size > 0 else None
 
