@@ -5,6 +5,8 @@ in the repository, which transformers runs where its user says ``trust_remote_co
 the folder ``for_transformers`` byte for byte, so that who trusts this tool need not read them in every repository.
 """
 
+import ast
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,20 @@ def code_of(name: str) -> bytes:
     return (FOLDER / name).read_bytes()
 
 
+@cache
+def known_fields() -> frozenset[str]:
+    """The fields of a config that the code knows: the table ``USUAL``, which is read, not run."""
+    parsed = ast.parse(code_of(f"{CONFIGURATION}.py"))
+    (table,) = (node.value for node in parsed.body if isinstance(node, ast.AnnAssign) and node.value)
+    return frozenset(ast.literal_eval(table))
+
+
 def why_not_transformers(config: DenseNetConfig) -> str:
     """What of a network that code does not know; empty if it knows all."""
     if config.spatial_dims != 2:
         return f"the code that packages have for transformers is for images, not for {config.spatial_dims} dimensions"
-    return ""
+    unknown = sorted(set(config.to_dict()) - known_fields())
+    return f"the code that packages have for transformers knows no {', '.join(unknown)}" if unknown else ""
 
 
 def model_fields(config: DenseNetConfig) -> dict[str, Any]:

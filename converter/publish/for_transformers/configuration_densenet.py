@@ -29,6 +29,7 @@ USUAL: dict[str, Any] = {
     "transition_relu": True,
     "final_relu": True,
     "hidden_activation": "relu",
+    "final_activation": None,
     "global_pool": "avg",
     "head": (),
     "num_classes": 1000,

@@ -214,7 +214,7 @@ class DenseNetPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
             self.blocks.append(Block(net, width, layers))
             width += layers * net.growth_rate
         self.norm = nn.BatchNorm2d(width, eps=net.eps)
-        self.act = activation(net.hidden_activation) if net.final_relu else nn.Identity()
+        self.act = activation(net.final_activation or net.hidden_activation) if net.final_relu else nn.Identity()
         self.width = 2 * width if net.global_pool.startswith("cat") else width
 
     def features(self, pixel_values: Tensor) -> Tensor:
