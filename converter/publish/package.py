@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Unpack
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
+from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
 from converter.core.memory import give_back
 from converter.core.model import Images, Model
@@ -38,9 +38,8 @@ from converter.publish.expectations import (
     PARITY_HTML,
     PREPROCESSOR,
     WEIGHTS,
-    library_config,
-    preprocessor_config,
-    timm_config,
+    Description,
+    describe,
     unknown_labels,
 )
 from converter.publish.proof import prove_float
@@ -48,6 +47,7 @@ from converter.publish.provenance import PROVENANCE, provenance, rounded, to_tex
 from converter.publish.recipe import Ingredients, Recipe
 from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
+from converter.publish.transformers_code import code_of
 from converter.reading.load import load
 from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
 from converter.use.evaluate import check, evaluate
@@ -67,6 +67,7 @@ class Package:
         folder: where.
         model: the weights as read.
         layout: whose names the weights have: ``timm``, or ``library`` and ``why_not_timm``.
+        why_not_transformers: why not even with the package's own code; empty if it loads the network.
         files: path in the repository to size in bytes, provenance.json included.
         proof: that the float32 files equal the source.
         judgements: reduced precisions that were written, by their path.
@@ -78,6 +79,7 @@ class Package:
     model: Model
     layout: str
     why_not_timm: str
+    why_not_transformers: str
     files: Mapping[str, int]
     proof: Verification
     judgements: Mapping[str, Judgement]
@@ -98,6 +100,7 @@ class Package:
             "architecture": self.model.config.name,
             "layout": self.layout,
             "why_not_timm": self.why_not_timm,
+            "why_not_transformers": self.why_not_transformers,
             "files": dict(self.files),
             "proof": self.proof.to_dict(),
             "judgements": {name: judgement.to_dict() for name, judgement in self.judgements.items()},
@@ -198,15 +201,13 @@ class _Builder:
             usual = Images(Preprocess.usual(model.config))
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
-        steps = self.model.images.preprocess
-        self.preprocess = steps if steps and not steps.of_volumes else None
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 
     def build(self, recipe: Recipe) -> Package:
         model, wanted = self.model, set(recipe.onnx)
         images = images_of(model, recipe.calibration) if recipe.calibration else []
-        why_not_timm = self.weights_and_config(recipe.license_id)
+        described = self.weights_and_config(recipe.license_id)
         proof = self.float32("fp32" in wanted, recipe.original)
         if wanted & {"fp16", "int8"}:
             self.reduced(wanted, images)
@@ -224,7 +225,7 @@ class _Builder:
             recipe,
             self.recorded,
             self.zoo,
-            why_not_timm,
+            described,
             list(self.files.values()),
             self.left_out,
             results,
@@ -242,8 +243,9 @@ class _Builder:
         return Package(
             self.folder,
             model,
-            "library" if why_not_timm else "timm",
-            why_not_timm,
+            described.layout,
+            described.why_not_timm,
+            described.why_not_transformers,
             {name: path.stat().st_size for name, path in sorted(paths.items())},
             proof,
             judgements,
@@ -262,21 +264,17 @@ class _Builder:
                 data(file)
         return path
 
-    def weights_and_config(self, license_id: str | None) -> str:
-        """model.safetensors and the JSON files beside it; returns why they are not timm's, if they are not."""
+    def weights_and_config(self, license_id: str | None) -> Description:
+        """model.safetensors, the JSON files beside it, and the code that these name; returns what they say."""
         self.progress("writing the weights")
-        model, config, why = self.model, self.model.config, ""
-        try:
-            values = timm_config(config, model.images, license_id)
-            arranged = in_layout(model, layout_named("timm"))
-        except CannotExpress as error:
-            why, values = str(error), library_config(config, model.images)
-            arranged = in_layout(model, layout_named("library"))
-        write(self.folder / WEIGHTS, arranged)
-        self.put(CONFIG, to_text(values))
-        if self.preprocess:
-            self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
-        return why
+        said = describe(self.model.config, self.model.images, license_id)
+        write(self.folder / WEIGHTS, in_layout(self.model, layout_named(said.layout)))
+        self.put(CONFIG, to_text(said.config))
+        if said.preprocessor:
+            self.put(PREPROCESSOR, to_text(said.preprocessor))
+        for name in said.code:
+            self.put(name, code_of(name))
+        return said
 
     def float32(self, keep: bool, original: str | Original | None) -> Verification:
         """The float32 graph, and the proof that it and the weights equal the source.

@@ -66,7 +66,7 @@ def test_a_network_timm_lacks_is_published_in_the_library_layout(tmp_path: Path)
     assert "pretrained_cfg" not in config
     assert "architecture" not in config
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "timm and transformers cannot load this network" in card
+    assert "timm cannot load this network: timm has no DenseNet with a CIFAR stem" in card
     assert "library_name: densenet-converter" in card
     assert load(tmp_path / "out" / "model.safetensors").config == CIFAR
 
