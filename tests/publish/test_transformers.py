@@ -84,6 +84,7 @@ def test_the_code_of_a_package_knows_every_field_and_no_other() -> None:
 
 STEPS = {
     "usual": Preprocess(resize=40, crop=(32, 32)),
+    "both edges, nearest": Preprocess(resize=(30, 40), crop=(28, 32), interpolation="nearest"),
     "bicubic, not square": Preprocess(resize=41, crop=(24, 33), interpolation="bicubic"),
     "like OpenCV": Preprocess(resize=40, crop=(32, 32), antialias=False),
     "BGR": replace(family("keras-caffe"), resize=36, crop=(35, 35)),
