@@ -198,7 +198,7 @@ def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        (replace(SMALL, spatial_dims=3), "png: no volume"),
+        (replace(SMALL, spatial_dims=3), "no volumes there"),
         (replace(SMALL, spatial_dims=1), "takes no ordinary images"),
         (replace(TIMM, in_channels=5), "takes no ordinary images"),
     ],
