@@ -106,7 +106,7 @@ def scratch(where: Path | None = None) -> Iterator[Path]:
     """
     mode, advice = (0o700, "; set TMPDIR to a folder with room") if where is None else (0o777, "")
     try:
-        folder = Path(tempfile.gettempdir()) if where is None else where
+        folder = _temporary_files() if where is None else where
         sweep(folder)
         path, handle = _claimed(folder, lambda name: _opened_folder(name, mode))
     except OSError as error:
@@ -145,6 +145,19 @@ if sys.platform != "win32":
                 Path(name).unlink()
         finally:
             os.close(handle)
+
+
+def _temporary_files() -> Path:
+    """The system's folder for temporary files: found as ``tempfile`` does, but tried with a file that is swept."""
+    usual = () if sys.platform == "win32" else ("/tmp", "/var/tmp")  # noqa: S108 (what is made there has a random name)
+    named = [*map(os.environ.get, ("TMPDIR", "TEMP", "TMP")), *usual]
+    for folder in filter(None, named if tempfile.tempdir is None else ()):
+        with suppress(OSError), _new_file(Path(folder)) as (_, file):
+            file.write(b"room")
+            file.flush()
+            tempfile.tempdir = str(Path(folder).absolute())
+            break
+    return Path(tempfile.gettempdir())
 
 
 @contextmanager
@@ -224,7 +237,7 @@ def _followed(path: Path) -> tuple[Path, int | None]:
 @contextmanager
 def _written_through(target: Path | int) -> Iterator[IO[bytes]]:
     """A file whose content goes to a device, pipe or descriptor when the block ends well."""
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(dir=_temporary_files()) as file:
         yield file
         file.seek(0)
         with target.open("wb") if isinstance(target, Path) else os.fdopen(target, "wb") as out:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -146,6 +147,29 @@ def test_litter_is_swept_but_not_what_is_being_written(tmp_path: Path) -> None:
         file.write(b"whole")
     assert names(tmp_path) == sorted([*theirs, "a", "c"])
     assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+@posix
+def test_temporary_files_are_tried_with_what_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, real = list[Path](), os.open
+
+    def recorded(path: object, *args: int, **options: int) -> int:
+        made.append(Path(str(path)))
+        return real(path, *args, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(os, "open", recorded)
+    with scratch() as folder:
+        assert folder.parent == tmp_path
+    inside = [path.name for path in made if path.parent == tmp_path]
+    assert len(inside) > 1
+    assert all(name.startswith(".densenet-") for name in inside)
+    assert names(tmp_path) == []
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with scratch() as folder:
+        assert folder.parent != tmp_path
 
 
 @root
