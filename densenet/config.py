@@ -16,7 +16,7 @@ from typing import Any
 
 from densenet.costs import costs
 from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
-from densenet.head import HeadLayer, layers_of
+from densenet.head import Head, HeadLayer, heads_of, layers_of
 from densenet.module import Module
 
 
@@ -51,7 +51,9 @@ class DenseNetConfig:
             or ``catmaxavg`` (the maximum first).
         head: the layers between the pooled features and the classifier, a word each: ``norm``,
             ``linear:512``, ``relu`` ... (:mod:`densenet.head`).
-        num_classes: 0 for a backbone, whose output is the pooled features.
+        num_classes: 0 for a backbone, whose output is the pooled features, and where there are several heads.
+        heads: several heads on the same pooled features, each with its name, classes and layers
+            (:class:`densenet.head.Head`); empty for the plain network.
         in_channels: channels of the input image.
         eps: added to every variance by the batch norms.
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
@@ -84,6 +86,7 @@ class DenseNetConfig:
     global_pool: GlobalPool = "avg"
     head: tuple[str, ...] = ()
     num_classes: int = 1000
+    heads: tuple[Head, ...] = ()
     in_channels: int = 3
     eps: float = 1e-5
     spatial_dims: int = 2
@@ -97,6 +100,8 @@ class DenseNetConfig:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes!r}")
         if self.head and not self.num_classes:
             raise ValueError("a head ends in a classifier: num_classes must not be 0")
+        if self.heads and self.num_classes:
+            raise ValueError("each of several heads has its own classes: num_classes must be 0")
         if not self.block_config or not all(_is_int(n) and n > 0 for n in self.block_config):
             raise ValueError(
                 f"block_config needs a positive number of layers for each block, not {self.block_config!r}"
@@ -122,6 +127,7 @@ class DenseNetConfig:
         object.__setattr__(self, "block_config", tuple(self.block_config))
         object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         object.__setattr__(self, "head", tuple(map(str, layers_of(self.head))))
+        object.__setattr__(self, "heads", heads_of(self.heads))
         if self.stem == "deep" and not self.stem_widths:
             object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
         for name in AXES:
@@ -205,7 +211,8 @@ class DenseNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; those of later versions only where they are not the usual."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        later: Mapping[str, Any] = {**AXES, "head": []}
+        values["heads"] = {head.name: head.to_dict() for head in self.heads}
+        later: Mapping[str, Any] = {**AXES, "head": [], "heads": {}}
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     def telling(self) -> dict[str, Any]:
@@ -220,7 +227,10 @@ class DenseNetConfig:
     def name(self) -> str:
         """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
         for name, config in NAMED.items():
-            if replace(self, head=(), num_classes=config.num_classes, in_channels=3, eps=config.eps) == config:
+            if (
+                replace(self, head=(), heads=(), num_classes=config.num_classes, in_channels=3, eps=config.eps)
+                == config
+            ):
                 return name
         blocks = "-".join(map(str, self.block_config))
         if self.stem == "cifar" and len(set(self.block_config)) == 1 and len(self.block_config) == 3:
@@ -279,6 +289,17 @@ class DenseNetConfig:
         """What stands between the pooled features and the classifier."""
         return layers_of(self.head)
 
+    def branch(self, name: str) -> DenseNetConfig:
+        """The plain network of one of several heads.
+
+        Raises:
+            ValueError: there is no such head.
+        """
+        heads = {head.name: head for head in self.heads}
+        if name not in heads:
+            raise ValueError(f"there is no head {name!r}; there are {', '.join(heads)}")
+        return replace(self, heads=(), head=heads[name].layers, num_classes=heads[name].num_classes)
+
     def block_widths(self) -> list[tuple[int, int]]:
         """For each dense block its input and output feature maps."""
         widths, features = [], self.init_features
@@ -327,15 +348,9 @@ class DenseNetConfig:
                 yield norm(f"transitions.{b}.norm", end)
                 yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
         yield norm("norm", self.num_features)
-        width = self.classifier_features
-        for i, part in enumerate(self.head_layers):
-            if part.kind == "linear":
-                yield Module(f"head.{i}.linear", (part.width, width), bias=part.bias)
-                width = part.width
-            elif part.kind == "norm":
-                yield norm(f"head.{i}.norm", width)
-        if self.num_classes:
-            yield Module("classifier", (self.num_classes, width), bias=True)
+        heads = self.heads or (Head("", self.num_classes, self.head),)
+        for head in heads:
+            yield from head.modules(self.classifier_features)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""
