@@ -227,10 +227,8 @@ class DenseNetConfig:
     def name(self) -> str:
         """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
         for name, config in NAMED.items():
-            if (
-                replace(self, head=(), heads=(), num_classes=config.num_classes, in_channels=3, eps=config.eps)
-                == config
-            ):
+            usual = {"head": (), "heads": (), "num_classes": config.num_classes, "in_channels": 3, "eps": config.eps}
+            if replace(self, **usual) == config:  # type: ignore[arg-type]
                 return name
         blocks = "-".join(map(str, self.block_config))
         if self.stem == "cifar" and len(set(self.block_config)) == 1 and len(self.block_config) == 3:

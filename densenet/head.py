@@ -4,13 +4,12 @@ One word a layer: ``norm``, ``linear:512``, ``linear:512:no_bias``, or an activa
 has one: ``relu``, ``leaky_relu:0.2``, ``gelu``.  Dropout is nothing once trained, and is not written.
 
 A network with several heads (of several tasks) has a :class:`Head` for each in ``DenseNetConfig.heads``, and neither
-``head`` nor classes of its own.  It is its plain networks, one a head, which share everything up to the pooled features:
-``DenseNetConfig.branch`` is one of them, and whatever asks about classes, layers or logits asks branch by branch.
-Layers that heads share behind the features are in each of them.
+``head`` nor classes of its own.  It is its plain networks, one a head, which share everything up to the pooled
+features: ``DenseNetConfig.branch`` is one of them, and whatever asks about classes, layers or logits asks branch by
+branch.  Layers that heads share behind the features are in each of them.
 """
 
 import re
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite, nan
 from typing import Any, NamedTuple
@@ -139,7 +138,7 @@ class Head(NamedTuple):
 
 
 def heads_of(values: Any) -> tuple[Head, ...]:
-    """Heads from themselves, or from JSON values by name: ``{"age": {"num_classes": 4, "head": ["linear:9", "relu"]}}``.
+    """Heads from themselves, or from JSON values by name: ``{"age": {"num_classes": 4, "head": ["relu"]}, ...}``.
 
     Raises:
         ValueError: no network has such heads.
