@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import Unavailable
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.engines.run import Outputs, Run
 
 if TYPE_CHECKING:
     import torch
 
-    from densenet.model import DenseNet
+    from densenet.model import DenseNet, MultiHeadDenseNet
 
 TorchForm = Literal["eager", "compiled", "channels_last"]
 
@@ -31,15 +31,29 @@ def torch_module(model: Model) -> DenseNet:
     """The model as our PyTorch module, in float32 and evaluation mode.
 
     Raises:
+        CannotExpress: it has several heads.
+        Unavailable: PyTorch is not installed.
+    """
+    if model.config.heads:
+        raise several(model.config, "this is for one head")
+    module: Any = any_module(model)
+    result: DenseNet = module
+    return result
+
+
+def any_module(model: Model) -> DenseNet | MultiHeadDenseNet:
+    """The same of a model that may have several heads, whose module gives a dict of logits.
+
+    Raises:
         Unavailable: PyTorch is not installed.
     """
     if not has_torch():
         raise Unavailable("PyTorch is not installed; pip install 'densenet-converter[torch]'")
     import torch  # noqa: PLC0415 (slow to import)
 
-    from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
+    from densenet.model import DenseNet, MultiHeadDenseNet  # noqa: PLC0415 (slow to import)
 
-    module = DenseNet(model.config)
+    module = (MultiHeadDenseNet if model.config.heads else DenseNet)(model.config)
     state = {}
     for name, tensor in model.tensors.items():
         array = tensor.read()

@@ -13,6 +13,7 @@ from converter.core.checkpoint import Checkpoint
 from converter.core.errors import NotADenseNet, SeveralHeads
 from converter.core.metadata import CONFIG_KEY, HEADS_KEY, json_or_none, to_json
 from converter.core.model import Images, Model
+from converter.layouts.layout import Stored
 from converter.reading.choice import sets_of_weights
 from converter.reading.facts import own_heads, stated_of
 from converter.reading.inspection import Inspection
@@ -78,18 +79,22 @@ def joined(branches: Mapping[str, Inspection], checkpoint: Checkpoint) -> Inspec
     except ValueError as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
     tensors = {name: tensor for name, tensor in first.model.tensors.items() if not _is_of_head(name)}
-    used = {name: first.chosen.used[name] for name in before}
+    used, in_file = {name: first.chosen.used[name] for name in before}, dict(first.chosen.group.tensors)
     for head, found in branches.items():
         tensors |= {f"heads.{head}.{name}": t for name, t in found.model.tensors.items() if _is_of_head(name)}
-        used |= {f"heads.{head}.{name}": stored for name, stored in found.chosen.used.items() if _is_of_head(name)}
+        for name, (leaf, keys) in found.chosen.used.items():
+            if _is_of_head(name):
+                used[f"heads.{head}.{name}"] = Stored(leaf, tuple(_in_file(found, key) for key in keys))
+                in_file |= {_in_file(found, key): found.chosen.group.tensors[key] for key in keys}
     model = replace(first.model, config=config, tensors=tensors, stated=stated_of(checkpoint))
     model = replace(_described(model, branches, checkpoint), dropped=_dropped(branches, checkpoint))
-    groups = [found.chosen.group for found in branches.values()]
-    merged = {key: tensor for group in groups for key, tensor in group.tensors.items()}
-    sources = {key: names for group in groups for key, names in group.sources.items()}
-    group = replace(first.chosen.group, tensors=merged, sources=sources)
+    group = replace(first.chosen.group, tensors=in_file)
     chosen = replace(first.chosen, config=config, used=used, dropped=model.dropped, group=group)
     return Inspection(model, checkpoint, chosen, first.tried)
+
+
+def _in_file(found: Inspection, key: str) -> str:
+    return (found.chosen.group.names(key) or (key,))[0]
 
 
 def _without_head(config: DenseNetConfig) -> DenseNetConfig:
@@ -121,7 +126,7 @@ def _shared(branches: Mapping[str, Inspection]) -> list[str]:
     found: dict[str, set[str]] = {}
     for head, branch in branches.items():
         for key in (key for name, of in branch.chosen.used.items() if _is_of_head(name) for key in of.keys):
-            found.setdefault(key, set()).add(head)
+            found.setdefault(_in_file(branch, key), set()).add(head)
     return [key for key, heads in found.items() if len(heads) > 1]
 
 
