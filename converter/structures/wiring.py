@@ -94,7 +94,8 @@ def read_wiring(
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     alike, chosen = chosen_of(layout, judges, head)
     judge = min(alike, key=lambda judge: (judge.classifier is None, len(judge.notes)))
-    others = ", ".join(name for name in results if name != judge.output)
+    heads = {other.output for other in judges if chosen and other.classifier is not None}  # are said by their names
+    others = ", ".join(name for name in results if name not in (judge.output, *heads))
     notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
