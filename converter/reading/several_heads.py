@@ -27,14 +27,19 @@ NAMES = "the names of classes in the file are not taken: of which head they are 
 
 def of_head(checkpoint: Checkpoint, head: str) -> Checkpoint:
     """A file of which one head is read: what this tool wrote of several is then what it wrote of that one."""
-    name, metadata = SEPARATOR.split(head)[-1], dict(checkpoint.metadata)
-    said = json_or_none(metadata.pop(HEADS_KEY, ""))
-    if isinstance(said, dict) and isinstance(own := said.get(name), dict):
-        metadata |= {key: text for key, text in own.items() if isinstance(text, str)}
-    config = own_heads(checkpoint)
-    if config is not None and name in (each.name for each in config.heads):
-        metadata[CONFIG_KEY] = to_json(config.branch(name).to_dict())
+    metadata = metadata_of_head(checkpoint.metadata, own_heads(checkpoint), SEPARATOR.split(head)[-1])
     return replace(checkpoint, metadata=metadata, head=head)
+
+
+def metadata_of_head(metadata: Mapping[str, str], config: DenseNetConfig | None, head: str) -> dict[str, str]:
+    """What a file of several heads (``config``, of this tool) says, as one of that head alone would."""
+    result = dict(metadata)
+    said = json_or_none(result.pop(HEADS_KEY, ""))
+    if isinstance(said, dict) and isinstance(own := said.get(head), dict):
+        result |= {key: text for key, text in own.items() if isinstance(text, str)}
+    if config is not None and head in (each.name for each in config.heads):
+        result[CONFIG_KEY] = to_json(config.branch(head).to_dict())
+    return result
 
 
 def heads_in(checkpoint: Checkpoint, weights: str | None, error: BaseException | None) -> dict[str, str]:
