@@ -59,7 +59,9 @@ def command(
     elif as_json:
         show.print_json(done.ranked)
     elif output is None:
-        _table(done.ranked, bool(loaded.thresholds))
+        for head in loaded.heads or ("",):
+            own = [{"image": each["image"], **each[head]} if head else each for each in done.ranked]
+            _table(head, own, bool(loaded.heads[head].thresholds if head else loaded.thresholds))
     if not as_json:
         for path in targets.written():
             show.say(f"{path}: {done.answered} of {done.images} images")
@@ -67,7 +69,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
+def _table(title: str, ranked: list[dict[str, Any]], thresholds: bool) -> None:
     rows = [
         [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), str(t["class"])]
         + ([_threshold(t["threshold"])] if thresholds else [])
@@ -75,7 +77,7 @@ def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
         for place, t in enumerate(result["top"])
     ]
     columns = ["image", "score", "label", "class", *(["threshold"] if thresholds else [])]
-    show.table("", columns, rows, right=("score", "label", "threshold"))
+    show.table(title, columns, rows, right=("score", "label", "threshold"))
 
 
 def _threshold(value: float | None) -> str:

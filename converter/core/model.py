@@ -57,7 +57,9 @@ def usual_activation(classes: int) -> str:
 def several(config: DenseNetConfig, what: str) -> CannotExpress:
     """The error where only a plain network will do, and there are several heads."""
     names = ", ".join(head.name for head in config.heads)
-    return CannotExpress(f"{what}, and this network has several heads: {names}; --head NAME reads one of them")
+    return CannotExpress(
+        f"{what}, and this network has several heads: {names}; densenet convert --head NAME takes one of them"
+    )
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,14 @@ class Images:
     def of(self, head: str) -> Images:
         """What is said of one of several heads."""
         return replace(dict(self.heads).get(head, Images()), preprocess=self.preprocess)
+
+    def of_every_head(self, config: DenseNetConfig, before: Images) -> Images:
+        """The same, where the network has several heads with the activation said of each; ``before`` is what it has."""
+        if not config.heads or not self.activation:
+            return self
+        known = {head.name: dict(before.heads).get(head.name, Images()) for head in config.heads}
+        heads = ((name, Images(activation=self.activation).or_else(own)) for name, own in known.items())
+        return replace(self, activation="", heads=tuple(heads))
 
     def check(self, config: DenseNetConfig) -> None:
         """Whether this can be said of a network.
@@ -205,10 +215,7 @@ class Model:
             ConverterError: it is said of another network.
         """
         images.check(self.config)
-        if self.config.heads and images.activation:  # is said of every head
-            heads = [(name, replace(one.images, preprocess=None)) for name, one in self.branches().items()]
-            said = tuple((name, Images(activation=images.activation).or_else(own)) for name, own in heads)
-            images = replace(images, activation="", heads=said)
+        images = images.of_every_head(self.config, self.images)
         told = {name for name in ("preprocess", "labels", "activation", "thresholds") if getattr(images, name)}
         told |= {f"{head}.activation" for head, own in images.heads if own.activation}
         unsaid = {name: note for name, note in self.unsaid.items() if name not in told}

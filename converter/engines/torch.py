@@ -114,8 +114,11 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
     return run
 
 
-def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] = ()) -> Outputs:
-    """PyTorch in float32 on the CPU: logits and more of a module, one batch at a time whoever calls."""
+def torch_outputs(module: DenseNet | MultiHeadDenseNet, more: Sequence[Literal["features", "maps"]] = ()) -> Outputs:
+    """PyTorch in float32 on the CPU: logits and more of a module, one batch at a time whoever calls.
+
+    The logits of several heads stand side by side.
+    """
     import torch  # noqa: PLC0415 (slow to import)
 
     turn = Lock()
@@ -124,7 +127,11 @@ def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] 
         with turn, torch.inference_mode():
             maps = module.forward_features(torch.from_numpy(x))
             features = module.pool(maps)
-            logits = module.classifier(module.head(features))
+            parts: Any = module
+            if module.config.heads:
+                logits = torch.cat([head(features) for head in parts.heads.children()], 1)
+            else:
+                logits = parts.classifier(parts.head(features))
             found = {"maps": maps, "features": features}
             return tuple(value.numpy() for value in (logits, *(found[name] for name in more)))
 

@@ -11,6 +11,7 @@ import onnx
 
 from converter.core.metadata import CONFIG_KEY, json_or_none
 from converter.exporters.graph import PROBABILITIES
+from converter.parity.locate import Break
 from converter.parity.verdict import Verification
 from converter.reading.several_heads import metadata_of_head
 from densenet.config import DenseNetConfig
@@ -81,6 +82,12 @@ def _plain(name: str, head: str) -> str:
     return "".join(parts)
 
 
+def _in_head(found: Break, head: str) -> Break:
+    """A break behind the features, with the module's own name."""
+    behind = found.module.startswith(("head.", "classifier", LOGITS, PROBABILITIES))
+    return replace(found, module=f"heads.{head}.{found.module}") if behind else found
+
+
 def by_heads(config: DenseNetConfig, judged: Callable[[str], Verification]) -> Verification:
     """The verdicts on all heads as one; what belongs to a head ends in its name."""
     verdicts = {head.name: judged(head.name) for head in config.heads}
@@ -96,7 +103,11 @@ def by_heads(config: DenseNetConfig, judged: Callable[[str], Verification]) -> V
         every[0],
         results=named("results"),
         checks=named("checks"),
-        breaks=named("breaks"),
+        breaks={
+            f"{key}, head {head}": _in_head(found, head)
+            for head, verdict in verdicts.items()
+            for key, found in verdict.breaks.items()
+        },
         budgets=named("budgets"),
         logits=named("logits"),
         limit=max(verdict.limit for verdict in every),

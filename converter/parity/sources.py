@@ -46,9 +46,10 @@ class Sources:
             file = Artifact(OWN_FILE, place, source, read_proto(place.path))
             self.files.append(file.of(head) if head else file)
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
-        self.frameworks = (
-            [] if head else named or ([framework_of(model)] if not self.specs and framework_of(model) else [])
-        )
+        if head and named:
+            raise ConverterError(f"{named[0]} is asked for the logits of one head; --head NAME says which")
+        usual = "" if self.specs or head else framework_of(model)
+        self.frameworks = named or ([usual] if usual else [])
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]
 
     def count(self) -> int:

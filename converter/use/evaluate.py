@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.model import Images, Model
+from converter.core.model import Images, Model, several
 from converter.core.source import shown
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
@@ -83,6 +83,8 @@ def check(dataset: Dataset, model: Model) -> None:
         ConverterError: they cannot be read or matched.
         Unavailable: labels need scikit-learn, which is not installed.
     """
+    if model.config.heads:
+        raise several(model.config, "evaluation is of one head")
     count = model.config.num_classes
     task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
     if not task.one_class_each:
@@ -97,6 +99,8 @@ def _outputs(model: Predictor) -> int:
     """
     if model.preprocess.of_volumes:
         raise ConverterError("networks of volumes are not evaluated here; densenet predict answers them one by one")
+    if model.heads:
+        raise several(model.network.config, "evaluation is of one head")
     return model.network.config.num_classes
 
 
