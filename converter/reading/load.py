@@ -78,7 +78,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         try:
             if own is None:
                 return read_as(None)
-            refusal = NotADenseNet(f"{checkpoint.path}: its tensors are not those of its heads")
+            refusal = NotADenseNet(f"{checkpoint.path}: has several heads")
         except NotADenseNet as error:
             refusal = error
         from converter.reading.several_heads import heads_in, joined  # noqa: PLC0415 (for few)

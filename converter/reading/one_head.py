@@ -16,6 +16,8 @@ OURS = re.compile(r"(head\.\d+\.(linear|norm)|classifier)\.\w+")
 """What the library layout has in ``heads.NAME``."""
 OTHERS = (NOT_LINEAR, PROJECTION, BRANCH, BEHIND)
 OTHER = "another head than"
+LONGEST = 512
+"""No name of a head's tensor is longer."""
 
 
 def with_head(groups: Sequence[Group], head: str, where: str) -> list[Group]:
@@ -74,7 +76,7 @@ def side_by_side(group: Group) -> list[str]:
     Of several such modules the outermost; nothing where a name is that of something else than a head.
     """
     levels: dict[str, dict[str, list[str]]] = {}
-    for key in group.tensors:
+    for key in (key for key in group.tensors if len(key) < LONGEST):
         for at in (0, *(found.end() for found in SEPARATOR.finditer(key))):
             if found := SEPARATOR.search(key, at):
                 levels.setdefault(key[:at], {}).setdefault(key[: found.start()], []).append(key)

@@ -69,6 +69,8 @@ def joined(branches: Mapping[str, Inspection], checkpoint: Checkpoint) -> Inspec
     Raises:
         NotADenseNet: they differ in more than their heads, or a tensor is in none.
     """
+    if CONFIG_KEY in checkpoint.metadata and own_heads(checkpoint) is None:  # somebody has changed the graph since
+        raise NotADenseNet(f"{checkpoint.path}: its {CONFIG_KEY} metadata says one head")
     first, *others = branches.values()
     trunk = _without_head(first.model.config)
     before = {name: stored.keys for name, stored in first.chosen.used.items() if not _is_of_head(name)}
@@ -137,7 +139,7 @@ def _shared(branches: Mapping[str, Inspection]) -> list[str]:
 
 def _described(model: Model, branches: Mapping[str, Inspection], checkpoint: Checkpoint) -> Model:
     """With what each head's network says of classes; and what must be known, of one of them by its name."""
-    own, notes = own_heads(checkpoint) is not None, list[str]()
+    own, notes = own_heads(checkpoint) is not None or HEADS_KEY in checkpoint.metadata, list[str]()
     if not own:
         notes.append(f"its heads {', '.join(branches)} are outputs of their own; --head NAME reads one alone")
     if shared := _shared(branches):

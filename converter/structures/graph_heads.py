@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from converter.core.errors import SeveralHeads
+from converter.core.errors import NotADenseNet, SeveralHeads
 from converter.structures.ops import Op
 
 PART = re.compile(r"[./:]")
@@ -33,7 +33,8 @@ def chosen_of(layout: str, judges: Sequence[J], head: str) -> tuple[Sequence[J],
         head: which one is wanted, where there are several.
 
     Raises:
-        SeveralHeads: there are several, and none is called so.
+        SeveralHeads: there are several, and it is not said which.
+        NotADenseNet: none is called so.
     """
     heads: dict[str, list[J]] = {}
     for judge in judges:
@@ -48,6 +49,8 @@ def chosen_of(layout: str, judges: Sequence[J], head: str) -> tuple[Sequence[J],
     for name, alike in zip(names, heads.values()):
         if wanted == name:
             return alike, name
+    if wanted:
+        raise NotADenseNet(f"there is no head {head!r}; its heads are {', '.join(names)}")
     raise SeveralHeads(f"{len(heads)} heads ({', '.join(names)}); --head NAME reads one of them", tuple(names))
 
 
