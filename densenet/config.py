@@ -16,8 +16,9 @@ from typing import Any
 
 from densenet.costs import costs
 from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
-from densenet.head import Head, HeadLayer, heads_of, layers_of
+from densenet.head import ACTIVATIONS, Head, HeadLayer, heads_of, layers_of
 from densenet.module import Module
+from densenet.modules import modules_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class DenseNetConfig:
         padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
             which pads even inputs by one more at the bottom and right.
         transition_relu, final_relu: whether a ReLU follows the norm there.
+        hidden_activation: what stands wherever the paper has a ReLU: ``leaky_relu:0.1``, ``gelu`` ...
+            (:mod:`densenet.head` has the names).
+        final_activation: what ``final_relu`` says follows the last norm; None for that of the rest.
         global_pool: ``avg``, ``max``, ``avgmax`` (their mean), ``catavgmax`` (both, concatenated)
             or ``catmaxavg`` (the maximum first).
         head: the layers between the pooled features and the classifier, a word each: ``norm``,
@@ -83,6 +87,8 @@ class DenseNetConfig:
     padding: Padding = "symmetric"
     transition_relu: bool = True
     final_relu: bool = True
+    hidden_activation: str = "relu"
+    final_activation: str | None = None
     global_pool: GlobalPool = "avg"
     head: tuple[str, ...] = ()
     num_classes: int = 1000
@@ -128,6 +134,12 @@ class DenseNetConfig:
         object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         object.__setattr__(self, "head", tuple(map(str, layers_of(self.head))))
         object.__setattr__(self, "heads", heads_of(self.heads))
+        for name in ("hidden_activation", "final_activation"):
+            layer = HeadLayer.parse(getattr(self, name) or self.hidden_activation)
+            if not layer.is_activation:
+                raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, not {getattr(self, name)!r}")
+            usual = name == "final_activation" and (str(layer) == self.hidden_activation or not self.final_relu)
+            object.__setattr__(self, name, None if usual else str(layer))
         if self.stem == "deep" and not self.stem_widths:
             object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
         for name in AXES:
@@ -213,6 +225,7 @@ class DenseNetConfig:
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         values["heads"] = {head.name: head.to_dict() for head in self.heads}
         later: Mapping[str, Any] = {**AXES, "head": [], "heads": {}}
+        later = {**later, "hidden_activation": "relu", "final_activation": None}
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     def telling(self) -> dict[str, Any]:
@@ -283,6 +296,16 @@ class DenseNetConfig:
         return self.num_features * (2 if self.global_pool.startswith("cat") else 1)
 
     @property
+    def hidden_layer(self) -> HeadLayer:
+        """What stands wherever the paper has a ReLU, but for the last."""
+        return HeadLayer.parse(self.hidden_activation)
+
+    @property
+    def final_layer(self) -> HeadLayer:
+        """What follows the last norm, where anything does."""
+        return HeadLayer.parse(self.final_activation or self.hidden_activation)
+
+    @property
     def head_layers(self) -> tuple[HeadLayer, ...]:
         """What stands between the pooled features and the classifier."""
         return layers_of(self.head)
@@ -311,44 +334,7 @@ class DenseNetConfig:
 
     def modules(self) -> Iterator[Module]:
         """Every module that owns tensors, in the order the network applies them."""
-
-        def conv(name: str, cin: int, cout: int, size: Axes, stride: Axes = 1) -> Module:
-            return Module(name, (cout, cin, *self.axes(size)), self.axes(stride))
-
-        def norm(name: str, width: int) -> Module:
-            return Module(name, (width,))
-
-        if self.stem == "deep":
-            widths = (self.in_channels, *self.stem_widths, self.init_features)
-            for i in range(3):
-                first = i == 0
-                size, stride = (self.first_kernel, self.first_stride) if first else (3, 1)
-                yield conv(f"stem.conv{i}", widths[i], widths[i + 1], size, stride)
-                yield norm(f"stem.norm{i}", widths[i + 1])
-        else:
-            yield conv("stem.conv", self.in_channels, self.init_features, self.first_kernel, self.first_stride)
-            if self.stem == "imagenet":
-                yield norm("stem.norm", self.init_features)
-        widths_of_blocks = self.block_widths()
-        for b, layers in enumerate(self.block_config):
-            start, end = widths_of_blocks[b]
-            for i in range(layers):
-                layer, width = f"blocks.{b}.layers.{i}", start + i * self.growth_rate
-                yield norm(f"{layer}.norm1", width)
-                if self.bottleneck:
-                    inner = self.bn_size * self.growth_rate
-                    yield conv(f"{layer}.conv1", width, inner, 1)
-                    yield norm(f"{layer}.norm2", inner)
-                    yield conv(f"{layer}.conv2", inner, self.growth_rate, 3)
-                else:
-                    yield conv(f"{layer}.conv1", width, self.growth_rate, 3)
-            if b + 1 < len(self.block_config):
-                yield norm(f"transitions.{b}.norm", end)
-                yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
-        yield norm("norm", self.num_features)
-        heads = self.heads or (Head("", self.num_classes, self.head),)
-        for head in heads:
-            yield from head.modules(self.classifier_features)
+        return modules_of(self)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""
@@ -393,6 +379,6 @@ NAMED: Mapping[str, DenseNetConfig] = {
 SETTINGS = (
     *("stem_stride", "stem_pool", "stem_pool_stride", "transition_pool", "transition_stride"),
     *("stem_ceil", "transition_ceil", "padding"),
-    *("transition_relu", "final_relu", "global_pool", "head", "eps"),
+    *("transition_relu", "final_relu", "hidden_activation", "final_activation", "global_pool", "head", "eps"),
 )
 """Config fields that tensors do not show."""

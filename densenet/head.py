@@ -41,6 +41,10 @@ SAME: Mapping[tuple[str, float], str] = {("celu", 1.0): "elu", ("leaky_relu", 0.
 """Activations that are another one at some value."""
 
 
+MONOTONIC = frozenset("relu relu6 leaky_relu elu celu selu tanh sigmoid softplus softsign hardsigmoid".split())
+"""Activations that commute with a maximum, where their number is not negative."""
+
+
 class HeadLayer(NamedTuple):
     """One layer of a head.
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from densenet.config import DenseNetConfig
+from densenet.head import HeadLayer
 
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -45,7 +46,7 @@ class Features(nn.Module):
             # A place holder after the last block keeps forward() one loop that TorchScript can unroll.
             self.transitions.append(nn.Identity() if last else _Transition(config, widths[b][1], widths[b + 1][0]))
         self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
-        self.final_relu = config.final_relu
+        self.act = _activation(config.final_layer) if config.final_relu else nn.Identity()
         self.global_pool: str = config.global_pool
 
     def _initialise(self) -> None:
@@ -61,8 +62,8 @@ class Features(nn.Module):
         x = self.stem(x)
         for block, transition in zip(self.blocks, self.transitions):
             x = transition(block(x))
-        x = self.norm(x)
-        return F.relu(x) if self.final_relu else x
+        x = self.act(self.norm(x))
+        return x
 
     def pool(self, x: Tensor) -> Tensor:
         """Global pooling: feature maps (N, C, h, w) to vectors (N, classifier_features)."""
@@ -98,8 +99,7 @@ class Features(nn.Module):
         for stage, (block, transition) in enumerate(zip(self.blocks, self.transitions)):
             x = transition(block(x))
             if stage + 1 == stages:
-                x = self.norm(x)
-                x = F.relu(x) if self.final_relu else x
+                x = self.act(self.norm(x))
             if stage in wanted:
                 outputs.append(x)
         return tuple(outputs)
@@ -155,6 +155,11 @@ class MultiHeadDenseNet(Features):
         return {name: head(features) for name, head in self.heads.named_children()}
 
 
+def _activation(layer: HeadLayer) -> nn.Module:
+    """An activation's module, which has no tensors."""
+    return FUNCTIONS[layer.kind](layer.value)
+
+
 FUNCTIONS: dict[str, Callable[[Any], nn.Module]] = {
     "relu": lambda _: nn.ReLU(),
     "relu6": lambda _: nn.ReLU6(),
@@ -191,7 +196,7 @@ def _layers(config: DenseNetConfig) -> Iterator[nn.Module]:
         elif layer.kind == "norm":
             yield nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(width, eps=config.eps)))
         else:
-            yield FUNCTIONS[layer.kind](layer.value)
+            yield _activation(layer)
 
 
 class _Stem(nn.Module):
@@ -202,6 +207,7 @@ class _Stem(nn.Module):
         self.same = config.padding == "same"
         self.kernel, self.stride = list(config.axes(config.first_kernel)), list(config.axes(config.first_stride))
         self.window, self.step = [3] * config.spatial_dims, list(config.axes(config.stem_pool_stride))
+        self.act = _activation(config.hidden_layer)
         self.pool: nn.Module = nn.Identity()
         if config.stem_halves:
             pool = MAX_POOLS[config.spatial_dims]
@@ -222,8 +228,8 @@ class _Stem(nn.Module):
         return pad_same(x, self.kernel, self.stride) if self.same else x
 
     def pooled(self, x: Tensor) -> Tensor:
-        """The pooling.  Zeros may pad it: nothing is below zero after a ReLU."""
-        y: Tensor = self.pool(pad_same(x, self.window, self.step) if self.same else x)
+        """The pooling; what pads it is below everything."""
+        y: Tensor = self.pool(pad_same(x, self.window, self.step, float("-inf")) if self.same else x)
         return y
 
 
@@ -245,7 +251,7 @@ class _ImageNetStem(_Stem):
         self.halves = config.stem_halves
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.conv(self.around(x))))
+        x = self.act(self.norm(self.conv(self.around(x))))
         return self.pooled(x) if self.halves else x
 
 
@@ -263,9 +269,9 @@ class _DeepStem(_Stem):
         self.halves = config.stem_halves
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm0(self.conv0(self.around(x))))
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
+        x = self.act(self.norm0(self.conv0(self.around(x))))
+        x = self.act(self.norm1(self.conv1(x)))
+        x = self.act(self.norm2(self.conv2(x)))
         return self.pooled(x) if self.halves else x
 
 
@@ -281,6 +287,7 @@ class _Layer(nn.Module):
         self.drop_rate = drop_rate
         self.memory_efficient = memory_efficient
         growth, inner = config.growth_rate, config.bn_size * config.growth_rate
+        self.act = _activation(config.hidden_layer)
         self.norm1 = norm(width, eps=config.eps)
         if config.bottleneck:
             self.conv1 = conv(width, inner, 1, bias=False)
@@ -290,7 +297,7 @@ class _Layer(nn.Module):
             self.conv1 = conv(width, growth, 3, padding=1, bias=False)
 
     def first_half(self, features: list[Tensor]) -> Tensor:
-        x: Tensor = self.conv1(F.relu(self.norm1(torch.cat(features, 1))))
+        x: Tensor = self.conv1(self.act(self.norm1(torch.cat(features, 1))))
         return x
 
     @torch.jit.unused
@@ -307,7 +314,7 @@ class _Layer(nn.Module):
         else:
             x = self.first_half(features)
         if hasattr(self, "conv2"):  # TorchScript decides this form when it compiles
-            x = self.conv2(F.relu(self.norm2(x)))
+            x = self.conv2(self.act(self.norm2(x)))
         if self.drop_rate > 0:
             x = F.dropout(x, p=self.drop_rate, training=self.training)
         return x
@@ -333,7 +340,7 @@ class _Transition(nn.Module):
     def __init__(self, config: DenseNetConfig, width: int, out: int) -> None:
         super().__init__()
         self.norm = NORMS[config.spatial_dims](width, eps=config.eps)
-        self.relu = config.transition_relu
+        self.act = _activation(config.hidden_layer) if config.transition_relu else nn.Identity()
         self.conv = CONVS[config.spatial_dims](width, out, 1, bias=False)
         if config.transition_pool == "blur":
             self.pool = BlurPool2d(out)
@@ -342,10 +349,7 @@ class _Transition(nn.Module):
             self.pool = AVG_POOLS[config.spatial_dims](size, stride=size, ceil_mode=config.transition_ceil)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(x)
-        if self.relu:
-            x = F.relu(x)
-        x = self.pool(self.conv(x))
+        x = self.pool(self.conv(self.act(self.norm(x))))
         return x
 
 
@@ -366,12 +370,12 @@ class BlurPool2d(nn.Module):
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.width)
 
 
-def pad_same(x: Tensor, size: list[int], stride: list[int]) -> Tensor:
-    """Zeros around ``x`` as TensorFlow's SAME rule puts them for a window of that size and stride."""
+def pad_same(x: Tensor, size: list[int], stride: list[int], value: float = 0.0) -> Tensor:
+    """``x`` padded as TensorFlow's SAME rule pads for a window of that size and stride."""
     padding: list[int] = []
     for i in range(len(size) - 1, -1, -1):
         n = x.shape[2 + i]
         total = max(((n + stride[i] - 1) // stride[i] - 1) * stride[i] + size[i] - n, 0)
         padding.append(total // 2)
         padding.append(total - total // 2)
-    return F.pad(x, padding)
+    return F.pad(x, padding, value=value)

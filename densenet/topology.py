@@ -20,7 +20,7 @@ Op = Literal[
     "conv", "norm", "relu", "max_pool", "max_blur", "avg_pool", "blur", "concat", "global_pool", "linear", "function"
 ]
 """``max_blur`` is max pooling with stride 1 and a blur with stride 2; ``global_pool`` ends in a vector; ``function`` is
-an activation of the head's."""
+an activation of the head's, or the trunk's where that is no ReLU."""
 
 
 class Step(NamedTuple):
@@ -33,7 +33,7 @@ class Step(NamedTuple):
         inputs: names of the values it takes, ``pixel_values`` for the image.
         channels: of its first input.
         module: what owns its tensors, if it has any.
-        layer: of the head, what it is.
+        layer: of a head's layers and of activations, what it is.
     """
 
     op: Op
@@ -61,7 +61,13 @@ def steps(config: DenseNetConfig) -> list[Step]:
 
     def norm(name: str, x: str, *, relu: bool = True) -> str:
         x = add("norm", name, x, module=modules[name])
-        return add("relu", name.replace("norm", "relu"), x) if relu else x
+        if not relu:
+            return x
+        layer = config.final_layer if name == "norm" else config.hidden_layer
+        is_relu = layer.kind == "relu"
+        x = add("relu" if is_relu else "function", name.replace("norm", "relu" if is_relu else "act"), x)
+        result[-1] = result[-1]._replace(layer=layer)
+        return x
 
     x = INPUT
     for name in (module.name for module in modules.values() if module.place.part == "stem"):

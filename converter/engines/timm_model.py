@@ -62,6 +62,8 @@ def _beyond_timm(config: DenseNetConfig) -> dict[str, bool]:
         "TensorFlow's padding": config.padding == "same",
         "no ReLU in the transitions": not config.transition_relu,
         "no ReLU after the last norm": not config.final_relu,
+        f"{config.hidden_activation} in place of ReLU": config.hidden_activation != "relu",
+        f"{config.final_activation} after the last norm": config.final_activation is not None,
         f"a head of several layers ({', '.join(config.head)})": bool(config.head),
         "maxima before averages": config.global_pool == "catmaxavg",
         f"{config.spatial_dims} spatial dimensions": config.spatial_dims != 2,

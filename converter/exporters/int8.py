@@ -32,6 +32,7 @@ from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 from converter.core.version import __version__
 from converter.exporters.onnx import attributes_of
+from converter.exporters.tap import MAPS
 from densenet.topology import INPUT
 
 LOWEST_OPSET = 13
@@ -93,6 +94,8 @@ class _Quantiser:
             raise CannotExpress(f"8 bits with a scale per channel need opset {LOWEST_OPSET} or newer, not {opset}")
         if proto.graph.input[0].name != INPUT:
             raise CannotExpress("8 bits are for graphs that take normalised images, not bytes")
+        if not any(node.op_type == "Relu" and node.output[0] not in MAPS for node in proto.graph.node):
+            raise CannotExpress("8 bits are for networks with ReLUs, between which values have one sign")
         self.source = list(proto.graph.node)
         self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.makers = {node.output[0]: node for node in self.source}

@@ -7,7 +7,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress
 from densenet.topology import FEATURES, LOGITS
 
-MAPS = ("relu", "norm")
+MAPS = ("relu", "act", "norm")
 """The last feature maps in graphs of this tool: behind the last ReLU, or the norm of a network without."""
 
 

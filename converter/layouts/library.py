@@ -19,6 +19,8 @@ EXPRESSES: Mapping[str, tuple[Any, ...]] = {
     "transition_ceil": (True, False),
     "transition_relu": (True, False),
     "final_relu": (True, False),
+    "hidden_activation": (),
+    "final_activation": (),
     "head": (),
     "heads": (),
     "eps": (),

@@ -27,7 +27,7 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
     "eps": ("eps",),
     "padding": ("padding",),
     "pooling": ("stem_pool", "stem_ceil", "transition_pool", "transition_ceil", "global_pool"),
-    "activations": ("transition_relu", "final_relu", "head"),
+    "activations": ("transition_relu", "final_relu", "hidden_activation", "final_activation", "head"),
     "classes": ("num_classes",),
     "input channels": ("in_channels",),
 }

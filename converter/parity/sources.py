@@ -175,7 +175,7 @@ def ask(trial: Trial, original: Original, model: Model, place: Place, batches: S
         )
 
 
-SHOWN_BY_NONE = "eps, stem_stride, stem_pool, transition_pool, padding, final_relu, global_pool"
+SHOWN_BY_NONE = "eps, stem_stride, stem_pool, transition_pool, padding, final_relu, hidden_activation, global_pool"
 WHAT = {"torch": "a PyTorch module", "keras": "a Keras model", "function": "a function of images"}
 
 

@@ -9,6 +9,7 @@ from converter.core.errors import NotADenseNet
 from converter.reading.candidate import Candidate
 from converter.reading.global_pools import say_global_pool
 from converter.reading.module_head import HeadOrder
+from converter.reading.module_hidden import ACTIVATES, RELU, Hidden
 from converter.reading.module_tree import ModuleTree, Step, numbers, what_is
 from converter.reading.told import Told
 from densenet.config import DenseNetConfig
@@ -61,6 +62,10 @@ class Chain:
         weighted = {place for _, place in self.places}
         self.loose = [s for s in everything if s.loose and s.path not in weighted]
         self.steps = [s for s in everything if (not s.loose or s.path in weighted) and s.kind not in ("idle", "beside")]
+        self.hidden = Hidden(self.steps, weighted, self.group.attributes)
+        self.steps = list(map(self.hidden.as_relu, self.steps))
+        if self.hidden.layer != RELU:
+            self.told.settings["hidden_activation"] = str(self.hidden.layer)
         self.at = {step.path: i for i, step in enumerate(self.steps) if step.path in weighted}
         self.assumed: set[Slot] = set()
         self.pooled: Step | None = None  # global pooling behind a head that is a convolution
@@ -158,8 +163,7 @@ class Chain:
         for step in steps:
             if step.kind not in SLOTS[slot]:
                 raise NotADenseNet(f"{what_is(step)}; a DenseNet has {USUAL[slot]} there")
-        kinds = [step.kind for step in steps]
-        relu = "relu" in kinds
+        relu = slot not in ("layers", "head") and self.hidden.one(steps) is not None
         if slot == "layers":
             if strict or steps:  # what Sequentials hold between the two stands there, whatever runs the Sequentials
                 self.order.add(other.name, steps)
@@ -171,6 +175,7 @@ class Chain:
         elif slot == "stem":
             if not relu and strict:
                 raise NotADenseNet(f"there is no ReLU between {here} and {there}{self.instead(here, there)}")
+            self.hidden.before_maximum(steps)
             self.stem(steps, strict)
         elif slot == "transition relu":
             if relu or strict:
@@ -256,11 +261,8 @@ class Chain:
         """What stands between the last norm and the first linear layer or norm of the head."""
         pool = next((i for i, step in enumerate(steps) if step.kind in ("avg", "global")), len(steps) - 1)
         self.head(steps[: pool + 1], strict=strict)
-        early = next((step for step in steps[: pool + 1] if step.kind == "function"), None)
-        if early is not None:
-            raise NotADenseNet(f"{what_is(early)}; a DenseNet has {USUAL['head']} there")
         behind = steps[pool + 1 :]
-        if strict and self.told.settings.get("final_relu") and behind and behind[0].kind == "relu":
+        if strict and behind and self.hidden.one(steps[:pool]) == self.hidden.one(behind[:1]) == RELU:
             behind = behind[1:]  # twice is once
         if strict:
             self.order.add(first.name, behind)
@@ -270,14 +272,17 @@ class Chain:
     def head(self, steps: Sequence[Step], *, strict: bool) -> None:
         """ReLU and global pooling, in this order."""
         pools = [i for i, step in enumerate(steps) if step.kind in ("avg", "global")]
-        relus = [i for i, step in enumerate(steps) if step.kind == "relu"]
-        if len(pools) > 1 or (pools and relus and max(relus) > pools[0]):
-            strange = steps[pools[0]] if len(pools) > 1 else steps[max(relus)]
+        final = self.hidden.one(steps)
+        last = max((i for i, step in enumerate(steps) if step.kind in ACTIVATES), default=-1)
+        if len(pools) > 1 or (pools and last > pools[0]):
+            strange = steps[pools[0]] if len(pools) > 1 else steps[last]
             raise NotADenseNet(f"{what_is(strange)}; a DenseNet has one ReLU and one pooling there")
+        if final not in (None, self.hidden.layer):
+            self.told.say("final_activation", str(final), steps[last].path)
         if strict and not pools and self.pooled is None:
             raise NotADenseNet("there is no global pooling before the classifier")
-        if strict or relus:
-            self.told.say("final_relu", bool(relus), steps[0].path)
+        if strict or final is not None:
+            self.told.say("final_relu", final is not None, steps[0].path)
         else:
             self.assumed.add("transition relu")
         if pools:
@@ -322,9 +327,9 @@ class Chain:
         inside = self.tree.opaque_around([place for _, place in self.places], above)
         if inside:
             self.told.notes.append(
-                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the ReLUs, the "
+                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the activations, the "
                 "pooling and the order of concatenation that no module shows, and nothing else before, between and "
-                "behind them (--set final_relu, global_pool, stem_pool)"
+                "behind them (--set final_relu, final_activation, global_pool, stem_pool)"
             )
         while above:
             above = self.tree.parent(above)

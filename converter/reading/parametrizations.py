@@ -17,6 +17,10 @@ from converter.reading.wrappers import Group
 
 Compute = Callable[..., Array]
 
+ITERATED = 0.9
+"""The cosine between ``u`` and the weight times ``v`` after a step of power iteration is near 1."""
+TINY = 1e-300
+
 
 def _masked(original: Array, mask: Array) -> Array:
     return original * mask
@@ -34,11 +38,15 @@ def _weight_norm(g: Array, v: Array) -> Array:
 def _spectral_norm(weight: Array, u: Array, v: Array) -> Array:
     """``u`` is as long as the axis that was kept when the weight was made a matrix: the first, or the second.
 
-    Where both are so long, it is the one along which ``u`` and ``v`` are nearer to the largest singular value.
+    Where both are so long it is the first, PyTorch's own choice, unless ``u`` is what its power iteration makes of
+    ``v`` along the second.
     """
     kept = [np.swapaxes(weight, 0, axis) for axis in (0, 1) if u.shape[0] == weight.shape[axis]]
-    norms = [u @ (turned.reshape(turned.shape[0], -1) @ v) for turned in kept]
-    result: Array = weight / max(norms, key=abs)
+    images = [turned.reshape(turned.shape[0], -1) @ v for turned in kept]
+    norms = [u @ image for image in images]
+    cosines = [norm / max(float(np.linalg.norm(image)), TINY) for norm, image in zip(norms, images)]
+    iterated = int(len(kept) > 1 and cosines[1] > max(cosines[0], ITERATED))
+    result: Array = weight / norms[iterated]
     return result
 
 

@@ -23,7 +23,7 @@ UNSAID = (
     "the file holds tensors alone; what they do not show is taken as usual: strides, padding, dilation, pooling, "
     "ReLUs, batch norms and their eps, concatenation, weights as stored, nothing before the stem, nothing behind the "
     "classifier, one run (--set stem_stride, stem_pool, transition_pool, transition_stride, padding, final_relu, "
-    "global_pool, eps)"
+    "hidden_activation, global_pool, eps)"
 )
 
 SUBCLASS = (

@@ -10,6 +10,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.hidden import is_positive, is_relu
 from converter.structures.ops import Op, Weight
 from converter.structures.weights import made, vector
 from densenet.module import NORM_TENSORS
@@ -89,7 +90,7 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
     before = last.kind if last is not None else None
     if op.kind == "conv":
         op = _without_zeros(op)
-    elif last is not None and op.kind == "relu" and (before == "relu" or _kinds(steps[-2:]) == ["relu", "max_pool"]):
+    elif last is not None and is_relu(op) and (before == "relu" or _kinds(steps[-2:]) == ["relu", "max_pool"]):
         steps[-1] = replace(last, y=op.y)  # twice is once
         return
     elif last is not None and op.kind == "affine" and before == "norm":
@@ -128,7 +129,7 @@ def _padded(pad: Op, op: Op, last: Op | None) -> Op:
             return replace(op, kind="blur", weights={})
         raise pad.unlike("reflected borders before blur pooling only")
     # Zeros are below nothing that ReLU gives: to max pooling they are what its own padding is.
-    harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and last.kind == "relu")
+    harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and is_positive(last))
     if window is None or window.same or not harmless:
         raise pad.unlike("no padding")
     begin = tuple(a + b for a, b in zip(amount.begin, window.begin))

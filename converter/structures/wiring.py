@@ -20,6 +20,7 @@ from converter.structures.classifier import classifier_of, is_pointwise
 from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
 from converter.structures.graph_heads import chosen_of
+from converter.structures.hidden import RELU, as_relu, commutes, hidden_of, is_relu
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
@@ -83,7 +84,10 @@ def read_wiring(
         raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
     for output in results[:MAX_OUTPUTS]:
-        judge = _Judge(needed(composed(needed(made, output)), output), start, output, tuple(size))
+        behind = needed(composed(needed(made, output)), output)
+        hidden = hidden_of(behind)
+        judge = _Judge([as_relu(op, hidden) for op in behind], start, output, tuple(size))
+        judge.settings["hidden_activation"] = str(hidden)
         try:
             with np.errstate(all="ignore"):  # weights that are not finite are for others to report
                 judge.network()
@@ -252,6 +256,8 @@ class _Judge:
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
             odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
             raise odd.unlike("ReLU and max pooling after the stem's convolution")
+        if relu is steps[1] and not commutes(relu):
+            raise relu.unlike("max pooling")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":
             self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
@@ -293,14 +299,20 @@ class _Judge:
     # -- the head ------------------------------------------------------------------
 
     def head(self, ops: list[Op], value: Value, order: Array | None) -> None:
-        pooled = next((i for i, op in enumerate(ops) if op.kind not in ("norm", "affine", "relu")), len(ops))
+        pooled = next(
+            (i for i, op in enumerate(ops) if op.kind not in ("norm", "affine", "relu", "function")), len(ops)
+        )
         steps, rest = self.steps(ops[:pooled], order), ops[pooled:]
-        kinds = [step.kind for step in steps]
+        kinds = ["relu" if step.kind == "function" else step.kind for step in steps]
         if not ops and not self.forks(value):
             raise NotADenseNet(f"{self.output} is in the middle of a network, not the result of one")
         if kinds not in (["norm"], ["norm", "relu"]):
             raise self.astray(value, [*steps, *rest], "a layer, a transition or the final norm")
         self.settings["final_relu"] = "relu" in kinds
+        positive = is_relu(steps[-1]) or steps[-1].layer == RELU
+        final = str(steps[-1].layer or RELU)
+        usual = final == self.settings["hidden_activation"] or not self.settings["final_relu"]
+        self.settings["final_activation"] = None if usual else final
         if rest:
             at = next((i for i, op in enumerate(rest) if not is_pointwise(op)), 0)
             at = at if rest[at].kind == "global_avg" else 0  # the mean of what is linear: they commute
@@ -312,7 +324,7 @@ class _Judge:
                 order = np.concatenate([order, order + prod(steps[0].weights["weight"].tensor.shape)])
         else:
             self.notes.append("the graph ends before global average pooling; the model here includes it")
-        found = classifier_of(rest, positive=self.settings["final_relu"], eps=self.eps)
+        found = classifier_of(rest, positive=positive, eps=self.eps)
         if found.behind:
             self.activation = str(found.behind[0].kind)
             names = " and ".join(dict.fromkeys(op.name for op in found.behind if op.kind not in ("flatten", "turn")))

@@ -76,6 +76,8 @@ def any_configs(draw: st.DrawFn) -> DenseNetConfig:
         in_channels=draw(st.integers(1, 4)),
         eps=draw(st.sampled_from((1e-5, 1e-3))),
         final_relu=draw(st.booleans()),
+        hidden_activation=draw(st.sampled_from(("relu", "relu", "gelu", "leaky_relu:0.2"))),
+        final_activation=draw(st.sampled_from((None, None, "relu", "elu"))),
         global_pool=draw(st.sampled_from(("avg", "catavgmax"))),
     )
 

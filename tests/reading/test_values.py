@@ -107,6 +107,16 @@ def test_spectral_norm_of_a_square_weight(dim: int, tmp_path: Path) -> None:
     computes_as(save(tmp_path / "a.pth", model.eval().state_dict()), model)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore")
+def test_spectral_norm_of_a_square_weight_that_was_never_trained(seed: int, tmp_path: Path) -> None:
+    """``u`` and ``v`` are random then, and say nothing: it is the first axis, as PyTorch takes it."""
+    torch.manual_seed(seed)
+    model = network()
+    model.classifier = utils.spectral_norm(nn.Linear(model.classifier.in_features, model.classifier.in_features))
+    computes_as(save(tmp_path / "a.pth", model.eval().state_dict()), model)
+
+
 def test_a_dynamically_quantised_layer_is_named(tmp_path: Path) -> None:
     model = torch.ao.quantization.quantize_dynamic(network(), {nn.Linear})
     with pytest.raises(NotADenseNet, match=r"classifier\._packed_params\._packed_params is a quantised tensor"):

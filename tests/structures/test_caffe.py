@@ -239,7 +239,6 @@ def test_a_data_layer_is_said(tmp_path):
         ("transitions.0.pool", "pooling_param { pool: AVE kernel_size: 2 stride: 2 }", "transition_ceil"),
         ("blocks.0.layers.0.relu1", "relu_param { negative_slope: 0.1 }", "ReLU blocks.0.layers.0.relu1"),
         ("blocks.0.layers.0.relu1", "=Dropout", "expected a layer"),
-        ("relu", "=TanH", "TanH relu"),
         ("blocks.0.layers.0", "concat_param { axis: 2 }", "Concat blocks.0.layers.0"),
         ("blocks.0.layers.0", "=Eltwise", "Eltwise blocks.0.layers.0"),
         ("conv3_1_x1_bn", "batch_norm_param { eps: 0.1 }", "eps is 0.1"),
