@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from converter.cli import show
 from converter.cli.options import Json, handed, reading
-from converter.core.model import Images
 from converter.core.source import Source
-from densenet.head import Head
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
+    from densenet.head import Head
 
 FEW, TOLD = 3, 8
 """Members of a list that are shown, and of what else is in a file."""
@@ -81,7 +83,7 @@ def command(
     show.notes(facts["notes"])
 
 
-def _of_head(head: Head, said: Images) -> str:
+def _of_head(head: "Head", said: "Images") -> str:
     """One of several heads in a line."""
     labels = ", ".join(_first(said.labels)) + _more(said.labels)
     parts = [",".join(head.layers), f"{head.num_classes} classes", said.activation, labels]
