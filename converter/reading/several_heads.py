@@ -141,7 +141,9 @@ def _described(model: Model, branches: Mapping[str, Inspection], checkpoint: Che
     """With what each head's network says of classes; and what must be known, of one of them by its name."""
     own, notes = own_heads(checkpoint) is not None or HEADS_KEY in checkpoint.metadata, list[str]()
     if not own:
-        notes.append(f"its heads {', '.join(branches)} are outputs of their own; --head NAME reads one alone")
+        graph = next(iter(branches.values())).chosen.graph
+        how = "outputs of their own" if graph else "taken as outputs of their own, side by side on the pooled features"
+        notes.append(f"its heads {', '.join(branches)} are {how}; --head NAME reads one alone")
     if shared := _shared(branches):
         notes.append(f"{shared[0]} is shared by several heads: what is shared is repeated in each of them")
     every = [found.model.notes for found in branches.values()]

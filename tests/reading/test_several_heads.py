@@ -56,7 +56,7 @@ def test_a_module_says_its_activations_and_a_state_dict_has_them_assumed_by_head
     net = Tasks(nn.GELU)
     whole = load(in_file(net, tmp_path / "a.pth", "whole"))
     assert whole.config.heads == (Head("age", 4, ("linear:9", "gelu")), Head("sex", 2))
-    assert any("its heads age, sex are outputs of their own" in note for note in whole.notes)
+    assert any("its heads age, sex are taken as outputs of their own" in note for note in whole.notes)
     bare = load(in_file(net, tmp_path / "b.pth", "state dict"))
     assert any(note.startswith("age: the head is") and "a ReLU is assumed" in note for note in bare.notes)
 
