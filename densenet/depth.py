@@ -3,7 +3,8 @@
 Nothing is cut off unless a window says so.  What a file does not say of itself is said by whoever reads it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,32 @@ WHITES = (255, 4095, 65535)
 """White of integers whose file does not say it: of 8, 12 and 16 bits, the least that holds them all."""
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 class Unreadable(ValueError):
     """An image that is not read, and why; the reader puts the file's name before."""
+
+
+@contextmanager
+def naming(name: str, what: str) -> Iterator[None]:
+    """Whatever keeps a file from being read becomes a ValueError that names it, in one line.
+
+    Args:
+        name: how it is called.
+        what: it should be, as in ``an image``.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: a folder, not {what}") from None
+    except PermissionError:
+        raise ValueError(f"{name}: no permission to read it") from None
+    except Unreadable as error:
+        raise ValueError(f"{name}: {error}") from error.__cause__
 
 
 def to_bytes(values: NDArray[Any], say: Say, *, white: int = 0, window: Window | None = None) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,6 +29,7 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "list": zoo.command,
     "demo": demo.command,
 }
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 LONGEST = 200
 """Characters of a file's name that an error of the system shows."""
 
@@ -58,6 +60,8 @@ def main() -> NoReturn:
     # onnxruntime would leave a database of its own use in people's cache folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     status = _outcome(_run)
+    if status in STOPPED:
+        _leave(status)
     sys.exit(_outcome(streams.finish) if status == 0 else status)
 
 
@@ -116,6 +120,14 @@ def _kept_from_typer(verb: Callable[..., None]) -> Callable[..., None]:
             raise _EscapedError(error) from error
 
     return run
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: threads that compute in C would be waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(status)
 
 
 def _stopped(number: int, _: object) -> NoReturn:

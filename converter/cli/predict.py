@@ -47,21 +47,19 @@ def command(
     from converter.use.predict import predictor
 
     targets = Targets(output, features, cam)
-    found = gathered(images)
-    loaded = predictor(model, engine=engine, images=said)
+    loaded = predictor(model, engine=engine, images=said, features=targets.features_alone)
+    found = gathered(images, volumes=loaded.preprocess.of_volumes)
+    ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
         print(f"failed: {clean(line)}", file=sys.stderr)
-    if as_json and output is not None:
-        show.print_json(done.to_dict())
-    elif as_json:
-        show.print_json(done.ranked)
-    elif output is None:
-        for head in loaded.heads or ("",):
-            own = [{"image": each["image"], **each[head]} if head else each for each in done.ranked]
-            _table(head, own, bool(loaded.heads[head].thresholds if head else loaded.thresholds))
+    if as_json:
+        show.print_json(done.ranked if ranks else done.to_dict())
+    for head in (loaded.heads or ("",)) if ranks and not as_json else ():
+        own = [{"image": each["image"], **each[head]} if head else each for each in done.ranked]
+        _table(head, own, bool(loaded.heads[head].thresholds if head else loaded.thresholds))
     if not as_json:
         for path in targets.written():
             show.say(f"{path}: {done.answered} of {done.images} images")

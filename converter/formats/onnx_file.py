@@ -29,6 +29,11 @@ NAME = "onnx"
 MAX_FIELDS = 300_000
 """Of a whole file; DenseNet-264 has some 40 000.  Bounds time and memory for any input."""
 
+MAX_DEPTH = 16
+"""Of graphs within graphs."""
+LOOPS = ("Loop", "Scan", "SequenceMap")
+"""Operators that repeat a graph, as often as the file says."""
+
 MODEL: dict[int, int] = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
 """Fields of a ModelProto with their wire types."""
 TEXTS = (2, 3, 4)
@@ -82,7 +87,8 @@ def open_onnx(path: Path) -> Checkpoint:
     The tree: ``nodes`` (op, domain, name, inputs, outputs, attributes; ``references``, attributes that are a
     function's own) in the file's order, ``initializers`` by name, ``inputs`` (name to shape; None where it is
     dynamic), ``outputs`` (names), ``functions`` of the model itself (domain, name, inputs, outputs, nodes,
-    attributes it has defaults for), ``opset`` of the standard operators (0 if it does not say).
+    attributes it has defaults for), ``opset`` of the standard operators (0 if it does not say), ``loop`` (the name of a
+    node that repeats a graph, wherever it is; empty if there is none).
 
     Raises:
         UnreadableFile: malformed, truncated, or its external data is missing or too short.
@@ -93,22 +99,24 @@ def open_onnx(path: Path) -> Checkpoint:
         return _Reader(path).open()
 
 
-def check_external(path: Path) -> None:
-    """Refuse a model whose external data is elsewhere, before libraries look for it; they say what else is wrong.
+def check_for_running(path: Path) -> None:
+    """Refuse a model that libraries must not run, before they look at it; a missing file they name themselves.
 
     Raises:
+        UnreadableFile: it is damaged, its external data is missing, or it has a loop, which may never end.
         UnsafeFile: its external data is outside its own folder.
     """
     with suppress(OSError):
         about = path.stat()
-        _check_external(path, about.st_mtime_ns, about.st_size)
+        _check_for_running(path, about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=32)
-def _check_external(path: Path, _time: int, _size: int) -> None:
+def _check_for_running(path: Path, _time: int, _size: int) -> None:
     """The same of a file as it is now, once however many libraries read it."""
-    with suppress(UnreadableFile, OSError):
-        open_onnx(path)
+    loop = open_onnx(path).tree["loop"]
+    if loop:
+        raise UnreadableFile(f"{path}: {loop}, which may never end; simplify it first (onnxsim)")
 
 
 def _first_field(value: int | memoryview) -> int:
@@ -122,6 +130,8 @@ class _Reader:
         self.path = path
         self.files: dict[Path, memoryview] = {path: mapped(path)}
         self.left = MAX_FIELDS
+        self.depth = 0
+        self.loop = ""
 
     def fields(self, message: int | memoryview) -> Iterator[tuple[int, Any]]:
         """Number and value of every field of a message, while the file's allowance lasts."""
@@ -158,6 +168,7 @@ class _Reader:
                 tree["opset"] = version if domain in ("", "ai.onnx") else tree["opset"]
         if graphs != 1:
             raise UnreadableFile("not a whole ONNX model, it has no graph")
+        tree["loop"] = self.loop
         return Checkpoint(self.path, NAME, tree, metadata, tuple(self.files))
 
     def graph(self, message: memoryview, tree: dict[str, Any]) -> None:
@@ -215,6 +226,8 @@ class _Reader:
                     node["references"][name] = reference
                 else:
                     node["attributes"][name] = attribute
+        if node["op"] in LOOPS:
+            self.loop = f"{node['op']} {node['name'] or ''.join(node['outputs'][:1])}"
         return node
 
     def attribute(self, message: memoryview) -> tuple[str, Any, str]:
@@ -232,12 +245,22 @@ class _Reader:
                 single = str(value, "utf-8", "replace")
             elif number == 5:
                 single = self.tensor(value)[1]
+            elif number in (6, 11):
+                self.subgraph(value)
             elif number in (7, 8, 9):
                 several = [] if several is None else several
                 several += self.several(number, value)
             elif number == 21:
                 reference = _text(value)
         return name, several if several is not None else single, reference
+
+    def subgraph(self, message: memoryview) -> None:
+        """A branch or a loop's body: nothing of it is kept, but what holds of all graphs holds of it."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableFile("branches within branches; not a DenseNet")
+        self.graph(message, {"nodes": [], "initializers": {}, "inputs": {}, "outputs": []})
+        self.depth -= 1
 
     def several(self, number: int, value: Any) -> list[Any]:
         if number == 9:
@@ -262,8 +285,10 @@ class _Reader:
         return name, shape
 
     def dimension(self, message: memoryview) -> int | None:
-        found = [signed(value) for number, value in self.fields(message) if number == 1]
-        return found[0] if found and found[0] > 0 else None
+        found = dict(self.fields(message))
+        _text(found.get(2, memoryview(b"")))  # its name is not used here, but libraries stumble over what is no text
+        size = signed(found.get(1, 0))
+        return size if size > 0 else None
 
     def pair(self, message: memoryview) -> tuple[str, str]:
         entry = dict(self.fields(message))

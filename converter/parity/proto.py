@@ -8,7 +8,7 @@ import onnx
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY
 from converter.core.model import known_activation
-from converter.formats.onnx_file import check_external
+from converter.formats.onnx_file import check_for_running
 
 PRECISIONS = {
     onnx.TensorProto.FLOAT16: "fp16",
@@ -25,7 +25,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
         UnreadableFile: it is missing, or no ONNX file.
         UnsafeFile: it points outside its own folder.
     """
-    check_external(path)
+    check_for_running(path)
     try:
         proto = onnx.load(path)
     except Exception as error:  # protobuf's errors share no class with onnx's

@@ -66,7 +66,7 @@ def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) 
         "fixed_input_size": False,
         "interpolation": preprocess.interpolation,
         "crop_pct": crop_fraction(preprocess),
-        "crop_mode": "center",
+        "crop_mode": "squash" if isinstance(preprocess.resize, tuple) else "center",
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "num_classes": config.num_classes,
@@ -111,22 +111,32 @@ def unknown_labels(classes: int) -> tuple[str, ...]:
 
 
 def crop_fraction(preprocess: Preprocess) -> float:
-    """timm's crop_pct: the crop's share of the resized short edge, exact under timm's ``floor(crop / share)``."""
-    height = preprocess.crop[0]
+    """timm's crop_pct: the crop's share of the resized edges, exact under timm's ``floor(crop / share)``.
+
+    Of two resized edges it is the one that suits both, else the height's.
+    """
     if preprocess.resize is None:
         return 1.0
-    share = height / preprocess.resize
-    while math.floor(height / share) < preprocess.resize:
-        share = math.nextafter(share, 0)
-    return share
+    edges = preprocess.resize if isinstance(preprocess.resize, tuple) else (preprocess.resize,)
+    shares = []
+    for length, edge in zip(preprocess.size, edges):
+        share = length / edge
+        while math.floor(length / share) < edge:
+            share = math.nextafter(share, 0)
+        shares.append(share)
+    suits = (share for share in shares if all(math.floor(n / share) == edge for n, edge in zip(preprocess.size, edges)))
+    return next(suits, shares[0])
 
 
 def unlike_timm(preprocess: Preprocess) -> list[str]:
     """What timm's (and transformers') preprocessing cannot do the way the source did."""
+    both, share = isinstance(preprocess.resize, tuple), crop_fraction(preprocess)
     said = {
         "no antialiasing on resizing (OpenCV's bilinear)": not preprocess.antialias,
         "images are not resized": preprocess.resize is None,
-        "the crop is not square": preprocess.crop[0] != preprocess.crop[1],
+        "the crop is not square": preprocess.crop[0] != preprocess.crop[1] and not both,
+        "the two edges are resized by shares of their own": both
+        and preprocess.resize != tuple(math.floor(length / share) for length in preprocess.size),
     }
     return [what for what, differs in said.items() if differs]
 
@@ -147,10 +157,13 @@ def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]
             f"the readers of a package (timm, transformers) give networks RGB, and this one takes {preprocess.order}"
         )
     height, width = preprocess.crop
+    size = {"shortest_edge": preprocess.resize or min(height, width)}
+    if isinstance(preprocess.resize, tuple):
+        size = dict(zip(("height", "width"), preprocess.resize))
     return {
         "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",
         "do_resize": preprocess.resize is not None,
-        "size": {"shortest_edge": preprocess.resize or min(height, width)},
+        "size": size,
         "resample": RESAMPLE[preprocess.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": height, "width": width},

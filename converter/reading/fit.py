@@ -16,7 +16,7 @@ from converter.core.errors import NotADenseNet
 from converter.layouts.layout import Layout, Leaf, Stored
 from converter.reading.beside_network import metrics, why_beside
 from converter.reading.candidate import Candidate, some
-from converter.reading.heads import as_matrix, find_heads, matrix_shape, zeros
+from converter.reading.heads import as_matrix, filled, find_heads, matrix_shape
 from converter.reading.shapes import config_of
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
@@ -111,6 +111,7 @@ def _fit(layout: Layout, group: Group, prefix: str, blocks: int, deep: bool, dro
         return Candidate(layout, group, prefix, used=used, dropped=dropped, problem=str(error))
     config = _head(fit, config)
     unfolded = _unfold(fit, config)
+    _bare(fit, config)
     missing, misshapen = _compare(fit, config, unfolded)
     unexpected, problem = _account(fit, config, dropped)
     if unfolded and config.stem == "cifar":
@@ -163,7 +164,7 @@ def _head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig:
         fit.use(
             "classifier.bias",
             f"{weight.removesuffix('weight')}bias (none: zeros)",
-            zeros(config.num_classes, tensors[weight]),
+            filled(config.num_classes, 0.0, tensors[weight]),
         )
         fit.notes.append(f"the head {weight} has no bias: zeros are taken")
     return config
@@ -207,7 +208,7 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     last = chain.pieces[-1]
     if "bias" not in last.keys:
         key = last.keys["weight"]
-        fit.use("classifier.bias", f"{last.name} (no bias: zeros)", zeros(last.gives, tensors[key]))
+        fit.use("classifier.bias", f"{last.name} (no bias: zeros)", filled(last.gives, 0.0, tensors[key]))
     config = replace(config, head=tuple(map(str, chain.layers)), num_classes=last.gives)
     if chain.pieces[0].takes > config.num_features:
         config = replace(config, global_pool="catavgmax")
@@ -240,6 +241,21 @@ def _unfold(fit: _Fit, config: DenseNetConfig) -> dict[str, str]:
             "norms that were folded into the convolutions before them are written as norms that add the bias"
         )
     return unfolded
+
+
+def _bare(fit: _Fit, config: DenseNetConfig) -> None:
+    """Norms that only normalise: where none of a network has a scale, or none a shift, it is 1, or 0."""
+    norms = [m for m in config.modules() if m.kind == "norm" and not m.name.startswith("head")]
+    for leaf, value in (("weight", 1.0), ("bias", 0.0)):
+        means = [fit.parts.get(f"{m.name}.running_mean", {}).get(0) for m in norms]
+        if any(f"{m.name}.{leaf}" in fit.parts for m in norms) or fit.leaf(f"{norms[0].name}.{leaf}").optional:
+            continue
+        for module, mean in zip(norms, means):
+            if mean is not None and fit.shapes[f"{module.name}.running_mean"] == module.shape:
+                called = f"{mean.rpartition('.')[0]}.{leaf} (none: {value:g})"
+                fit.use(f"{module.name}.{leaf}", called, filled(module.shape[0], value, fit.group.tensors[mean]))
+        if any(f"{m.name}.{leaf}" in fit.used for m in norms):
+            fit.notes.append(f"no norm has a {leaf}: {value:g} is taken")
 
 
 def _compare(fit: _Fit, config: DenseNetConfig, unfolded: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

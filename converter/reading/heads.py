@@ -85,11 +85,11 @@ def as_matrix(tensor: Tensor) -> Tensor:
     return tensor if shape == tensor.shape else Tensor(shape, tensor.dtype, lambda: tensor.read().reshape(shape))
 
 
-def zeros(classes: int, like: Tensor) -> Tensor:
-    """The bias of a head without one."""
+def filled(width: int, value: float, like: Tensor) -> Tensor:
+    """A vector of one number, where a file has none."""
     dtype = like.dtype if like.dtype.kind in "fV" else np.dtype(np.float32)
 
     def read() -> Array:
-        return np.zeros(classes, dtype)
+        return np.full(width, value, dtype)
 
-    return Tensor((classes,), dtype, read)
+    return Tensor((width,), dtype, read)

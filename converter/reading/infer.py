@@ -16,7 +16,7 @@ from converter.reading.arrange import arrange
 from converter.reading.candidate import Candidate
 from converter.reading.fit import dropped_by
 from converter.reading.guess import guess
-from converter.reading.heads import zeros
+from converter.reading.heads import filled
 from converter.reading.order import is_list, named, orders
 from converter.reading.wrappers import Group
 from converter.structures.parts import Part, Structure
@@ -108,5 +108,5 @@ def _part(members: Mapping[str, Tensor]) -> Part:
         return Part("linear", tensors, leaves)
     if dims == 2 and set(tensors) == {"weight"}:
         bias = f"{leaves['weight']} (no bias: zeros)"
-        return Part("linear", {**tensors, "bias": zeros(weight.shape[0], weight)}, {**leaves, "bias": bias})
+        return Part("linear", {**tensors, "bias": filled(weight.shape[0], 0.0, weight)}, {**leaves, "bias": bias})
     raise NotADenseNet(f"{leaves['weight']} of shape {list(weight.shape)} is of no kind that a DenseNet has")

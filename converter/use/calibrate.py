@@ -105,7 +105,7 @@ def images_of(model: Model, folder: str | Path) -> list[Array]:
         return [image[None] for batch in arrays(Path(folder), model.config) for image in batch.array]
     steps = preprocess_for(model.config, model.images)
     try:
-        return [load(path, steps) for path in find_images(Path(folder))]
+        return [load(path, steps) for path in find_images(Path(folder), volumes=steps.of_volumes)]
     except ValueError as error:
         raise ConverterError(str(error)) from error
 

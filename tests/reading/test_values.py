@@ -130,6 +130,22 @@ def test_what_a_tensor_was_computed_from_is_reported(tmp_path: Path) -> None:
     assert found["tensors"]["classifier.weight"]["keys"] == ["classifier.weight_orig", "classifier.weight_mask"]
 
 
+def test_norms_that_only_normalise(tmp_path: Path) -> None:
+    """BatchNorm2d(affine=False): ones and zeros, if all are so; one that lacks its own is a damaged file."""
+    model = network()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            bare = nn.BatchNorm2d(module.num_features, affine=False)
+            bare.load_state_dict({k: v for k, v in module.state_dict().items() if "running" in k or "num" in k})
+            put(model, name, bare)
+    assert "no norm has a weight: 1 is taken" in computes_as(save(tmp_path / "a.pth", model.state_dict()), model).notes
+    computes_as(save(tmp_path / "b.pth", model), model)
+    state = network().state_dict()
+    del state["features.norm0.bias"]
+    with pytest.raises(NotADenseNet, match=r"missing features\.norm0\.bias"):
+        load(save(tmp_path / "c.pth", state))
+
+
 def test_other_parametrizations_are_refused(tmp_path: Path) -> None:
     for change in (
         lambda m: parametrizations.orthogonal(m.classifier),
