@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 from densenet.config import DenseNetConfig
 
 if TYPE_CHECKING:
-    from densenet.model import DenseNet
+    from densenet.model import DenseNet, MultiHeadDenseNet
 
-__all__ = ["DenseNet", "DenseNetConfig", "get_model", "inference_model", "list_models"]
+__all__ = ["DenseNet", "DenseNetConfig", "MultiHeadDenseNet", "get_model", "inference_model", "list_models"]
 
 
 def __getattr__(name: str) -> Any:
     # PyTorch and Pillow are loaded only for those who ask for them.
-    if name == "DenseNet":
-        from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
-
-        return DenseNet
+    if name in ("DenseNet", "MultiHeadDenseNet"):
+        return getattr(import_module("densenet.model"), name)
     if name in __all__:
         return getattr(import_module("densenet.inference"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

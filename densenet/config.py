@@ -16,8 +16,9 @@ from typing import Any
 
 from densenet.costs import costs
 from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
-from densenet.head import ACTIVATIONS, HeadLayer, layers_of
+from densenet.head import ACTIVATIONS, Head, HeadLayer, heads_of, layers_of
 from densenet.module import Module
+from densenet.modules import modules_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class DenseNetConfig:
             or ``catmaxavg`` (the maximum first).
         head: the layers between the pooled features and the classifier, a word each: ``norm``,
             ``linear:512``, ``relu`` ... (:mod:`densenet.head`).
-        num_classes: 0 for a backbone, whose output is the pooled features.
+        num_classes: 0 for a backbone, whose output is the pooled features, and where there are several heads.
+        heads: several heads on the same pooled features, each with its name, classes and layers
+            (:class:`densenet.head.Head`); empty for the plain network.
         in_channels: channels of the input image.
         eps: added to every variance by the batch norms.
         spatial_dims: 1 for signals, 2 for images, 3 for volumes.
@@ -89,6 +92,7 @@ class DenseNetConfig:
     global_pool: GlobalPool = "avg"
     head: tuple[str, ...] = ()
     num_classes: int = 1000
+    heads: tuple[Head, ...] = ()
     in_channels: int = 3
     eps: float = 1e-5
     spatial_dims: int = 2
@@ -102,6 +106,8 @@ class DenseNetConfig:
             raise ValueError(f"num_classes must be 0 or more, not {self.num_classes!r}")
         if self.head and not self.num_classes:
             raise ValueError("a head ends in a classifier: num_classes must not be 0")
+        if self.heads and self.num_classes:
+            raise ValueError("each of several heads has its own classes: num_classes must be 0")
         if not self.block_config or not all(_is_int(n) and n > 0 for n in self.block_config):
             raise ValueError(
                 f"block_config needs a positive number of layers for each block, not {self.block_config!r}"
@@ -127,6 +133,7 @@ class DenseNetConfig:
         object.__setattr__(self, "block_config", tuple(self.block_config))
         object.__setattr__(self, "stem_widths", tuple(self.stem_widths))
         object.__setattr__(self, "head", tuple(map(str, layers_of(self.head))))
+        object.__setattr__(self, "heads", heads_of(self.heads))
         for name in ("hidden_activation", "final_activation"):
             layer = HeadLayer.parse(getattr(self, name) or self.hidden_activation)
             if not layer.is_activation:
@@ -216,7 +223,9 @@ class DenseNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values; those of later versions only where they are not the usual."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        later: Mapping[str, Any] = {**AXES, "head": [], "hidden_activation": "relu", "final_activation": None}
+        values["heads"] = {head.name: head.to_dict() for head in self.heads}
+        later: Mapping[str, Any] = {**AXES, "head": [], "heads": {}}
+        later = {**later, "hidden_activation": "relu", "final_activation": None}
         return {k: v for k, v in values.items() if k not in later or v != later[k]}
 
     def telling(self) -> dict[str, Any]:
@@ -231,7 +240,8 @@ class DenseNetConfig:
     def name(self) -> str:
         """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
         for name, config in NAMED.items():
-            if replace(self, head=(), num_classes=config.num_classes, in_channels=3, eps=config.eps) == config:
+            usual = {"head": (), "heads": (), "num_classes": config.num_classes, "in_channels": 3, "eps": config.eps}
+            if replace(self, **usual) == config:  # type: ignore[arg-type]
                 return name
         blocks = "-".join(map(str, self.block_config))
         if self.stem == "cifar" and len(set(self.block_config)) == 1 and len(self.block_config) == 3:
@@ -300,6 +310,17 @@ class DenseNetConfig:
         """What stands between the pooled features and the classifier."""
         return layers_of(self.head)
 
+    def branch(self, name: str) -> DenseNetConfig:
+        """The plain network of one of several heads.
+
+        Raises:
+            ValueError: there is no such head.
+        """
+        heads = {head.name: head for head in self.heads}
+        if name not in heads:
+            raise ValueError(f"there is no head {name!r}; there are {', '.join(heads)}")
+        return replace(self, heads=(), head=heads[name].layers, num_classes=heads[name].num_classes)
+
     def block_widths(self) -> list[tuple[int, int]]:
         """For each dense block its input and output feature maps."""
         widths, features = [], self.init_features
@@ -313,50 +334,7 @@ class DenseNetConfig:
 
     def modules(self) -> Iterator[Module]:
         """Every module that owns tensors, in the order the network applies them."""
-
-        def conv(name: str, cin: int, cout: int, size: Axes, stride: Axes = 1) -> Module:
-            return Module(name, (cout, cin, *self.axes(size)), self.axes(stride))
-
-        def norm(name: str, width: int) -> Module:
-            return Module(name, (width,))
-
-        if self.stem == "deep":
-            widths = (self.in_channels, *self.stem_widths, self.init_features)
-            for i in range(3):
-                first = i == 0
-                size, stride = (self.first_kernel, self.first_stride) if first else (3, 1)
-                yield conv(f"stem.conv{i}", widths[i], widths[i + 1], size, stride)
-                yield norm(f"stem.norm{i}", widths[i + 1])
-        else:
-            yield conv("stem.conv", self.in_channels, self.init_features, self.first_kernel, self.first_stride)
-            if self.stem == "imagenet":
-                yield norm("stem.norm", self.init_features)
-        widths_of_blocks = self.block_widths()
-        for b, layers in enumerate(self.block_config):
-            start, end = widths_of_blocks[b]
-            for i in range(layers):
-                layer, width = f"blocks.{b}.layers.{i}", start + i * self.growth_rate
-                yield norm(f"{layer}.norm1", width)
-                if self.bottleneck:
-                    inner = self.bn_size * self.growth_rate
-                    yield conv(f"{layer}.conv1", width, inner, 1)
-                    yield norm(f"{layer}.norm2", inner)
-                    yield conv(f"{layer}.conv2", inner, self.growth_rate, 3)
-                else:
-                    yield conv(f"{layer}.conv1", width, self.growth_rate, 3)
-            if b + 1 < len(self.block_config):
-                yield norm(f"transitions.{b}.norm", end)
-                yield conv(f"transitions.{b}.conv", end, widths_of_blocks[b + 1][0], 1)
-        yield norm("norm", self.num_features)
-        width = self.classifier_features
-        for i, part in enumerate(self.head_layers):
-            if part.kind == "linear":
-                yield Module(f"head.{i}.linear", (part.width, width), bias=part.bias)
-                width = part.width
-            elif part.kind == "norm":
-                yield norm(f"head.{i}.norm", width)
-        if self.num_classes:
-            yield Module("classifier", (self.num_classes, width), bias=True)
+        return modules_of(self)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""

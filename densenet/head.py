@@ -2,13 +2,28 @@
 
 One word a layer: ``norm``, ``linear:512``, ``linear:512:no_bias``, or an activation, with its number where it
 has one: ``relu``, ``leaky_relu:0.2``, ``gelu``.  Dropout is nothing once trained, and is not written.
+
+A network with several heads (of several tasks) has a :class:`Head` for each in ``DenseNetConfig.heads``, and neither
+``head`` nor classes of its own.  It is its plain networks, one a head, which share everything up to the pooled
+features: ``DenseNetConfig.branch`` is one of them, and whatever asks about classes, layers or logits asks branch by
+branch.  Layers that heads share behind the features are in each of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite, nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from densenet.module import Module
 
 NO_BIAS = "no_bias"
+CALLED = re.compile(r"[\w-]{1,64}")
+"""Names of heads; a point would be a module in them."""
+TAKEN = frozenset({"pixel_values", "image", "features", "logits", "probabilities", "norm", "relu", "global_pool"})
+"""Names that values of graphs have, so no head."""
+MAX_HEADS = 64
+FIELDS = frozenset({"num_classes", "head"})
+"""What a config's JSON says of each of several heads."""
 LARGEST = 1 << 20
 """No layer is wider."""
 
@@ -81,6 +96,68 @@ class HeadLayer(NamedTuple):
     def is_activation(self) -> bool:
         """Whether it is a function of one number."""
         return self.kind in ACTIVATIONS
+
+
+class Head(NamedTuple):
+    """One of several heads.
+
+    Attributes:
+        name: of it, and of its logits.
+        num_classes: how many logits it gives.
+        layers: between the pooled features and its classifier, as in ``DenseNetConfig.head``.
+    """
+
+    name: str
+    num_classes: int
+    layers: tuple[str, ...] = ()
+
+    def checked(self) -> "Head":
+        """The same with its layers in the one form that is compared.
+
+        Raises:
+            ValueError: no head is so.
+        """
+        name, classes, layers = self
+        if not isinstance(name, str) or not CALLED.fullmatch(name) or name in TAKEN:
+            raise ValueError(f"no head can be called {name!r}")
+        if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
+            raise ValueError(f"head {name}: num_classes must be a positive integer, not {classes!r}")
+        return Head(name, classes, tuple(map(str, layers_of(layers))))
+
+    def modules(self, width: int) -> Iterator[Module]:
+        """The modules that own tensors, of a head that takes so many features; one without a name is the only one."""
+        at = f"heads.{self.name}." if self.name else ""
+        for i, layer in enumerate(layers_of(self.layers)):
+            if layer.kind == "linear":
+                yield Module(f"{at}head.{i}.linear", (layer.width, width), bias=layer.bias)
+                width = layer.width
+            elif layer.kind == "norm":
+                yield Module(f"{at}head.{i}.norm", (width,))
+        if self.num_classes:
+            yield Module(f"{at}classifier", (self.num_classes, width), bias=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it is as plain JSON values; its name is the key."""
+        return {"num_classes": self.num_classes} | ({"head": list(self.layers)} if self.layers else {})
+
+
+def heads_of(values: Any) -> tuple[Head, ...]:
+    """Heads from themselves, or from JSON values by name: ``{"age": {"num_classes": 4, "head": ["relu"]}, ...}``.
+
+    Raises:
+        ValueError: no network has such heads.
+    """
+    if isinstance(values, Mapping):
+        strange = [name for name, value in values.items() if not isinstance(value, Mapping) or {*value} - FIELDS]
+        if strange:
+            raise ValueError(f"head {strange[0]} is not said by num_classes and head")
+        values = [Head(name, value.get("num_classes"), value.get("head", ())) for name, value in values.items()]
+    found = tuple(Head(*head).checked() for head in values)
+    if len({head.name for head in found}) != len(found):
+        raise ValueError("two heads of one name")
+    if len(found) == 1 or len(found) > MAX_HEADS:
+        raise ValueError(f"heads are 2 to {MAX_HEADS}, not {len(found)}; a single one is no field of its own")
+    return found
 
 
 def layers_of(words: Iterable[str]) -> tuple[HeadLayer, ...]:

@@ -23,18 +23,14 @@ MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
-class DenseNet(nn.Module):
-    """A DenseNet for the given config, with the official initialisation.
+class Features(nn.Module):
+    """A DenseNet up to its pooled features, which all heads of a network share.
 
     Args:
         config: the architecture.
         drop_rate: dropout after each layer's last convolution, while training.
         memory_efficient: recompute the concatenations and bottlenecks in the backward
             pass instead of keeping them (arXiv 1707.06990); slower, far less memory.
-
-    Shape:
-        input (N, in_channels, H, W) float; output (N, num_classes) logits, or
-        (N, classifier_features) pooled features where ``num_classes`` is 0.
     """
 
     def __init__(self, config: DenseNetConfig, *, drop_rate: float = 0.0, memory_efficient: bool = False) -> None:
@@ -52,10 +48,6 @@ class DenseNet(nn.Module):
         self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
         self.act = _activation(config.final_layer) if config.final_relu else nn.Identity()
         self.global_pool: str = config.global_pool
-        self.head = nn.Sequential(*_head(config))
-        width = [config.classifier_features, *(layer.width for layer in config.head_layers if layer.width)][-1]
-        self.classifier = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
-        self._initialise()
 
     def _initialise(self) -> None:
         """He initialisation, as the paper's code does it (liuzhuang13/DenseNet, models/densenet.lua)."""
@@ -64,11 +56,6 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
             elif isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes) of a batch of images."""
-        logits: Tensor = self.classifier(self.head(self.pool(self.forward_features(x))))
-        return logits
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature maps (N, num_features, h, w), after the final norm and ReLU."""
@@ -118,6 +105,56 @@ class DenseNet(nn.Module):
         return tuple(outputs)
 
 
+class DenseNet(Features):
+    """A DenseNet for the given config, with the official initialisation.
+
+    Args as for :class:`Features`.
+
+    Shape:
+        input (N, in_channels, H, W) float; output (N, num_classes) logits, or
+        (N, classifier_features) pooled features where ``num_classes`` is 0.
+
+    Raises:
+        ValueError: the config has several heads, which are a :class:`MultiHeadDenseNet`.
+    """
+
+    def __init__(self, config: DenseNetConfig, *, drop_rate: float = 0.0, memory_efficient: bool = False) -> None:
+        if config.heads:
+            raise ValueError("a network with several heads is a MultiHeadDenseNet")
+        super().__init__(config, drop_rate=drop_rate, memory_efficient=memory_efficient)
+        self.head, self.classifier = _head(config)
+        self._initialise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, num_classes) of a batch of images."""
+        logits: Tensor = self.classifier(self.head(self.pool(self.forward_features(x))))
+        return logits
+
+
+class MultiHeadDenseNet(Features):
+    """A DenseNet with several heads on its pooled features, for a config with ``heads``.
+
+    Args as for :class:`Features`.
+
+    Shape:
+        input (N, in_channels, H, W) float; output a dict of logits (N, classes) by the heads' names, in their order.
+    """
+
+    def __init__(self, config: DenseNetConfig, *, drop_rate: float = 0.0, memory_efficient: bool = False) -> None:
+        super().__init__(config, drop_rate=drop_rate, memory_efficient=memory_efficient)
+        self.heads = nn.Module()
+        for name in (head.name for head in config.heads):
+            layers, classifier = _head(config.branch(name))
+            # Past add_module, which refuses names that nn.Module has itself, such as type.
+            self.heads._modules[name] = nn.Sequential(OrderedDict(head=layers, classifier=classifier))
+        self._initialise()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Logits (N, classes) of a batch of images, by head."""
+        features = self.pool(self.forward_features(x))
+        return {name: head(features) for name, head in self.heads.named_children()}
+
+
 def _activation(layer: HeadLayer) -> nn.Module:
     """An activation's module, which has no tensors."""
     return FUNCTIONS[layer.kind](layer.value)
@@ -143,8 +180,14 @@ FUNCTIONS: dict[str, Callable[[Any], nn.Module]] = {
 }
 
 
-def _head(config: DenseNetConfig) -> Iterator[nn.Module]:
-    """The layers between the pooled features and the classifier."""
+def _head(config: DenseNetConfig) -> tuple[nn.Module, nn.Module]:
+    """The layers between the pooled features and the classifier, and that."""
+    width = [config.classifier_features, *(layer.width for layer in config.head_layers if layer.width)][-1]
+    classifier = nn.Linear(width, config.num_classes) if config.num_classes else nn.Identity()
+    return nn.Sequential(*_layers(config)), classifier
+
+
+def _layers(config: DenseNetConfig) -> Iterator[nn.Module]:
     width = config.classifier_features
     for layer in config.head_layers:
         if layer.kind == "linear":

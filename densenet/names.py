@@ -9,6 +9,7 @@ from typing import Literal
 Kind = Literal["conv", "norm", "linear"]
 
 NAME = re.compile(
+    r"(?:heads\.(?P<of>[\w-]+)\.(?=head\.|classifier))?"
     r"(?:blocks\.(?P<block>\d+)\.layers\.(?P<layer>\d+)\.|transitions\.(?P<transition>\d+)\.|(?P<stem>stem)\.|"
     r"head\.(?P<head>\d+)\.)?(?P<role>conv|norm|classifier|(?<=\.)linear)(?P<number>\d*)(?:\.(?P<leaf>\w+))?"
 )
@@ -29,6 +30,7 @@ class Name:
         block, layer: of a layer its indices; of a transition ``block`` is the block before it.  Else None.
         number: which of several of its kind in its part (``norm1`` has 1, ``stem.conv0`` 0, ``head.2.norm`` 2);
             None if it is alone.
+        of: of which of several heads it is; empty where there are not several.
     """
 
     module: str
@@ -38,6 +40,7 @@ class Name:
     block: int | None
     layer: int | None
     number: int | None
+    of: str = ""
 
     @property
     def role(self) -> str:
@@ -52,7 +55,9 @@ class Name:
         if self.part == "transition":
             return f"transitions.{{t}}.{self.role}"
         if self.part == "head" and self.number is not None:
-            return f"head.{{h}}.{self.role}"
+            return ("heads.{name}." if self.of else "") + f"head.{{h}}.{self.role}"
+        if self.of:
+            return f"heads.{{name}}.{self.role}"
         return f"stem.{self.kind}{{s}}" if self.part == "stem" and self.number is not None else self.module
 
     @property
@@ -80,5 +85,5 @@ def parse(name: str) -> Name:
     if found["transition"] is not None:
         return Name(module, leaf, kind, "transition", int(found["transition"]), None, number)
     if found["head"] is not None:
-        return Name(module, leaf, kind, "head", None, None, int(found["head"]))
-    return Name(module, leaf, kind, "stem" if found["stem"] else "head", None, None, number)
+        return Name(module, leaf, kind, "head", None, None, int(found["head"]), found["of"] or "")
+    return Name(module, leaf, kind, "stem" if found["stem"] else "head", None, None, number, found["of"] or "")

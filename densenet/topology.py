@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from densenet.head import Head, HeadLayer, layers_of
+
 if TYPE_CHECKING:
     from densenet.config import DenseNetConfig
-    from densenet.head import HeadLayer
     from densenet.module import Module
 
 INPUT = "pixel_values"
@@ -27,7 +28,8 @@ class Step(NamedTuple):
 
     Attributes:
         op: what it does.
-        name: of the value it makes: its module's; ``features`` of the global pooling, ``logits`` of the classifier.
+        name: of the value it makes: its module's; ``features`` of the global pooling, ``logits`` of the classifier,
+            of one of several heads the head's name.
         inputs: names of the values it takes, ``pixel_values`` for the image.
         channels: of its first input.
         module: what owns its tensors, if it has any.
@@ -82,14 +84,16 @@ def steps(config: DenseNetConfig) -> list[Step]:
             name = f"transitions.{b}"
             x = conv(f"{name}.conv", norm(f"{name}.norm", x, relu=config.transition_relu))
             x = add("blur" if config.transition_pool == "blur" else "avg_pool", f"{name}.pool", x)
-    x = add("global_pool", FEATURES, norm("norm", x, relu=config.final_relu), width=config.classifier_features)
-    for i, part in enumerate(config.head_layers):
-        name = f"head.{i}.{part.kind}"
-        if part.is_activation:
-            x = add("function", name, x)
-            result[-1] = result[-1]._replace(layer=part)
-        else:
-            x = add("linear" if part.kind == "linear" else "norm", name, x, width=part.width, module=modules[name])
-    if config.num_classes:
-        add("linear", LOGITS, x, width=config.num_classes, module=modules["classifier"])
+    add("global_pool", FEATURES, norm("norm", x, relu=config.final_relu), width=config.classifier_features)
+    for head in config.heads or (Head("", config.num_classes, config.head),):
+        at, x = f"heads.{head.name}." if head.name else "", FEATURES
+        for i, part in enumerate(layers_of(head.layers)):
+            name = f"{at}head.{i}.{part.kind}"
+            if part.is_activation:
+                x = add("function", name, x)
+                result[-1] = result[-1]._replace(layer=part)
+            else:
+                x = add("linear" if part.kind == "linear" else "norm", name, x, width=part.width, module=modules[name])
+        if head.num_classes:
+            add("linear", head.name or LOGITS, x, width=head.num_classes, module=modules[f"{at}classifier"])
     return result

@@ -4,13 +4,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from converter.cli import show
 from converter.cli.options import Json, handed, reading
 from converter.core.source import Source
+
+if TYPE_CHECKING:
+    from converter.core.model import Images
+    from densenet.head import Head
 
 FEW, TOLD = 3, 8
 """Members of a list that are shown, and of what else is in a file."""
@@ -53,7 +57,8 @@ def command(
             ("inside", facts["inside"]),
             ("prefix", facts["prefix"]),
             ("network", config.name),
-            ("", ", ".join(f"{k} {v}" for k, v in config.telling().items())),
+            ("", ", ".join(f"{k} {v}" for k, v in config.telling().items() if k != "heads")),
+            *((f"head {head.name}", _of_head(head, found.model.images.of(head.name))) for head in config.heads),
             ("parameters", f"{config.parameters():,}"),
             ("FLOPs", f"{facts['flops']:,} at {size} px" if facts["flops"] else ""),
             ("tensors", f"{len(found.model.tensors)} ({', '.join(f'{v:,} x {k}' for k, v in dtypes)})"),
@@ -76,6 +81,13 @@ def command(
         ]
         show.table("", ["layout tried", "inside", "prefix", "keys explained", "against it"], rows)
     show.notes(facts["notes"])
+
+
+def _of_head(head: "Head", said: "Images") -> str:
+    """One of several heads in a line."""
+    labels = ", ".join(_first(said.labels)) + _more(said.labels)
+    parts = [",".join(head.layers), f"{head.num_classes} classes", said.activation, labels]
+    return ", ".join(filter(None, parts))
 
 
 def _first(items: Iterable[Any]) -> list[Any]:

@@ -55,7 +55,8 @@ Weights = Annotated[
 ]
 Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
 Head = Annotated[
-    str | None, typer.Option("--head", metavar="NAME", help="Which head, where SRC has several, e.g. heads.age or age.")
+    str | None,
+    typer.Option("--head", metavar="NAME", help="One head alone, where SRC has several, e.g. age."),
 ]
 Asked = Annotated[
     str | None,

@@ -49,7 +49,7 @@ def command(
     targets = Targets(output, features, cam)
     loaded = predictor(model, engine=engine, images=said, features=targets.features_alone)
     found = gathered(images, volumes=loaded.preprocess.of_volumes)
-    ranks = output is None and loaded.network.config.num_classes > 0
+    ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
     show.notes([*loaded.notes, *done.notes])
@@ -57,8 +57,9 @@ def command(
         print(f"failed: {clean(line)}", file=sys.stderr)
     if as_json:
         show.print_json(done.ranked if ranks else done.to_dict())
-    elif ranks:
-        _table(done.ranked, bool(loaded.thresholds))
+    for head in (loaded.heads or ("",)) if ranks and not as_json else ():
+        own = [{"image": each["image"], **each[head]} if head else each for each in done.ranked]
+        _table(head, own, bool(loaded.heads[head].thresholds if head else loaded.thresholds))
     if not as_json:
         for path in targets.written():
             show.say(f"{path}: {done.answered} of {done.images} images")
@@ -66,7 +67,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
+def _table(title: str, ranked: list[dict[str, Any]], thresholds: bool) -> None:
     rows = [
         [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), str(t["class"])]
         + ([_threshold(t["threshold"])] if thresholds else [])
@@ -74,7 +75,7 @@ def _table(ranked: list[dict[str, Any]], thresholds: bool) -> None:
         for place, t in enumerate(result["top"])
     ]
     columns = ["image", "score", "label", "class", *(["threshold"] if thresholds else [])]
-    show.table("", columns, rows, right=("score", "label", "threshold"))
+    show.table(title, columns, rows, right=("score", "label", "threshold"))
 
 
 def _threshold(value: float | None) -> str:

@@ -87,6 +87,7 @@ class Checkpoint:
         inert: classes named by the file that became inert records.
         settings: config fields that the reader found stated beside the tensors.
         graph: the description of the network the file holds, as its format has it; None if it has none.
+        head: which of several heads of that graph is to be read, where somebody says it.
     """
 
     path: Path
@@ -97,6 +98,7 @@ class Checkpoint:
     inert: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     graph: Any = None
+    head: str = ""
 
 
 def child_items(node: Any) -> Iterator[tuple[str, Any]]:

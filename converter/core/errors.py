@@ -20,6 +20,14 @@ class NotADenseNet(ConverterError):
     """The tensors are those of another network, or of a DenseNet we cannot express."""
 
 
+class SeveralHeads(NotADenseNet):
+    """A graph has several heads, and nobody says which is to be read: ``names`` are what they can be called."""
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
+
+
 class CannotExpress(ConverterError):
     """The target layout or graph has no way to say what this network does."""
 

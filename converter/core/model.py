@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from converter.core.checkpoint import Tensor
-from converter.core.errors import ConverterError
+from converter.core.errors import CannotExpress, ConverterError
 from converter.core.metadata import (
     CONFIG_KEY,
     OF_IMAGES,
@@ -54,6 +54,14 @@ def usual_activation(classes: int) -> str:
     return "sigmoid" if classes == 1 else "softmax"
 
 
+def several(config: DenseNetConfig, what: str) -> CannotExpress:
+    """The error where only a plain network will do, and there are several heads."""
+    names = ", ".join(head.name for head in config.heads)
+    return CannotExpress(
+        f"{what}, and this network has several heads: {names}; densenet convert --head NAME takes one of them"
+    )
+
+
 @dataclass(frozen=True)
 class Images:
     """What a network's images and classes are.
@@ -64,6 +72,7 @@ class Images:
         activation: one of :data:`ACTIVATIONS`, what makes probabilities of the logits; empty where nobody says.
         thresholds: from which probability on a class is taken to be there, None for a class without; empty where
             nobody says.
+        heads: of several heads, by name, all of this but the preprocessing; empty for the plain network.
 
     Raises:
         ConverterError: there is no such activation.
@@ -73,6 +82,7 @@ class Images:
     labels: tuple[str, ...] = ()
     activation: str = ""
     thresholds: tuple[float | None, ...] = ()
+    heads: tuple[tuple[str, Images], ...] = ()
 
     def __post_init__(self) -> None:
         if self.activation and not known_activation(self.activation):
@@ -85,7 +95,20 @@ class Images:
             self.labels or other.labels,
             self.activation or other.activation,
             self.thresholds or other.thresholds,
+            self.heads or other.heads,
         )
+
+    def of(self, head: str) -> Images:
+        """What is said of one of several heads."""
+        return replace(dict(self.heads).get(head, Images()), preprocess=self.preprocess)
+
+    def of_every_head(self, config: DenseNetConfig, before: Images) -> Images:
+        """The same, where the network has several heads with the activation said of each; ``before`` is what it has."""
+        if not config.heads or not self.activation:
+            return self
+        known = {head.name: dict(before.heads).get(head.name, Images()) for head in config.heads}
+        heads = ((name, Images(activation=self.activation).or_else(own)) for name, own in known.items())
+        return replace(self, activation="", heads=tuple(heads))
 
     def check(self, config: DenseNetConfig) -> None:
         """Whether this can be said of a network.
@@ -102,6 +125,12 @@ class Images:
                 f"a preprocessing of {what} of {steps.channels} channels for a network of {config.in_channels} "
                 f"channels{axes}"
             )
+        if config.heads:
+            if names or self.thresholds:
+                raise several(config, "labels are those of one head")
+            for head in config.heads:
+                replace(self, heads=()).check(config.branch(head.name))
+            return
         if names and len(names) != config.num_classes:
             one = ": name what the one output is the probability of" if config.num_classes == 1 else ""
             raise ConverterError(f"{len(names)} labels for {config.num_classes} classes{one}")
@@ -115,6 +144,7 @@ class Images:
             to_json(self.labels) if self.labels else "",
             self.activation,
             to_json(self.thresholds) if self.thresholds else "",
+            to_json({name: text for name, said in self.heads if (text := said.metadata())}) if self.heads else "",
         )
         return {key: text for key, text in zip(OF_IMAGES, said) if text}
 
@@ -153,6 +183,26 @@ class Model:
             **self.images.metadata(),
         }
 
+    def branch(self, head: str) -> Model:
+        """The plain network of one of several heads.
+
+        Raises:
+            ConverterError: there is no such head.
+        """
+        try:
+            config = self.config.branch(head)
+        except ValueError as error:
+            raise ConverterError(str(error)) from error
+        at = f"heads.{head}."
+        own = {name: t for name, t in self.tensors.items() if not name.startswith("heads.") or name.startswith(at)}
+        tensors = {name.removeprefix(at): tensor for name, tensor in own.items()}
+        unsaid = {name.removeprefix(f"{head}."): note for name, note in self.unsaid.items() if name.startswith(at[6:])}
+        return replace(self, config=config, tensors=tensors, images=self.images.of(head), stated={}, unsaid=unsaid)
+
+    def branches(self) -> dict[str, Model]:
+        """The plain networks of several heads, by name; the model itself, by an empty one, where there is one."""
+        return {head.name: self.branch(head.name) for head in self.config.heads} or {"": self}
+
     @property
     def activation(self) -> str:
         """What makes probabilities of the logits; the usual where nobody says."""
@@ -165,7 +215,10 @@ class Model:
             ConverterError: it is said of another network.
         """
         images.check(self.config)
-        unsaid = {name: note for name, note in self.unsaid.items() if not getattr(images, name)}
+        images = images.of_every_head(self.config, self.images)
+        told = {name for name in ("preprocess", "labels", "activation", "thresholds") if getattr(images, name)}
+        told |= {f"{head}.activation" for head, own in images.heads if own.activation}
+        unsaid = {name: note for name, note in self.unsaid.items() if name not in told}
         settled = set(self.unsaid.values()) - set(unsaid.values())
         notes = tuple(note for note in self.notes if note not in settled)
         return replace(self, images=images.or_else(self.images), notes=notes, unsaid=unsaid)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import Unavailable
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.engines.run import Outputs, Run
 from densenet.module import COUNTER
 
 if TYPE_CHECKING:
     import torch
 
-    from densenet.model import DenseNet
+    from densenet.model import DenseNet, MultiHeadDenseNet
 
 TorchForm = Literal["eager", "compiled", "channels_last"]
 
@@ -32,15 +32,29 @@ def torch_module(model: Model) -> DenseNet:
     """The model as our PyTorch module, in float32 and evaluation mode.
 
     Raises:
+        CannotExpress: it has several heads.
+        Unavailable: PyTorch is not installed.
+    """
+    if model.config.heads:
+        raise several(model.config, "this is for one head")
+    module: Any = any_module(model)
+    result: DenseNet = module
+    return result
+
+
+def any_module(model: Model) -> DenseNet | MultiHeadDenseNet:
+    """The same of a model that may have several heads, whose module gives a dict of logits.
+
+    Raises:
         Unavailable: PyTorch is not installed.
     """
     if not has_torch():
         raise Unavailable("PyTorch is not installed; pip install 'densenet-converter[torch]'")
     import torch  # noqa: PLC0415 (slow to import)
 
-    from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
+    from densenet.model import DenseNet, MultiHeadDenseNet  # noqa: PLC0415 (slow to import)
 
-    module = DenseNet(model.config)
+    module = (MultiHeadDenseNet if model.config.heads else DenseNet)(model.config)
     state = {}
     for name, tensor in model.tensors.items():
         dtype = np.int64 if name.endswith(COUNTER) else np.float32
@@ -100,8 +114,11 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
     return run
 
 
-def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] = ()) -> Outputs:
-    """PyTorch in float32 on the CPU: logits and more of a module, one batch at a time whoever calls."""
+def torch_outputs(module: DenseNet | MultiHeadDenseNet, more: Sequence[Literal["features", "maps"]] = ()) -> Outputs:
+    """PyTorch in float32 on the CPU: logits and more of a module, one batch at a time whoever calls.
+
+    The logits of several heads stand side by side.
+    """
     import torch  # noqa: PLC0415 (slow to import)
 
     turn = Lock()
@@ -110,7 +127,11 @@ def torch_outputs(module: DenseNet, more: Sequence[Literal["features", "maps"]] 
         with turn, torch.inference_mode():
             maps = module.forward_features(torch.from_numpy(x))
             features = module.pool(maps)
-            logits = module.classifier(module.head(features))
+            parts: Any = module
+            if module.config.heads:
+                logits = torch.cat([head(features) for head in parts.heads.children()], 1)
+            else:
+                logits = parts.classifier(parts.head(features))
             found = {"maps": maps, "features": features}
             return tuple(value.numpy() for value in (logits, *(found[name] for name in more)))
 

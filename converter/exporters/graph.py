@@ -80,13 +80,13 @@ class Graph:
 def build(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> Graph:
     """The exact graph of a network; weights become float32 whatever they are stored in.
 
-    Input ``pixel_values`` (N, in_channels, H, W); output ``logits`` (N, num_classes), or
-    ``features`` (N, classifier_features) where there is no classifier.
+    Input ``pixel_values`` (N, in_channels, H, W); output ``logits`` (N, num_classes), of several heads one called as
+    each, or ``features`` (N, classifier_features) where there is no classifier.
     """
     builder = _Builder(config, tensors)
     for step in steps(config):
         builder.add(step)
-    builder.graph.outputs = [builder.graph.nodes[-1].output]
+    builder.graph.outputs = [head.name for head in config.heads] or [builder.graph.nodes[-1].output]
     return builder.graph
 
 

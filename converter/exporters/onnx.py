@@ -49,7 +49,8 @@ def lazy_onnx(
             the rewrites of ``passes.py``, exact in real arithmetic.
         opset: version of the ONNX operators; default 21.
         features: also give the pooled features, output ``features`` (N, classifier_features).
-        probabilities: also give what the model's activation makes of the logits as output ``probabilities``.
+        probabilities: also give what the model's activation makes of the logits as output ``probabilities``, of
+            several heads as ``NAME.probabilities`` beside ``NAME``.
         image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
             normalise it inside the graph.
 
@@ -63,9 +64,10 @@ def lazy_onnx(
     if image_input and opset < IMAGE_OPSET:
         raise ConverterError(f"resizing images inside the graph needs opset {IMAGE_OPSET} or newer, not {opset}")
     config = model.config
-    if probabilities and not config.num_classes:
+    heads = model.branches()
+    if probabilities and not all(one.config.num_classes for one in heads.values()):
         raise ConverterError("a model without a classifier has no probabilities")
-    if probabilities and model.activation == "none":
+    if probabilities and all(one.activation == "none" for one in heads.values()):
         raise ConverterError("the model's activation is none, so it has no probabilities; --activation sets another")
     built = build(config, model.tensors)
     if graph == "fused":
@@ -75,17 +77,19 @@ def lazy_onnx(
         raise ConverterError(f"no graph is called {graph!r}; there are fused and exact")
     if features and FEATURES not in built.outputs:
         built.outputs.append(FEATURES)
-    if probabilities:
-        built.outputs.append(_probabilities(built, model.activation))
+    for name, one in heads.items() if probabilities else ():
+        if one.activation != "none":
+            built.outputs.append(_probabilities(built, one.activation, name))
     if image_input:
         add_image_input(built, config, model.images.preprocess)
     return _proto(built, model, graph, opset)
 
 
-def _probabilities(graph: Graph, activation: str) -> str:
+def _probabilities(graph: Graph, activation: str, head: str) -> str:
+    logits, name = (head, f"{head}.{PROBABILITIES}") if head else (LOGITS, PROBABILITIES)
     if activation == "sigmoid":
-        return graph.add("Sigmoid", (LOGITS,), PROBABILITIES)
-    return graph.add("Softmax", (LOGITS,), PROBABILITIES, axis=1)
+        return graph.add("Sigmoid", (logits,), name)
+    return graph.add("Softmax", (logits,), name, axis=1)
 
 
 def _proto(graph: Graph, model: Model, kind: str, opset: int) -> LazyModel:
@@ -97,6 +101,8 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> LazyModel:
         shape = ["batch_size", config.in_channels, *space]
     input_type = TensorProto.UINT8 if graph.input == IMAGE else TensorProto.FLOAT
     widths = {FEATURES: config.classifier_features}
+    for name, classes in ((head.name, head.num_classes) for head in config.heads):
+        widths |= {name: classes, f"{name}.{PROBABILITIES}": classes}
     nodes = [helper.make_node(n.op, list(n.inputs), [n.output], name=n.output, **n.attributes) for n in graph.nodes]
     proto = helper.make_graph(
         nodes,

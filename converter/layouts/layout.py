@@ -160,6 +160,8 @@ class Layout:
 
     def _name(self, module: Name, config: DenseNetConfig) -> str | None:
         """What a module of a network is called here; None if there is no name for it."""
+        if module.of:
+            return module.module if "heads" in self.expresses else None
         if self.sequential and config.head and (module.role == "classifier" or module.template.startswith("head.")):
             number = len(config.head) if module.number is None else module.number
             return f"{self.modules['classifier']}.{number}"

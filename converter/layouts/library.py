@@ -22,10 +22,11 @@ EXPRESSES: Mapping[str, tuple[Any, ...]] = {
     "hidden_activation": (),
     "final_activation": (),
     "head": (),
+    "heads": (),
     "eps": (),
     "spatial_dims": (1, 2, 3),
 }
-SHAPED = frozenset({"bottleneck", "compression", "stem", "stem_kernel", "stem_widths", "spatial_dims"})
+SHAPED = frozenset({"heads", "bottleneck", "compression", "stem", "stem_kernel", "stem_widths", "spatial_dims"})
 """Config fields that shapes alone show."""
 IN_METADATA = frozenset(EXPRESSES) - SHAPED
 """Names that do not say whose code they belong to leave these to the file's metadata."""

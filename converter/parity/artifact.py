@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 
 from converter.core.errors import ConverterError
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import main_output
 from converter.engines.run import Run
@@ -20,6 +21,7 @@ from converter.exporters.lazy import LazyModel
 from converter.exporters.onnx import lazy_onnx, to_onnx
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
+from converter.parity.heads import branch_of, heads_of
 from converter.parity.proto import (
     channels_last,
     fixed_size,
@@ -31,6 +33,10 @@ from converter.parity.proto import (
 )
 from converter.reading.inspection import Inspection
 from converter.reading.load import inspect_place
+from densenet.topology import FEATURES
+
+PARTS = re.compile(r"[^\w-]+")
+"""What stands between the parts of names that others give to results."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Artifact:
         wanted: how to read it.
         proto: of an ONNX file, or of one that is none yet, without the weights' values; None for another checkpoint.
         made: what is no file yet.
+        head: of several heads the one that is judged.
+        branched: ``proto`` is that head's graph, of several in a file of this tool.
     """
 
     name: str
@@ -50,6 +58,8 @@ class Artifact:
     wanted: Source
     proto: onnx.ModelProto | None
     made: LazyModel | None = None
+    head: str = ""
+    branched: bool = False
 
     @classmethod
     def open(cls, source: AnySource) -> Artifact:
@@ -64,7 +74,7 @@ class Artifact:
             with place.kept_if_read():
                 return cls(place.path.name, place, wanted, read_structure(place.path))
         result = cls(place.path.name, place, wanted, None)
-        assert result.inspection  # reads it, or says why it cannot
+        assert result.found  # reads it, or says why it cannot
         return result
 
     @classmethod
@@ -97,8 +107,8 @@ class Artifact:
         return self.place.path if self.place else None
 
     @cached_property
-    def inspection(self) -> Inspection:
-        """The file as we read it; of an ONNX file what its graph computes.
+    def found(self) -> Inspection:
+        """The whole file as we read it.
 
         Raises:
             ConverterError: it cannot be read, or is no DenseNet.
@@ -106,6 +116,53 @@ class Artifact:
         if self.place is None:
             raise ConverterError(f"{self.name}: is no file")
         return inspect_place(self.place, self.wanted, hashed=False)
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """The file, or the one head of it, as we read it; of an ONNX file what its graph computes.
+
+        Raises:
+            ConverterError: it cannot be read, is no DenseNet, or has not that head.
+        """
+        found = self.found
+        config, chosen = found.model.config, found.chosen
+        if not config.heads and not self.head:
+            return found
+        if not config.heads:
+            raise ConverterError(f"{self.name}: has one head, the reference several; --head NAME compares one of them")
+        if self.head not in (head.name for head in config.heads):
+            raise several(config, f"{self.name} is compared with one head")
+        model = replace(found.model.branch(self.head), stated={})
+        return replace(found, model=model, chosen=replace(chosen, config=config.branch(self.head)))
+
+    def of(self, head: str) -> Artifact:
+        """The same for one of several heads.
+
+        Raises:
+            ConverterError: it has no such head.
+        """
+        config = heads_of(self.proto) if self.proto is not None else None
+        result = replace(self, head=head)
+        if self.proto is None or config is None:
+            return result
+        if head not in (each.name for each in config.heads):
+            raise several(config, f"{self.name} is compared with head {head or 'one'}")
+        return replace(result, proto=branch_of(self.proto, config, head), branched=True)
+
+    def output(self, name: str) -> str:
+        """What the file calls an output of the plain network; the logits where nothing is asked for.
+
+        Raises:
+            ConverterError: its results are not called as its heads.
+        """
+        if not self.head or self.proto is None or name == FEATURES:
+            return name
+        if self.branched:
+            return f"{self.head}.{name}" if name else self.head
+        found = [str(value.name) for value in self.proto.graph.output if self.head in PARTS.split(value.name)]
+        if len(found) != 1:
+            raise ConverterError(f"{self.name}: which of its results is {self.head} is not known")
+        return found[0]
 
     @property
     def model(self) -> Model | None:
@@ -129,10 +186,13 @@ class Artifact:
             ConverterError: it is no DenseNet we can read.
         """
         if self.made is not None:
-            return self.made.whole()
-        if self.proto is not None and self.path is not None and self.is_own():
-            return read_proto(self.path)
-        return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")
+            whole = self.made.whole()
+        elif self.proto is not None and self.path is not None and self.is_own():
+            whole = read_proto(self.path)
+        else:
+            return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")
+        config = heads_of(whole) if self.branched else None
+        return branch_of(whole, config, self.head) if config is not None else whole
 
     def is_own(self) -> bool:
         """Whether it is no ONNX file of others: its values have library names."""
@@ -141,7 +201,8 @@ class Artifact:
     def further_outputs(self) -> list[str]:
         """What an ONNX file gives beside its logits."""
         names = [value.name for value in self.proto.graph.output] if self.proto is not None else []
-        return [name for name in names if name != main_output(names)]
+        main = self.output("") if self.head and not self.branched and names else main_output([*names, ""])
+        return [name for name in names if name != main]
 
     def fixed(self) -> tuple[int, ...]:
         """The height and width it is fixed to; empty if it takes any."""
@@ -157,7 +218,7 @@ class Artifact:
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:
-            start = partial(spec.start, self.source(), self.model, output)
+            start = partial(spec.start, self.source(), self.model, self.output(output))
             yield f"{spec.label}, {self.name}", partial(transposing, start) if self.is_channels_last() else start
 
     def is_channels_last(self) -> bool:

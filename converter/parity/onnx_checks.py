@@ -43,7 +43,8 @@ def onnx_checks(
     proto = file.proto
     assert proto is not None
     own = promised or is_own(proto)
-    result = [_valid(file), _opset(proto, own), _input(proto, config, own), _output(proto, config, own)]
+    given = file.output("") if file.head and not file.branched else ""
+    result = [_valid(file), _opset(proto, own), _input(proto, config, own), _output(proto, config, own, given)]
     if takes_pixels(proto) and own:
         result.append(prepares_images(proto, config, images.preprocess))
     if file.path is None:
@@ -111,13 +112,13 @@ def _input(proto: onnx.ModelProto, config: DenseNetConfig, own: bool) -> Check:
     return Check("input", True, f"{said}; compared on such inputs only" if fixed else said)
 
 
-def _output(proto: onnx.ModelProto, config: DenseNetConfig, own: bool) -> Check:
+def _output(proto: onnx.ModelProto, config: DenseNetConfig, own: bool, given: str) -> Check:
     values = {value.name: dims_of(value) for value in proto.graph.output}
     said = ", ".join(f"{name} {dims}" for name, dims in values.items())
     width, name = (config.num_classes, LOGITS) if config.num_classes else (config.classifier_features, FEATURES)
     if own and name not in values:
         return Check("output", False, f"{said}: one is called {name} in files of this tool")
-    dims = values.get(name) or next(iter(values.values()), [])
+    dims = values.get(given or name) or next(iter(values.values()), [])
     if not dims or (isinstance(dims[-1], int) and dims[-1] != width):
         return Check("output", False, f"{said}: {width} values per image expected")
     if own and isinstance(dims[0], int):

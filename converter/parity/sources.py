@@ -38,14 +38,18 @@ SLACK = 16.0
 class Sources:
     """Everything that computes what the reference is, beside our own reading of it."""
 
-    def __init__(self, model: Model, place: Place, source: Source, bench: Bench) -> None:
+    def __init__(self, model: Model, place: Place, source: Source, bench: Bench, head: str = "") -> None:
         self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.original
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
-            self.files.append(Artifact(OWN_FILE, place, source, read_structure(place.path)))
+            file = Artifact(OWN_FILE, place, source, read_structure(place.path))
+            self.files.append(file.of(head) if head else file)
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
-        self.frameworks = named or ([framework_of(model)] if not self.specs and framework_of(model) else [])
+        if head and named:
+            raise ConverterError(f"{named[0]} is asked for the logits of one head; --head NAME says which")
+        usual = "" if self.specs or head else framework_of(model)
+        self.frameworks = named or ([usual] if usual else [])
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]
 
     def count(self) -> int:

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Unpack
 
 from converter.core.errors import ConverterError, Unavailable
-from converter.core.model import Images
+from converter.core.model import Images, Model, several
 from converter.core.progress import Progress, Steps
 from converter.core.shorthand import Shorthand, records, taken
-from converter.core.source import AnySource
+from converter.core.source import AnySource, Source
 from converter.engines.specs import THREADED, check_installed, parse_specs
 from converter.engines.torch import has_torch
 from converter.fetch.place import resolve
 from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
+from converter.parity.heads import by_heads, heads_of
 from converter.parity.proto import takes_pixels
 from converter.parity.record import check_record, read_record, write_record
 from converter.parity.sources import Sources
@@ -62,7 +63,6 @@ def verify(
         Unavailable: PyTorch is not installed, or an engine asked for is not.
         ConverterError: a file cannot be read, or is no DenseNet.
     """
-    start = time.perf_counter()
     if not has_torch():
         raise Unavailable(
             "PyTorch is not installed: pip install 'densenet-converter[torch]', "
@@ -76,7 +76,37 @@ def verify(
     place = resolve(source.address)
     model = inspect_place(place, source).model.described(described)
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
-    sources = Sources(model, place, source, bench)
+    if not model.config.heads:
+        plain = _with_heads(files, source)
+        return _judged(str(source), model, plain, Sources(model, place, source, bench), bench, record, progress)
+    if record is not None or bench.original is not None:
+        raise several(model.config, "a record, and an original, are of one head")
+
+    def of_head(head: str) -> Verification:
+        own, branch = [file.of(head) for file in files], model.branch(head)
+        return _judged(str(source), branch, own, Sources(branch, place, source, bench, head), bench, None, progress)
+
+    return by_heads(model.config, of_head)
+
+
+def _with_heads(files: Sequence[Artifact], source: Source) -> list[Artifact]:
+    """Candidates for a plain network; of several heads the one that was read of the reference."""
+    head = (source.head or "").replace("/", ".").rpartition(".")[2]
+    several_in = [heads_of(file.proto) if file.proto is not None else file.found.model.config.heads for file in files]
+    return [file.of(head) if heads else file for file, heads in zip(files, several_in)]
+
+
+def _judged(
+    name: str,
+    model: Model,
+    files: Sequence[Artifact],
+    sources: Sources,
+    bench: Bench,
+    record: str | Path | None,
+    progress: Progress,
+) -> Verification:
+    """The verdict on a plain network."""
+    start = time.perf_counter()
     progress("starting PyTorch")
     specs, steps = bench.specs, Steps(progress)
     steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files) + sources.count()
@@ -88,7 +118,7 @@ def verify(
         trial.artifact(file, specs)
     if record is not None:
         write_record(Path(record), truth, trial.rests_on)
-    return trial.verification(str(source), start, bench.seed)
+    return trial.verification(name, start, bench.seed)
 
 
 def verify_against(

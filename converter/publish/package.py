@@ -16,7 +16,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
 from converter.core.memory import give_back
-from converter.core.model import Images, Model
+from converter.core.model import Images, Model, several
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
@@ -148,6 +148,8 @@ def package(
         raise CannotWrite(f"{folder}: is a file; name a folder")
     progress(f"reading {wanted}")
     model = load(wanted)
+    if model.config.heads:
+        raise several(model.config, "a repository's config.json is of one head")
     zoo = zoo_entry(wanted.address, model)
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
     model = _described(model, zoo, said)

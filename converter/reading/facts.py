@@ -65,6 +65,21 @@ def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**config.to_dict(), "stem_stride": config.first_stride, **strides}
 
 
+def own_heads(checkpoint: Checkpoint) -> DenseNetConfig | None:
+    """The config of several heads that this tool wrote into a file; None where it wrote none.
+
+    Raises:
+        ConverterError: it is damaged.
+    """
+    values = json_or_none(checkpoint.metadata.get(CONFIG_KEY, ""))
+    if not isinstance(values, dict) or not values.get("heads"):
+        return None
+    try:
+        return DenseNetConfig.from_dict(values)
+    except (ValueError, TypeError) as error:
+        raise ConverterError(f"{checkpoint.path}: its {CONFIG_KEY} metadata is damaged ({error})") from error
+
+
 def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a file of this tool's says of itself, as it stands there."""
     keys = (CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY)

@@ -7,9 +7,15 @@ from math import prod
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint
-from converter.core.model import Model
+from converter.core.model import Images, Model
 from converter.reading.candidate import Candidate
 from converter.reading.contents import contents_of
+
+
+def _of_head(said: Images) -> dict[str, Any]:
+    """What is said of the classes of one of several heads."""
+    labels, thresholds = list(said.labels) or None, list(said.thresholds) or None
+    return {"activation": said.activation or None, "labels": labels, "thresholds": thresholds}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Inspection:
             "labels": list(images.labels) or None,
             "activation": images.activation or None,
             "thresholds": list(images.thresholds) or None,
+            **({"heads": {head.name: _of_head(images.of(head.name)) for head in config.heads}} if config.heads else {}),
             "contents": contents_of(self.checkpoint.tree),
             "tried": [candidate.to_dict() for candidate in self.tried],
             "tensors": {

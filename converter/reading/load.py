@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from converter.layouts.layout import Leaf
 from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
-from converter.reading.facts import stated_of
+from converter.reading.facts import own_heads, stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
 from converter.reading.images_said import images_said
@@ -68,54 +68,88 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     """
     with place.kept_if_read(), hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
         checkpoint = open_checkpoint(place.path)
-        stated = stated_by_graph(checkpoint)
-        chosen, tried = read(checkpoint, wanted)
-        if chosen.config is not None and chosen.config.head and chosen.layout.name.startswith("keras"):
-            from converter.reading.keras_heads import as_layers_say  # noqa: PLC0415 (for few)
 
-            chosen = as_layers_say(chosen, checkpoint)
+        def read_as(head: str | None) -> Inspection:
+            return _read_as(checkpoint, place, replace(wanted, head=head), sha256)
+
+        own = own_heads(checkpoint)
+        if wanted.head is not None or (own is None and "head" in wanted.settings):
+            return read_as(wanted.head)
         try:
-            told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
-            config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
+            if own is None:
+                return read_as(None)
+            refusal = NotADenseNet(f"{checkpoint.path}: has several heads")
+        except NotADenseNet as error:
+            refusal = error
+        from converter.reading.several_heads import heads_in, joined  # noqa: PLC0415 (for few)
+
+        given = {head.name: f"heads.{head.name}" for head in own.heads} if own else {}
+        heads = given or heads_in(checkpoint, wanted.weights, refusal)
+        if len(heads) < 2:
+            raise refusal
+        try:
+            return joined({name: read_as(at) for name, at in heads.items()}, checkpoint)
+        except NotADenseNet as error:
+            raise (error if own else refusal) from error
+
+
+def _read_as(
+    checkpoint: Checkpoint, place: Place, wanted: Source, sha256: Callable[[Sequence[Path]], str]
+) -> Inspection:
+    """What a file is, of several heads with the one that is wanted."""
+    if wanted.head is not None:
+        from converter.reading.several_heads import of_head  # noqa: PLC0415 (for few)
+
+        checkpoint = of_head(checkpoint, wanted.head)
+    stated = stated_by_graph(checkpoint)
+    chosen, tried = read(checkpoint, wanted)
+    if chosen.config is not None and chosen.config.head and chosen.layout.name.startswith("keras"):
+        from converter.reading.keras_heads import as_layers_say  # noqa: PLC0415 (for few)
+
+        chosen = as_layers_say(chosen, checkpoint)
+    try:
+        told = attributes.settings_of(chosen, chosen.config) if chosen.config else Told()
+        config, notes = settle(chosen, checkpoint, stated, {**place.settings, **wanted.settings}, told)
+    except NotADenseNet as error:
+        raise NotADenseNet(f"{checkpoint.path}: {error}") from error
+    heads: Mapping[str, str] = {}
+    if chosen.config is not None and chosen.config.head != config.head:
+        from converter.reading.longer_heads import renumbered  # noqa: PLC0415 (for few)
+
+        heads = renumbered(chosen.config, config)
+    tensors = _tensors(chosen, config, checkpoint, heads)
+    notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
+    if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
+        tensors = _with_one_eps(tensors, own, config)
+    if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
+        tensors = fold_conv_biases(config, tensors)
+        notes.append("the biases of convolutions are folded into the means of the norms behind them")
+    preprocess = beside.normalising(config, told.mean, told.std)
+    if preprocess is None and (preprocess := families.preprocess_of(chosen, config)):
+        notes.append(families.NOTE)
+    if front := chosen.front or stated.front:
+        from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
+
+        try:
+            ready = prepared(front, config, tensors)
         except NotADenseNet as error:
             raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-        heads: Mapping[str, str] = {}
-        if chosen.config is not None and chosen.config.head != config.head:
-            from converter.reading.longer_heads import renumbered  # noqa: PLC0415 (for few)
+        tensors, preprocess = ready.tensors, ready.preprocess or preprocess
+        notes += ready.notes
+    origin = Origin(
+        place.name,
+        sha256(checkpoint.files),
+        checkpoint.format,
+        chosen.layout.name,
+        chosen.group.path,
+        chosen.prefix,
+    )
+    activation = known_activation(chosen.activation or stated.activation or told.activation)
+    images, unsaid = images_said(checkpoint, chosen, config, Images(preprocess, activation=activation))
+    images = images.or_else(Images(place.preprocess))
+    said = (*notes, *unsaid.values())
+    model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)
 
-            heads = renumbered(chosen.config, config)
-        tensors = _tensors(chosen, config, checkpoint, heads)
-        notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
-        if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
-            tensors = _with_one_eps(tensors, own, config)
-        if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
-            tensors = fold_conv_biases(config, tensors)
-            notes.append("the biases of convolutions are folded into the means of the norms behind them")
-        preprocess = beside.normalising(config, told.mean, told.std)
-        if preprocess is None and (preprocess := families.preprocess_of(chosen, config)):
-            notes.append(families.NOTE)
-        if front := chosen.front or stated.front:
-            from converter.reading.prepared import prepared  # noqa: PLC0415 (for graphs)
-
-            try:
-                ready = prepared(front, config, tensors)
-            except NotADenseNet as error:
-                raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-            tensors, preprocess = ready.tensors, ready.preprocess or preprocess
-            notes += ready.notes
-        origin = Origin(
-            place.name,
-            sha256(checkpoint.files),
-            checkpoint.format,
-            chosen.layout.name,
-            chosen.group.path,
-            chosen.prefix,
-        )
-        activation = known_activation(chosen.activation or stated.activation or told.activation)
-        images, unsaid = images_said(checkpoint, chosen, config, Images(preprocess, activation=activation))
-        images = images.or_else(Images(place.preprocess))
-        said = (*notes, *unsaid.values())
-        model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)
     return Inspection(model, checkpoint, chosen, tuple(tried))
 
 
@@ -136,7 +170,7 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     if structure is not None:
         from converter.reading.arrange import arrange  # noqa: PLC0415 (for graphs)
     if structure is not None and not structure.named:
-        if chosen is not None or wanted.weights is not None or wanted.head is not None or drop:
+        if chosen is not None or wanted.weights is not None or (wanted.head and not structure.head) or drop:
             raise ConverterError(f"{path}: --layout, --weights, --head and --drop go by names, which this file lacks")
         candidate = arrange(structure, str(path))
         return candidate, [candidate]
@@ -147,7 +181,7 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
             have = ", ".join(group.path or "''" for group in found)
             raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
         found = [replace(group, siblings={}) for group in named]
-    if wanted.head is not None:
+    if wanted.head is not None and not (structure and structure.head):
         from converter.reading.one_head import with_head  # noqa: PLC0415 (for few)
 
         found = with_head(found, wanted.head, str(path))

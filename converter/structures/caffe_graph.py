@@ -106,7 +106,9 @@ def read_described(checkpoint: Checkpoint, network: Message) -> Structure:
     if not size:
         ops, said = whole_pools(ops)
         notes += said
-    structure = read_wiring("caffe", ops, starts[0], outputs, size=size, constants=checkpoint.tree)
+    structure = read_wiring(
+        "caffe", ops, starts[0], outputs, size=size, constants=checkpoint.tree, head=checkpoint.head
+    )
     return replace(structure, notes=(*notes, *structure.notes))
 
 

@@ -85,17 +85,17 @@ def _read(checkpoint: Checkpoint) -> _Found:
     where = checkpoint.path
     try:
         version = checkpoint.metadata.get("keras_version", "")
-        return _followed(checkpoint.graph, Table(keras_table(checkpoint) or {}), version)
+        return _followed(checkpoint.graph, Table(keras_table(checkpoint) or {}), version, checkpoint.head)
     except NotADenseNet as error:
         raise NotADenseNet(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError) as error:
         raise UnreadableFile(f"{where}: its model config cannot be understood ({type(error).__name__})") from error
 
 
-def _followed(model: Layer, table: Table, version: str) -> _Found:
+def _followed(model: Layer, table: Table, version: str, head: str) -> _Found:
     network = _Network(table, version)
     outputs = network.run(expanded(model), (IMAGE,), "")
-    structure = read_wiring("keras-config", network.ops, IMAGE, outputs, size=network.size())
+    structure = read_wiring("keras-config", network.ops, IMAGE, outputs, size=network.size(), head=head)
     known = {weight.key for op in network.ops for weight in op.weights.values()}
     keys = {key for part in structure.parts for key in part.keys.values()}
     folded = sorted(keys - known)

@@ -86,14 +86,14 @@ def read_symbol(checkpoint: Checkpoint) -> Structure | None:
         return None
     try:
         with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return _structure(checkpoint.tree, checkpoint.graph)
+            return _structure(checkpoint.tree, checkpoint.graph, checkpoint.head)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         raise NotADenseNet(f"{checkpoint.path}: its symbol cannot be understood ({error})") from error
 
 
-def _structure(tree: Mapping[str, Tensor], graph: Mapping[str, Any]) -> Structure:
+def _structure(tree: Mapping[str, Tensor], graph: Mapping[str, Any], head: str) -> Structure:
     nodes = graph["nodes"]
     values = [str(node["name"]) for node in nodes]
     labels = {
@@ -118,7 +118,7 @@ def _structure(tree: Mapping[str, Tensor], graph: Mapping[str, Any]) -> Structur
         ops.append(_operator(Node(node["op"], node["name"], node["name"], data, constants, attributes)))
     ops, notes = whole_pools(ops)
     outputs = [values[at] if not output else f"{values[at]}[{output}]" for at, output, *_ in graph["heads"]]
-    structure = read_wiring(NAME, ops, starts[0], outputs, constants=tree)
+    structure = read_wiring(NAME, ops, starts[0], outputs, constants=tree, head=head)
     return replace(structure, notes=(*notes, *structure.notes))
 
 

@@ -83,7 +83,9 @@ def _structure(checkpoint: Checkpoint) -> Structure:
     size = tuple(n for n in (shape or [])[2:] if n is not None)
     if not shape or len(size) != len(shape) - 2:
         size = ()
-    return read_wiring(NAME, ops, start, tree["outputs"], size=size, constants=tree["initializers"])
+    return read_wiring(
+        NAME, ops, start, tree["outputs"], size=size, constants=tree["initializers"], head=checkpoint.head
+    )
 
 
 def _check_supported(node: Node) -> None:

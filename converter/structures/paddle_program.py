@@ -88,14 +88,14 @@ def read_program(checkpoint: Checkpoint) -> Structure | None:
         return None
     try:
         with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return _structure(graph, {name: tree[name] for name in graph["parameters"]})
+            return _structure(graph, {name: tree[name] for name in graph["parameters"]}, checkpoint.head)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         raise NotADenseNet(f"{checkpoint.path}: its program cannot be understood ({error})") from error
 
 
-def _structure(graph: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> Structure:
+def _structure(graph: Mapping[str, Any], parameters: Mapping[str, Tensor], head: str) -> Structure:
     constants = {name: Weight(name, tensor, (name,)) for name, tensor in parameters.items()}
     if len(graph["inputs"]) != 1:
         raise NotADenseNet(f"a program with {len(graph['inputs'])} inputs; a DenseNet has one, the image")
@@ -114,7 +114,7 @@ def _structure(graph: Mapping[str, Any], parameters: Mapping[str, Tensor]) -> St
         ops += [replace(found.op("other"), y=name) for name in outputs[1:]]
     size = tuple(int(n) for n in shape[2:])
     size = size if all(n > 0 for n in size) else ()
-    return read_wiring(NAME, ops, start, graph["outputs"], size=size, constants=parameters)
+    return read_wiring(NAME, ops, start, graph["outputs"], size=size, constants=parameters, head=head)
 
 
 def _made(operator: Operator) -> Weight | None:

@@ -46,6 +46,7 @@ class Structure:
         front: what is done to images before the first part.
         activation: what comes behind the logits: ``softmax``, ``sigmoid``, something else, or nothing.
         named: whether keys are the names of the file's tensors, by which a layout may know them.
+        head: which of several heads this is; empty where there are not several.
     """
 
     layout: str
@@ -56,6 +57,7 @@ class Structure:
     front: Front = field(default_factory=Front)
     activation: str = ""
     named: bool = False
+    head: str = ""
 
 
 StructureReader = Callable[[Checkpoint], Structure | None]

@@ -39,7 +39,7 @@ def read_tf_graph(checkpoint: Checkpoint) -> Structure | None:
         return None
     try:
         with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return _structure(checkpoint.graph)
+            return _structure(checkpoint.graph, checkpoint.head)
     except (NotADenseNet, UnreadableFile) as error:
         raise type(error)(f"{checkpoint.path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
@@ -48,7 +48,7 @@ def read_tf_graph(checkpoint: Checkpoint) -> Structure | None:
         ) from error
 
 
-def _structure(graph: Graph) -> Structure | None:
+def _structure(graph: Graph, head: str) -> Structure | None:
     calls, notes = Calls(graph), list[str]()
     if graph.signatures:
         signature = _signature(graph.signatures, notes)
@@ -76,13 +76,13 @@ def _structure(graph: Graph) -> Structure | None:
         except NotADenseNet as error:
             reasons.append(error)
             continue
-        structure = _judged(network, start, outputs, starts[start])
+        structure = _judged(network, start, outputs, starts[start], head)
         notes += calls.notes
         return replace(structure, notes=(*structure.notes, *notes), dropped=_dropped(network, structure, graph))
     raise reasons[0]
 
 
-def _judged(network: Network, start: str, outputs: list[str], shape: Shape) -> Structure:
+def _judged(network: Network, start: str, outputs: list[str], shape: Shape, head: str) -> Structure:
     ends = [output for output in outputs if output in network.maps and output != start]
     sizes = () if shape is None else network.maps[start].sizes
     fixed = tuple(n for n in sizes if n is not None)
@@ -94,6 +94,7 @@ def _judged(network: Network, start: str, outputs: list[str], shape: Shape) -> S
         ends or outputs,
         size=fixed if len(fixed) == len(sizes) else (),
         constants=[name for name in constants if network.constants.values[name].tensor.shape],
+        head=head,
     )
 
 

@@ -19,6 +19,7 @@ from converter.core.errors import NotADenseNet
 from converter.structures.classifier import classifier_of, is_pointwise
 from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
+from converter.structures.graph_heads import chosen_of
 from converter.structures.hidden import RELU, as_relu, commutes, hidden_of, is_relu
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
@@ -61,6 +62,7 @@ def read_wiring(
     *,
     size: Sequence[int] = (),
     constants: Iterable[str] = (),
+    head: str = "",
 ) -> Structure:
     """The DenseNet that operators compute.
 
@@ -71,8 +73,10 @@ def read_wiring(
         outputs: the results.  Of several the one that is the logits is followed, and the others are said.
         size: its height and width, where they are fixed.
         constants: names of all the file's constants; those no part needs are reported as dropped.
+        head: which of several heads is wanted.
 
     Raises:
+        SeveralHeads: there are several, and it is not said which.
         NotADenseNet: it is wired otherwise; names the operator.
     """
     made, results = producers(ops, start), list(dict.fromkeys(outputs))
@@ -92,8 +96,10 @@ def read_wiring(
             reasons.append(error)
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
-    judge = _chosen(judges)
-    others = ", ".join(name for name in results if name != judge.output)
+    alike, chosen = chosen_of(layout, judges, head)
+    judge = min(alike, key=lambda judge: (judge.classifier is None, len(judge.notes)))
+    heads = {other.output for other in judges if chosen and other.classifier is not None}  # are said by their names
+    others = ", ".join(name for name in results if name not in (judge.output, *heads))
     notes = [*judge.notes, *([f"of its results {judge.output} is taken, {others} left out"] if others else [])]
     used = {source for step in judge.weighted for weight in step.weights.values() for source in weight.sources}
     parts = [
@@ -105,21 +111,8 @@ def read_wiring(
         for step in judge.weighted
     ]
     dropped = {name: "a constant that is no weight" for name in constants if name not in used}
-    activation = max(judge.activation for judge in judges)  # of another result, too: "softmax" > "sigmoid" > "end" > ""
-    return Structure(layout, parts, judge.settings, dropped, tuple(notes), judge.front, activation)
-
-
-def _chosen(judges: Sequence[_Judge]) -> _Judge:
-    """The result that has a classifier and the least behind it.
-
-    Raises:
-        NotADenseNet: there are two classifiers.
-    """
-    heads = {judge.classifier.weights["weight"].key: judge for judge in judges if judge.classifier is not None}
-    if len(heads) > 1:
-        names = ", ".join(judge.output for judge in heads.values())
-        raise NotADenseNet(f"{len(heads)} heads (results {names}); a DenseNet has one")
-    return min(judges, key=lambda judge: (judge.classifier is None, len(judge.notes)))
+    activation = max(judge.activation for judge in alike)  # of another result, too: "softmax" > "sigmoid" > "end" > ""
+    return Structure(layout, parts, judge.settings, dropped, tuple(notes), judge.front, activation, head=chosen)
 
 
 class _Judge:

@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.model import Images, Model
+from converter.core.model import Images, Model, several
 from converter.core.source import shown
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
@@ -54,6 +54,8 @@ def evaluate(
     dataset = Dataset.of(dataset)
     truths = truths or read_truths(dataset)
     model = predictor(source, engine=engine, images=images)
+    if model.heads:
+        raise several(model.network.config, "evaluation is of one head")
     outputs = Outputs(model.network.config.num_classes, model.labels)
     task = understand(truths, outputs, model.activation)
     if not task.one_class_each:
@@ -83,6 +85,8 @@ def check(dataset: Dataset, model: Model) -> None:
         ConverterError: they cannot be read or matched.
         Unavailable: labels need scikit-learn, which is not installed.
     """
+    if model.config.heads:
+        raise several(model.config, "evaluation is of one head")
     count = model.config.num_classes
     task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
     if not task.one_class_each:

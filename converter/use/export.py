@@ -125,10 +125,12 @@ def export_onnx(
     from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
-        graph["probabilities"] = model.images.activation not in ("", "none") and bool(model.config.num_classes)
+        stated = [one.images.activation for one in model.branches().values() if one.config.num_classes]
+        graph["probabilities"] = any(activation not in ("", "none") for activation in stated)
     made = lazy_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
-    notes += assumed_activation(model.config, model.images) if graph["probabilities"] else ()
+    for one in model.branches().values() if graph["probabilities"] else ():
+        notes += assumed_activation(one.config, one.images)
     if precision.name == "fp16":
         from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.use.answers import Answer, Finish
 from converter.use.cam import class_activation, heat
 from converter.use.gallery import SHOWN, Gallery, gallery
 from converter.use.network import More
 from converter.use.predict import Predictor
-from converter.use.tables import array, check_table, columns, table
+from converter.use.tables import array, check_table, columns_of, table
 from densenet.pixels import name_of
 
 
@@ -109,14 +112,16 @@ def classify(
     done = Classified(len(images))
     more: list[More] = ["features"] if targets.features is not None else []
     finish: Finish | None = None
-    classes = columns(predictor.labels, predictor.network.config.num_classes)
+    config = predictor.network.config
+    known = {head: (said.labels, config.branch(head).num_classes) for head, said in predictor.heads.items()}
+    names = columns_of(known or {"": (predictor.labels, config.num_classes)})
     said = _Said()
     with ExitStack() as files:
         if targets.cam is not None:
             more.append("maps")
             pictures = files.enter_context(gallery(targets.cam))
             finish = _Pictured(predictor, pictures)
-        row = files.enter_context(table(targets.table, classes)) if targets.table is not None else None
+        row = files.enter_context(table(targets.table, names)) if targets.table is not None else None
         keep = files.enter_context(array(targets.features)) if targets.features is not None else None
         for answer in predictor.answers(images, more, finish=finish, say=said):
             progress(1)
@@ -127,9 +132,9 @@ def classify(
                 continue
             logits = answer.outputs[0]
             if row is not None:
-                best, scores = int(logits.argmax()), predictor.scores(logits)
-                row(str(answer.image), predictor.labels[best] if predictor.labels else str(best), scores[best], scores)
-            elif predictor.network.config.num_classes:
+                parts = predictor.parts(logits)
+                row(str(answer.image), [value for _, one, own in parts for value in _values(one, own)])
+            elif predictor.heads or predictor.network.config.num_classes:
                 done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
             if keep is not None:
                 keep(str(answer.image), answer.outputs[1])
@@ -137,6 +142,12 @@ def classify(
         if finish is not None:
             pictures.write_page(title, [*predictor.notes, *done.notes], done.failed)
     return done
+
+
+def _values(predictor: Predictor, logits: Array) -> list[str | np.float32]:
+    """What a table says of one head's logits: the best class, what that scores, and what all do."""
+    scores, best = predictor.scores(logits), int(logits.argmax())
+    return [predictor.labels[best] if predictor.labels else str(best), scores[best], *scores]
 
 
 class _Said:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.core.model import Images
-from converter.engines.torch import torch_module
+from converter.engines.torch import any_module
 from converter.reading.load import load
 from converter.use.predict import predictor
 from densenet.config import NAMED, DenseNetConfig
@@ -17,7 +17,7 @@ from densenet.zoo import MODELS, names
 
 if TYPE_CHECKING:
     from densenet.images import ImageSource
-    from densenet.model import DenseNet
+    from densenet.model import DenseNet, MultiHeadDenseNet
 
 
 def inference_model(
@@ -50,8 +50,8 @@ def inference_model(
     return results if many else results[0]
 
 
-def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) -> DenseNet:
-    """A DenseNet as a PyTorch module, in evaluation mode.
+def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) -> DenseNet | MultiHeadDenseNet:
+    """A DenseNet as a PyTorch module, in evaluation mode; of several heads one that gives a dict of logits by head.
 
     Args:
         source: what :func:`inference_model` takes; with ``pretrained=False`` the name of
@@ -66,7 +66,7 @@ def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) ->
         if changes:
             raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
 
-        return torch_module(load(source))
+        return any_module(load(source))
     from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
     published = {model.name: model.config for model in MODELS}

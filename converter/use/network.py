@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.engines.onnxruntime import onnx_outputs
 from converter.engines.run import Outputs
 from converter.engines.torch import torch_module, torch_outputs
@@ -18,14 +20,14 @@ from densenet.config import DenseNetConfig
 if TYPE_CHECKING:
     import onnx
 
-    from densenet.model import DenseNet
+    from densenet.model import DenseNet, MultiHeadDenseNet
 
 More = Literal["features", "maps"]
 """Pooled features (N, features); the feature maps (N, channels, h, w) they are pooled from."""
 
 
 class Network(Protocol):
-    """What computes a predictor's logits."""
+    """What computes a predictor's logits; those of several heads side by side, in the order of the config."""
 
     @property
     def config(self) -> DenseNetConfig:
@@ -71,8 +73,9 @@ class OnnxNetwork:
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`; what was not an output yet becomes one."""
+        heads = [head.name for head in self.config.heads] or [""]
         if not more:
-            return onnx_outputs(self.file, ("",), threads=threads)
+            return side_by_side(onnx_outputs(self.file, heads, threads=threads), len(heads))
         from converter.exporters.tap import maps_of, tapped  # noqa: PLC0415 (onnx is slow to import)
 
         try:
@@ -80,7 +83,7 @@ class OnnxNetwork:
             graph = tapped(self.proto, *names)
         except CannotExpress as error:
             raise CannotExpress(f"{self.name}: {error}") from error
-        return onnx_outputs(graph, ("", *names), threads=threads)
+        return side_by_side(onnx_outputs(graph, (*heads, *names), threads=threads), len(heads))
 
     def weight(self) -> Array:
         """See :class:`Network`."""
@@ -112,7 +115,7 @@ class TorchNetwork:
     """Our module, in PyTorch, which runs one batch at a time on threads of its own."""
 
     config: DenseNetConfig
-    loaded: DenseNet = field(repr=False)
+    loaded: DenseNet | MultiHeadDenseNet = field(repr=False)
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`."""
@@ -125,4 +128,20 @@ class TorchNetwork:
 
     def module(self) -> DenseNet:
         """See :class:`Network`."""
-        return self.loaded
+        if self.config.heads:
+            raise several(self.config, "this is for one head")
+        module: Any = self.loaded
+        result: DenseNet = module
+        return result
+
+
+def side_by_side(run: Outputs, heads: int) -> Outputs:
+    """An engine with the first outputs, the logits of so many heads, as one (N, all their classes)."""
+    if heads == 1:
+        return run
+
+    def joined(x: Array) -> tuple[Array, ...]:
+        found = run(x)
+        return np.concatenate(found[:heads], axis=1), *found[heads:]
+
+    return joined

@@ -1,8 +1,10 @@
 """From images to classes, through ONNX Runtime or PyTorch."""
 
+from __future__ import annotations
+
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import shown
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
-from converter.engines.torch import torch_module
+from converter.engines.torch import any_module
 from converter.formats.onnx_file import is_onnx
 from converter.reading.load import load
+from converter.reading.several_heads import metadata_of_head
 from converter.reading.thresholds import recorded_thresholds
 from converter.use.activation import activated
 from converter.use.answers import Answer, Finish, answers
@@ -54,6 +57,8 @@ class Predictor:
         activation: what makes probabilities of logits, one of :data:`converter.core.model.ACTIVATIONS`.
         thresholds: from which probability on a class is taken to be there, empty if unknown.
         network: what ``run`` was started from.
+        heads: of several heads, whose logits stand side by side, what is said of the classes of each; there are no
+            ``labels``, ``activation`` and ``thresholds`` of all then.
         takes_pixels: whether it preprocesses by itself, and is given uint8 images (N, H, W, C).
         batch: how many images at once are computed best.
     """
@@ -67,6 +72,7 @@ class Predictor:
     thresholds: tuple[float | None, ...] = ()
     takes_pixels: bool = False
     batch: int = BATCH
+    heads: Mapping[str, Images] = field(default_factory=dict)
 
     def prepare(self, image: ImageSource, say: Say = silent, *, upright: bool = True) -> Array:
         """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
@@ -132,7 +138,25 @@ class Predictor:
     def results(self, images: Sequence[ImageSource]) -> list[dict[str, Any]]:
         """mmpretrain's result for each image: pred_scores, pred_label, pred_score, pred_class."""
         logits = self.logits(images) if images else ()
-        return [{"pred_scores": self.scores(one), **self.best(one)} for one in logits]
+        return [self.result(one) for one in logits]
+
+    def result(self, logits: Array) -> dict[str, Any]:
+        """That of one image; of several heads one such result by each one's name."""
+        if self.heads:
+            return {head: one.result(own) for head, one, own in self.parts(logits)}
+        return {"pred_scores": self.scores(logits), **self.best(logits)}
+
+    def parts(self, logits: Array) -> Iterator[tuple[str, Predictor, Array]]:
+        """Of each head its name, a predictor that knows its classes, and its logits; of a single one an empty name."""
+        if not self.heads:
+            yield "", self, logits
+        at, config = 0, self.network.config
+        for head, said in self.heads.items():
+            classes = config.branch(head).num_classes
+            activation = said.activation or usual_activation(classes)
+            one = replace(self, heads={}, labels=said.labels, activation=activation, thresholds=said.thresholds)
+            yield head, one, logits[at : at + classes]
+            at += classes
 
     def best(self, logits: Array) -> dict[str, Any]:
         """The best class of an image as plain values: pred_label, pred_score, pred_class."""
@@ -141,7 +165,9 @@ class Predictor:
         return {"pred_label": best, "pred_score": float(self.scores(logits)[best]), **named}
 
     def ranking(self, logits: Array, top: int) -> dict[str, Any]:
-        """The same, and the ``top`` best in order."""
+        """The same, and the ``top`` best in order; of several heads by each one's name."""
+        if self.heads:
+            return {head: one.ranking(own, top) for head, one, own in self.parts(logits)}
         scores = self.scores(logits)
         best = [int(i) for i in (-logits).argsort(kind="stable")[:top]]
         names = {i: self.labels[i] if self.labels else "" for i in best}
@@ -175,7 +201,7 @@ def predictor(
             said of images and classes is of another network.
     """
     found = _predictor(str(source), engine, _changed(Path(source)), images or Images())
-    if not features and not found.network.config.num_classes:
+    if not (features or found.heads or found.network.config.num_classes):
         raise ConverterError(
             f"{shown(str(source))}: has no classifier, so there are no classes to predict; densenet predict --features "
             "FILE.npy alone writes its pooled features"
@@ -205,7 +231,7 @@ def _predictor(source: str, engine: str, changed: int, said: Images) -> Predicto
     check_classes(shown(source), model.config, model.images)
     network: Network
     if engine == "torch":
-        network = TorchNetwork(model.config, torch_module(model))
+        network = TorchNetwork(model.config, any_module(model))
     else:
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
@@ -214,10 +240,24 @@ def _predictor(source: str, engine: str, changed: int, said: Images) -> Predicto
     published = Images(labels=labels) if is_published(source) else Images()
     images, notes = fitting(model.images, model.config, size)
     notes += assumed(model.config, images.or_else(published), labels)
-    notes += (*assumed_activation(model.config, model.images), *model.unsaid.values())
-    steps = preprocess_for(model.config, images)
+    notes += (*_activations(model.config, model.images), *model.unsaid.values())
+    steps, heads = preprocess_for(model.config, images), _heads(model.config, model.images)
     thresholds, batch = model.images.thresholds, batch_of(model.config)
-    return Predictor(run_of(network), steps, labels, notes, model.activation, network, thresholds, batch=batch)
+    activation = "" if heads else model.activation
+    return Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, batch=batch, heads=heads)
+
+
+def _heads(config: DenseNetConfig, images: Images) -> dict[str, Images]:
+    """What is said of the classes of each of several heads."""
+    return {head.name: images.of(head.name) for head in config.heads}
+
+
+def _activations(config: DenseNetConfig, images: Images) -> tuple[str, ...]:
+    """Notes on activations that are taken where nobody says."""
+    if not config.heads:
+        return assumed_activation(config, images)
+    said = _heads(config, images)
+    return tuple(f"{head}: {note}" for head in said for note in assumed_activation(config.branch(head), said[head]))
 
 
 def batch_of(config: DenseNetConfig, pixels: bool = False) -> int:
@@ -231,6 +271,8 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
     Raises:
         ConverterError: it has them.
     """
+    if config.heads:
+        return
     if images.labels and len(images.labels) != config.num_classes:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
@@ -240,10 +282,10 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     try:
         config = DenseNetConfig.from_dict(json.loads(held[key]))
         key = PREPROCESS_KEY
-        recorded = json.loads(held.get(key, "{}"))
-        steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
-        thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
-        images = Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)
+        images = _recorded(held, config)
+        heads = {head.name: metadata_of_head(held, config, head.name) for head in config.heads}
+        own = tuple((head, _recorded(of, config.branch(head))) for head, of in heads.items())
+        images = replace(images, heads=own)
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
     said.check(config)
@@ -252,18 +294,30 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     pixels = given.type == "tensor(uint8)"
     if pixels and said.preprocess:
         raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
-    images = said.or_else(images)
+    images = said.of_every_head(config, images).or_else(images)
     size = fixed_size(given.shape)
     if size and images.preprocess and not pixels and images.preprocess.crop != size:
         crop = "x".join(map(str, images.preprocess.crop))
         raise ConverterError(
             f"{source}: takes images of {'x'.join(map(str, size))} only, but its preprocessing makes {crop}"
         )
-    labels = labels_for(images, config.num_classes)
+    labels = () if config.heads else labels_for(images, config.num_classes)
     images, notes = fitting(images, config, () if pixels else size)
-    notes += (*assumed(config, images, labels), *assumed_activation(config, images))
+    notes += (*assumed(config, images, labels), *_activations(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
     network = OnnxNetwork(source, source, config, lambda: load(source))
-    activation = images.activation or usual_activation(config.num_classes)
-    steps = preprocess_for(config, images)
-    return Predictor(run_of(network), steps, labels, notes, activation, network, images.thresholds, pixels, batch)
+    activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
+    steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
+    return Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
+
+
+def _recorded(held: Mapping[str, str], config: DenseNetConfig) -> Images:
+    """What metadata of a plain network, or of one head, says of images and classes.
+
+    Raises:
+        ValueError, TypeError: it is damaged.
+    """
+    recorded = json.loads(held.get(PREPROCESS_KEY, "{}"))
+    steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
+    thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
+    return Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)

@@ -22,8 +22,8 @@ FIRST = ("path", "label", "score")
 GROUP = 1024
 """Rows of a Parquet file that are written together."""
 
-Row = Callable[[str, str, np.float32, Array], None]
-"""Takes an image's path, its best class and what that scores, and the scores (classes,) of all, float32."""
+Row = Callable[[str, Sequence[str | np.float32]], None]
+"""Takes an image's path, and for each head its best class, what that scores, and the scores of all."""
 
 
 def columns(labels: Sequence[str], classes: int) -> list[str]:
@@ -34,6 +34,20 @@ def columns(labels: Sequence[str], classes: int) -> list[str]:
     names = [labels[i] if labels else str(i) for i in range(classes)]
     taken = {*FIRST, *(name for name, count in Counter(names).items() if count > 1)}
     return [f"{name} ({i})" if name in taken else name for i, name in enumerate(names)]
+
+
+def columns_of(heads: Mapping[str, tuple[Sequence[str], int]]) -> dict[str, type]:
+    """All columns behind the path, and what they hold: of each head its best class, what that scores, and its classes.
+
+    Args:
+        heads: labels and number of classes, by name; of several heads the names stand before those of their columns.
+    """
+    result: dict[str, type] = {}
+    for head, (labels, classes) in heads.items():
+        at = f"{head}." if head else ""
+        result |= {f"{at}label": str, f"{at}score": float}
+        result |= {at + name: float for name in columns(labels, classes)}
+    return result
 
 
 def check_table(path: Path) -> None:
@@ -50,43 +64,52 @@ def check_table(path: Path) -> None:
 
 
 @contextmanager
-def table(path: Path, classes: Sequence[str]) -> Iterator[Row]:
-    """A table that is there, whole, when the block ends well: path, label, score, then a column for each class.
+def table(path: Path, columns: Mapping[str, type]) -> Iterator[Row]:
+    """A table that is there, whole, when the block ends well: the path, then columns as :func:`columns_of` names them.
 
     Raises:
         ConverterError: no such kind, or the file cannot be written.
     """
     check_table(path)
-    with replacing(path) as file, KINDS[path.suffix](file, [*FIRST, *map(well_formed, classes)]) as row:
-        yield lambda name, label, score, scores: row(well_formed(name), well_formed(label), score, scores)
+    names = {"path": str} | {well_formed(name): kind for name, kind in columns.items()}
+    with replacing(path) as file, KINDS[path.suffix](file, names) as row:
+        yield lambda name, values: row(well_formed(name), [_well_formed(value) for value in values])
+
+
+def _well_formed(value: str | np.float32) -> str | np.float32:
+    return well_formed(value) if isinstance(value, str) else value
+
+
+def _cell(value: str | np.float32) -> str | np.float32:
+    return cell(value) if isinstance(value, str) else value
 
 
 @contextmanager
-def _csv(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
+def _csv(file: IO[bytes], names: Mapping[str, type]) -> Iterator[Row]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(map(cell, names))
     # str() of a float32 is the shortest text that reads back as the same float32.
-    yield lambda name, label, score, scores: writer.writerow([path_cell(name), cell(label), score, *scores])
+    yield lambda name, values: writer.writerow([path_cell(name), *(_cell(value) for value in values)])
     text.flush()
     text.detach()
 
 
 @contextmanager
-def _jsonl(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
-    def row(name: str, label: str, score: np.float32, scores: Array) -> None:
-        values = [name, label, *(float(str(value)) for value in (score, *scores))]
-        file.write(json.dumps(dict(zip(names, values)), ensure_ascii=False, allow_nan=False).encode() + b"\n")
+def _jsonl(file: IO[bytes], names: Mapping[str, type]) -> Iterator[Row]:
+    def row(name: str, values: Sequence[str | np.float32]) -> None:
+        plain = [name, *(value if isinstance(value, str) else float(str(value)) for value in values)]
+        file.write(json.dumps(dict(zip(names, plain)), ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
     yield row
 
 
 @contextmanager
-def _parquet(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
+def _parquet(file: IO[bytes], names: Mapping[str, type]) -> Iterator[Row]:
     import pyarrow  # noqa: PLC0415 (for few)
     from pyarrow import parquet  # noqa: PLC0415
 
-    kinds = [pyarrow.string(), pyarrow.string(), *[pyarrow.float32()] * (len(names) - 2)]
+    kinds = [pyarrow.string() if kind is str else pyarrow.float32() for kind in names.values()]
     schema = pyarrow.schema(list(zip(names, kinds)))
     waiting: list[tuple[Any, ...]] = []
     with parquet.ParquetWriter(file, schema) as writer:
@@ -97,8 +120,8 @@ def _parquet(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
                 writer.write_table(pyarrow.Table.from_arrays(values, schema=schema))
                 waiting.clear()
 
-        def row(name: str, label: str, score: np.float32, scores: Array) -> None:
-            waiting.append((name, label, score, *scores))
+        def row(name: str, values: Sequence[str | np.float32]) -> None:
+            waiting.append((name, *values))
             if len(waiting) == GROUP:
                 write()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import CannotExpress
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.core.norms import with_eps
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Layout, Leaf
@@ -45,8 +45,12 @@ def in_layout(model: Model, layout: Layout, *, metadata: bool = True) -> Arrange
     config = model.config
     if not layout.writable:
         raise CannotExpress(f"the {layout.name} layout can be read, not written")
+    if config.heads and "heads" not in layout.expresses:
+        raise several(config, f"the {layout.name} layout names one head")
     beyond = _beyond(config, layout, frozenset() if metadata else layout.in_metadata)
     refused = [f"{name}={value!r}" for name, value in beyond]
+    if not metadata and (layered := [head.name for head in config.heads if head.layers]):
+        refused.append(f"the activations of the heads {', '.join(layered)} (write .safetensors)")
     refused += [f"{name} (no name for it)" for name in layout.lacks(config)]
     if refused:
         raise CannotExpress(f"the {layout.name} layout cannot express {', '.join(refused)}")

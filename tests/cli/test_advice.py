@@ -54,7 +54,6 @@ def test_no_message_proposes_to_drop() -> None:
 HEADS = {
     "layers apart": {"fc.0.weight": (7, 0), "fc.0.bias": (7,), "fc.2.weight": (5, 9), "fc.2.bias": (5,)},
     "a norm": {"head.weight": (0,), "head.bias": (0,), "head.running_mean": (0,), "head.running_var": (0,)},
-    "two heads": {"a.weight": (5, 0), "a.bias": (5,), "b.weight": (3, 0), "b.bias": (3,)},
     "another width": {"fc.weight": (5, 99), "fc.bias": (5,)},
     "convolution": {"fc.weight": (5, 0, 3, 3), "fc.bias": (5,)},
     "attention": {"att.in_proj_weight": (30, 0), "att.out_proj.weight": (0, 0), "fc.weight": (5, 0), "fc.bias": (5,)},

@@ -17,7 +17,7 @@ from converter.layouts import layout_named
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
 from densenet.config import DenseNetConfig
-from densenet.head import ACTIVATIONS
+from densenet.head import ACTIVATIONS, Head
 from densenet.module import COUNTER
 from densenet.preprocess import Preprocess
 
@@ -48,6 +48,13 @@ def heads(draw: st.DrawFn) -> tuple[str, ...]:
     linear = st.builds("linear:{}{}".format, st.integers(1, 8), st.sampled_from(("", ":no_bias")))
     words = st.one_of(linear, st.just("norm"), st.sampled_from((*ACTIVATIONS, "leaky_relu:0.3", "elu:0.5")))
     return tuple(draw(st.lists(words, max_size=5)))
+
+
+@st.composite
+def several_heads(draw: st.DrawFn) -> tuple[Head, ...]:
+    """Two to four heads of any layers, of which one may be called like a method of nn.Module."""
+    names = draw(st.lists(st.sampled_from(("age", "sex", "type", "0", "view-point")), min_size=2, unique=True))
+    return tuple(Head(name, draw(st.integers(1, 4)), draw(heads())) for name in names)
 
 
 @st.composite

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from helpers.command import ok, refused
+from helpers.tasks import Tasks
 from safetensors.torch import save_file
 from torch import nn
 
@@ -170,26 +171,10 @@ def test_a_longer_head_goes_all_the_way(tmp_path: Path) -> None:
     assert "timm" in refused(2, "convert", tmp_path / "m.safetensors", tmp_path / "t.safetensors", "--to", "timm")
 
 
-class Tasks(nn.Module):
-    """A network with two heads, of which one has layers of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = network(nn.Identity()).features
-        age = nn.Sequential(nn.Linear(F, 9), nn.ReLU(), nn.Linear(9, 4))
-        self.heads = nn.ModuleDict({"age": age, "sex": nn.Linear(F, 2)})
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Logits by head."""
-        features = torch.relu(self.backbone(x)).mean((2, 3))
-        return {name: head(features) for name, head in self.heads.items()}
-
-
 @pytest.mark.parametrize("whole", [False, True], ids=["state dict", "whole"])
 def test_one_head_of_several_is_read_by_its_name(tmp_path: Path, whole: bool) -> None:
     net, path, x = Tasks().eval(), tmp_path / "tasks.pth", torch.randn(2, 3, 40, 40)
     torch.save(net if whole else net.state_dict(), path)
-    assert "2 heads, heads.age.0, heads.sex; --head NAME" in refused(2, "inspect", path)
     assert "no head 'nose'" in refused(2, "inspect", path, "--head", "nose")
     for name in ("age", "heads.sex"):
         ok("convert", path, tmp_path / "one.safetensors", "--head", name)

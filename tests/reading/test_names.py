@@ -41,14 +41,6 @@ def test_wrappers_inside_names_and_features_under_other_ones(rename: Any, tmp_pa
     assert len(dropped.dropped) == 1
 
 
-def test_two_heads_are_refused(tmp_path: Path) -> None:
-    model = network()
-    state = {key.replace("classifier", "one"): value for key, value in model.state_dict().items()}
-    state |= {key.replace("one", "two"): value.clone() for key, value in state.items() if "one" in key}
-    with pytest.raises(NotADenseNet, match="2 heads, one, two; --head NAME"):
-        load(save(tmp_path / "a.pth", state))
-
-
 def test_an_ensemble_is_refused_as_one(tmp_path: Path) -> None:
     state = {f"nets.{i}.{key}": v for i in (0, 1) for key, v in network().state_dict().items()}
     with pytest.raises(NotADenseNet, match=r"several networks, 'nets\.0\.', 'nets\.1\.'"):

@@ -16,6 +16,7 @@ from onnx import helper
 
 from converter import convert, export_onnx, inspect, load
 from converter.core.errors import NotADenseNet
+from converter.exporters.onnx import to_onnx
 from converter.use.predict import predictor
 
 Step = tuple[str, Sequence[Any], dict[str, Any]]
@@ -311,9 +312,17 @@ def two_heads(proto: onnx.ModelProto) -> None:
     results(proto, "second")
 
 
-def test_two_heads_are_refused(tmp_path: Path) -> None:
+def test_results_of_two_heads_are_outputs_of_their_own(tmp_path: Path) -> None:
     path, proto = exported(tmp_path)
     two_heads(proto)
     path.write_bytes(proto.SerializeToString())
-    with pytest.raises(NotADenseNet, match="2 heads"):
-        load(path)
+    model, x = load(path), images()
+    assert [head.name for head in model.config.heads] == ["logits_head", "second"]
+    found = to_onnx(model).SerializeToString()
+    (tmp_path / "found.onnx").write_bytes(found)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    ours = onnxruntime.InferenceSession(found, providers=["CPUExecutionProvider"])
+    for mine, theirs in (("logits_head", "logits"), ("second", "second")):
+        expected = session.run([theirs], {session.get_inputs()[0].name: x})[0]
+        assert relative(ours.run([mine], {"pixel_values": x})[0], expected) < 1e-5
+    assert load(path, head="second").config.num_classes == model.config.heads[1].num_classes

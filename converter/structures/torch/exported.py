@@ -46,6 +46,7 @@ def read_exported(checkpoint: Checkpoint) -> Structure | None:
             program.results,
             size=program.size,
             constants=checkpoint.tree,
+            head=checkpoint.head,
         )
         return replace(structure, named=True)
     except NotADenseNet as error:

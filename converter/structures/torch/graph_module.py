@@ -43,7 +43,7 @@ def read_graph_module(checkpoint: Checkpoint) -> Structure | None:
     if record is None:
         return None
     whole = Record(record.cls, state=record.args[0])
-    return replace(read_code(NAME, str(checkpoint.path), lambda: _Graph(whole)), named=True)
+    return replace(read_code(NAME, checkpoint, lambda: _Graph(whole)), named=True)
 
 
 def graph_module_in(tree: Any) -> Record | None:

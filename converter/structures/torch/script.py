@@ -46,7 +46,7 @@ def read_torchscript(checkpoint: Checkpoint) -> Structure | None:
     if checkpoint.format not in FORMATS:
         return None
     graph = checkpoint.graph
-    structure = read_code(NAME, str(checkpoint.path), lambda: _Script(graph["root"], graph["constants"], graph["code"]))
+    structure = read_code(NAME, checkpoint, lambda: _Script(graph["root"], graph["constants"], graph["code"]))
     return replace(structure, named=checkpoint.format == NAME)
 
 
