@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, nan
 from typing import NamedTuple
 
+from densenet import bounds
+
 NO_BIAS = "no_bias"
-LARGEST = 1 << 20
-"""No layer is wider."""
 
 ACTIVATIONS: Mapping[str, float | None] = {
     **dict.fromkeys(("relu", "relu6", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid", "softplus")),
@@ -55,7 +55,7 @@ class HeadLayer(NamedTuple):
         kind, *values = str(word).split(":")
         if kind == "norm" and not values:
             return cls(kind)
-        if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= LARGEST:
+        if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= bounds.WIDTH:
             if values[1:] in ([], [NO_BIAS]):
                 return cls(kind, int(values[0]), bias=len(values) == 1)
         elif kind in ACTIVATIONS and len(values) <= (ACTIVATIONS[kind] is not None):

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from densenet import bounds
 from densenet.depth import Say
 from densenet.pixels import ImageSource, decode, name_of, silent
-from densenet.preprocess import MAX_PIXELS, RESAMPLE, TORCHVISION, Preprocess
+from densenet.preprocess import RESAMPLE, TORCHVISION, Preprocess
 from densenet.volumes import load_volume
 
 __all__ = ["ImageSource", "decode", "load", "load_many"]
@@ -73,7 +74,7 @@ def _resize(image: Image.Image, preprocess: Preprocess, name: str) -> NDArray[np
     if preprocess.resize is not None:
         short, long = min(width, height), max(width, height)
         new_long = int(preprocess.resize * long / short)
-        if preprocess.resize * new_long > MAX_PIXELS:
+        if preprocess.resize * new_long > bounds.PIXELS:
             raise ValueError(f"{name}: {width}x{height} is too elongated to resize its short edge")
         width, height = (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
     if image.size == (width, height):

@@ -25,9 +25,6 @@ CIFAR100: Mapping[str, Any] = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673,
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-MAX_PIXELS = 178_956_970
-"""Of an image after resizing; the figure at which Pillow refuses to decode one (2 * 1024**3 / 4 / 3)."""
-
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import steady
@@ -31,8 +32,6 @@ DTYPES = {
 TEXT = "str"
 """Type of what ``append_dict`` put beside the weights as text: UTF-32, as NumPy has it."""
 
-MAX_DIMS = 32
-MAX_TEXT = 4096
 CHECKSUM, CHECKSUM_SIZE = b"crc_num", 17
 """What a checksum begins with, and its size in all."""
 
@@ -90,18 +89,20 @@ def _slice(name: str, data: memoryview) -> Slice:
     kind, content = "", memoryview(b"")
     for number, wire, value in fields(data):
         if number == 1:
-            dims += islice(numbers(value), MAX_DIMS + 1)
+            dims += islice(numbers(value), bounds.DIMENSIONS + 1)
         elif number == 2 and isinstance(value, memoryview):
             kind = bytes(value[:64]).decode("utf-8", "replace")
         elif number == 3 and wire == BYTES and isinstance(value, memoryview):
             content = value
-        if len(dims) > MAX_DIMS:
-            raise UnreadableFile(f"{name} has more than {MAX_DIMS} dimensions")
+        if len(dims) > bounds.DIMENSIONS:
+            raise UnreadableFile(f"{name} has more than {bounds.DIMENSIONS} dimensions")
     return Slice(name, tuple(dims), kind, content)
 
 
 def _text(pieces: list[Slice]) -> str:
-    return b"".join(bytes(piece.content[:MAX_TEXT]) for piece in pieces)[:MAX_TEXT].decode("utf-32-le", "replace")
+    return b"".join(bytes(piece.content[: bounds.NAME]) for piece in pieces)[: bounds.NAME].decode(
+        "utf-32-le", "replace"
+    )
 
 
 def _tensor(name: str, pieces: list[Slice]) -> Tensor:

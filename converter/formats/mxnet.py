@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.core.mapping import mapped
@@ -39,9 +40,6 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = numbered("float32 float64 float16 uint8 int32 int8 int64 bool - - - - bfloat16")
 """3rdparty/mshadow/mshadow/base.h, TypeFlag."""
 
-MAX_DIMS = 32
-MAX_NAME = 4096
-MAX_SYMBOL = 16 << 20
 EPOCH = re.compile(r"-\d{4,}$")
 """What ``save_checkpoint`` and ``export`` put between a network's name and ``.params``."""
 
@@ -100,7 +98,7 @@ class _Reader:
         result: dict[str, Tensor] = {}
         for i, array in enumerate(arrays):
             size = self.number(8)
-            if size > MAX_NAME:
+            if size > bounds.NAME:
                 raise UnreadableFile(f"{self.path}: damaged, array {i} has a name of {size} bytes")
             name = self.take(size).tobytes().decode("utf-8", "replace")
             if name in result:
@@ -118,7 +116,7 @@ class _Reader:
             rank, width = self.number(4), 8
         else:
             rank, width = generation, 4
-        if rank > MAX_DIMS or (rank == 0 and generation != V3):
+        if rank > bounds.DIMENSIONS or (rank == 0 and generation != V3):
             raise UnreadableFile(f"{self.path}: damaged, or array {index} was saved without data")
         shape = tuple(self.number(width) for _ in range(rank))
         self.take(8)  # device type and number
@@ -145,7 +143,7 @@ class _Reader:
 def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str], Mapping[str, Any]]:
     """Config fields a network's symbol states, the gammas it keeps at one, and the symbol itself."""
     with damaged(f"{path}: not the description of a network by MXNet", *MALFORMED, SyntaxError):
-        if path.stat().st_size > MAX_SYMBOL:
+        if path.stat().st_size > bounds.JSON:
             raise ValueError("too large")
         graph = json.loads(path.read_text("utf-8"))
         nodes = graph["nodes"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
@@ -18,14 +19,11 @@ from converter.formats.torch.bare_pickle import read_bare_pickle
 
 NAME = "npy"
 MAGIC = b"\x93NUMPY"
-HEAD = 1 << 16
-"""Bytes that hold any header."""
 ENTRY = re.compile(
     r"\s*'(?P<key>descr|fortran_order|shape)'\s*:\s*('(?P<type>[<>|=]?[biufcSUVO]\d{0,9})'|(?P<flag>True|False)"
     r"|\((?P<shape>[\d\s,L]{0,999})\))\s*,?"
 )
 """One of the three of a header, as ``repr`` writes them; Python 2 wrote an L behind long numbers."""
-MAX_AXES = 32
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -36,7 +34,7 @@ def matches(_path: Path, head: bytes) -> bool:
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
     data: Array = mapped(path)
-    tree, inert = read_npy(data[:HEAD].tobytes(), len(data), lambda: data, str(path), "it")
+    tree, inert = read_npy(data[: bounds.NPY_HEADER].tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
@@ -48,7 +46,7 @@ def read_npy(
     """What the bytes of an ``.npy`` hold: an array, or a tree of objects and the classes that became inert records.
 
     Args:
-        head: the first :data:`HEAD` of them, or all.
+        head: the first :data:`bounds.NPY_HEADER` of them, or all.
         length: how many there are.
         whole: all of them, flat; an array's are asked for when it is read.
         where: names the file in errors.
@@ -88,7 +86,7 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     if kind is None or flag is None or axes is None:
         raise ValueError("its header is damaged")
     shape = tuple(int(axis.strip().rstrip("L")) for axis in axes.split(",") if axis.strip())
-    if len(shape) > MAX_AXES:
+    if len(shape) > bounds.DIMENSIONS:
         raise ValueError("its header is damaged")
     return shape, flag == "True", np.dtype(kind), start
 
@@ -102,7 +100,9 @@ def read_array(path: Path) -> Array:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            value, _ = read_npy(file.read(HEAD), size, lambda: np.fromfile(path, np.uint8), str(path), "it")
+            value, _ = read_npy(
+                file.read(bounds.NPY_HEADER), size, lambda: np.fromfile(path, np.uint8), str(path), "it"
+            )
         if not isinstance(value, Tensor):
             raise UnreadableFile(f"{path}: holds objects, not an array")
         return value.read()

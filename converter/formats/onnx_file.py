@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.companion import companion
@@ -26,8 +27,6 @@ from converter.formats.foreign import text_it_is
 from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed
 
 NAME = "onnx"
-MAX_FIELDS = 300_000
-"""Of a whole file; DenseNet-264 has some 40 000.  Bounds time and memory for any input."""
 
 MODEL: dict[int, int] = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
 """Fields of a ModelProto with their wire types."""
@@ -121,7 +120,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[Path, memoryview] = {path: mapped(path)}
-        self.left = MAX_FIELDS
+        self.left = int(bounds.ONNX_FIELDS)
 
     def fields(self, message: int | memoryview) -> Iterator[tuple[int, Any]]:
         """Number and value of every field of a message, while the file's allowance lasts."""
@@ -130,7 +129,7 @@ class _Reader:
         for number, _, value in fields(message):
             self.left -= 1
             if self.left < 0:
-                raise UnreadableFile(f"more than {MAX_FIELDS} fields; not a DenseNet")
+                raise UnreadableFile(f"more than {bounds.ONNX_FIELDS} fields; not a DenseNet")
             yield number, value
 
     def open(self) -> Checkpoint:

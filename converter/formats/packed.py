@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.files import scratch
@@ -27,8 +28,6 @@ Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
 CALLED = 60
 """Characters of a member's name that its file is called by, from the end: the ending tells what it is."""
-MAX_RATIO = 1100
-"""No compression here does better (deflate: 1032), but for long runs of one byte."""
 SUFFIXES = (
     *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
     *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb", ".pt2", ".th", ".weights"),
@@ -121,7 +120,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 return _opened(path, inner, opener)
         if head.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+                names = [name for name in archive.namelist() if name and not name.endswith("/")]
                 chosen = _named(names, lambda name: archive.open(name).read(MAX_MANIFEST)) or _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
@@ -186,13 +185,13 @@ def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
 @contextmanager
 def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
-    limit = MAX_RATIO * path.stat().st_size + CHUNK
+    limit = bounds.INFLATED * path.stat().st_size + CHUNK
     with scratch() as folder:
         inner = folder / (PurePosixPath(name).name[-CALLED:] or "checkpoint")
         with inner.open("wb") as target:
             while chunk := source.read(CHUNK):
                 _put(target, chunk, path)
                 if target.tell() > limit:
-                    raise UnreadableFile(f"{path}: unpacks to more than {MAX_RATIO} times its size")
+                    raise UnreadableFile(f"{path}: unpacks to more than {bounds.INFLATED} times its size")
         source.close()
         yield inner

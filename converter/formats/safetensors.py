@@ -15,13 +15,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
 
 NAME = "safetensors"
-MAX_HEADER = 100_000_000
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -45,7 +45,7 @@ def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like safetensors: a plausible header length, then ``{``."""
     if len(head) < 9 or head[8:9] != b"{":
         return False
-    return int.from_bytes(head[:8], "little") <= MAX_HEADER
+    return int.from_bytes(head[:8], "little") <= bounds.SAFETENSORS_HEADER
 
 
 def open_safetensors(path: Path) -> Checkpoint:
@@ -82,7 +82,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or 8 + length > size or length > MAX_HEADER:
+        if size < 8 or 8 + length > size or length > bounds.SAFETENSORS_HEADER:
             raise UnreadableFile(f"{path}: truncated, its header ends behind the end of the file")
         try:
             header = json.loads(file.read(length))

@@ -21,14 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import opened, steady
 
 NAME = "t7"
-MAX_NESTING = 128
-"""Objects within objects; the deepest network of the official code has about thirty."""
-MAX_DIMS = 32
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECURSIVE_FUNCTION, RECURSIVE_FUNCTION = range(9)
 """The tags, TYPE_* of File.lua."""
@@ -247,8 +245,8 @@ class _Objects:
             return bool(stream.integer())
         if not TABLE <= tag <= RECURSIVE_FUNCTION:
             raise stream.damaged(f"unknown type {tag}")
-        if self.nesting == MAX_NESTING:
-            raise stream.damaged(f"objects are nested more than {MAX_NESTING} deep")
+        if self.nesting == bounds.T7_NESTED:
+            raise stream.damaged(f"objects are nested more than {bounds.T7_NESTED} deep")
         self.nesting += 1
         result = self._function() if tag == FUNCTION else self._indexed(tag)
         self.nesting -= 1
@@ -322,7 +320,7 @@ class _Objects:
     def _tensor(self, kind: str) -> Tensor:
         stream = self.stream
         dims = stream.integer()
-        if not 0 <= dims <= MAX_DIMS:
+        if not 0 <= dims <= bounds.DIMENSIONS:
             raise stream.damaged(f"a tensor of {dims} dimensions")
         shape, stride = stream.longs(dims), stream.longs(dims)
         (first,) = stream.longs(1)

@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, UnreadableFile
 from converter.core.mapping import mapped, steady
@@ -21,9 +22,6 @@ from converter.formats.damage import damaged
 
 MAX_RATIO = 1100
 """Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
-LARGE = 1 << 26
-LARGE_RATIO = 32
-"""Weights hardly shrink: a large member that shrank by more is there to fill memory."""
 
 DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError)
 """What ``zipfile`` raises for a damaged one."""
@@ -103,7 +101,7 @@ class Zip:
             raise UnreadableFile(f"{self.path}: truncated, {name} ends behind the end of the file")
         if info.compress_type == zipfile.ZIP_STORED and size == info.compress_size:
             return raw, True
-        ratio = MAX_RATIO if size < LARGE else LARGE_RATIO
+        ratio = MAX_RATIO if size < bounds.LARGE else bounds.LARGE_INFLATED
         if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * ratio:
             raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
         return raw, False

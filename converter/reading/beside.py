@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
 from converter.core.metadata import (
@@ -25,14 +26,12 @@ from densenet.config import DenseNetConfig
 from densenet.fields import CHOICES
 from densenet.preprocess import Preprocess, from_timm
 
-MAX_CONFIG = 1 << 20
-
 
 def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """The Hub ``config.json`` in the file's folder, as timm's push_to_hf_hub writes it, or nothing."""
     path = checkpoint.path.parent / "config.json"
     try:
-        if not path.is_file() or path.stat().st_size > MAX_CONFIG:
+        if not path.is_file() or path.stat().st_size > bounds.CONFIG:
             return {}
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -18,6 +18,7 @@ from converter.core.norms import with_eps
 from converter.core.source import AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
+from converter.formats.damage import STRANGE, damaged, typed
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
@@ -66,7 +67,11 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         wanted: how to read it.
         hashed: whether anybody asks for the file's SHA-256.
     """
-    with place.kept_if_read(), hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
+    with (
+        place.kept_if_read(),
+        damaged(f"{place.path}: {STRANGE}", why=typed),
+        hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256,
+    ):
         checkpoint = open_checkpoint(place.path)
         stated = stated_by_graph(checkpoint)
         chosen, tried = read(checkpoint, wanted)

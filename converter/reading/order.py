@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from densenet.module import COUNTER, NORM_TENSORS
 
@@ -19,8 +20,6 @@ LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|f
 TRANSITION = re.compile(r"^(trans|down|reduc)")
 NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
 
-MAX_DIGITS = 10
-"""Longer ones are no number of a module."""
 
 Order = Callable[[Sequence[str]], list[str]]
 
@@ -38,7 +37,7 @@ def orders(keys: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _natural(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (-1, part)
+    return (int(part), "") if part.isdecimal() and len(part) <= bounds.NUMBER else (-1, part)
 
 
 def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> list[tuple[int, int, int, str]]:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.model import Images
 from converter.use.assumed import preprocess_for
 from densenet.config import DenseNetConfig
-from densenet.preprocess import MAX_PIXELS, MODES, Preprocess
+from densenet.preprocess import MODES, Preprocess
 
 
 def fixed_size(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -49,5 +50,5 @@ def check_pixels(name: str, shape: Sequence[int], steps: Preprocess) -> None:
     if steps.resize is None and (shape[0] < steps.crop[0] or shape[1] < steps.crop[1]):
         wanted = f"{steps.crop[1]}x{steps.crop[0]}"
         raise ValueError(f"{name}: {shape[1]}x{shape[0]} is smaller than the {wanted} that the graph takes of it")
-    if steps.resize is not None and steps.resize * int(steps.resize * long / short) > MAX_PIXELS:
+    if steps.resize is not None and steps.resize * int(steps.resize * long / short) > bounds.PIXELS:
         raise ValueError(f"{name}: {shape[1]}x{shape[0]} is too elongated to resize its short edge")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.dtypes import numbered
@@ -20,8 +21,6 @@ DTYPES = numbered(
 
 STRING = 7
 
-MAX_REPEATED = 1 << 24
-"""Elements of a tensor that is one value many times, which takes no room in the file."""
 
 REALS = {5: np.dtype("f4"), 6: np.dtype("f8")}
 VARINTS = (7, 10, 11, 13, 16, 17)
@@ -59,7 +58,7 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         if len(raw) != count * kind.itemsize:
             raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(raw)} bytes of {kind}")
         return Tensor.over(raw, kind, shape)
-    if not plain and count <= MAX_REPEATED:  # what is not said is zero
+    if not plain and count <= bounds.REPEATED:  # what is not said is zero
         return Tensor(shape, kind, lambda: np.broadcast_to(np.zeros((), kind), shape))
     if len(plain) != 1:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has no values")
@@ -77,9 +76,9 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
 def _spread(flat: Array, shape: tuple[int, ...]) -> Tensor:
     """Values as a tensor; the last of too few stands for all that follow (tensor.proto)."""
     count = prod(shape)
-    if len(flat) == 1 < count <= MAX_REPEATED:
+    if len(flat) == 1 < count <= bounds.REPEATED:
         return Tensor.of(np.broadcast_to(flat, shape))
-    if 1 < len(flat) < count <= MAX_REPEATED:
+    if 1 < len(flat) < count <= bounds.REPEATED:
         return Tensor.of(np.concatenate([flat, np.broadcast_to(flat[-1:], (count - len(flat),))]).reshape(shape))
     if len(flat) != count:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(flat)} values")

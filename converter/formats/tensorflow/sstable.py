@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from converter.core import bounds
 from converter.core.errors import UnreadableFile
 from converter.formats import protobuf
 
@@ -16,12 +17,6 @@ MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5
 """After a block: its compression, and a checksum that is not verified."""
-
-MAX_SNAPPY = 64
-"""A Snappy copy element of two or more bytes makes at most 64; anything beyond is a forged size."""
-
-MAX_KEYS = 64
-"""All keys of a block in multiples of its size in the file, prefixes written out."""
 
 
 def entries(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -62,7 +57,7 @@ def _block(data: memoryview, start: int, size: int) -> Iterator[tuple[bytes, mem
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
         raise UnreadableFile("damaged table, a block without entries")
-    at, key, budget = 0, b"", MAX_KEYS * size
+    at, key, budget = 0, b"", bounds.TABLE_KEYS * size
     while at < end:
         shared, at = varint(block, at)
         unshared, at = varint(block, at)
@@ -93,7 +88,7 @@ def unsnap(data: memoryview) -> memoryview:
         UnreadableFile: damaged.
     """
     size, at = varint(data, 0)
-    if size > MAX_SNAPPY * len(data):
+    if size > bounds.SNAPPY * len(data):
         raise UnreadableFile("damaged Snappy block, its size cannot be right")
     out = bytearray()
     while at < len(data):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Unordered
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.torch.by_value import is_class, is_inert, runs, type_name
@@ -65,7 +66,6 @@ DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle",
 """Classes in such modules that only describe data."""
 
 LARGE = 1 << 16
-COPIES = 4
 SIZED = (str, bytes, bytearray, memoryview, list, tuple, dict)
 PACKED = 1 << 8
 """Bytes that a checkpoint has at least."""
@@ -74,8 +74,6 @@ PACKED_HEAD = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2,
 PACKED_TEXT = tuple(head.decode("latin-1") for head in PACKED_HEAD)
 ENCODED = "_codecs.encode"
 """What makes bytes of text where a protocol has none."""
-MAX_NESTED = 3
-"""Pickles within each other."""
 SMALL = 1 << 53
 """Below, no two integers have the same hash."""
 
@@ -356,9 +354,9 @@ class Pickle:
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
-        if self.copied > COPIES * len(self.data) + LARGE:
+        if self.copied > bounds.COPIES * len(self.data) + LARGE:
             raise UnreadableFile(
-                f"{self.where}: the pickle asks for copies of copies, more than {COPIES} times its size"
+                f"{self.where}: the pickle asks for copies of copies, more than {bounds.COPIES} times its size"
             )
         if not isinstance(cls, Global):
             if what := runs(cls):
@@ -393,8 +391,8 @@ class Pickle:
         """
         from converter.formats.torch.nested import read_nested  # noqa: PLC0415 (for few, which need all containers)
 
-        if self.depth >= MAX_NESTED:
-            raise UnreadableFile(f"{self.where}: more than {MAX_NESTED} pickles within each other")
+        if self.depth >= bounds.PICKLES:
+            raise UnreadableFile(f"{self.where}: more than {bounds.PICKLES} pickles within each other")
         tree, inert = read_nested(data, self.where, self.depth + 1)
         self.inert |= dict.fromkeys(inert)
         return tree

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.errors import ConverterError
 from converter.use.images import IMAGE_SUFFIXES
 
 SUFFIXES = (".csv", ".tsv")
-MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_text(path: Path) -> str:
         ConverterError: it is none, or larger than a gigabyte.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > bounds.TRUTHS:
             raise ConverterError(f"{path}: more than a gigabyte; this is no list of images")
         return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
