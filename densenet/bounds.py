@@ -1,6 +1,33 @@
 """Bounds of what pictures, volumes and descriptions of a network may ask for.  The reader of files has its own
 (``converter.core.bounds``)."""
 
+import stat
+from errno import EISDIR
+from os import strerror
+from pathlib import Path
+
+
+def read_small(path: Path, most: int | None = None) -> bytes:
+    """A small file.
+
+    Args:
+        path: the file.
+        most: its size; by default ``TEXT``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or no file but a device, say, or a pipe, which might never end.
+    """
+    limit = TEXT if most is None else most
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(EISDIR, strerror(EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no regular file")
+    if status.st_size > limit:
+        raise ValueError(f"{status.st_size:,} bytes, {limit:,} are read")
+    return path.read_bytes()
+
 
 class Bound(int):
     """A number that nothing in a file may exceed.
@@ -25,4 +52,6 @@ PIXELS = Bound(
     "pixels of an image, decoded or resized; numbers of a volume",
     "the figure at which Pillow refuses to decode (2 * 1024**3 / 4 / 3)",
 )
+INPUT = Bound(1 << 24, "pixels of what goes into a network of images", "the largest recorded is 1024 x 1024")
+TEXT = Bound(16 << 20, "bytes of a text: class names, steps, a layout", "ImageNet-21k's names have 1 MB")
 WIDTH = Bound(1 << 20, "features of a layer of a head", "a thousand times the widest known")

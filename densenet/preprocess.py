@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import floor, isfinite
+from math import floor, isfinite, prod
 from numbers import Real
 from typing import Any, Literal
 
+from densenet import bounds
 from densenet.config import DenseNetConfig
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -78,6 +79,10 @@ class Preprocess:
             raise ValueError(f"resize must be a positive number of pixels or None, not {self.resize!r}")
         if len(self.crop) not in (0, 2, 3) or not all(map(_is_size, self.crop)):
             raise ValueError(f"crop must be a height and a width in pixels, not {self.crop!r}")
+        if prod(self.crop) > (bounds.PIXELS if self.of_volumes else bounds.INPUT):
+            raise ValueError(f"crop is too large: {self.crop!r}")
+        if self.resize is not None and self.resize**2 > bounds.PIXELS:
+            raise ValueError(f"resize is too large: {self.resize}")
         if self.interpolation not in tuple(RESAMPLE):
             raise ValueError(f"interpolation must be one of {', '.join(RESAMPLE)}, not {self.interpolation!r}")
         if not isinstance(self.antialias, bool):

@@ -17,18 +17,26 @@ CONTAINERS = Bound(1 << 20, "lists and objects of a JSON text", "a program of to
 CONFIG = Bound(1 << 20, "bytes of a text beside a checkpoint", "a config.json with 20,000 classes has 600 kB")
 INDEX = Bound(16 << 20, "bytes of an index of shards", "the largest known has 300 kB")
 
+ARRAYS = Bound(1 << 16, "arrays of a file", "a checkpoint of DenseNet-264 with its optimizer has 5,000")
+FIELDS = Bound(300_000, "fields of a message of Protocol Buffers", "DenseNet-264 has 40,000 in all, as ONNX")
+NUMBERS = Bound(1 << 16, "numbers of a list in a message, weights apart", "a shape has four")
+
 # -- archives and compression ----------------------------------------------------------------------
 
 ARCHIVES = Bound(3, "archives within each other", "a checkpoint in a tar in a gzip is two")
 MEMBERS = Bound(10_000, "members of a tar", "folders of whole projects have some hundreds")
 TAR_HEADER = Bound(1 << 16, "bytes of a header that says the next member's name or size", "a path has 4096 at most")
 INFLATED = Bound(1100, "times the size that something compressed unpacks to", "deflate does 1032 at best")
-LARGE = Bound(1 << 26, "bytes from which a member is large", "weights hardly shrink: what shrinks more fills memory")
-LARGE_INFLATED = Bound(32, "times the size that something large unpacks to", "zeros of optimizers shrink with weights")
+LARGE = Bound(1 << 26, "bytes from which a member is large", "models of that size are read without a question")
+LARGE_INFLATED = Bound(32, "times its file's size that something large has, unpacked", "weights hardly shrink")
+DIRECTORY = Bound(4 << 20, "bytes of a zip's directory", "a checkpoint with its optimizer has 300 kB")
 MANIFEST = Bound(1 << 20, "bytes of TorchServe's manifest", "it has 500")
 
 # -- pickles and PyTorch ---------------------------------------------------------------------------------
 
+OPCODES = Bound(1 << 18, "opcodes of a pickle, beyond one for two bytes", "each costs half a microsecond")
+OBJECTS = Bound(1 << 16, "objects of a pickle, beyond one for four bytes", "each costs some 64 bytes")
+MEMO = Bound(1 << 16, "objects a pickle remembers, beyond one for six bytes", "each costs some 100 bytes")
 COPIES = Bound(4, "times a pickle's size that its builders copy", "a state dict is copied once")
 PICKLES = Bound(3, "pickles within each other", "skorch saves two")
 EXPANDED = Bound(1 << 16, "elements of a tensor beyond its storage's", "expand gives strides of 0: any norm's")
@@ -41,7 +49,7 @@ CHUNKS = Bound(1 << 10, "chunks of a tensor of torch.distributed", "one a machin
 
 SAFETENSORS_HEADER = Bound(100_000_000, "bytes of a safetensors header", "the format's own (its src/tensor.rs)")
 NPY_HEADER = Bound(1 << 16, "bytes of an .npy header", "numpy's own for the versions it writes")
-ONNX_FIELDS = Bound(300_000, "fields of an ONNX file", "DenseNet-264 has 40,000")
+T7_VALUES = Bound(1 << 19, "values of a Lua Torch file, elements of tensors apart", "DenseNet-201 has 60,000")
 T7_NESTED = Bound(128, "objects of Lua Torch within each other", "the deepest network of the official code has 30")
 PROTOTXT = Bound(1 << 20, "bytes of a prototxt", "DenseNet-201 has 200 kB")
 PROTOTXT_NESTED = Bound(32, "messages of a prototxt within each other", "a network has 4")

@@ -37,6 +37,8 @@ DIMS_OF_2014 = (1, 2, 3, 4)
 """num, channels, height, width of a BlobProto before it had a shape (field 7)."""
 
 DATA: Mapping[int, np.dtype[Any]] = {5: np.dtype("<f4"), 8: np.dtype("<f8")}
+BLOBS = 8
+"""No layer has more (BVLC/caffe, src/caffe/layers/lstm_layer.cpp: four)."""
 EPS = 1e-5
 """Of a BatchNorm that does not say (BatchNormParameter.eps)."""
 
@@ -82,6 +84,8 @@ def open_caffe(path: Path) -> Checkpoint:
     tree: dict[str, Tensor] = {}
     for layer in layers:
         for i, blob in enumerate(layer.blobs):
+            if len(tree) >= bounds.ARRAYS:
+                raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} blobs")
             if f"{layer.name}/{i}" in tree:
                 raise UnreadableFile(f"{path}: two layers are called {layer.name}")
             tree[f"{layer.name}/{i}"] = blob
@@ -109,6 +113,8 @@ def _layer(data: memoryview) -> Layer:
             kind = _text(value)
         elif number == 7:
             blobs.append(value)
+            if len(blobs) > BLOBS:
+                raise UnreadableFile(f"{name} has more than {BLOBS} blobs")
         else:
             parameters[number] = value
     says: dict[str, Any] = {}

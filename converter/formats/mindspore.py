@@ -59,9 +59,12 @@ def matches(path: Path, head: bytes) -> bool:
 def open_mindspore(path: Path) -> Checkpoint:
     """Open a ``.ckpt`` of MindSpore."""
     slices: dict[str, list[Slice]] = {}
+    count = 0
     with naming(path):
         for found in _slices(_message(path)):
             slices.setdefault(found.name, []).append(found)
+            if (count := count + 1) > bounds.ARRAYS:
+                raise UnreadableFile(f"more than {bounds.ARRAYS} tensors and slices of tensors")
         tree = {
             name: _text(pieces) if pieces[0].type == TEXT else _tensor(name, pieces) for name, pieces in slices.items()
         }

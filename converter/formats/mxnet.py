@@ -16,7 +16,6 @@ What is computed is in the ``-symbol.json`` beside it, where there is one (struc
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -30,6 +29,7 @@ from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.core.mapping import mapped
+from converter.core.metadata import parsed
 from converter.formats.damage import MALFORMED, damaged
 from converter.formats.dtypes import numbered
 from converter.formats.settings import agreed
@@ -109,6 +109,8 @@ class _Reader:
         return result
 
     def array(self, index: int) -> Tensor:
+        if index >= bounds.ARRAYS:
+            raise UnreadableFile(f"{self.path}: more than {bounds.ARRAYS} arrays")
         generation = self.number(4)
         if generation in (V2, V3) and self.number(4):
             raise UnreadableFile(f"{self.path}: array {index} is sparse, which weights of a DenseNet are not")
@@ -145,7 +147,7 @@ def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str], Mapping[str, Any
     with damaged(f"{path}: not the description of a network by MXNet", *MALFORMED, SyntaxError):
         if path.stat().st_size > bounds.JSON:
             raise ValueError("too large")
-        graph = json.loads(path.read_text("utf-8"))
+        graph = parsed(path.read_text("utf-8"))
         nodes = graph["nodes"]
         said = list(chain.from_iterable(map(_says, nodes)))
         fixed = {nodes[node["inputs"][1][0]]["name"] for node in nodes if _fixes_gamma(node)}

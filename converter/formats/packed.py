@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.files import scratch
 from converter.core.mapping import mapped, steady
+from converter.core.metadata import parsed
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
@@ -38,7 +38,7 @@ TEXTS = (
     *(".html", ".ipynb", ".png", ".jpg", ".jpeg", ".pdf", ".prototxt", ".distcp"),
 )
 """What is none, or not alone."""
-MANIFEST, MAX_MANIFEST = "MAR-INF/MANIFEST.json", 1 << 20
+MANIFEST = "MAR-INF/MANIFEST.json"
 DAMAGED = (
     OSError,
     EOFError,
@@ -121,7 +121,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
         if head.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
                 names = [name for name in archive.namelist() if name and not name.endswith("/")]
-                chosen = _named(names, lambda name: archive.open(name).read(MAX_MANIFEST)) or _only(path, names)
+                chosen = _named(names, lambda name: archive.open(name).read(bounds.MANIFEST)) or _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
         data = mapped(path)
@@ -130,7 +130,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
         def bytes_of(name: str, most: int | None = None) -> Array:
             return data[found[name].start :][: found[name].size][:most]
 
-        chosen = _named(list(found), lambda name: steady(bytes_of(name, MAX_MANIFEST)).tobytes()) or _only(
+        chosen = _named(list(found), lambda name: steady(bytes_of(name, bounds.MANIFEST)).tobytes()) or _only(
             path, list(found)
         )
         with _unpacked(path, _Piece(bytes_of(chosen)), chosen) as inner:
@@ -153,7 +153,7 @@ def _named(names: list[str], read: Callable[[str], bytes]) -> str:
     if MANIFEST not in names:
         return ""
     with suppress(ValueError, LookupError, TypeError, RecursionError):
-        named = str(json.loads(read(MANIFEST))["model"]["serializedFile"])
+        named = str(parsed(read(MANIFEST))["model"]["serializedFile"])
         return named if named in names else ""
     return ""
 
@@ -185,13 +185,14 @@ def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
 @contextmanager
 def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
-    limit = bounds.INFLATED * path.stat().st_size + CHUNK
+    size = path.stat().st_size
+    limit = min(bounds.INFLATED * size + CHUNK, max(bounds.LARGE, bounds.LARGE_INFLATED * size))
     with scratch() as folder:
         inner = folder / (PurePosixPath(name).name[-CALLED:] or "checkpoint")
         with inner.open("wb") as target:
             while chunk := source.read(CHUNK):
                 _put(target, chunk, path)
                 if target.tell() > limit:
-                    raise UnreadableFile(f"{path}: unpacks to more than {bounds.INFLATED} times its size")
+                    raise UnreadableFile(f"{path}: unpacks to more than {limit // max(size, 1)} times its size")
         source.close()
         yield inner

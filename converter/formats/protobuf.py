@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.core import mapping
+from converter.core import bounds, mapping
+from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
 from converter.formats.settings import as_written
@@ -41,8 +42,11 @@ def fields(data: memoryview) -> Iterator[Field]:
     Raises:
         UnreadableFile: malformed or truncated.  It does not know the file's name; ``damage.naming`` adds it.
     """
-    at, end = 0, len(data)
+    at, end, left = 0, len(data), int(bounds.FIELDS)
     while at < end:
+        left -= 1
+        if left < 0:
+            raise UnreadableFile(f"a message of more than {bounds.FIELDS} fields")
         key = data[at]
         if key < 0x80:  # as nearly all are
             at += 1
@@ -110,12 +114,43 @@ def varints(data: memoryview) -> Iterator[int]:
     """Packed varints, as unsigned ints below 2**64.
 
     Raises:
-        UnreadableFile: the last one is incomplete, or one is longer than ten bytes.
+        UnreadableFile: the last one is incomplete, one is longer than ten bytes, or they are too many for a list.
     """
-    at = 0
+    at, left = 0, int(bounds.NUMBERS)
     while at < len(data):
+        left -= 1
+        if left < 0:
+            raise UnreadableFile(f"a list of more than {bounds.NUMBERS} numbers")
         value, at = varint(data, at)
         yield value
+
+
+def weights(data: memoryview | bytes) -> Array:
+    """Packed varints, however many, as uint64.
+
+    Raises:
+        UnreadableFile: the last one is incomplete, or one is longer than ten bytes.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(raw < 0x80)
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    lengths = ends - starts + 1
+    if (raw[-1:] > 0x7F).any() or lengths.max(initial=0) > 10:
+        raise UnreadableFile("malformed protobuf, a number that does not end")
+    values = np.zeros(len(ends), np.uint64)
+    for k in range(int(lengths.max(initial=0))):
+        longer = lengths > k
+        values[longer] |= (raw[starts[longer] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
+    return values
+
+
+def as_varint(value: int) -> bytes:
+    """A number as the packed varint it could have been."""
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*result, value))
 
 
 def signed(value: int) -> int:

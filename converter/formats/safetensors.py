@@ -20,6 +20,8 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
+from converter.core.metadata import parsed
+from converter.formats.damage import typed
 
 NAME = "safetensors"
 DTYPES: dict[str, Any] = {
@@ -66,7 +68,9 @@ def read_index(path: Path) -> dict[str, str]:
         UnsafeFile: it names a file elsewhere.
     """
     try:
-        index = json.loads(path.read_text("utf-8"))
+        if path.stat().st_size > bounds.INDEX:
+            raise ValueError("too large")
+        index = parsed(path.read_text("utf-8"), bounds.INDEX)
         weight_map = {str(k): str(v) for k, v in index["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(f"{path}: not an index of a sharded checkpoint (no weight_map)") from error
@@ -85,15 +89,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if size < 8 or 8 + length > size or length > bounds.SAFETENSORS_HEADER:
             raise UnreadableFile(f"{path}: truncated, its header ends behind the end of the file")
         try:
-            header = json.loads(file.read(length))
+            header = parsed(file.read(length), bounds.SAFETENSORS_HEADER)
             metadata = header.pop("__metadata__", {})
             entries = {
                 name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UnreadableFile(f"{path}: not a safetensors header") from error
+            raise UnreadableFile(f"{path}: not a safetensors header ({typed(error)})") from error
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise UnreadableFile(f"{path}: the metadata of the header is not text")
+    if len(entries) > bounds.ARRAYS:
+        raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} tensors")
     data = mapped(path)[8 + length :]
     tensors: dict[str, Tensor] = {}
     end_of_last = 0

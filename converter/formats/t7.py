@@ -218,6 +218,7 @@ class _Objects:
         self.seen: dict[int, Any] = {}
         self.classes: dict[str, None] = {}
         self.nesting = 0
+        self.count = 0
 
     def all(self) -> Any:
         """The file's object; a list if there are several."""
@@ -233,6 +234,9 @@ class _Objects:
 
     def read(self) -> Any:
         stream = self.stream
+        self.count += 1
+        if self.count > bounds.T7_VALUES:
+            raise stream.damaged(f"more than {bounds.T7_VALUES} values")
         tag = stream.integer()
         if tag == NIL:
             return None
@@ -245,7 +249,7 @@ class _Objects:
             return bool(stream.integer())
         if not TABLE <= tag <= RECURSIVE_FUNCTION:
             raise stream.damaged(f"unknown type {tag}")
-        if self.nesting == bounds.T7_NESTED:
+        if self.nesting >= bounds.T7_NESTED:
             raise stream.damaged(f"objects are nested more than {bounds.T7_NESTED} deep")
         self.nesting += 1
         result = self._function() if tag == FUNCTION else self._indexed(tag)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
 from converter.core.norms import with_eps
@@ -91,6 +93,7 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
             heads = renumbered(chosen.config, config)
         tensors = _tensors(chosen, config, checkpoint, heads)
         notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
+        _check_size(checkpoint, tensors)
         if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
             tensors = _with_one_eps(tensors, own, config)
         if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
@@ -193,6 +196,16 @@ def _tensors(
     for module in candidate.unfolded:
         result |= unfolded_norm(module, result[f"{module}.bias"], config.eps)
     return result
+
+
+def _check_size(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are many times their files' size: a value repeated, zeros compressed, one storage for all."""
+    size = sum(prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors.values())
+    files = sum(file.stat().st_size for file in checkpoint.files)
+    if size > max(bounds.LARGE, bounds.LARGE_INFLATED * files):
+        raise UnreadableFile(
+            f"{checkpoint.path}: its weights would take {size:,} bytes, {bounds.LARGE_INFLATED} times what it has"
+        )
 
 
 def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], config: DenseNetConfig) -> dict[str, Tensor]:

@@ -142,7 +142,7 @@ def _named(node: Mapping[Any, Any], path: str) -> Group | None:
     """A dict's own tensors, and what it has in place of some."""
     tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
     unread = unreadable(node)
-    if (not tensors and not unread) or len(tensors) > bounds.TENSORS:
+    if (not tensors and not unread) or len(tensors) > bounds.TENSORS or max(map(len, tensors), default=0) > bounds.NAME:
         return None
     metadata = getattr(node, "attributes", {}).get("_metadata", {})
     modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()

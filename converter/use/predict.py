@@ -1,6 +1,5 @@
 """From images to classes, through ONNX Runtime or PyTorch."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -11,7 +10,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, parsed
 from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import shown
 from converter.engines.onnxruntime import session
@@ -233,10 +232,10 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
 def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        config = DenseNetConfig.from_dict(json.loads(held[key]))
+        config = DenseNetConfig.from_dict(parsed(held[key]))
         key = PREPROCESS_KEY
-        recorded = json.loads(held.get(key, "{}"))
-        steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
+        recorded = parsed(held.get(key, "{}"))
+        steps, names = Preprocess.from_dict(recorded) if recorded else None, parsed(held.get(LABELS_KEY, "[]"))
         thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
         images = Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)
     except (ValueError, TypeError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
+from converter.core.metadata import parsed
 from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
@@ -30,7 +30,7 @@ def open_sharded(path: Path) -> Checkpoint:
     if path.stat().st_size > bounds.INDEX:
         raise UnreadableFile(f"{path}: too large for an index of sharded weights")
     with damaged(f"{path}: not an index of sharded Keras weights (no weight_map)"):
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
+        weight_map = parsed(path.read_text("utf-8"))["weight_map"]
         places = {key: [files] if isinstance(files, str) else list(files) for key, files in weight_map.items()}
     names = sorted({str(file) for files in places.values() for file in files})
     root = H5Group()

@@ -148,6 +148,8 @@ def _records(path: Path) -> list[Tensor]:
     truncated = f"{path}: truncated, a parameter ends behind the end of the file"
     with damaged(truncated, struct.error):
         while at < len(data):
+            if len(result) >= bounds.ARRAYS:
+                raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} parameters")
             version, levels = struct.unpack_from("<IQ", data, at)
             at += 12
             if version or levels > 8:

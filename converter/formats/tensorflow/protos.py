@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -12,7 +12,7 @@ from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.dtypes import numbered
-from converter.formats.protobuf import fields, message, messages, number, numbers
+from converter.formats.protobuf import as_varint, fields, message, messages, number, weights
 
 DTYPES = numbered(
     "float32 float64 int32 uint8 int16 int8 - - int64 bool - - - bfloat16 - - uint16 - float16 - - uint32 uint64", 1
@@ -33,8 +33,8 @@ def shape_of(owner: memoryview) -> tuple[int, ...]:
     Raises:
         UnreadableFile: a size is unknown.
     """
-    shape = tuple(number(dim, 1) for dim in messages(message(owner, 2), 2))
-    if min(shape, default=0) < 0:
+    shape = tuple(number(dim, 1) for dim in islice(messages(message(owner, 2), 2), bounds.DIMENSIONS + 1))
+    if min(shape, default=0) < 0 or len(shape) > bounds.DIMENSIONS:
         raise UnreadableFile("damaged, a tensor without a definite shape")
     return shape
 
@@ -68,7 +68,7 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         if kind != REALS[field] or len(data) % kind.itemsize:
             raise UnreadableFile(f"damaged, the values of a tensor are no {kind}")
         return _spread(np.frombuffer(data, kind), shape)
-    flat = np.fromiter(chain.from_iterable(map(numbers, pieces)), np.uint64)
+    flat = weights(b"".join(as_varint(piece) if isinstance(piece, int) else piece for piece in pieces))
     is_half = kind.itemsize == 2 and kind.kind in "fV"  # stored as their bits
     return _spread(flat.astype(np.uint16).view(kind) if is_half else flat.astype(kind), shape)
 

@@ -8,7 +8,6 @@ The graph is JSON.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.metadata import parsed
 from converter.formats.damage import damaged, typed
 from converter.formats.dtypes import numbered
 from converter.formats.torch.tensors import Storage, strided
@@ -77,8 +77,8 @@ def _is_weights(name: str) -> bool:
 def _json(archive: Zip, name: str) -> Any:
     if archive.size(name) > bounds.JSON:
         raise UnreadableFile(f"{archive.path}: {name} is too large")
-    with damaged(f"{archive.path}: {name} is damaged", ValueError, RecursionError, why=str):
-        return json.loads(archive.read(name).tobytes())
+    with damaged(f"{archive.path}: {name} is damaged", ValueError, why=str):
+        return parsed(archive.read(name).tobytes())
 
 
 def _weights(archive: Zip, config: str) -> dict[str, Tensor]:

@@ -136,6 +136,7 @@ class Pickle:
         self.end = 0
         self.inert: dict[str, None] = {}
         self.copied = 0  # length of all that builders were given
+        self.made = 0  # objects, those of builders twice
         self.built: Callable[[Record], Any] = lambda record: record
 
     def load(self) -> Any:
@@ -202,7 +203,7 @@ class Pickle:
             return items
 
         data = self.data
-        while True:
+        for _ in range(bounds.OPCODES + len(data) // 2):
             at = self.end
             op = data[at]
             # The three commonest by far stand alone: a checkpoint is tens of thousands of opcodes.
@@ -229,10 +230,12 @@ class Pickle:
                     stack.append(memo[self._byte() if op == 0x68 else self._uint(4)])
                 case 0x85 | 0x86 | 0x87:  # TUPLE1, 2, 3
                     n = op - 0x84
+                    self._counted()
                     stack[-n:] = [tuple(stack[-n:])]
                 case 0x4D:  # BININT2
                     stack.append(self._uint(2))
                 case 0x74:  # TUPLE
+                    self._counted()
                     stack.append(tuple(pop_mark()))
                 case 0x52 | 0x81:  # REDUCE, NEWOBJ
                     args = stack.pop()
@@ -285,16 +288,22 @@ class Pickle:
                     stack.append(self.unpacked(self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))))
                 # containers
                 case 0x7D:  # EMPTY_DICT
+                    self._counted()
                     stack.append({})
                 case 0x5D:  # EMPTY_LIST
+                    self._counted()
                     stack.append([])
                 case 0x8F:  # EMPTY_SET
+                    self._counted()
                     stack.append(Unordered())
                 case 0x6C:  # LIST
+                    self._counted()
                     stack.append(pop_mark())
                 case 0x91:  # FROZENSET
+                    self._counted()
                     stack.append(tuple(pop_mark()))
                 case 0x64:  # DICT
+                    self._counted()
                     stack.append(_pairs(pop_mark(), {}))
                 case 0x61:  # APPEND
                     value = stack.pop()
@@ -313,6 +322,8 @@ class Pickle:
                     memo[int(self._line())] = stack[-1]
                 case 0x94:  # MEMOIZE
                     memo[len(memo)] = stack[-1]
+                    if len(memo) > bounds.MEMO + len(data) // 6:
+                        raise UnreadableFile(f"{self.where}: the pickle remembers more than one object for six bytes")
                 case 0x67:  # GET
                     stack.append(memo[int(self._line())])
                 # names and objects
@@ -344,6 +355,13 @@ class Pickle:
                     raise UnreadableFile(
                         f"{self.where}: not a pickle we know (opcode {op:#04x} at byte {self.end - 1})"
                     )
+        raise UnreadableFile(f"{self.where}: a pickle of more opcodes than one for two bytes")
+
+    def _counted(self, by: int = 1) -> None:
+        """Count what was made; a list of nothing takes one byte of the file, and sixty of memory."""
+        self.made += by
+        if self.made > bounds.OBJECTS + len(self.data) // 4:
+            raise UnreadableFile(f"{self.where}: the pickle makes more objects than one for four of its bytes")
 
     def _global(self, module: str, name: str) -> Global:
         result = Global(module, name)
@@ -353,6 +371,7 @@ class Pickle:
         return result
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        self._counted(2)
         self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
         if self.copied > bounds.COPIES * len(self.data) + LARGE:
             raise UnreadableFile(

@@ -12,6 +12,7 @@ from pathlib import Path
 from converter.core import bounds
 from converter.core.errors import ConverterError
 from converter.use.images import IMAGE_SUFFIXES
+from densenet.bounds import read_small
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -51,10 +52,8 @@ def read_text(path: Path) -> str:
         ConverterError: it is none, or larger than a gigabyte.
     """
     try:
-        if path.stat().st_size > bounds.TRUTHS:
-            raise ConverterError(f"{path}: more than a gigabyte; this is no list of images")
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_small(path, bounds.TRUTHS).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise ConverterError(f"{path}: cannot be read as text ({error})") from error
 
 
