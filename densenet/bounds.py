@@ -7,6 +7,11 @@ from os import strerror
 from pathlib import Path
 
 
+def never_ends(path: Path) -> bool:
+    """Whether what is there is a pipe, a device or a socket: reading it may take for ever."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def read_small(path: Path, most: int | None = None) -> bytes:
     """A small file.
 
@@ -22,7 +27,7 @@ def read_small(path: Path, most: int | None = None) -> bytes:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(EISDIR, strerror(EISDIR), str(path))
-    if not stat.S_ISREG(status.st_mode):
+    if never_ends(path):
         raise ValueError("no regular file")
     if status.st_size > limit:
         raise ValueError(f"{status.st_size:,} bytes, {limit:,} are read")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from densenet import bounds
+from densenet.bounds import never_ends
 from densenet.depth import Say, Unreadable, Window, to_bytes
 from densenet.preprocess import MODES
 from densenet.volumes import MAGIC, NIFTI, read_npy
@@ -68,6 +69,8 @@ def decode(
             return _of_array(source, say, window).convert(mode)
         if isinstance(source, Image.Image):
             return _finished(source, mode, window, upright, say)
+        if never_ends(Path(fspath(source))):
+            raise Unreadable("no regular file")
         with Image.open(source) as image:
             if image.format in PROGRAMS:
                 raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densenet import bounds
+from densenet.bounds import never_ends
 from densenet.depth import Unreadable
 from densenet.preprocess import Preprocess
 
@@ -37,6 +38,8 @@ def load_volume(source: Any, preprocess: Preprocess) -> NDArray[np.float32]:
     name = fspath(source) if isinstance(source, str | Path) else "the array"
     try:
         if isinstance(source, str | Path):
+            if never_ends(Path(source)):
+                raise Unreadable("no regular file")
             values = _read(Path(source))
         elif isinstance(source, np.ndarray):
             values = source

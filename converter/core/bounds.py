@@ -12,12 +12,12 @@ __all__ = ["PIXELS", "WIDTH", "Bound"]
 
 DIMENSIONS = Bound(32, "dimensions of an array", "numpy's own, before its version 2")
 NAME = Bound(4096, "characters of a name", "paths of modules have some 60, those of calls of functions some 500")
-JSON = Bound(16 << 20, "bytes of a JSON text", "a program of torch.export has 5 MB, the largest known")
+JSON = Bound(12 << 20, "bytes of a JSON text", "a program of torch.export has 5 MB, the largest known")
 CONTAINERS = Bound(1 << 20, "lists and objects of a JSON text", "a program of torch.export has 100,000")
 CONFIG = Bound(1 << 20, "bytes of a text beside a checkpoint", "a config.json with 20,000 classes has 600 kB")
 INDEX = Bound(16 << 20, "bytes of an index of shards", "the largest known has 300 kB")
 
-ARRAYS = Bound(1 << 16, "arrays of a file", "a checkpoint of DenseNet-264 with its optimizer has 5,000")
+ARRAYS = Bound(1 << 15, "arrays of a file", "a checkpoint of DenseNet-264 with its optimizer has 5,000")
 FIELDS = Bound(300_000, "fields of a message of Protocol Buffers", "DenseNet-264 has 40,000 in all, as ONNX")
 NUMBERS = Bound(1 << 16, "numbers of a list in a message, weights apart", "a shape has four")
 
@@ -88,7 +88,8 @@ SYMBOL_TEXT = Bound(256, "characters of a tuple in an MXNet symbol", "a kernel i
 
 WRAPPERS = Bound(6, "dicts, lists and records around weights", "training checkpoints have three")
 NESTED_NAMES = Bound(12, "dicts within each other that name one tensor", "a path of modules has seven parts")
-TENSORS = Bound(1 << 14, "tensors of a set of weights", "ten times what DenseNet-264 has")
+TENSORS = Bound(1 << 13, "tensors of a set of weights", "five times what DenseNet-264 has")
+NAME_PARTS = Bound(32, "parts of a tensor's name, between dots", "a path of modules has ten")
 BLOCKS = Bound(8, "dense blocks that names are tried for", "the largest networks have five")
 HEAD_LAYERS = Bound(64, "layers of a head", "the longest known has eight")
 HEAD_PARTS = Bound(32, "norms and linear layers that may be a head", "the longest known has eight")

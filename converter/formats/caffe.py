@@ -81,11 +81,11 @@ def open_caffe(path: Path) -> Checkpoint:
                 raise UnreadableFile("layers in the form of before 2015 (V1LayerParameter), which has no batch norms")
             if number == LAYERS and isinstance(value, memoryview):
                 layers.append(_layer(value))
+                if len(layers) > bounds.ARRAYS:
+                    raise UnreadableFile(f"more than {bounds.ARRAYS} layers")
     tree: dict[str, Tensor] = {}
     for layer in layers:
         for i, blob in enumerate(layer.blobs):
-            if len(tree) >= bounds.ARRAYS:
-                raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} blobs")
             if f"{layer.name}/{i}" in tree:
                 raise UnreadableFile(f"{path}: two layers are called {layer.name}")
             tree[f"{layer.name}/{i}"] = blob

@@ -16,6 +16,7 @@ from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
 from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
+from densenet.bounds import never_ends
 
 NAME = "npy"
 MAGIC = b"\x93NUMPY"
@@ -98,6 +99,8 @@ def read_array(path: Path) -> Array:
         UnreadableFile: it is none, or damaged.
     """
     try:
+        if never_ends(path):
+            raise UnreadableFile(f"{path}: no regular file")
         size = path.stat().st_size
         with path.open("rb") as file:
             value, _ = read_npy(

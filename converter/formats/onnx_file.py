@@ -69,7 +69,7 @@ def matches(path: Path, head: bytes) -> bool:
 
 def is_onnx(path: Path) -> bool:
     """Whether a path is a file that holds an ONNX model."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file:
         return matches(path, file.read(512))

@@ -142,7 +142,9 @@ def _named(node: Mapping[Any, Any], path: str) -> Group | None:
     """A dict's own tensors, and what it has in place of some."""
     tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
     unread = unreadable(node)
-    if (not tensors and not unread) or len(tensors) > bounds.TENSORS or max(map(len, tensors), default=0) > bounds.NAME:
+    if (not tensors and not unread) or len(tensors) > bounds.TENSORS:
+        return None
+    if any(len(name) > bounds.NAME or name.count(".") >= bounds.NAME_PARTS for name in tensors):
         return None
     metadata = getattr(node, "attributes", {}).get("_metadata", {})
     modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()

@@ -14,7 +14,7 @@ from helpers.command import run
 from converter.demo.demo import CHECKPOINT, IMAGES
 
 IMAGE = next(IMAGES.glob("3/*.png"))
-SECONDS = 120
+SECONDS = 60
 """In which each must have ended, on a busy machine too."""
 
 
@@ -70,7 +70,6 @@ OPTIONS = {
     "layout": ("inspect", CHECKPOINT, "--layout", "FILE.toml"),
     "against": ("verify", "MODEL.onnx", "--against", "FILE.npz"),
     "images of verify": ("verify", CHECKPOINT, "MODEL.onnx", "--images", "FILE.npy"),
-    "original": ("verify", CHECKPOINT, "--original", "FILE.py:network"),
     "MODEL of predict": ("predict", "FILE.onnx", IMAGE),
     "IMAGE": ("predict", CHECKPOINT, "FILE.png"),
     "volume": ("predict", CHECKPOINT, "FILE.nii"),
