@@ -57,6 +57,6 @@ PIXELS = Bound(
     "pixels of an image, decoded or resized; numbers of a volume",
     "the figure at which Pillow refuses to decode (2 * 1024**3 / 4 / 3)",
 )
-INPUT = Bound(1 << 24, "pixels of what goes into a network of images", "the largest recorded is 1024 x 1024")
-TEXT = Bound(16 << 20, "bytes of a text: class names, steps, a layout", "ImageNet-21k's names have 1 MB")
-WIDTH = Bound(1 << 20, "features of a layer of a head", "a thousand times the widest known")
+INPUT = Bound(1 << 24, "pixels of what goes into a network of images", "4096 x 4096")
+TEXT = Bound(16 << 20, "bytes of a text: class names, steps, a layout", "ImageNet's class names take 13 kB")
+WIDTH = Bound(1 << 20, "features of a layer of a head", "no layer is wider")
