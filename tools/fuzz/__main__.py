@@ -145,7 +145,7 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
             ended()
 
     (home / "corpus").mkdir(exist_ok=True)
-    flags = ["-timeout=0", f"-rss_limit_mb={MEGABYTES + 700}", "-max_len=400000", "-len_control=0"]
+    flags = ["-timeout=3600", f"-rss_limit_mb={MEGABYTES + 700}", "-max_len=400000", "-len_control=0"]
     flags += [f"-artifact_prefix={home / 'findings'}/", "-detect_leaks=0"]
     atheris.Setup([sys.argv[0], *flags, str(home / "corpus"), str(home / "seeds")], one)
     atheris.Fuzz()

@@ -289,7 +289,9 @@ def _mxnet(folder: Path) -> None:
     from helpers.networks import random_tensors
 
     (folder / "m-0000.params").write_bytes(params(symbol_params(CONFIG, random_tensors(CONFIG))))
-    made = symbol(CONFIG, lambda name: symbol_name(name, CONFIG, of_201=False))
+    made = symbol(
+        CONFIG, lambda name: symbol_name(name, CONFIG, of_201=False).removeprefix("arg:").removeprefix("aux:")
+    )
     (folder / "m-symbol.json").write_text(text(made))
 
 
