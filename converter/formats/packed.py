@@ -193,6 +193,6 @@ def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
             while chunk := source.read(CHUNK):
                 _put(target, chunk, path)
                 if target.tell() > limit:
-                    raise UnreadableFile(f"{path}: unpacks to more than {limit // max(size, 1)} times its size")
+                    raise UnreadableFile(f"{path}: unpacks to more than {limit >> 20} MB; weights hardly shrink")
         source.close()
         yield inner

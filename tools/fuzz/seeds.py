@@ -288,7 +288,9 @@ def _mxnet(folder: Path) -> None:
     from helpers.mxnet import params, symbol, symbol_name, symbol_params, text
     from helpers.networks import random_tensors
 
-    (folder / "m-0000.params").write_bytes(params(symbol_params(CONFIG, random_tensors(CONFIG))))
+    arrays = symbol_params(CONFIG, random_tensors(CONFIG))
+    flat = {name: array[:, :, 0, 0] if array.shape == (2, 5, 1, 1) else array for name, array in arrays.items()}
+    (folder / "m-0000.params").write_bytes(params(flat))
     made = symbol(
         CONFIG, lambda name: symbol_name(name, CONFIG, of_201=False).removeprefix("arg:").removeprefix("aux:")
     )
