@@ -3,7 +3,10 @@
 Nothing is cut off unless a window says so.  What a file does not say of itself is said by whoever reads it.
 """
 
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,46 @@ WHITES = (255, 4095, 65535)
 """White of integers whose file does not say it: of 8, 12 and 16 bits, the least that holds them all."""
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse pipes and devices, which may keep who opens them waiting for ever.
+
+    Raises:
+        OSError: nothing is there.
+        Unreadable: it is one.
+    """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # folders are refused where they are opened
+        raise Unreadable("is not a regular file")
+
+
 class Unreadable(ValueError):
     """An image that is not read, and why; the reader puts the file's name before."""
+
+
+@contextmanager
+def naming(name: str, what: str) -> Iterator[None]:
+    """Whatever keeps a file from being read becomes a ValueError that names it, in one line.
+
+    Args:
+        name: how it is called.
+        what: it should be, as in ``an image``.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: a folder, not {what}") from None
+    except PermissionError:
+        raise ValueError(f"{name}: no permission to read it") from None
+    except MemoryError:
+        raise ValueError(f"{name}: not enough memory to decode it") from None
+    except Unreadable as error:
+        raise ValueError(f"{name}: {error}") from error.__cause__
 
 
 def to_bytes(values: NDArray[Any], say: Say, *, white: int = 0, window: Window | None = None) -> NDArray[np.uint8]:

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densenet import bounds
-from densenet.depth import Say
-from densenet.pixels import ImageSource, decode, name_of, silent
+from densenet.depth import Say, silent
+from densenet.pixels import ImageSource, decode, name_of
 from densenet.preprocess import RESAMPLE, TORCHVISION, Preprocess
 from densenet.volumes import load_volume
 
@@ -42,7 +41,7 @@ def load(
         ValueError: the file is missing, no image, damaged, too large, or of values that no rule fits; names the file.
     """
     if preprocess.of_volumes:
-        return load_volume(source, preprocess)
+        return load_volume(source, preprocess, say)
     image = decode(source, preprocess.channels, window=preprocess.window, upright=upright, say=say)
     pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.size)
     if preprocess.order == "bgr":
@@ -61,7 +60,7 @@ def load_many(
         ValueError: as :func:`load`, for the first source that cannot be read; or volumes of several sizes.
     """
     if preprocess.of_volumes:
-        return np.concatenate([load(source, preprocess) for source in sources])
+        return np.concatenate([load(source, preprocess, say=say) for source in sources])
     batch = np.empty((len(sources), preprocess.channels, *preprocess.crop), np.float32)
     for i, source in enumerate(sources):
         batch[i] = load(source, preprocess, upright=upright, say=say)[0]
@@ -69,14 +68,11 @@ def load_many(
 
 
 def _resize(image: Image.Image, preprocess: Preprocess, name: str) -> NDArray[np.uint8]:
-    """Pixels of shape (H, W, C), the short edge as asked for; the long one is rounded down."""
-    width, height = image.size
-    if preprocess.resize is not None:
-        short, long = min(width, height), max(width, height)
-        new_long = int(preprocess.resize * long / short)
-        if preprocess.resize * new_long > bounds.PIXELS:
-            raise ValueError(f"{name}: {width}x{height} is too elongated to resize its short edge")
-        width, height = (preprocess.resize, new_long) if width <= height else (new_long, preprocess.resize)
+    """Pixels of shape (H, W, C), the short edge or both as asked for."""
+    try:
+        height, width = preprocess.resized(image.height, image.width)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     if image.size == (width, height):
         pixels = np.asarray(image)
     elif preprocess.antialias:

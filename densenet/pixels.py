@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from densenet import bounds
-from densenet.bounds import never_ends
-from densenet.depth import Say, Unreadable, Window, to_bytes
+from densenet.depth import Say, Unreadable, Window, check_regular, naming, silent, to_bytes
 from densenet.preprocess import MODES
-from densenet.volumes import MAGIC, NIFTI, read_npy
+from densenet.volumes import NIFTI, is_dicom, is_npy, read_npy
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
 
@@ -42,10 +41,6 @@ SWAPPED = {"B": "L", "L": "B", "N": "B"}
 """What makes Pillow, which takes the high byte of 16-bit colours, take the low one; N is little-endian here."""
 
 
-def silent(_: str) -> None:
-    """Tell nobody."""
-
-
 def decode(
     source: ImageSource, channels: int = 3, *, window: Window | None = None, upright: bool = True, say: Say = silent
 ) -> Image.Image:
@@ -61,36 +56,30 @@ def decode(
     Raises:
         ValueError: the file is missing, no image, damaged, too large, or of values that no rule fits; names the file.
     """
-    name, mode = name_of(source), MODES[channels]
-    try:
-        if isinstance(source, np.ndarray):
-            if source.dtype != np.uint8:
-                raise Unreadable(f"must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
-            return _of_array(source, say, window).convert(mode)
-        if isinstance(source, Image.Image):
-            return _finished(source, mode, window, upright, say)
-        if never_ends(Path(fspath(source))):
-            raise Unreadable("no regular file")
-        with Image.open(source) as image:
-            if image.format in PROGRAMS:
-                raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")
-            return _finished(image, mode, window, upright, say)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: a folder, not an image") from None
-    except PermissionError:
-        raise ValueError(f"{name}: no permission to read it") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{name}: more pixels than Pillow decodes; make it smaller first") from None
-    except UnidentifiedImageError:
-        return _other(Path(fspath(source)), mode, window, say)  # type: ignore[arg-type]  # it was a path
-    except Unreadable as error:
-        raise ValueError(f"{name}: {error}") from None
-    # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
-    # SyntaxError, struct.error, IndexError ...
-    except Exception as error:
-        raise ValueError(f"{name}: the image is damaged ({' '.join(str(error).split())})") from error
+    mode = MODES[channels]
+    with naming(name_of(source), "an image"):
+        try:
+            if isinstance(source, np.ndarray):
+                if source.dtype != np.uint8:
+                    raise Unreadable(f"must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
+                return _of_array(source, say, window).convert(mode)
+            if isinstance(source, Image.Image):
+                return _finished(source, mode, window, upright, say)
+            check_regular(source)
+            with Image.open(source) as image:
+                if image.format in PROGRAMS:
+                    raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")
+                return _finished(image, mode, window, upright, say)
+        except Image.DecompressionBombError:
+            raise Unreadable("more pixels than Pillow decodes; make it smaller first") from None
+        except UnidentifiedImageError:
+            return _other(Path(fspath(source)), mode, window, say)  # type: ignore[arg-type]  # it was a path
+        except (Unreadable, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+            raise
+        # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
+        # SyntaxError, struct.error, IndexError ...
+        except Exception as error:
+            raise Unreadable(f"the image is damaged ({' '.join(str(error).split())})") from error
 
 
 def name_of(source: ImageSource) -> str:
@@ -256,22 +245,17 @@ def _other(path: Path, mode: str, window: Window | None, say: Say) -> Image.Imag
     """What Pillow has no reader for: DICOM, arrays.
 
     Raises:
-        ValueError: it is neither, or is not read; names the file.
+        Unreadable: it is neither, or is not read.
     """
-    with path.open("rb") as file:
-        head = file.read(132)
-    try:
-        if head.startswith(MAGIC):
-            return _of_array(read_npy(path), say, window).convert(mode)
-        if head[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-            from densenet.dicom import read_dicom  # noqa: PLC0415 (imports densenet.depth only, and pydicom when used)
+    if is_npy(path):
+        return _of_array(read_npy(path), say, window).convert(mode)
+    if is_dicom(path):
+        from densenet.dicom import read_dicom  # noqa: PLC0415 (imports densenet.depth only, and pydicom when used)
 
-            return Image.fromarray(read_dicom(path, window, say)).convert(mode)
-    except Unreadable as error:
-        raise ValueError(f"{path}: {error}") from None
+        return Image.fromarray(read_dicom(path, window, say)).convert(mode)
     if path.name.lower().endswith(NIFTI):
-        raise ValueError(f"{path}: a NIfTI volume, and the network takes images")
-    raise ValueError(f"{path}: not an image Pillow can read")
+        raise Unreadable("a NIfTI volume, and the network takes images")
+    raise Unreadable("not an image Pillow can read")
 
 
 def _of_array(values: NDArray[Any], say: Say, window: Window | None) -> Image.Image:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from densenet import bounds
 from densenet.config import DenseNetConfig
 
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Order = Literal["rgb", "bgr"]
-RESAMPLE = {"bilinear": 2, "bicubic": 3}
+RESAMPLE = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 """Pillow's numbers (PIL.Image.Resampling)."""
 MODES = {1: "L", 3: "RGB"}
 """Pillow's modes, by number of channels."""
@@ -40,11 +40,12 @@ class Preprocess:
     """Resize, centre crop, scale to 0..1, normalise.
 
     Attributes:
-        resize: length in pixels the short edge gets, None to keep the image's size.
+        resize: length in pixels the short edge gets; or height and width, whatever the image's shape
+            (torchvision's ``Resize((224, 224))``, Keras' ``target_size``); None to keep the image's size.
         crop: height and width in pixels of the centre crop; a smaller image is padded
             with black on all sides.  Of volumes three lengths, or none: then they keep theirs,
             and nothing resizes them.
-        interpolation: ``bilinear`` or ``bicubic``.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
         antialias: whether a smaller image averages all the pixels it replaces, as
             Pillow does.  False is OpenCV's ``INTER_LINEAR``, which reads the two nearest
             per axis whatever the scale, and exists for ``bilinear`` only.
@@ -59,7 +60,7 @@ class Preprocess:
         ValueError: a field has a value that cannot be computed with.
     """
 
-    resize: int | None = 256
+    resize: int | tuple[int, int] | None = 256
     crop: tuple[int, ...] = (224, 224)
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
@@ -75,14 +76,11 @@ class Preprocess:
             if not isinstance(value, list | tuple):
                 raise ValueError(f"{name} must be a list, not {value!r}")
             object.__setattr__(self, name, tuple(value))
-        if self.resize is not None and not _is_size(self.resize):
-            raise ValueError(f"resize must be a positive number of pixels or None, not {self.resize!r}")
+        self._check_resize()
         if len(self.crop) not in (0, 2, 3) or not all(map(_is_size, self.crop)):
             raise ValueError(f"crop must be a height and a width in pixels, not {self.crop!r}")
         if prod(self.crop) > (bounds.PIXELS if self.of_volumes else bounds.INPUT):
             raise ValueError(f"crop is too large: {self.crop!r}")
-        if self.resize is not None and self.resize**2 > bounds.PIXELS:
-            raise ValueError(f"resize is too large: {self.resize}")
         if self.interpolation not in tuple(RESAMPLE):
             raise ValueError(f"interpolation must be one of {', '.join(RESAMPLE)}, not {self.interpolation!r}")
         if not isinstance(self.antialias, bool):
@@ -100,6 +98,18 @@ class Preprocess:
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std!r}")
         self._check_values()
+
+    def _check_resize(self) -> None:
+        """A short edge, or both edges, of what can be held in memory."""
+        both = tuple(self.resize) if isinstance(self.resize, list | tuple) else None
+        if both is not None:
+            object.__setattr__(self, "resize", both)
+        lengths = both if both is not None else () if self.resize is None else (self.resize,)
+        if not all(map(_is_size, lengths)) or (both is not None and len(both) != 2):
+            raise ValueError(f"resize must be pixels of the short edge, height and width, or None, not {self.resize!r}")
+        edges = [n for n in lengths if isinstance(n, int)]
+        if edges and edges[0] * edges[-1] > bounds.PIXELS:
+            raise ValueError(f"resize makes more than {bounds.PIXELS} pixels, {self.resize!r}")
 
     def _check_values(self) -> None:
         """Which values are black and white, and which channel is first."""
@@ -130,6 +140,36 @@ class Preprocess:
             raise ValueError(f"steps of volumes, of the sizes {self.crop}, for a network of images")
         height, width = self.crop
         return height, width
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image of these after resizing, before the crop; of a long edge rounded down.
+
+        Raises:
+            ValueError: that is too large.
+        """
+        if self.resize is None:
+            return height, width
+        if isinstance(self.resize, tuple):
+            return self.resize
+        long = int(self.resize * max(height, width) / min(height, width))
+        if self.resize * long > bounds.PIXELS:
+            raise ValueError(f"{width}x{height} is too elongated to resize its short edge")
+        return (long, self.resize) if width <= height else (self.resize, long)
+
+    @property
+    def sizes(self) -> str:
+        """What becomes of an image's size, in words, as ``short edge 256, centre 224 x 224``."""
+        centre = f"centre {' x '.join(map(str, self.crop))}"
+        if isinstance(self.resize, tuple):
+            both = f"both edges, to {self.resize[0]} x {self.resize[1]}"
+            return both if self.resize == self.crop else f"{both}, {centre}"
+        return f"short edge {self.resize}, {centre}" if self.resize else centre
+
+    @property
+    def pads(self) -> bool:
+        """Whether a resized image may be smaller than the crop."""
+        edges = self.resize if isinstance(self.resize, tuple) else (self.resize or 0,) * 2
+        return any(edge < length for edge, length in zip(edges, self.size))
 
     @property
     def evaluated_upright(self) -> bool:
@@ -189,11 +229,11 @@ def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
     The arithmetic and the defaults are those of timm/data/config.py and
     timm/data/transforms_factory.py.
 
-    Its names are input_size, crop_pct, crop_mode, interpolation, mean and std.
+    Its names are input_size, crop_pct, crop_mode, interpolation, mean and std.  The mode ``squash`` resizes both edges.
 
     Raises:
-        ValueError: it asks for something else than a square centre crop with bilinear or
-            bicubic resizing, or is malformed.
+        ValueError: it asks for something else than a centre crop, of a resized short edge a square one, or for
+            another interpolation, or is malformed.
     """
 
     def get(key: str, default: Any) -> Any:
@@ -205,13 +245,14 @@ def from_timm(pretrained_cfg: Mapping[str, Any]) -> Preprocess:
         raise ValueError(f"input_size must be channels, height and width, not {size!r}")
     if not _is_finite(crop_pct) or crop_pct <= 0:
         raise ValueError(f"crop_pct must be a positive number, not {crop_pct!r}")
-    if crop_mode != "center":
-        raise ValueError(f"crop_mode {crop_mode!r} is not supported, only 'center'")
+    if crop_mode not in ("center", "squash"):
+        raise ValueError(f"crop_mode {crop_mode!r} is not supported, only 'center' and 'squash'")
     channels, height, width = size
-    if height != width:
+    both = (floor(height / crop_pct), floor(width / crop_pct))
+    if height != width and crop_mode == "center":
         raise ValueError(f"input_size {height}x{width} is not supported, only squares")
     return Preprocess(
-        resize=floor(height / crop_pct),
+        resize=both if crop_mode == "squash" else both[0],
         crop=(height, width),
         interpolation=get("interpolation", "bicubic"),
         mean=get("mean", IMAGENET_MEAN),
@@ -229,6 +270,10 @@ MMPRETRAIN = Preprocess(antialias=False)
 TIMM = Preprocess(interpolation="bicubic")
 """timm/models/densenet.py, every model: crop_pct 0.875, bicubic."""
 
+LOAD_IMG: Mapping[str, Any] = {"resize": (224, 224), "interpolation": "nearest"}
+"""keras/src/utils/image_utils.py, load_img, as keras.io/api/applications calls it: target_size=(224, 224), and its
+interpolation's default.  ImageDataGenerator's flow_from_directory has the same default."""
+
 FAMILIES: Mapping[str, Preprocess] = {
     "torchvision": TORCHVISION,
     "timm": TIMM,
@@ -236,15 +281,18 @@ FAMILIES: Mapping[str, Preprocess] = {
     "torchxrayvision": Preprocess(resize=224, mean=(0.5,), std=(1 / 2048,), channels=1),
     "cifar10": Preprocess(resize=SMALL, crop=(SMALL, SMALL), **CIFAR10),
     "cifar100": Preprocess(resize=SMALL, crop=(SMALL, SMALL), **CIFAR100),
-    "keras-torch": TORCHVISION,
-    "keras-tf": Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3),
-    "keras-caffe": Preprocess(mean=tuple(n / 255 for n in (103.939, 116.779, 123.68)), std=(1 / 255,) * 3, order="bgr"),
+    "keras-torch": Preprocess(**LOAD_IMG),
+    "keras-tf": Preprocess(**LOAD_IMG, mean=(0.5,) * 3, std=(0.5,) * 3),
+    "keras-caffe": Preprocess(
+        **LOAD_IMG, mean=tuple(n / 255 for n in (103.939, 116.779, 123.68)), std=(1 / 255,) * 3, order="bgr"
+    ),
     "unit": Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3),
 }
 """Preprocessings by name.
 
-* ``torchxrayvision`` (torchxrayvision/datasets.py, normalize, XRayCenterCrop, XRayResizer): -1024 to 1024, which is
-  its resizing up to rounding.
+* ``torchxrayvision`` (torchxrayvision/datasets.py, normalize, XRayCenterCrop, XRayResizer): -1024 to 1024.  Its
+  resizer changes both edges, but of the square that XRayCenterCrop cut before: the short edge and the centre, up to
+  rounding.
 * ``keras-torch``, ``keras-tf``, ``keras-caffe``: the modes of keras.applications.imagenet_utils.preprocess_input;
   DenseNet's is torch, but who calls imagenet_utils' own gets caffe.
 * ``unit``: 0 to 1 and no more, as behind ToTensor or Rescaling(1/255) alone.

@@ -12,22 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densenet import bounds
-from densenet.bounds import never_ends
-from densenet.depth import Unreadable
+from densenet.depth import Say, Unreadable, check_regular, naming, silent
 from densenet.preprocess import Preprocess
 
 NIFTI = (".nii", ".nii.gz")
 MAGIC = b"\x93NUMPY"
 """How a ``.npy`` file begins."""
+SLICES = (".dcm", ".dicom", ".ima")
+ONE_VOLUME = "make one NIfTI file of each series first, as dcm2niix does"
 
 
-def load_volume(source: Any, preprocess: Preprocess) -> NDArray[np.float32]:
+def load_volume(source: Any, preprocess: Preprocess, say: Say = silent) -> NDArray[np.float32]:
     """One volume, ready for a network.
 
     Args:
         source: a ``.npy`` or NIfTI file, or an array of numbers: (D, H, W), (C, D, H, W), (D, H, W, C), or
             (1, C, D, H, W).
         preprocess: of volumes.
+        say: is told what a file says and nothing is made of.
 
     Returns:
         float32 of shape (1, channels, *preprocess.crop), or of the volume's own size where that is empty.
@@ -36,24 +38,14 @@ def load_volume(source: Any, preprocess: Preprocess) -> NDArray[np.float32]:
         ValueError: the file is missing, no volume, damaged, or too large; names the file.
     """
     name = fspath(source) if isinstance(source, str | Path) else "the array"
-    try:
+    with naming(name, "a volume"):
         if isinstance(source, str | Path):
-            if never_ends(Path(source)):
-                raise Unreadable("no regular file")
-            values = _read(Path(source))
+            values = _read(Path(source), say)
         elif isinstance(source, np.ndarray):
             values = source
         else:
             raise Unreadable("no volume, which a .npy or NIfTI file is")
         return _prepared(_arranged(values, preprocess.channels), preprocess)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: a folder, not a volume") from None
-    except PermissionError:
-        raise ValueError(f"{name}: no permission to read it") from None
-    except Unreadable as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -76,16 +68,25 @@ def is_npy(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _read(path: Path) -> NDArray[Any]:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or is called so."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or path.suffix.lower() in SLICES
+
+
+def _read(path: Path, say: Say) -> NDArray[Any]:
+    check_regular(path)
     if path.name.lower().endswith(NIFTI):
-        return _nifti(path)
+        return _nifti(path, say)
     if is_npy(path):
         return read_npy(path)
+    if is_dicom(path):
+        raise Unreadable(f"a DICOM file, and the network takes volumes: {ONE_VOLUME}")
     raise Unreadable("no volume, which a .npy or NIfTI file is")
 
 
-def _nifti(path: Path) -> NDArray[Any]:
-    """The values of a NIfTI file (X, Y, Z) or (X, Y, Z, C), rescaled."""
+def _nifti(path: Path, say: Say) -> NDArray[Any]:
+    """The values of a NIfTI file (X, Y, Z) or (X, Y, Z, C), rescaled; of voxels of any size."""
     path.open("rb").close()  # missing or a folder: the same errors as for others
     try:
         import nibabel  # noqa: PLC0415 (an extra)
@@ -95,6 +96,7 @@ def _nifti(path: Path) -> NDArray[Any]:
         found = nibabel.load(path)
         _check_size(found.shape)
         values: NDArray[Any] = np.asarray(found.dataobj)
+        say("a NIfTI file's voxels are taken as they are: nothing is resampled to the spacing of training")
     except Unreadable:
         raise
     except Exception as error:  # nibabel, gzip and a damaged file raise all kinds

@@ -5,7 +5,7 @@
 After each kill (SIGKILL, which no program can answer) the target must be what it was, what it was to become, or (a
 package that was being moved) known by the next run as unfinished.  The next run must succeed, leave exactly what an
 undisturbed run leaves, and no litter of the killed one.  ``--same-pid`` runs each command in a process namespace of its
-own, where it always has the same id, as in a container (Linux, as root).  Exit status 0 when all hold, 1 otherwise.
+own, where it always has the same id (2, below a shell), as in a container (Linux, as root).  Exit status 0 when all hold, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from converter.demo.demo import CHECKPOINT, IMAGES
 
-IMAGE = next(iter(sorted(IMAGES.glob("*/*.png"))))
+IMAGE = str(min(IMAGES.glob("*/*.png")))
 REPO = "owner/name"
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"
@@ -65,22 +67,34 @@ class Verb:
     """Whether it needs PyTorch, whose start takes most of a run's time."""
 
 
-def verbs(hub: bool) -> list[Verb]:
-    """Every verb that reads a checkpoint, on the small model that ships with the package."""
+def verbs(url: str) -> list[Verb]:
+    """Every verb that reads a checkpoint, on the small model that ships with the package.
+
+    Args:
+        url: where to download it from, if the stand-ins for servers are at hand; without them nothing is pushed.
+    """
     source = str(CHECKPOINT)
+    tables, reports = ("p.csv", "f.npy", "f.rows.csv"), ("e.json", "e.csv", "e.html")
+    verdicts = ("r.npz", "r.json", "r.md", "r.html", "r.xml")
     found = [
         Verb("convert", ("convert", source, "out.safetensors"), ("out.safetensors",)),
         Verb("convert to .pth", ("convert", source, "out.pth"), ("out.pth",)),
         Verb("convert to .h5", ("convert", source, "out.h5"), ("out.h5",)),
         Verb("export", ("export", source, "out.onnx"), ("out.onnx",)),
         Verb("package", ("package", source, "out", "--onnx", "none"), ("out",)),
-        Verb("verify", ("verify", source, "--record", "r.npz", "--report", "r.json"), ("r.npz", "r.json"), True),
+        Verb("verify", ("verify", source, "--record", "r.npz", *options("--report", verdicts[1:])), verdicts, True),
         Verb("inspect", ("inspect", source, "--save-layout", "l.toml"), ("l.toml",)),
-        Verb("predict", ("predict", source, str(IMAGE))),
-        Verb("evaluate", ("evaluate", source, str(IMAGES))),
+        Verb("predict", ("predict", source, IMAGE, "-o", "p.csv", "--features", "f.npy"), tables),
+        Verb("evaluate", ("evaluate", source, str(IMAGES), *options("-o", reports)), reports),
         Verb("inspect, packed", ("inspect", "packed.pth.gz")),
     ]
-    return [*found, Verb("push", ("push", source, REPO, "--onnx", "none"))] if hub else found
+    served = Verb("download", ("inspect", url)), Verb("push", ("push", source, REPO, "--onnx", "none"))
+    return [*found, *served] if url else found
+
+
+def options(name: str, values: tuple[str, ...]) -> list[str]:
+    """An option given for each of these values."""
+    return [word for value in values for word in (name, value)]
 
 
 class Place:
@@ -88,14 +102,14 @@ class Place:
 
     def __init__(self, root: Path, same_pid: bool, environment: dict[str, str]) -> None:
         self.root, self.same_pid = root, same_pid
-        self.here, self.temporary = root / "here", root / "tmp"
+        self.here, self.temporary, self.home = root / "here", root / "tmp", root / "home"
         ours = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
-        homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "DENSENET_HOME"), str(root / "home"))
+        homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "DENSENET_HOME"), str(self.home))
         self.environment = {**os.environ, **homes, "PYTHONPATH": ours, "TMPDIR": str(self.temporary), **environment}
 
     def clear(self) -> None:
         """Begin anew."""
-        for folder in (self.here, self.temporary):
+        for folder in (self.here, self.temporary, self.home):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         import gzip
@@ -104,7 +118,8 @@ class Place:
 
     def start(self, verb: Verb, code: str = DENSENET, *more: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own."""
-        prefix = ("unshare", "--pid", "--fork", "--kill-child") if self.same_pid else ()
+        below_a_shell = "sh", "-c", '"$@"; exit $?', "sh"  # the first process of a namespace cannot kill itself
+        prefix = ("unshare", "--pid", "--fork", "--kill-child", *below_a_shell) if self.same_pid else ()
         return subprocess.Popen(
             [*prefix, sys.executable, "-c", code if verb.torch else WITHOUT_TORCH + code, *more, *verb.words],
             cwd=self.here,
@@ -117,9 +132,9 @@ class Place:
 
     def left(self) -> dict[str, str]:
         """Every file that is there, with the hash of its content, but for what a verdict's clock makes differ."""
-        files = [path for folder in (self.here, self.temporary) for path in folder.rglob("*")]
+        files = [path for folder in (self.here, self.temporary, self.home) for path in folder.rglob("*")]
         return {
-            str(path.relative_to(self.root)): "" if path.is_dir() or (path.suffix == ".json" and "out" not in path.parts)
+            str(path.relative_to(self.root)): "" if path.is_dir() or (path.stem == "r" and path.suffix != ".npz")
             else hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
         }  # fmt: skip
@@ -128,10 +143,10 @@ class Place:
 def judged(place: Place, verb: Verb, good: dict[str, str], before: dict[str, str]) -> str:
     """What is wrong after a kill and a run after it; nothing if all is well."""
     left = place.left()
-    for name in verb.leaves:
-        path = f"here/{name}"
-        if path in left and left[path] not in (good.get(path), before.get(path)):
-            return f"{name} is torn"
+    for path, content in left.items():
+        ours = path.split("/")[1] in verb.leaves and path in good
+        if ours and content not in (good[path], before.get(path)):
+            return f"{path} is torn"
     again = place.start(verb)
     _, said = again.communicate(timeout=600)
     if again.returncode:
@@ -198,16 +213,24 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def a_hub(root: Path) -> Iterator[dict[str, str] | None]:
-    """A stand-in for the Hub, where the tests are at hand; its environment."""
+def servers(root: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """A stand-in for the Hub and a slow server of the model, where the tests are at hand; environment and address."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     try:
         from helpers.hub_server import Hub
+        from helpers.web import Handler, QuietServer
     except ImportError:
-        yield None
+        yield {}, ""
         return
+
+    server: Any = QuietServer(("127.0.0.1", 0), Handler)
+    server.data, server.etag, server.ranges, server.length, server.shift = CHECKPOINT.read_bytes(), '"1"', True, True, 0
+    server.status = server.redirect = server.date = None
+    server.drops, server.requests, server.sent, server.delay, server.lock = [], [], 0, 0.1, threading.Lock()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     with Hub() as hub:
-        yield hub.environment(root / "hub")
+        yield hub.environment(root / "hub"), f"http://127.0.0.1:{server.server_address[1]}/model.safetensors"
+    server.shutdown()
 
 
 def main() -> int:
@@ -220,9 +243,9 @@ def main() -> int:
     parser.add_argument("--same-pid", action="store_true", help="each run in a process namespace of its own")
     args = parser.parse_args()
     total, wrong = Counter[str](), list[str]()
-    with tempfile.TemporaryDirectory() as folder, a_hub(Path(folder)) as environment:
-        place = Place(Path(folder), args.same_pid, environment or {})
-        chosen = [verb for verb in verbs(environment is not None) if args.only in verb.name]
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as (environment, url):
+        place = Place(Path(folder), args.same_pid, environment)
+        chosen = [verb for verb in verbs(url) if args.only in verb.name]
         works: list[tuple[str, Callable[[], Iterator[str]]]] = []
         for i, verb in enumerate(chosen):
             share = args.kills // len(chosen) + (i < args.kills % len(chosen))

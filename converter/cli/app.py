@@ -7,12 +7,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
-from converter.core.errors import ConverterError
+from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean
 from converter.core.version import __version__
 
@@ -28,6 +30,7 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "list": zoo.command,
     "demo": demo.command,
 }
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 LONGEST = 200
 """Characters of a file's name that an error of the system shows."""
 LONGEST_LINE = 4000
@@ -60,6 +63,8 @@ def main() -> NoReturn:
     # onnxruntime would leave a database of its own use in people's cache folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     status = _outcome(_run)
+    if status in STOPPED:
+        _leave(status)
     sys.exit(_outcome(streams.finish) if status == 0 else status)
 
 
@@ -87,8 +92,8 @@ def _told(error: Exception) -> int:
     """Say what went wrong, in one line unless it is our fault; the exit status."""
     if isinstance(error, ConverterError):
         line, status = str(error), error.exit_status
-    elif isinstance(error, MemoryError):
-        line, status = "not enough memory", 2
+    elif lacking := _lacking(error):
+        line, status = lacking, 2
     elif isinstance(error, OSError) and error.errno is not None:  # a file's, whoever opened it
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
         line, status = f"{name[:LONGEST]}: {error.strerror}", 2
@@ -102,6 +107,30 @@ def _told(error: Exception) -> int:
 def shortened(line: str) -> str:
     """A line without the middle of one that is very long: names in a file can be."""
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+
+
+def _lacking(error: BaseException) -> str:
+    """What the system did not give; empty if that was not it."""
+    cause: BaseException | None = error
+    while cause is not None:  # numpy explains in twenty lines what its cause says in one
+        said = first_line(cause)
+        if isinstance(cause, MemoryError):
+            return "not enough memory"
+        if isinstance(cause, RuntimeError) and said in ("can't start new thread", "can't allocate lock"):
+            return f"not enough memory, or too many processes ({said})"
+        if isinstance(cause, ImportError) and "shared object" in said:
+            return f"a library cannot be loaded ({said}): not enough memory, or it is not installed right"
+        cause = cause.__cause__
+    if isinstance(error, FileNotFoundError) and not error.filename and not _has_folder():
+        return "the current folder was removed; go to another"
+    return ""
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 class _EscapedError(Exception):
@@ -123,6 +152,14 @@ def _kept_from_typer(verb: Callable[..., None]) -> Callable[..., None]:
             raise _EscapedError(error) from error
 
     return run
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: threads that compute in C would be waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(status)
 
 
 def _stopped(number: int, _: object) -> NoReturn:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from converter.core.model import Images
     from converter.publish.recipe import Recipe
 
+TRUST = "transformers loads it with trust_remote_code=True, and then runs the code in the package, as the card says"
+
 
 @handed(recipe=what_to_package, images=said_of_images, source=reading)
 def command(
@@ -38,7 +40,8 @@ def command(
     rows = [[name, f"{size:,}", str(done.compared(name))] for name, size in done.files.items()]
     show.table("", ["file", "bytes", "compared with float32"], rows, right=("bytes",))
     if done.why_not_timm:
-        show.notes([f"not for timm and transformers: {done.why_not_timm}"])
+        show.notes([f"not for timm: {done.why_not_timm}"])
+        show.notes([f"not for transformers: {done.why_not_transformers}" if done.why_not_transformers else TRUST])
     show.notes([f"{name} is left out: {why}" for name, why in done.left_out.items()])
     show.notes(done.model.notes)
     show.notes([note for result in done.results for note in result.notes])

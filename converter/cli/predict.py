@@ -47,18 +47,17 @@ def command(
     from converter.use.predict import predictor
 
     targets = Targets(output, features, cam)
-    found = gathered(images)
-    loaded = predictor(model, engine=engine, images=said)
+    loaded = predictor(model, engine=engine, images=said, features=targets.features_alone)
+    found = gathered(images, volumes=loaded.preprocess.of_volumes)
+    ranks = output is None and loaded.network.config.num_classes > 0
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
         print(f"failed: {clean(line)}", file=sys.stderr)
-    if as_json and output is not None:
-        show.print_json(done.to_dict())
-    elif as_json:
-        show.print_json(done.ranked)
-    elif output is None:
+    if as_json:
+        show.print_json(done.ranked if ranks else done.to_dict())
+    elif ranks:
         _table(done.ranked, bool(loaded.thresholds))
     if not as_json:
         for path in targets.written():

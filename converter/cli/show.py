@@ -16,7 +16,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(indented_json(value))
+    sys.stdout.write(indented_json(value, sys.stdout.encoding or "utf-8"))
 
 
 NARROW = 110

@@ -1,10 +1,15 @@
 """Every error a user can cause, with the exit status the command line gives it."""
 
+from converter.core.text import shortened
+
 
 class ConverterError(Exception):
-    """Says in one line what is wrong, where, and what to do next."""
+    """Says in one line what is wrong, where, and what to do next; very long names are cut in the middle."""
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 class UnreadableFile(ConverterError):

@@ -27,7 +27,7 @@ OURS = re.compile(r"\.densenet-[0-9a-f]{16}\.tmp")
 
 @contextmanager
 def replacing(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that takes the place of ``path`` when the block ends well.
+    """A binary file, to be written and read, that takes the place of ``path`` when the block ends well.
 
     It is written beside the target, flushed to disk and moved into place; if the block
     fails, whatever was there before stays and nothing else is left.  Symbolic links are
@@ -58,7 +58,12 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             temporary.replace(target)
     except OSError as error:
-        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise CannotWrite(f"{_known(path)}: cannot be written ({error.strerror or error})") from error
+
+
+def _known(path: Path) -> Path:
+    """A path that a user knows: what is in a temporary folder of ours is called by the folder that holds that."""
+    return next((folder.parent for folder in path.parents if OURS.fullmatch(folder.name)), path)
 
 
 def write_bytes(path: Path, data: bytes, *, force: bool = False) -> None:
@@ -146,11 +151,11 @@ if sys.platform != "win32":
 def _new_file(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
     """A new file in a folder, which is gone after the block, unless it was moved away."""
     sweep(folder)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     path, handle = _claimed(folder, lambda name: os.open(name, flags, 0o666))
     assert handle is not None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             yield path, file
     finally:
         with suppress(OSError):

@@ -34,12 +34,17 @@ def hashing(expected: Sequence[Path]) -> Iterator[Sha256]:
             found.append(sha256_of(expected, stop))
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    with suppress(RuntimeError):  # no more threads: then it is hashed at the end
+        thread.start()
+
+    def finish() -> None:
+        if thread.ident is not None:
+            thread.join()
 
     def wait(files: Sequence[Path]) -> str:
         if tuple(files) != tuple(expected):
             return sha256_of(files)
-        thread.join()
+        finish()
         for path, stamp in stamps.items():  # what was opened meanwhile is what was hashed
             stamp.check(path.stat(), path)
         return found[0] if found else sha256_of(files)
@@ -48,7 +53,7 @@ def hashing(expected: Sequence[Path]) -> Iterator[Sha256]:
         yield wait
     finally:
         stop.set()
-        thread.join()
+        finish()
 
 
 def sha256_of(files: Iterable[Path], stop: threading.Event | None = None) -> str:

@@ -1,8 +1,8 @@
 """Files read in place, and read for certain.
 
 A mapped file costs no memory, but a page that was cut off since kills the process that looks at it (SIGBUS), and its
-caller's interpreter with it.  So structure is read in place, which takes milliseconds, and values, which take the
-rest of the time, through the file's descriptor: what has changed by then is an error.
+caller's interpreter with it.  So what is mapped is only pointed at, and looked at through the file's descriptor:
+values when they are needed, structure a few kB at a time.  What has changed by then is an error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import numpy as np
 from converter.core.errors import UnreadableFile
 
 Numbers = np.ndarray[Any, Any]
+
+WINDOW = 1 << 12
+"""Bytes of structure that are read at a time; what is no longer than that is always a copy."""
 
 
 class Stamp:
@@ -92,10 +95,44 @@ def steady(raw: Numbers) -> Numbers:
     Raises:
         UnreadableFile: the file changed since it was opened.
     """
-    owner: Any = raw
-    while owner is not None and not isinstance(owner, _Mapping):
-        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
-    if owner is None or not raw.nbytes or not hasattr(os, "preadv"):
+    owner = _owner(raw)
+    if owner is None or not raw.nbytes:
         return raw
     start = raw.__array_interface__["data"][0] - owner.address
     return owner.again(start, raw.nbytes).view(raw.dtype)
+
+
+def is_mapped(raw: Numbers | memoryview) -> bool:
+    """Whether these are bytes of a mapped file, which a change of it can take away."""
+    return _owner(raw) is not None
+
+
+def _owner(raw: Numbers | memoryview) -> _Mapping | None:
+    owner: Any = raw if hasattr(os, "preadv") else None
+    while owner is not None and not isinstance(owner, _Mapping):
+        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+    return owner
+
+
+def content(view: memoryview) -> memoryview:
+    """Single bytes that no change of their file can take away; errors as for :func:`steady`."""
+    return steady(np.frombuffer(view, np.uint8)).data
+
+
+class Window:
+    """Flat bytes that are looked at from front to back, those of a mapped file through its descriptor."""
+
+    def __init__(self, data: Numbers | memoryview) -> None:
+        self.data = np.frombuffer(data, np.uint8)
+        self.step = WINDOW if is_mapped(self.data) else len(self.data)
+        self.first, self.held = 0, memoryview(b"")
+
+    def piece(self, start: int, size: int) -> memoryview:
+        """Some of the bytes, fewer where they end: a copy of a few, a view of many (for :func:`steady`)."""
+        at = start - self.first
+        if at < 0 or at + size > len(self.held):
+            if size > self.step:
+                return self.data[start : start + size].data
+            self.first, at = start, 0
+            self.held = steady(self.data[start : start + self.step]).data
+        return self.held[at : at + size]

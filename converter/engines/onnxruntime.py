@@ -10,8 +10,9 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, UnreadableFile, first_line
-from converter.engines.run import INPUT_TYPES, Outputs, Run, called
-from converter.formats.onnx_file import check_external
+from converter.engines.run import INPUT_TYPES, Loadable, Outputs, Run, called, loadable
+from converter.engines.stoppable import TookTooLong, stoppable
+from converter.formats.onnx_file import check_for_running
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,32 +26,36 @@ LEVELS: Mapping[str, str] = {
 """ONNX Runtime's graph optimisation levels."""
 
 
-def session(source: str | Path | bytes, *, threads: int = 0, level: str = "all") -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU for a file or a serialised model.
+def session(source: Loadable, *, threads: int = 0, level: str = "all") -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU for a file or a model in memory.
 
     Args:
-        source: the file, or its bytes.
+        source: the file, its bytes, or a model whose weights are read for it one at a time.
         threads: at work in one operator; 0 for as many as there are cores.
         level: graph optimisation: one of ``LEVELS``.
 
     Raises:
-        UnreadableFile: ONNX Runtime does not take it.
+        UnreadableFile: ONNX Runtime does not take it, needs longer than ``stoppable.SECONDS``, or it has a loop.
         UnsafeFile: it points outside its own folder.
+        CannotWrite: there is no room for temporary files.
     """
-    if not isinstance(source, bytes):
-        check_external(Path(source))
+    if isinstance(source, (str, Path)):
+        check_for_running(Path(source))
     import onnxruntime  # noqa: PLC0415 (slow to import)
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised too
     options.intra_op_num_threads = threads
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
-    try:
-        return onnxruntime.InferenceSession(
-            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its errors share no class
-        raise UnreadableFile(f"{called(source)}: ONNX Runtime cannot load it ({first_line(error)})") from error
+    with loadable(source) as given:
+        try:
+            return stoppable(
+                lambda: onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"]),
+            )
+        except TookTooLong as error:
+            raise UnreadableFile(f"{called(source)}: ONNX Runtime {error} to load it") from error
+        except Exception as error:  # its errors share no class
+            raise UnreadableFile(f"{called(source)}: ONNX Runtime cannot load it ({first_line(error)})") from error
 
 
 def main_output(names: Sequence[str]) -> str:
@@ -58,7 +63,7 @@ def main_output(names: Sequence[str]) -> str:
     return "logits" if "logits" in names else names[0]
 
 
-def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "all", output: str = "") -> Run:
+def onnx_engine(source: Loadable, *, threads: int = 0, level: str = "all", output: str = "") -> Run:
     """ONNX Runtime as an engine; arguments as for :func:`session`, and which output, default the logits.
 
     A file whose batch is fixed is run in as many pieces as needed.
@@ -72,9 +77,11 @@ def onnx_engine(source: str | Path | bytes, *, threads: int = 0, level: str = "a
     return lambda x: run(x)[0]
 
 
-def onnx_outputs(source: str | Path | bytes, names: Sequence[str], *, threads: int = 0, level: str = "all") -> Outputs:
+def onnx_outputs(source: Loadable, names: Sequence[str], *, threads: int = 0, level: str = "all") -> Outputs:
     """The same with several outputs, by their names; an empty one is the logits."""
     loaded = session(source, threads=threads, level=level)
+    import onnxruntime  # noqa: PLC0415 (loaded by now)
+
     inputs, outputs = loaded.get_inputs(), [output.name for output in loaded.get_outputs()]
     if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
         raise ConverterError(f"{called(source)}: needs one input of images, has {[i.type for i in inputs]}")
@@ -82,8 +89,15 @@ def onnx_outputs(source: str | Path | bytes, names: Sequence[str], *, threads: i
     wanted = [name or main_output(outputs) for name in names]
 
     def once(x: Array) -> tuple[Array, ...]:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        feeds = {given: x.astype(dtype, copy=False)}
         try:
-            return tuple(loaded.run(wanted, {given: x.astype(dtype, copy=False)}))
+            return tuple(
+                stoppable(lambda: loaded.run(wanted, feeds, options), lambda: setattr(options, "terminate", True))
+            )
+        except TookTooLong as error:
+            raise ConverterError(f"{called(source)}: ONNX Runtime {error} on input {list(x.shape)}") from error
         except Exception as error:
             raise ConverterError(
                 f"{called(source)}: ONNX Runtime failed on input {list(x.shape)} ({first_line(error)})"

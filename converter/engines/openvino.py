@@ -1,17 +1,16 @@
 """OpenVINO."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError, UnreadableFile, first_line
+from converter.core.errors import CannotWrite, ConverterError, UnreadableFile, first_line
 from converter.engines.onnxruntime import in_pieces, main_output
-from converter.engines.run import Run, called
+from converter.engines.run import Loadable, Run, called, loadable
 
 
-def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str = "") -> Run:
+def openvino_engine(source: Loadable, *, threads: int = 0, output: str = "") -> Run:
     """OpenVINO on the CPU, computing in float32.
 
     Raises:
@@ -25,8 +24,10 @@ def openvino_engine(source: str | Path | bytes, *, threads: int = 0, output: str
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
         core = openvino.Core()
-        model = core.read_model(source if isinstance(source, bytes) else str(source))
-        compiled = core.compile_model(model, "CPU", settings)
+        with loadable(source) as given:
+            compiled = core.compile_model(core.read_model(given), "CPU", settings)
+    except CannotWrite:
+        raise
     except Exception as error:
         raise UnreadableFile(f"{called(source)}: OpenVINO cannot load it ({first_line(error)})") from error
     names = [name for output in compiled.outputs for name in output.get_names()]

@@ -1,12 +1,18 @@
 """What every engine is: a function from images to logits."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from converter.core.checkpoint import Array
+
+if TYPE_CHECKING:
+    from converter.exporters.lazy import LazyModel
 
 Run = Callable[[Array], Array]
 """float32 images (N, C, *space) to logits (N, num_classes)."""
@@ -23,6 +29,24 @@ INPUT_TYPES: Mapping[str, Any] = {
 """What an ONNX file may take, as ONNX Runtime names it."""
 
 
-def called(source: str | Path | bytes) -> str:
+Loadable: TypeAlias = "str | Path | bytes | LazyModel"
+"""An ONNX file, its bytes, or a model that is none yet."""
+
+
+def called(source: Loadable) -> str:
     """How an error calls an ONNX file, or one in memory."""
-    return "the model" if isinstance(source, bytes) else str(source)
+    return str(source) if isinstance(source, (str, Path)) else "the model"
+
+
+@contextmanager
+def loadable(source: Loadable) -> Iterator[str | bytes]:
+    """What a runtime loads of it: a path, or bytes.
+
+    Raises:
+        CannotWrite: there is no room for temporary files.
+    """
+    if isinstance(source, (str, Path, bytes)):
+        yield source if isinstance(source, bytes) else str(source)
+        return
+    with source.on_disk() as path:
+        yield str(path)

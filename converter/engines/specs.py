@@ -1,17 +1,18 @@
 """Engines by name: ``onnxruntime-basic@1`` is ONNX Runtime, basic optimisation, one thread."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
 from converter.engines.frameworks import FRAMEWORKS, PACKAGES
 from converter.engines.onnxruntime import LEVELS, onnx_engine
 from converter.engines.openvino import openvino_engine
-from converter.engines.run import Run
+from converter.engines.run import Loadable, Run
 from converter.engines.torch import TorchForm, torch_engine, torch_module
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +50,7 @@ class Spec:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
         return " ".join(filter(None, (NAMES.get(self.kind, self.kind), form, threads)))
 
-    def start(self, onnx: Path | bytes | None, model: Model | None, output: str = "") -> Run:
+    def start(self, onnx: Loadable | None, model: Model | None, output: str = "") -> Run:
         """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
 
         Raises:

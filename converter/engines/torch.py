@@ -13,6 +13,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import Unavailable
 from converter.core.model import Model
 from converter.engines.run import Outputs, Run
+from densenet.module import COUNTER
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +43,10 @@ def torch_module(model: Model) -> DenseNet:
     module = DenseNet(model.config)
     state = {}
     for name, tensor in model.tensors.items():
-        array = tensor.read()
-        kept = array.astype(np.int64) if name.endswith("num_batches_tracked") else array.astype(np.float32)
-        state[name] = torch.from_numpy(np.array(kept))
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    wrong = [*unexpected, *(name for name in missing if not name.endswith("num_batches_tracked"))]
+        dtype = np.int64 if name.endswith(COUNTER) else np.float32
+        state[name] = torch.from_numpy(np.array(tensor.read(), dtype, order="C"))
+    missing, unexpected = module.load_state_dict(state, strict=False, assign=True)  # without another copy
+    wrong = [*unexpected, *(name for name in missing if not name.endswith(COUNTER))]
     assert not wrong, wrong  # recognition has accounted for every tensor
     return module.eval()
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from math import pi, sqrt
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from densenet.head import HeadLayer
 
 if TYPE_CHECKING:
@@ -46,9 +44,7 @@ class _Writer:
         return self.graph.add(op, inputs, output, **attributes)
 
     def number(self, value: float) -> str:
-        name = f"{self.name}.{value:.6g}"
-        self.graph.initializers[name] = np.array(value, np.float32)
-        return name
+        return self.graph.constant(f"{self.name}.{value:.6g}", value)
 
 
 def _gelu(w: _Writer, x: str) -> None:

@@ -7,33 +7,29 @@ x86) it casts around each operator, which is right but not fast.
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
+from converter.exporters.lazy import LazyModel
 
 LARGEST = float(np.finfo(np.float16).max)
 """65504: beyond it a float16 is infinite."""
 
 
-def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 graph of :func:`.to_onnx` in float16, between a cast of its input and casts of its outputs.
+def to_half(model: LazyModel) -> LazyModel:
+    """A float32 model of :func:`.lazy_onnx` in float16, between a cast of its input and casts of its outputs.
 
     Raises:
-        CannotExpress: a weight is too large for float16, or the input is not float32.
+        CannotExpress: the input is not float32; on writing: a weight is too large for float16.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    graph = result.graph
-    (given,) = graph.input
+    (given,) = model.proto.graph.input
     if given.type.tensor_type.elem_type != TensorProto.FLOAT:
         raise CannotExpress("half precision is for graphs that take normalised images, not bytes")
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            array = numpy_helper.to_array(tensor)
-            if np.abs(array).max(initial=0) > LARGEST:
-                raise CannotExpress(f"{tensor.name} has values beyond {LARGEST:.0f}, the largest of float16")
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
+    values = {name: _half(name, tensor) for name, tensor in model.values.items()}
+    result = model.derived(values)
+    graph = result.proto.graph
     inner = {given.name: f"{given.name}.half"} | {value.name: f"{value.name}.half" for value in graph.output}
     for node in graph.node:
         node.input[:] = [inner.get(name, name) for name in node.input]
@@ -42,8 +38,23 @@ def to_half(proto: onnx.ModelProto) -> onnx.ModelProto:
     nodes += [_cast(inner[value.name], value.name, TensorProto.FLOAT) for value in graph.output]
     del graph.node[:]
     graph.node.extend(nodes)
-    helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, PRECISION_KEY: "fp16"})
+    known = {p.key: p.value for p in model.proto.metadata_props}
+    helper.set_model_props(result.proto, {**known, PRECISION_KEY: "fp16"})
     return result
+
+
+def _half(name: str, tensor: Tensor) -> Tensor:
+    """A constant in float16, cast when it is read; one that is no float as it is."""
+    if tensor.dtype != np.float32:
+        return tensor
+
+    def read() -> Array:
+        array = tensor.read()
+        if np.abs(array).max(initial=0) > LARGEST:
+            raise CannotExpress(f"{name} has values beyond {LARGEST:.0f}, the largest of float16")
+        return array.astype(np.float16)
+
+    return Tensor(tensor.shape, np.dtype(np.float16), read)
 
 
 def _cast(source: str, target: str, dtype: int) -> onnx.NodeProto:

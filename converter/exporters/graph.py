@@ -6,7 +6,7 @@ the ONNX file can be laid beside the PyTorch module's of the same name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,16 @@ from densenet.topology import FEATURES, INPUT, Step, steps
 IMAGE = "image"
 PROBABILITIES = "probabilities"
 SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+class GraphOptions(TypedDict, total=False):
+    """What can be asked of a graph: keywords of :func:`converter.exporters.onnx.lazy_onnx`."""
+
+    graph: Literal["fused", "exact"]
+    opset: int | None
+    features: bool
+    probabilities: bool | None
+    image_input: bool
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,10 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in order of execution, and the constants they use."""
+    """Nodes in order of execution, and the constants they use, which are read when they are written."""
 
     nodes: list[Node] = field(default_factory=list)
-    initializers: dict[str, Array] = field(default_factory=dict)
+    initializers: dict[str, Tensor] = field(default_factory=dict)
     input: str = INPUT
     outputs: list[str] = field(default_factory=list)
 
@@ -47,6 +57,11 @@ class Graph:
         """Append a node and return the name of what it makes."""
         self.nodes.append(Node(op, inputs, output, attributes))
         return output
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """Add a small constant and return its name."""
+        self.initializers[name] = Tensor.of(np.asarray(value, dtype))
+        return name
 
     def consumers(self) -> dict[str, list[Node]]:
         """For each value the nodes that take it."""
@@ -59,7 +74,7 @@ class Graph:
     def prune(self) -> None:
         """Drop constants that no node takes any more."""
         used = {name for node in self.nodes for name in node.inputs}
-        self.initializers = {name: array for name, array in self.initializers.items() if name in used}
+        self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in used}
 
 
 def build(config: DenseNetConfig, tensors: Mapping[str, Tensor]) -> Graph:
@@ -115,8 +130,12 @@ class _Builder:
 
     def constant(self, name: str) -> str:
         """A tensor of the network as a constant."""
-        array = self.tensors[name].read().astype(np.float32, copy=False)
-        self.graph.initializers[name] = np.ascontiguousarray(array)
+        tensor = self.tensors[name]
+
+        def read() -> Array:
+            return tensor.read().astype(np.float32, copy=False)
+
+        self.graph.initializers[name] = Tensor(tensor.shape, np.dtype(np.float32), read)
         return name
 
     def conv(self, module: Module, x: str) -> None:
@@ -128,10 +147,9 @@ class _Builder:
 
     def blur(self, x: str, step: Step) -> None:
         """timm's BlurPool2d: reflected borders, a binomial filter, stride 2."""
-        pads, kernel = f"{step.name}.pads", f"{step.name}.kernel"
         row = np.array([0.25, 0.5, 0.25], np.float32)
-        self.graph.initializers[pads] = np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)
-        self.graph.initializers[kernel] = np.tile(np.outer(row, row), (step.channels, 1, 1, 1))
+        pads = self.graph.constant(f"{step.name}.pads", [0, 0, 1, 1, 0, 0, 1, 1], np.int64)
+        kernel = self.graph.constant(f"{step.name}.kernel", np.tile(np.outer(row, row), (step.channels, 1, 1, 1)))
         x = self.graph.add("Pad", (x, pads), f"{step.name}.pad", mode="reflect")
         strided = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0] * 4, "group": step.channels}
         self.graph.add("Conv", (x, kernel), step.name, **strided)
@@ -144,6 +162,6 @@ class _Builder:
         if kind in ("catavgmax", "catmaxavg"):
             return add("Concat", pooled if kind == "catavgmax" else pooled[::-1], "global_pool", axis=1)
         if kind == "avgmax":
-            self.graph.initializers["global_pool.half"] = np.array(0.5, np.float32)
-            return add("Mul", (add("Add", pooled, "global_pool.sum"), "global_pool.half"), "global_pool")
+            half = self.graph.constant("global_pool.half", 0.5)
+            return add("Mul", (add("Add", pooled, "global_pool.sum"), half), "global_pool")
         return pooled[0]

@@ -1,7 +1,7 @@
-"""Preprocessing inside the graph: from uint8 images of any size to the network's input.
+"""Images prepared inside the graph, from uint8 pixels.
 
 The steps of ``densenet.preprocess`` as ONNX operators: short edge resized (antialiased,
-with torchvision's arithmetic for the long one), centre crop, scale, normalise.
+with torchvision's arithmetic for the long one) or both edges, centre crop, scale, normalise.
 """
 
 from typing import Any
@@ -31,49 +31,84 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
         raise ConverterError(str(error)) from error
     network, first = graph.nodes, graph.input
     graph.nodes, graph.input = [], IMAGE
-    constants = graph.initializers
-
-    def constant(name: str, value: Any, dtype: Any = np.int64) -> str:
-        constants[f"preprocess.{name}"] = np.asarray(value, dtype)
-        return f"preprocess.{name}"
-
     x = graph.add("Transpose", (IMAGE,), "preprocess.nchw", perm=[0, 3, 1, 2])
     if steps.resize is not None:
-        if steps.resize < max(steps.crop):
+        if steps.pads:
             raise ConverterError("this preprocessing pads after resizing, which the graph cannot do")
-        # torchvision: the short edge becomes `resize`, the long one int(resize * long / short).
-        # One edge at a time: ONNX Runtime's shape inference does not follow a broadcast here.
-        shape = graph.add("Shape", (x,), "preprocess.shape")
-        names = ("height", "width")
-        sizes = [
-            graph.add("Slice", (shape, constant(f"{i}", [i]), constant(f"{i + 1}", [i + 1])), f"preprocess.{name}")
-            for i, name in zip((2, 3), names)
-        ]
-        short, target = graph.add("Min", tuple(sizes), "preprocess.short"), constant("resize", [steps.resize])
-        resized = [
-            graph.add("Div", (graph.add("Mul", (size, target), f"{size}.scaled"), short), f"{size}.resized")
-            for size in sizes
-        ]
-        outer = graph.add("Slice", (shape, constant("0", [0]), constant("2", [2])), "preprocess.outer")
-        # All four sizes, not two with `axes`: ONNX Runtime's transpose optimiser mishandles the latter.
-        edges = graph.add("Concat", (outer, *resized), "preprocess.edges", axis=0)
-        mode, extra = MODES[steps.interpolation]
-        attributes = {"mode": mode, "antialias": int(steps.antialias), "coordinate_transformation_mode": "half_pixel"}
-        x = graph.add("Resize", (x, "", "", edges), "preprocess.resized", **attributes, **extra)
-    shape = graph.add("Shape", (x,), "preprocess.shape2")
-    size = graph.add("Slice", (shape, constant("2", [2]), constant("4", [4])), "preprocess.size2")
-    crop = constant("crop", steps.crop)
-    # torchvision: int(round((size - crop) / 2)), which rounds halves to even.
-    margin = graph.add("Cast", (graph.add("Sub", (size, crop), "preprocess.margin"),), "preprocess.margin.f", to=1)
-    half = graph.add("Div", (margin, constant("halves", 2.0, np.float32)), "preprocess.half")
-    start = graph.add("Cast", (graph.add("Round", (half,), "preprocess.rounded"),), "preprocess.start", to=7)
-    end = graph.add("Add", (start, crop), "preprocess.end")
-    x = graph.add("Slice", (x, start, end, constant("axes", [2, 3])), "preprocess.cropped")
+        x = _resized(graph, x, steps)
+    x = _cropped(graph, x, steps)
     if steps.order == "bgr":
-        x = graph.add("Gather", (x, constant("bgr", [2, 1, 0])), "preprocess.reversed", axis=1)
+        x = graph.add("Gather", (x, _constant(graph, "bgr", [2, 1, 0])), "preprocess.reversed", axis=1)
     x = graph.add("Cast", (x,), "preprocess.float", to=1)
     channels = (1, -1, 1, 1)
     std, mean = np.array(steps.std, np.float64), np.array(steps.mean, np.float64)
-    x = graph.add("Sub", (x, constant("mean", (255 * mean).reshape(channels), np.float32)), "preprocess.centred")
-    graph.add("Div", (x, constant("std", (255 * std).reshape(channels), np.float32)), first)
+    taken = _constant(graph, "mean", (255 * mean).reshape(channels), np.float32)
+    x = graph.add("Sub", (x, taken), "preprocess.centred")
+    graph.add("Div", (x, _constant(graph, "std", (255 * std).reshape(channels), np.float32)), first)
     graph.nodes += network
+
+
+def _constant(graph: Graph, name: str, value: Any, dtype: Any = np.int64) -> str:
+    return graph.constant(f"preprocess.{name}", value, dtype)
+
+
+def _resized(graph: Graph, x: str, steps: Preprocess) -> str:
+    """An image (N, C, H, W) with its short edge, or both, as asked for."""
+    shape = graph.add("Shape", (x,), "preprocess.shape")
+    # One edge at a time: ONNX Runtime's shape inference does not follow a broadcast here.
+    sizes = [
+        graph.add(
+            "Slice",
+            (shape, _constant(graph, f"{i}", [i]), _constant(graph, f"{i + 1}", [i + 1])),
+            f"preprocess.{name}",
+        )
+        for i, name in ((2, "height"), (3, "width"))
+    ]
+    if isinstance(steps.resize, tuple):
+        edges = [_constant(graph, name, [edge]) for name, edge in zip(("rows", "columns"), steps.resize)]
+    else:
+        # torchvision: the short edge becomes `resize`, the long one int(resize * long / short).
+        short = graph.add("Min", tuple(sizes), "preprocess.short")
+        target = _constant(graph, "resize", [steps.resize])
+        edges = [
+            graph.add("Div", (graph.add("Mul", (size, target), f"{size}.scaled"), short), f"{size}.resized")
+            for size in sizes
+        ]
+    if steps.interpolation == "nearest":
+        for axis, size, edge in zip((2, 3), sizes, edges):
+            x = _nearest(graph, x, (size, edge), axis)
+        return x
+    outer = graph.add("Slice", (shape, _constant(graph, "0", [0]), _constant(graph, "2", [2])), "preprocess.outer")
+    # All four sizes, not two with `axes`: ONNX Runtime's transpose optimiser mishandles the latter.
+    wanted = graph.add("Concat", (outer, *edges), "preprocess.edges", axis=0)
+    mode, extra = MODES[steps.interpolation]
+    attributes = {"mode": mode, "antialias": int(steps.antialias), "coordinate_transformation_mode": "half_pixel"}
+    return graph.add("Resize", (x, "", "", wanted), "preprocess.resized", **attributes, **extra)
+
+
+def _nearest(graph: Graph, x: str, sizes: tuple[str, str], axis: int) -> str:
+    """The rows or columns that Pillow takes, which adds up their places in float64 (libImaging/Geometry.c)."""
+    add, name = graph.add, f"preprocess.nearest{axis}"
+    have, want = (add("Cast", (size,), f"{name}.{i}", to=11) for i, size in enumerate(sizes))
+    step = add("Div", (have, want), f"{name}.step")
+    start = add("Mul", (step, _constant(graph, "middle", [0.5], np.float64)), f"{name}.start")
+    others = add("Sub", (sizes[1], _constant(graph, "one", [1])), f"{name}.others")
+    rest = add("Expand", (step, others), f"{name}.rest")
+    terms = add("Concat", (start, rest), f"{name}.terms", axis=0)
+    places = add("CumSum", (terms, _constant(graph, "axis", 0)), f"{name}.places")
+    whole = add("Cast", (places,), f"{name}.whole", to=7)
+    return add("Gather", (x, whole), name, axis=axis)
+
+
+def _cropped(graph: Graph, x: str, steps: Preprocess) -> str:
+    """The centre of an image (N, C, H, W)."""
+    shape = graph.add("Shape", (x,), "preprocess.shape2")
+    edges = (_constant(graph, "2", [2]), _constant(graph, "4", [4]))
+    size = graph.add("Slice", (shape, *edges), "preprocess.size2")
+    crop = _constant(graph, "crop", steps.crop)
+    # torchvision: int(round((size - crop) / 2)), which rounds halves to even.
+    margin = graph.add("Cast", (graph.add("Sub", (size, crop), "preprocess.margin"),), "preprocess.margin.f", to=1)
+    half = graph.add("Div", (margin, _constant(graph, "halves", 2.0, np.float32)), "preprocess.half")
+    start = graph.add("Cast", (graph.add("Round", (half,), "preprocess.rounded"),), "preprocess.start", to=7)
+    end = graph.add("Add", (start, crop), "preprocess.end")
+    return graph.add("Slice", (x, start, end, _constant(graph, "axes", [2, 3])), "preprocess.cropped")

@@ -25,12 +25,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from converter.core.checkpoint import Array
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.metadata import PRECISION_KEY
 from converter.core.version import __version__
+from converter.exporters.lazy import LazyModel
 from converter.exporters.onnx import attributes_of
 from converter.exporters.tap import MAPS
 from densenet.topology import INPUT
@@ -56,28 +57,30 @@ Ranges = Mapping[str, tuple[Array, Array]]
 """For the input and every value of :func:`scaled_values` each channel's smallest and largest number, float64 (C,)."""
 
 
-def scaled_values(proto: onnx.ModelProto) -> list[str]:
+def scaled_values(model: LazyModel) -> list[str]:
     """Values of a graph whose ranges :func:`to_int8` needs, beside the input's.
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.
     """
-    return _Quantiser(proto).scaled_values()
+    return _Quantiser(model).scaled_values()
 
 
-def to_int8(proto: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
-    """A float32 graph of :func:`.to_onnx` in 8 bits up to the last norm, and with 8-bit weights in the classifier.
+def to_int8(model: LazyModel, ranges: Ranges) -> LazyModel:
+    """A float32 model of :func:`.lazy_onnx` in 8 bits up to the last norm, and with 8-bit weights in the classifier.
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.
     """
-    quantiser = _Quantiser(proto)
+    quantiser = _Quantiser(model)
     quantiser.ranges = ranges
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    quantiser.write(result.graph)
-    result.producer_name, result.producer_version = "densenet-converter", __version__
-    helper.set_model_props(result, {**{p.key: p.value for p in proto.metadata_props}, PRECISION_KEY: "int8"})
+    nodes, values = quantiser.write()
+    result = model.derived(values)
+    proto = result.proto
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    proto.producer_name, proto.producer_version = "densenet-converter", __version__
+    helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, PRECISION_KEY: "int8"})
     return result
 
 
@@ -88,7 +91,8 @@ class _Quantiser:
     under the name ``v.u8``; offset and width are per channel, float64 (C,).
     """
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, model: LazyModel) -> None:
+        proto = model.proto
         opset = proto.opset_import[0].version
         if opset < LOWEST_OPSET:
             raise CannotExpress(f"8 bits with a scale per channel need opset {LOWEST_OPSET} or newer, not {opset}")
@@ -97,7 +101,7 @@ class _Quantiser:
         if not any(node.op_type == "Relu" and node.output[0] not in MAPS for node in proto.graph.node):
             raise CannotExpress("8 bits are for networks with ReLUs, between which values have one sign")
         self.source = list(proto.graph.node)
-        self.weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self.weights = model.values
         self.makers = {node.output[0]: node for node in self.source}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.source:
@@ -107,7 +111,7 @@ class _Quantiser:
         self.offset: dict[str, Array] = {}
         self.width: dict[str, Array] = {}
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
+        self.constants: dict[str, Tensor] = {}
         self.written: set[str] = set()
         self.eight_bit = self.choose()
 
@@ -178,8 +182,8 @@ class _Quantiser:
 
     # -- writing -----------------------------------------------------------------------
 
-    def write(self, graph: onnx.GraphProto) -> None:
-        """Replace a graph's nodes and constants."""
+    def write(self) -> tuple[list[onnx.NodeProto], dict[str, Tensor]]:
+        """The nodes and constants of the graph in 8 bits."""
         self.constant(SCALE, np.float32(1 / LEVELS))
         self.constant(ZERO, np.uint8(0))
         for node in self.source:
@@ -193,10 +197,9 @@ class _Quantiser:
             elif node.op_type != "Relu":  # which is written with what it rectifies
                 self.linear(node)
         used = {name for node in self.nodes for name in node.input}
-        kept = [tensor for name, tensor in self.weights.items() if name in used and name not in self.constants]
-        del graph.node[:], graph.initializer[:]
-        graph.node.extend(self.nodes)
-        graph.initializer.extend([*kept, *(tensor for name, tensor in self.constants.items() if name in used)])
+        kept = {name: tensor for name, tensor in self.weights.items() if name not in self.constants}
+        values = {name: tensor for name, tensor in {**kept, **self.constants}.items() if name in used}
+        return self.nodes, values
 
     def concat(self, node: onnx.NodeProto) -> None:
         """Values of one scale are copied as the bytes they are."""
@@ -337,8 +340,7 @@ class _Quantiser:
         return scale, beta - mean * scale
 
     def real(self, name: str) -> Array:
-        array: Array = numpy_helper.to_array(self.weights[name]).astype(np.float64)
-        return array
+        return self.weights[name].read().astype(np.float64)
 
     @property
     def rank(self) -> int:
@@ -351,7 +353,7 @@ class _Quantiser:
         return output
 
     def constant(self, name: str, array: Array | np.generic) -> str:
-        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        self.constants[name] = Tensor.of(np.asarray(array))
         return name
 
 

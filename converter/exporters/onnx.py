@@ -1,10 +1,10 @@
-"""A model as an ONNX file, written from its tensors without tracing anything.
+"""A model as ONNX, made of its tensors without tracing anything.
 
 Batch, height and width are dynamic; weights are inside the file; the metadata holds
 the config and the source with its SHA-256.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import onnx
 from onnx import TensorProto
@@ -13,8 +13,9 @@ from converter.core.errors import ConverterError
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.core.version import __version__
-from converter.exporters.graph import IMAGE, PROBABILITIES, SPACE, Graph, build
+from converter.exporters.graph import IMAGE, PROBABILITIES, SPACE, Graph, GraphOptions, build
 from converter.exporters.image_input import add_image_input
+from converter.exporters.lazy import LazyModel
 from converter.exporters.passes import PASSES
 from densenet.topology import FEATURES, LOGITS
 
@@ -26,16 +27,21 @@ IMAGE_OPSET = 18
 """The first with antialiased resizing."""
 
 
-def to_onnx(
+def to_onnx(model: Model, **options: Unpack[GraphOptions]) -> onnx.ModelProto:
+    """The ONNX model as one message in memory; options as for :func:`lazy_onnx`."""
+    return lazy_onnx(model, **options).whole()
+
+
+def lazy_onnx(
     model: Model,
     *,
     graph: Literal["fused", "exact"] = "fused",
     opset: int | None = None,
     features: bool = False,
-    probabilities: bool = False,
+    probabilities: bool | None = False,
     image_input: bool = False,
-) -> onnx.ModelProto:
-    """Build the ONNX model.
+) -> LazyModel:
+    """Build the ONNX model; its weights are read when it is written.
 
     Args:
         model: weights in the library layout.
@@ -48,7 +54,7 @@ def to_onnx(
             normalise it inside the graph.
 
     Raises:
-        ConverterError: an opset that cannot express the graph, or no such output.
+        ConverterError: an opset that cannot express the graph, no such output, or more weights than a file holds.
     """
     opset = opset or DEFAULT_OPSET
     newest = onnx.defs.onnx_opset_version()
@@ -82,7 +88,7 @@ def _probabilities(graph: Graph, activation: str) -> str:
     return graph.add("Softmax", (LOGITS,), PROBABILITIES, axis=1)
 
 
-def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto:
+def _proto(graph: Graph, model: Model, kind: str, opset: int) -> LazyModel:
     helper, config = onnx.helper, model.config
     space = SPACE[config.spatial_dims]
     if graph.input == IMAGE:
@@ -100,7 +106,6 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch_size", widths.get(name, config.num_classes)])
             for name in graph.outputs
         ],
-        [onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()],
     )
     imports = [helper.make_opsetid("", opset)]
     result = helper.make_model(
@@ -111,7 +116,7 @@ def _proto(graph: Graph, model: Model, kind: str, opset: int) -> onnx.ModelProto
         producer_version=__version__,
     )
     helper.set_model_props(result, {**model.metadata(), GRAPH_KEY: kind})
-    return result
+    return LazyModel.of(result, graph.initializers)
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from converter.core.checkpoint import Array
+from converter.core.checkpoint import Array, Tensor
 from converter.core.folded_head import product
 from converter.exporters.graph import Graph, Node
 from densenet.head import HeadLayer, folds
@@ -29,18 +29,25 @@ def fold_norms(graph: Graph) -> None:
         if conv is None or conv.op != "Conv" or len(consumers[conv.output]) > 1 or len(conv.inputs) > 2:
             result.append(node)
             continue
-        weight, gamma, beta, mean, variance = (
-            graph.initializers[name].astype(np.float64) for name in (conv.inputs[1], *node.inputs[1:])
-        )
-        scale = gamma / np.sqrt(variance + node.attributes["epsilon"])
+        scale, shift = _affine(graph, node)
         folded = f"{conv.output}+{node.output.rpartition('.')[2]}"
-        broadcast = scale.reshape(-1, *[1] * (weight.ndim - 1))
-        graph.initializers[f"{folded}.weight"] = (weight * broadcast).astype(np.float32)
-        graph.initializers[f"{folded}.bias"] = (beta - mean * scale).astype(np.float32)
+        graph.initializers[f"{folded}.weight"] = _scaled(graph.initializers[conv.inputs[1]], scale)
+        graph.constant(f"{folded}.bias", shift)
         inputs = (conv.inputs[0], f"{folded}.weight", f"{folded}.bias")
         result[result.index(conv)] = Node("Conv", inputs, node.output, conv.attributes)
     graph.nodes = result
     graph.prune()
+
+
+def _scaled(weight: Tensor, scale: Array) -> Tensor:
+    """A convolution's weight times a number for each of its first axis, in float64; computed when it is read."""
+
+    def read() -> Array:
+        product = weight.read().astype(np.float64)
+        product *= scale.reshape(-1, *[1] * (product.ndim - 1))
+        return product.astype(np.float32)
+
+    return Tensor(weight.shape, weight.dtype, read)
 
 
 def fold_head(graph: Graph) -> None:
@@ -57,8 +64,7 @@ def fold_head(graph: Graph) -> None:
             continue
         name = f"{one.output}+{other.output}"
         weight, bias = product(_affine(graph, one), _affine(graph, other))
-        graph.initializers |= {f"{name}.weight": weight.astype(np.float32), f"{name}.bias": bias.astype(np.float32)}
-        inputs = (one.inputs[0], f"{name}.weight", f"{name}.bias")
+        inputs = (one.inputs[0], graph.constant(f"{name}.weight", weight), graph.constant(f"{name}.bias", bias))
         graph.nodes[at : at + 2] = [Node("Gemm", inputs, other.output, {"transB": 1})]
         at = max(at - 1, 0)
     graph.prune()
@@ -69,7 +75,7 @@ def _folds(graph: Graph, one: Node, other: Node) -> bool:
     layers = []
     for node in (one, other):
         if node.op == "Gemm":
-            layers.append(HeadLayer("linear", len(graph.initializers[node.inputs[1]])))
+            layers.append(HeadLayer("linear", graph.initializers[node.inputs[1]].shape[0]))
         elif node.op == "BatchNormalization":
             layers.append(HeadLayer("norm"))
     return len(layers) == 2 and folds(layers[0], layers[1], graph.initializers[one.inputs[1]].shape[-1])
@@ -77,7 +83,7 @@ def _folds(graph: Graph, one: Node, other: Node) -> bool:
 
 def _affine(graph: Graph, node: Node) -> tuple[Array, Array]:
     """What a linear layer or norm multiplies by, a matrix (out, in) or a number per channel, and adds; float64."""
-    constants = [graph.initializers[name].astype(np.float64) for name in node.inputs[1:]]
+    constants = [graph.initializers[name].read().astype(np.float64) for name in node.inputs[1:]]
     if node.op == "Gemm":
         return constants[0], constants[1] if len(constants) > 1 else np.zeros(len(constants[0]))
     gamma, beta, mean, variance = constants

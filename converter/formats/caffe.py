@@ -21,6 +21,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.caffe_layers import as_text
 from converter.formats.damage import naming
 from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, real
@@ -127,7 +128,7 @@ def _layer(data: memoryview) -> Layer:
 
 
 def _text(value: memoryview) -> str:
-    return bytes(value[:4096]).decode("utf-8", "replace")
+    return str(content(value[:4096]), "utf-8", "replace")
 
 
 def _blob(data: memoryview, key: str, kind: str, index: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.protobuf import BYTES, FIXED32, VARINT, fields, numbers
 from converter.formats.prototxt import Message
 from converter.formats.settings import as_written
@@ -84,7 +85,7 @@ def as_text(data: memoryview, known: Mapping[int, tuple[str, Any]] = NET) -> Mes
             if isinstance(value, memoryview) and wire == BYTES:
                 found.append(as_text(value, kind))
         elif kind == TEXT and isinstance(value, memoryview):
-            found.append(bytes(value[:4096]).decode("utf-8", "replace"))
+            found.append(str(content(value[:4096]), "utf-8", "replace"))
         elif kind == REAL and isinstance(value, memoryview):
             found += _reals(value, wire)
         elif kind in (NUMBER, TRUTH) and (wire == VARINT or isinstance(value, memoryview)):
@@ -98,4 +99,4 @@ def _reals(value: memoryview, wire: int) -> list[str]:
     """Floats, one or packed."""
     if wire not in (FIXED32, BYTES) or len(value) % 4:
         raise UnreadableFile("damaged, a number of another size than it has")
-    return [repr(as_written(real)) for (real,) in struct.iter_unpack("<f", value)]
+    return [repr(as_written(real)) for (real,) in struct.iter_unpack("<f", content(value))]

@@ -17,7 +17,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.core.mapping import steady
+from converter.core.mapping import WINDOW, content
 from converter.formats import dtypes
 from converter.formats.damage import naming
 from converter.formats.protobuf import BYTES, fields, mapped, numbers
@@ -73,8 +73,9 @@ def open_mindspore(path: Path) -> Checkpoint:
 
 def _message(path: Path) -> memoryview:
     data = mapped(path)
-    checked = bytes(data[-CHECKSUM_SIZE:]).startswith(CHECKSUM)
-    return data[:-CHECKSUM_SIZE] if checked else data
+    checked = bytes(content(data[-CHECKSUM_SIZE:])).startswith(CHECKSUM)
+    data = data[:-CHECKSUM_SIZE] if checked else data
+    return data if len(data) > WINDOW else content(data)
 
 
 def _slices(data: memoryview) -> Iterator[Slice]:
@@ -84,26 +85,26 @@ def _slices(data: memoryview) -> Iterator[Slice]:
         members = {key: member for key, _, member in fields(value) if isinstance(member, memoryview)}
         if not members.keys() >= {1, 2}:
             raise UnreadableFile("no checkpoint of MindSpore, or one with hash tables (MapTensor)")
-        yield _slice(bytes(members[1][:4096]).decode("utf-8", "replace"), members[2])
+        yield _slice(str(content(members[1][:4096]), "utf-8", "replace"), members[2])
 
 
 def _slice(name: str, data: memoryview) -> Slice:
     dims: list[int] = []
-    kind, content = "", memoryview(b"")
+    kind, values = "", memoryview(b"")
     for number, wire, value in fields(data):
         if number == 1:
             dims += islice(numbers(value), bounds.DIMENSIONS + 1)
         elif number == 2 and isinstance(value, memoryview):
-            kind = bytes(value[:64]).decode("utf-8", "replace")
+            kind = str(content(value[:64]), "utf-8", "replace")
         elif number == 3 and wire == BYTES and isinstance(value, memoryview):
-            content = value
+            values = value
         if len(dims) > bounds.DIMENSIONS:
             raise UnreadableFile(f"{name} has more than {bounds.DIMENSIONS} dimensions")
-    return Slice(name, tuple(dims), kind, content)
+    return Slice(name, tuple(dims), kind, values)
 
 
 def _text(pieces: list[Slice]) -> str:
-    return b"".join(bytes(piece.content[: bounds.NAME]) for piece in pieces)[: bounds.NAME].decode(
+    return b"".join(content(piece.content[: bounds.NAME]) for piece in pieces)[: bounds.NAME].decode(
         "utf-32-le", "replace"
     )
 
@@ -122,7 +123,7 @@ def _tensor(name: str, pieces: list[Slice]) -> Tensor:
         return Tensor.over(pieces[0].content, dtype, shape)
 
     def read() -> Array:
-        parts = [steady(np.frombuffer(piece.content, np.uint8)) for piece in pieces]
+        parts = [np.frombuffer(content(piece.content), np.uint8) for piece in pieces]
         return np.concatenate(parts).view(dtype).reshape(shape)
 
     return Tensor(shape, dtype, read)

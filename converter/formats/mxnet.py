@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from converter.core import bounds
-from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.core.mapping import mapped
+from converter.core.mapping import Window, mapped
 from converter.core.metadata import parsed
 from converter.formats.damage import MALFORMED, damaged
 from converter.formats.dtypes import numbered
@@ -86,7 +86,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data: Array = mapped(path)
+        self.window = Window(mapped(path))
         self.at = 0
 
     def named_arrays(self) -> dict[str, Tensor]:
@@ -100,12 +100,12 @@ class _Reader:
             size = self.number(8)
             if size > bounds.NAME:
                 raise UnreadableFile(f"{self.path}: damaged, array {i} has a name of {size} bytes")
-            name = self.take(size).tobytes().decode("utf-8", "replace")
+            name = str(self.take(size), "utf-8", "replace")
             if name in result:
                 raise UnreadableFile(f"{self.path}: damaged, two arrays are called {name}")
             result[name] = array
-        if self.at != len(self.data):
-            raise UnreadableFile(f"{self.path}: {len(self.data) - self.at} bytes that belong to no array")
+        if left := len(self.window.data) - self.at:
+            raise UnreadableFile(f"{self.path}: {left} bytes that belong to no array")
         return result
 
     def array(self, index: int) -> Tensor:
@@ -129,12 +129,12 @@ class _Reader:
         return Tensor.over(self.take(prod(shape) * dtype.itemsize), dtype, shape)
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size).tobytes(), "little")
+        return int.from_bytes(self.take(size), "little")
 
-    def take(self, size: int) -> Array:
-        if size > len(self.data) - self.at:
+    def take(self, size: int) -> memoryview:
+        if size > len(self.window.data) - self.at:
             raise UnreadableFile(f"{self.path}: truncated or damaged, it ends within an array or a name")
-        piece = self.data[self.at : self.at + size]
+        piece = self.window.piece(self.at, size)
         self.at += size
         return piece
 

@@ -13,7 +13,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
-from converter.core.mapping import mapped
+from converter.core.mapping import mapped, steady
 from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
 from densenet.bounds import never_ends
@@ -35,7 +35,7 @@ def matches(_path: Path, head: bytes) -> bool:
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
     data: Array = mapped(path)
-    tree, inert = read_npy(data[: bounds.NPY_HEADER].tobytes(), len(data), lambda: data, str(path), "it")
+    tree, inert = read_npy(steady(data[: bounds.NPY_HEADER]).tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)

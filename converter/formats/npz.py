@@ -51,6 +51,6 @@ def write_npz(
     comment = comment_of(path, metadata or {})
     with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
         for name, tensor in tensors.items():
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(tensor.read(), order="C"), allow_pickle=False)
-            archive.add(f"{name}.npy", member.getvalue())
+            header, array = io.BytesIO(), np.asarray(tensor.read(), order="C")
+            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+            archive.add(f"{name}.npy", header.getvalue(), array.reshape(-1).view(np.uint8).data)

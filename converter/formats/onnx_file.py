@@ -20,13 +20,19 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.companion import companion
 from converter.formats.damage import damaged, naming
 from converter.formats.dtypes import numbered
 from converter.formats.foreign import text_it_is
-from converter.formats.protobuf import BYTES, VARINT, as_varint, fields, mapped, numbers, signed, weights
+from converter.formats.protobuf import BYTES, VARINT, as_varint, fields, mapped, numbers, signed, string, weights
 
 NAME = "onnx"
+
+MAX_DEPTH = 16
+"""Of graphs within graphs."""
+LOOPS = ("Loop", "Scan", "SequenceMap")
+"""Operators that repeat a graph, as often as the file says."""
 
 MODEL: dict[int, int] = {1: VARINT, 5: VARINT, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), BYTES)}
 """Fields of a ModelProto with their wire types."""
@@ -57,7 +63,7 @@ def matches(path: Path, head: bytes) -> bool:
             if MODEL.get(number) != wire:
                 return False
             if number in TEXTS:
-                if not str(value, "utf-8").isprintable():  # type: ignore[arg-type]
+                if not string(value).isprintable():  # type: ignore[arg-type]
                     return False
                 texts += 1
             if number == GRAPH:
@@ -81,7 +87,8 @@ def open_onnx(path: Path) -> Checkpoint:
     The tree: ``nodes`` (op, domain, name, inputs, outputs, attributes; ``references``, attributes that are a
     function's own) in the file's order, ``initializers`` by name, ``inputs`` (name to shape; None where it is
     dynamic), ``outputs`` (names), ``functions`` of the model itself (domain, name, inputs, outputs, nodes,
-    attributes it has defaults for), ``opset`` of the standard operators (0 if it does not say).
+    attributes it has defaults for), ``opset`` of the standard operators (0 if it does not say), ``loop`` (the name of a
+    node that repeats a graph, wherever it is; empty if there is none).
 
     Raises:
         UnreadableFile: malformed, truncated, or its external data is missing or too short.
@@ -92,22 +99,24 @@ def open_onnx(path: Path) -> Checkpoint:
         return _Reader(path).open()
 
 
-def check_external(path: Path) -> None:
-    """Refuse a model whose external data is elsewhere, before libraries look for it; they say what else is wrong.
+def check_for_running(path: Path) -> None:
+    """Refuse a model that libraries must not run, before they look at it; a missing file they name themselves.
 
     Raises:
+        UnreadableFile: it is damaged, its external data is missing, or it has a loop, which may never end.
         UnsafeFile: its external data is outside its own folder.
     """
     with suppress(OSError):
         about = path.stat()
-        _check_external(path, about.st_mtime_ns, about.st_size)
+        _check_for_running(path, about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=32)
-def _check_external(path: Path, _time: int, _size: int) -> None:
+def _check_for_running(path: Path, _time: int, _size: int) -> None:
     """The same of a file as it is now, once however many libraries read it."""
-    with suppress(UnreadableFile, OSError):
-        open_onnx(path)
+    loop = open_onnx(path).tree["loop"]
+    if loop:
+        raise UnreadableFile(f"{path}: {loop}, which may never end; simplify it first (onnxsim)")
 
 
 def _first_field(value: int | memoryview) -> int:
@@ -121,6 +130,8 @@ class _Reader:
         self.path = path
         self.files: dict[Path, memoryview] = {path: mapped(path)}
         self.left = int(bounds.FIELDS)
+        self.depth = 0
+        self.loop = ""
 
     def fields(self, message: int | memoryview) -> Iterator[tuple[int, Any]]:
         """Number and value of every field of a message, while the file's allowance lasts."""
@@ -157,6 +168,7 @@ class _Reader:
                 tree["opset"] = version if domain in ("", "ai.onnx") else tree["opset"]
         if graphs != 1:
             raise UnreadableFile("not a whole ONNX model, it has no graph")
+        tree["loop"] = self.loop
         return Checkpoint(self.path, NAME, tree, metadata, tuple(self.files))
 
     def graph(self, message: memoryview, tree: dict[str, Any]) -> None:
@@ -175,7 +187,7 @@ class _Reader:
     def opset(self, message: memoryview) -> tuple[str, int]:
         """OperatorSetIdProto {1: domain, 2: version}."""
         entry = dict(self.fields(message))
-        return _text(entry.get(1, memoryview(b""))), int(entry.get(2, 0))
+        return string(entry.get(1, memoryview(b""))), int(entry.get(2, 0))
 
     def function(self, message: memoryview) -> dict[str, Any]:
         """FunctionProto {1: name, 4: input, 5: output, 7: node, 10: domain, 11: attribute_proto}."""
@@ -189,9 +201,9 @@ class _Reader:
         }
         for number, value in self.fields(message):
             if number in (1, 10):
-                function["name" if number == 1 else "domain"] = _text(value)
+                function["name" if number == 1 else "domain"] = string(value)
             elif number in (4, 5):
-                function["inputs" if number == 4 else "outputs"].append(_text(value))
+                function["inputs" if number == 4 else "outputs"].append(string(value))
             elif number == 7:
                 function["nodes"].append(self.node(value))
             elif number == 11:
@@ -205,15 +217,17 @@ class _Reader:
         texts = {3: "name", 4: "op", 7: "domain"}
         for number, value in self.fields(message):
             if number in (1, 2):
-                node["inputs" if number == 1 else "outputs"].append(_text(value))
+                node["inputs" if number == 1 else "outputs"].append(string(value))
             elif number in texts:
-                node[texts[number]] = _text(value)
+                node[texts[number]] = string(value)
             elif number == 5:
                 name, attribute, reference = self.attribute(value)
                 if reference:
                     node["references"][name] = reference
                 else:
                     node["attributes"][name] = attribute
+        if node["op"] in LOOPS:
+            self.loop = f"{node['op']} {node['name'] or ''.join(node['outputs'][:1])}"
         return node
 
     def attribute(self, message: memoryview) -> tuple[str, Any, str]:
@@ -222,27 +236,37 @@ class _Reader:
         several: list[Any] | None = None
         for number, value in self.fields(message):
             if number == 1:
-                name = _text(value)
+                name = string(value)
             elif number == 2:
                 single = struct.unpack("<f", value)[0]
             elif number == 3:
                 single = signed(value)
             elif number == 4:
-                single = str(value, "utf-8", "replace")
+                single = string(value, "replace")
             elif number == 5:
                 single = self.tensor(value)[1]
+            elif number in (6, 11):
+                self.subgraph(value)
             elif number in (7, 8, 9):
                 several = [] if several is None else several
                 several += self.several(number, value)
             elif number == 21:
-                reference = _text(value)
+                reference = string(value)
         return name, several if several is not None else single, reference
+
+    def subgraph(self, message: memoryview) -> None:
+        """A branch or a loop's body: nothing of it is kept, but what holds of all graphs holds of it."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise UnreadableFile("branches within branches; not a DenseNet")
+        self.graph(message, {"nodes": [], "initializers": {}, "inputs": {}, "outputs": []})
+        self.depth -= 1
 
     def several(self, number: int, value: Any) -> list[Any]:
         if number == 9:
-            return [str(value, "utf-8", "replace")]
+            return [string(value, "replace")]
         if number == 7:
-            return [x for (x,) in struct.iter_unpack("<f", value)]
+            return [x for (x,) in struct.iter_unpack("<f", content(value))]
         found = list(map(signed, numbers(value)))
         self.left -= len(found)
         return found
@@ -252,7 +276,7 @@ class _Reader:
         name, shape = "", None
         for number, value in self.fields(message):
             if number == 1:
-                name = _text(value)
+                name = string(value)
             elif number == 2:
                 for kind, tensor_type in self.fields(value):
                     for part, dims in self.fields(tensor_type) if kind == 1 else ():
@@ -261,12 +285,14 @@ class _Reader:
         return name, shape
 
     def dimension(self, message: memoryview) -> int | None:
-        found = [signed(value) for number, value in self.fields(message) if number == 1]
-        return found[0] if found and found[0] > 0 else None
+        found = dict(self.fields(message))
+        string(found.get(2, memoryview(b"")))  # its name is not used here, but libraries stumble over what is no text
+        size = signed(found.get(1, 0))
+        return size if size > 0 else None
 
     def pair(self, message: memoryview) -> tuple[str, str]:
         entry = dict(self.fields(message))
-        return _text(entry.get(1, memoryview(b""))), _text(entry.get(2, memoryview(b"")))
+        return string(entry.get(1, memoryview(b""))), string(entry.get(2, memoryview(b"")))
 
     # -- tensors -------------------------------------------------------------------
 
@@ -280,7 +306,7 @@ class _Reader:
             elif number == 2:
                 code = int(value)
             elif number == 8:
-                name = _text(value)
+                name = string(value)
             elif number == EXTERNAL:
                 key, text = self.pair(value)
                 external[key] = text
@@ -302,7 +328,7 @@ class _Reader:
             return name, Tensor.over(chunks[0][1], dtype, shape)
         if len(kinds) > 1 or (numel and not kinds):
             raise UnreadableFile(f"{name} of shape {shape} has no data, or too much")
-        values = b"".join(chunk for _, chunk in chunks)
+        values = b"".join(content(chunk) for _, chunk in chunks)
         stored = FLOATS.get(next(iter(kinds)), dtype) if kinds else dtype
         # A varint takes at least one byte: the shape cannot ask for more than the file holds.
         if (len(values) < numel) if kinds & {*VARINTS} else (len(values) != numel * stored.itemsize):
@@ -328,10 +354,6 @@ class _Reader:
         if offset + size > len(data):
             raise UnreadableFile(f"{location} is truncated, {name} ends behind its end")
         return data[offset : offset + size]
-
-
-def _text(value: Any) -> str:
-    return str(value, "utf-8")
 
 
 def _packed(data: bytes, dtype: np.dtype[Any], shape: list[int], where: str) -> Tensor:

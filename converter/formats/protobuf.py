@@ -14,6 +14,7 @@ import numpy as np
 from converter.core import bounds, mapping
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import WINDOW, content, is_mapped, steady
 from converter.formats.damage import damaged
 from converter.formats.settings import as_written
 
@@ -25,31 +26,42 @@ PIECE = 1 << 20
 
 Field = tuple[int, int, int | memoryview]
 
+HEADER = 20
+"""Bytes of the longest two varints, which stand before a value."""
+
 
 def mapped(path: Path) -> memoryview:
-    """A file as a message: its bytes, mapped, read when looked at."""
-    return mapping.mapped(path).data
+    """A file as a message: its bytes, mapped unless they are few."""
+    data = mapping.mapped(path)
+    return (steady(data) if len(data) <= WINDOW else data).data
 
 
 def fields(data: memoryview) -> Iterator[Field]:
     """The fields of a message, in order: number, wire type, value.
 
     Args:
-        data: the whole message, as single bytes (format ``B``).
+        data: the whole message, as single bytes (format ``B``); if they are mapped, more than ``WINDOW``.
 
     Yields:
         A varint as an unsigned int below 2**64; anything else as a view of ``data``:
         8 bytes, 4 bytes, or as many as the field says (text, bytes, a message, packed
-        numbers).  Nothing is copied.
+        numbers).  Of what is mapped, values longer than ``WINDOW`` are not looked at, and others copies.
 
     Raises:
         UnreadableFile: malformed or truncated.  It does not know the file's name; ``damage.naming`` adds it.
     """
-    at, end, left = 0, len(data), int(bounds.FIELDS)
-    while at < end:
+    whole, start, at = data, 0, 0  # the part that is looked at begins at ``start``
+    room = end = 0 if len(data) > WINDOW and is_mapped(data) else len(data)
+    left = int(bounds.FIELDS)
+    while True:
         left -= 1
-        if left < 0:
+        if left < 0 and start + at < len(whole):
             raise UnreadableFile(f"a message of more than {bounds.FIELDS} fields")
+        if at >= room:
+            start, at = start + at, 0
+            if start >= len(whole):
+                return
+            data, end, room = _part(whole, start)
         key = data[at]
         if key < 0x80:  # as nearly all are
             at += 1
@@ -71,10 +83,28 @@ def fields(data: memoryview) -> Iterator[Field]:
             size = 8 if wire == FIXED64 else 4
         else:
             raise UnreadableFile(f"malformed protobuf, wire type {wire} of field {number}")
-        if size > end - at:
+        if size > len(whole) - start - at:
             raise UnreadableFile(f"truncated or malformed protobuf, field {number} ends behind its message")
-        yield number, wire, data[at : at + size]
+        if end - at < size <= WINDOW:
+            start, at = start + at, 0
+            data, end, room = _part(whole, start)
+        yield number, wire, data[at : at + size] if size <= end - at else whole[start + at : start + at + size]
         at += size
+
+
+def _part(whole: memoryview, start: int) -> tuple[memoryview, int, int]:
+    """A copy of a few bytes of a message that is mapped, its length, and before where a field must begin in it."""
+    part = content(whole[start : start + WINDOW])
+    return part, len(part), len(part) if start + len(part) == len(whole) else len(part) - HEADER
+
+
+def string(value: memoryview, errors: str = "strict") -> str:
+    """A field of text.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8, if ``errors`` does not say what becomes of such bytes.
+    """
+    return str(content(value) if len(value) > WINDOW else value, "utf-8", errors)
 
 
 def messages(data: memoryview, number: int) -> Iterator[memoryview]:
@@ -94,7 +124,7 @@ def text(data: memoryview, number: int) -> str:
         UnreadableFile: it is not UTF-8.
     """
     with damaged("malformed protobuf, a name is not text", UnicodeDecodeError):
-        return str(message(data, number), "utf-8")
+        return string(message(data, number))
 
 
 def number(data: memoryview, field: int) -> int:
@@ -119,7 +149,7 @@ def varints(data: memoryview) -> Iterator[int]:
     Raises:
         UnreadableFile: the last one is incomplete, one is longer than ten bytes, or they are too many for a list.
     """
-    at, left = 0, int(bounds.NUMBERS)
+    left, at, data = int(bounds.NUMBERS), 0, content(data) if len(data) > WINDOW else data
     while at < len(data):
         left -= 1
         if left < 0:

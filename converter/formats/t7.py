@@ -10,7 +10,6 @@ over, never loaded.
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 import warnings
@@ -24,9 +23,11 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
-from converter.core.mapping import opened, steady
+from converter.core.mapping import WINDOW, Window, content, mapped, steady
 
 NAME = "t7"
+LINES = 1 << 20
+"""Bytes of text in which a newline is looked for at a time."""
 
 NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECURSIVE_FUNCTION, RECURSIVE_FUNCTION = range(9)
 """The tags, TYPE_* of File.lua."""
@@ -73,8 +74,9 @@ def open_t7(path: Path) -> Checkpoint:
     Raises:
         UnreadableFile: damaged or truncated, or with tensors of an unknown type.
     """
-    data = opened(path)
-    streams: list[_Stream] = [_Text(data, path)] if data[1:2] == b"\n" else [_Binary(data, path, n) for n in (8, 4)]
+    window = Window(mapped(path))
+    is_text = bytes(window.piece(1, 1)) == b"\n"
+    streams: list[_Stream] = [_Text(window, path)] if is_text else [_Binary(window, path, n) for n in (8, 4)]
     failures: list[tuple[int, UnreadableFile]] = []
     for stream in streams:
         objects = _Objects(stream)
@@ -90,8 +92,8 @@ def open_t7(path: Path) -> Checkpoint:
 class _Bytes:
     """The bytes of a file, taken one piece after the other."""
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
-        self.data = data
+    def __init__(self, window: Window, path: Path) -> None:
+        self.window, self.length = window, len(window.data)
         self.where = str(path)
         self.position = 0
 
@@ -100,38 +102,41 @@ class _Bytes:
 
     def take(self, size: int) -> int:
         start = self.position
-        if not 0 <= size <= len(self.data) - start:
-            raise self.damaged(f"{size} bytes are announced, {len(self.data) - start} are left")
+        if not 0 <= size <= self.length - start:
+            raise self.damaged(f"{size} bytes are announced, {self.length - start} are left")
         self.position += size
         return start
+
+    def raw(self, size: int) -> bytes:
+        return self.at(self.take(size), size)
+
+    def at(self, start: int, size: int) -> bytes:
+        piece = self.window.piece(start, size)
+        return bytes(content(piece) if size > WINDOW else piece)
 
     def mapped(self, size: int, code: str) -> _Storage:
         """The next bytes as a storage of little-endian numbers."""
         start = self.take(size)
         dtype = np.dtype(f"<{code}")
-        raw = np.frombuffer(memoryview(self.data)[start : start + size], dtype)
+        raw = np.frombuffer(self.window.piece(start, size), dtype)
         return _Storage((size // dtype.itemsize,), dtype, lambda: raw)
 
 
 class _Binary(_Bytes):
     """Numbers as the writer's machine held them."""
 
-    def __init__(self, data: mmap.mmap, path: Path, long: int) -> None:
-        super().__init__(data, path)
+    def __init__(self, window: Window, path: Path, long: int) -> None:
+        super().__init__(window, path)
         self.long = long
 
     def integer(self) -> int:
-        return int(struct.unpack_from("<i", self.data, self.take(4))[0])
+        return int.from_bytes(self.window.piece(self.take(4), 4), "little", signed=True)
 
     def longs(self, count: int) -> tuple[int, ...]:
-        return struct.unpack_from(f"<{count}{'q' if self.long == 8 else 'i'}", self.data, self.take(count * self.long))
+        return struct.unpack(f"<{count}{'q' if self.long == 8 else 'i'}", self.raw(count * self.long))
 
     def double(self) -> float:
-        return float(struct.unpack_from("<d", self.data, self.take(8))[0])
-
-    def raw(self, size: int) -> bytes:
-        start = self.take(size)
-        return self.data[start : start + size]
+        return float(struct.unpack("<d", self.raw(8))[0])
 
     def elements(self, kind: str, count: int) -> _Storage:
         code = "i4" if kind == "Long" and self.long == 4 else DTYPES[kind]
@@ -141,14 +146,34 @@ class _Binary(_Bytes):
 class _Text(_Bytes):
     """Every write a line, its elements separated by a space; bytes and characters as they are, then a newline."""
 
+    def _short_line(self, count: int, longest: int) -> bytes:
+        """The next line, which has ``count`` elements of at most so many characters."""
+        room = min(count * (longest + 1), self.length - self.position)
+        line, newline, _ = self.at(self.position, room).partition(b"\n")
+        if not newline or len(line) < 2 * count - 1:
+            raise self.damaged("a line is missing, too short or too long")
+        self.position += len(line) + 1
+        return line
+
     def _line(self, count: int, longest: int) -> tuple[int, int]:
-        """Where the next line begins and ends, which has ``count`` elements of at most so many characters."""
+        """Where the next line begins and ends, of any length."""
         start = self.position
-        end = self.data.find(b"\n", start, start + count * (longest + 1))
+        end = self._newline(start, min(start + count * (longest + 1), self.length))
         if end < start + 2 * count - 1:
             raise self.damaged("a line is missing, too short or too long")
         self.position = end + 1
         return start, end
+
+    def _newline(self, start: int, stop: int) -> int:
+        """Where the next newline is; -1 if there is none."""
+        at, step = start, WINDOW
+        while at < stop:
+            size = min(step, stop - at)
+            found = self.at(at, size).find(b"\n")
+            if found >= 0:
+                return at + found
+            at, step = at + size, LINES
+        return -1
 
     def integer(self) -> int:
         return self.longs(1)[0]
@@ -156,26 +181,24 @@ class _Text(_Bytes):
     def longs(self, count: int) -> tuple[int, ...]:
         if not count:
             return ()
-        start, end = self._line(count, 20)
-        values = tuple(map(int, self.data[start:end].split()))
+        values = tuple(map(int, self._short_line(count, 20).split()))
         if len(values) != count:
             raise self.damaged(f"{len(values)} numbers where there should be {count}")
         return values
 
     def double(self) -> float:
-        start, end = self._line(1, 32)
-        return float(self.data[start:end])
+        return float(self._short_line(1, 32))
 
     def raw(self, size: int) -> bytes:
-        start = self.take(size)
+        taken = super().raw(size)
         self._ends_line(size)
-        return self.data[start : start + size]
+        return taken
 
     def _ends_line(self, size: int) -> None:
         """Pass over the newline behind so many bytes, which only the end of the file can take the place of."""
         end = self.position
         self.position += bool(size)
-        if size and self.data[end : end + 1] not in (b"\n", b""):
+        if size and self.at(end, 1) not in (b"\n", b""):
             raise self.damaged(f"no newline after {size} bytes")
 
     def elements(self, kind: str, count: int) -> _Storage:
@@ -187,11 +210,11 @@ class _Text(_Bytes):
         if not count:
             return _Storage((0,), dtype, lambda: np.empty(0, dtype))
         start, end = self._line(count, 32)
-        data, where = self.data, self.where
+        line, where = self.window.piece(start, end - start), self.where
 
         @cache  # all weights of a network are often one storage
         def read() -> Array:
-            text = steady(np.frombuffer(memoryview(data)[start:end], np.uint8)).tobytes()
+            text = bytes(content(line))
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # older numpy warns of what it cannot parse
@@ -224,7 +247,7 @@ class _Objects:
         """The file's object; a list if there are several."""
         objects = []
         try:
-            while self.stream.position < len(self.stream.data):
+            while self.stream.position < self.stream.length:
                 objects.append(self.read())
                 if objects[-1] is None:
                     raise self.stream.damaged("nil where there should be an object")
@@ -317,7 +340,7 @@ class _Objects:
 
     def _storage(self, kind: str) -> _Storage:
         (count,) = self.stream.longs(1)
-        if not 0 <= count <= len(self.stream.data):  # an element takes a byte at least
+        if not 0 <= count <= self.stream.length:  # an element takes a byte at least
             raise self.stream.damaged(f"a storage of {count} elements")
         return self.stream.elements(kind, count)
 

@@ -20,9 +20,6 @@ from converter.core.mapping import mapped, steady
 from converter.core.metadata import from_comment, to_comment
 from converter.formats.damage import damaged
 
-MAX_RATIO = 1100
-"""Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
-
 DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError)
 """What ``zipfile`` raises for a damaged one."""
 
@@ -143,13 +140,16 @@ class ZipWriter(zipfile.ZipFile):
         self.target = file
         self.comment = comment
 
-    def add(self, name: str, data: bytes | memoryview) -> None:
-        """Add a member."""
+    def add(self, name: str, *data: bytes | memoryview) -> None:
+        """Add a member, in pieces of single bytes."""
         info = zipfile.ZipInfo(name, EPOCH)
+        info.file_size = sum(map(len, data))
         used = self.target.tell() + HEADER + len(name.encode()) + 4
         padding = -used % ALIGNMENT
         info.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", the id torch uses for padding
-        self.writestr(info, data)
+        with self.open(info, "w") as member:
+            for piece in data:
+                member.write(piece)
 
 
 def comment_of(path: Path, metadata: Mapping[str, str]) -> bytes:

@@ -16,10 +16,19 @@ from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import main_output
 from converter.engines.run import Run
 from converter.engines.specs import THREADED, Spec
-from converter.exporters.onnx import to_onnx
+from converter.exporters.lazy import LazyModel
+from converter.exporters.onnx import lazy_onnx, to_onnx
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
-from converter.parity.proto import channels_last, fixed_size, has_free_batch, is_own, precision_of, read_proto
+from converter.parity.proto import (
+    channels_last,
+    fixed_size,
+    has_free_batch,
+    is_own,
+    precision_of,
+    read_proto,
+    read_structure,
+)
 from converter.reading.inspection import Inspection
 from converter.reading.load import inspect_place
 
@@ -32,13 +41,15 @@ class Artifact:
         name: what reports call it.
         place: the file; None for what is in memory.
         wanted: how to read it.
-        proto: of an ONNX file, or in memory; None for another checkpoint.
+        proto: of an ONNX file, or of one that is none yet, without the weights' values; None for another checkpoint.
+        made: what is no file yet.
     """
 
     name: str
     place: Place | None
     wanted: Source
     proto: onnx.ModelProto | None
+    made: LazyModel | None = None
 
     @classmethod
     def open(cls, source: AnySource) -> Artifact:
@@ -51,15 +62,16 @@ class Artifact:
         place = resolve(wanted.address)
         if is_onnx(place.path):
             with place.kept_if_read():
-                return cls(place.path.name, place, wanted, read_proto(place.path))
+                return cls(place.path.name, place, wanted, read_structure(place.path))
         result = cls(place.path.name, place, wanted, None)
         assert result.inspection  # reads it, or says why it cannot
         return result
 
     @classmethod
     def export(cls, model: Model) -> Artifact:
-        """The ONNX graph of a model, in memory."""
-        return cls("its own export", None, Source(""), to_onnx(model))
+        """The ONNX graph of a model, which is no file."""
+        made = lazy_onnx(model)
+        return cls("its own export", None, Source(""), made.proto, made)
 
     @classmethod
     def open_all(cls, sources: Sequence[AnySource]) -> list[Artifact]:
@@ -100,10 +112,9 @@ class Artifact:
         """The checkpoint as a model; None for ONNX."""
         return None if self.proto is not None else self.inspection.model
 
-    def source(self) -> Path | bytes:
-        """The ONNX file, or its bytes, for an engine."""
-        assert self.proto is not None
-        return self.path or self.proto.SerializeToString()
+    def source(self) -> Path | LazyModel | None:
+        """The ONNX file, or what is none yet, for an engine; None for another checkpoint."""
+        return self.made or (self.path if self.proto is not None else None)
 
     def precision(self) -> str:
         """``fp32``, ``fp16``, ``bf16`` or ``int8``: what most of its weights are."""
@@ -117,8 +128,10 @@ class Artifact:
         Raises:
             ConverterError: it is no DenseNet we can read.
         """
-        if self.proto is not None and self.is_own():
-            return self.proto
+        if self.made is not None:
+            return self.made.whole()
+        if self.proto is not None and self.path is not None and self.is_own():
+            return read_proto(self.path)
         return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")
 
     def is_own(self) -> bool:
@@ -144,7 +157,7 @@ class Artifact:
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:
-            start = partial(spec.start, self.source() if self.proto else None, self.model, output)
+            start = partial(spec.start, self.source(), self.model, output)
             yield f"{spec.label}, {self.name}", partial(transposing, start) if self.is_channels_last() else start
 
     def is_channels_last(self) -> bool:

@@ -21,7 +21,7 @@ LEVELS = 2.5
 ONNX Runtime's antialiasing is not quite Pillow's, and shows up to 1.5; another filter or size shows 5 and more.
 """
 SCALES = (0.9, 2.2)
-"""Short edges of test images, in units of what they are resized to: images are made larger, and smaller."""
+"""Edges of test images, in units of what they are resized to: images are made larger, and smaller."""
 
 
 def prepares_images(proto: onnx.ModelProto, config: DenseNetConfig, preprocess: Preprocess | None) -> Check:
@@ -64,8 +64,13 @@ def sizes(steps: Preprocess) -> Iterator[tuple[int, int]]:
     """Heights and widths of images, upright and wide, of which every way to round leaves another crop.
 
     The long edge is no whole number after resizing, and what is cropped off is 1 or 3 more than a multiple of 4:
-    half of it rounds down in one, up in the other.
+    half of it rounds down in one, up in the other.  Where both edges are resized, that does not depend on the image.
     """
+    if isinstance(steps.resize, tuple):
+        for scales in product(SCALES, SCALES):
+            height, width = (max(2, round(scale * edge)) for scale, edge in zip(scales, steps.resize))
+            yield height, width
+        return
     target = steps.resize or max(steps.crop)
     for scale, upright, rest in product(SCALES, (False, True), (1, 3)):
         short = max(2, round(scale * target)) if steps.resize else target

@@ -7,6 +7,7 @@ import onnx
 from converter.core.errors import ConverterError, first_line
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.core.model import Images, Model
+from converter.engines.run import loadable
 from converter.exporters.graph import IMAGE
 from converter.exporters.onnx import LOWEST_OPSET
 from converter.parity.artifact import Artifact
@@ -42,7 +43,7 @@ def onnx_checks(
     proto = file.proto
     assert proto is not None
     own = promised or is_own(proto)
-    result = [_valid(proto), _opset(proto, own), _input(proto, config, own), _output(proto, config, own)]
+    result = [_valid(file), _opset(proto, own), _input(proto, config, own), _output(proto, config, own)]
     if takes_pixels(proto) and own:
         result.append(prepares_images(proto, config, images.preprocess))
     if file.path is None:
@@ -72,9 +73,12 @@ def onnx_checks(
     return result
 
 
-def _valid(proto: onnx.ModelProto) -> Check:
+def _valid(file: Artifact) -> Check:
+    source = file.source()
+    assert source is not None
     try:
-        onnx.checker.check_model(proto, full_check=True)
+        with loadable(source) as path:
+            onnx.checker.check_model(path, full_check=True)
     except Exception as error:  # its errors share no class
         return Check("valid ONNX", False, first_line(error))
     return Check("valid ONNX", True)

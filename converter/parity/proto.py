@@ -8,7 +8,7 @@ import onnx
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY
 from converter.core.model import known_activation
-from converter.formats.onnx_file import check_external
+from converter.formats.onnx_file import check_for_running
 
 PRECISIONS = {
     onnx.TensorProto.FLOAT16: "fp16",
@@ -16,6 +16,20 @@ PRECISIONS = {
     onnx.TensorProto.INT8: "int8",
     onnx.TensorProto.UINT8: "int8",
 }
+
+SMALL = 1024
+"""Bytes of a constant that is none of the weights."""
+
+
+def read_structure(path: Path) -> onnx.ModelProto:
+    """An ONNX file without the values of its weights, which are most of it; errors as for :func:`read_proto`."""
+    proto = read_proto(path)
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) >= SMALL:
+            tensor.ClearField("raw_data")
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)  # a message's memory is freed as a whole
+    return result
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -25,7 +39,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
         UnreadableFile: it is missing, or no ONNX file.
         UnsafeFile: it points outside its own folder.
     """
-    check_external(path)
+    check_for_running(path)
     try:
         proto = onnx.load(path)
     except Exception as error:  # protobuf's errors share no class with onnx's

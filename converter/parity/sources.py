@@ -23,7 +23,7 @@ from converter.parity.artifact import Artifact
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, relative_error
-from converter.parity.proto import read_proto
+from converter.parity.proto import read_structure
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.activation import activated
 from converter.use.inputs import Batch
@@ -43,7 +43,7 @@ class Sources:
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
-            self.files.append(Artifact(OWN_FILE, place, source, read_proto(place.path)))
+            self.files.append(Artifact(OWN_FILE, place, source, read_structure(place.path)))
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         self.frameworks = named or ([framework_of(model)] if not self.specs and framework_of(model) else [])
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]

@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
+from converter.core.memory import give_back
 from converter.core.model import Model, usual_activation
 from converter.core.progress import Progress
 from converter.engines.run import Run
@@ -151,9 +152,9 @@ class Trial:
             logits = judge.judge(engine, telling, told)
             for output in file.further_outputs():
                 if output == PROBABILITIES or (output == FEATURES and truth.features):
-                    other = dict(file.runs(specs, output))[engine]()
-                    compute = partial(pixels if eight_bit else floats, other)
-                    self.further(engine, output, compute, file, zip(batches, outputs))
+                    other = partial(pixels if eight_bit else floats, dict(file.runs(specs, output))[engine]())
+                    self.further(engine, output, other, file, zip(batches, outputs))
+                    del other
                 else:
                     why = "the reference records none" if output == FEATURES else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
@@ -164,6 +165,8 @@ class Trial:
                 judge.budget(engine, precision, telling, logits)
             elif not agrees and (culprit := self.where(file, engine)) is not None:
                 self.breaks[engine] = culprit
+            del run  # and with it the engine's copy of the weights
+            give_back()
 
     def suitable(self, file: Artifact) -> list[Batch]:
         """The inputs that a file takes.

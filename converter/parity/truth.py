@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from converter.core.checkpoint import Array
+from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
 from converter.engines.torch import torch_engine, torch_module
@@ -70,34 +73,38 @@ class Truth:
         module = torch_module(model)
         if isinstance(progress, Steps):
             progress.batches = len(batches)
-        outputs: list[list[Array]] = []
-        pooled: list[Array] = []
-        taken: list[Array] = []
+        outputs: list[list[Array]] = [[], []]
+        pooled: list[list[Array]] = [[], []]
+        taken: list[list[Array]] = [[], []]
         positions: list[int] = []
-        module.head.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0].numpy()))
-        module.classifier.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].numpy()))
+        shown: dict[str, list[Array]] = {"pooled": [], "taken": []}
+        module.head.register_forward_pre_hook(lambda _, inputs: shown["pooled"].append(inputs[0].numpy()))
+        module.classifier.register_forward_pre_hook(lambda _, inputs: shown["taken"].append(inputs[0].numpy()))
         module.norm.register_forward_hook(lambda _, inputs, maps: positions.append(prod(maps.shape[2:])))
         for double in (False, True):
             run = torch_engine(module, double=double)
-            outputs.append([])
             for batch in batches:
                 progress(f"{ORACLE if double else YARDSTICK}, {batch.name}")
-                outputs[-1].append(run(batch.array))
-        count = len(batches)
-        single, exact = taken[:count], taken[count:]
-        positions = positions[:count]
-        allowed = limits_for([relative_error(a, b) for a, b in zip(pooled[:count], pooled[count:])], positions)
-        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, pooled[count:], allowed)}
+                # The float64 maps of several images at once would be most of what is in memory.
+                images = np.split(batch.array, len(batch.array)) if double else [batch.array]
+                outputs[double].append(np.concatenate([run(image) for image in images]))
+                for name, kept in (("pooled", pooled), ("taken", taken)):
+                    kept[double].append(np.concatenate(shown[name]))
+                    shown[name].clear()
+        del run, module
+        give_back()
+        allowed = limits_for([relative_error(a, b) for a, b in zip(*pooled)], positions)
+        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, pooled[True], allowed)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
         explained = own
         if model.config.num_classes:
             weight = model.tensors["classifier.weight"].read()
             explained = [
-                explained_error(rough, fine, weight, logits) for rough, fine, logits in zip(single, exact, outputs[1])
+                explained_error(rough, fine, weight, logits) for rough, fine, logits in zip(*taken, outputs[True])
             ]
         limits = limits_for([max(pair) for pair in zip(own, explained)], positions)
-        rounded = {batch.name: logits for batch, logits in zip(batches, outputs[0])}
-        return cls(model, model.config, model.images, ORACLE, batches, outputs[1], rounded, own, limits, features)
+        rounded = {batch.name: logits for batch, logits in zip(batches, outputs[False])}
+        return cls(model, model.config, model.images, ORACLE, batches, outputs[True], rounded, own, limits, features)
 
     def of(self, batch: Batch) -> tuple[Array, float]:
         """The oracle's logits on one of the inputs, and the error permitted there."""

@@ -12,7 +12,7 @@ from converter.core.text import clean
 from converter.exporters.graph import SPACE
 from converter.parity.budget import BUDGETS, Judgement
 from converter.parity.verdict import Verification
-from converter.publish.expectations import PLACEHOLDER, unknown_labels, unlike_timm
+from converter.publish.expectations import PLACEHOLDER, Description, unknown_labels, unlike_timm
 from converter.publish.recipe import Recipe
 from converter.publish.results import Result
 from densenet.module import COUNTER
@@ -53,7 +53,7 @@ class CardFacts:
         recipe: what was asked for; its licence in lower case, None if nobody says.
         recorded: whether the source said what images go through (else it is assumed).
         zoo: the published model this file is, if it is one.
-        why_not_timm: empty if timm can build the network.
+        described: how the package says what the weights are.
         proof: that float32 equals the source.
     """
 
@@ -61,7 +61,7 @@ class CardFacts:
     recipe: Recipe
     recorded: bool
     zoo: ZooModel | None
-    why_not_timm: str
+    described: Description
     files: Sequence[OnnxFile]
     left_out: Mapping[str, str]
     results: Sequence[Result]
@@ -72,6 +72,11 @@ class CardFacts:
         """What images go through, None for inputs that are no images."""
         steps = self.model.images.preprocess
         return steps if steps and not steps.of_volumes else None
+
+    @property
+    def timm(self) -> bool:
+        """Whether timm can build the network."""
+        return not self.described.why_not_timm
 
 
 def model_card(facts: CardFacts) -> str:
@@ -112,15 +117,22 @@ def _metadata(facts: CardFacts) -> Any:
     ]
     datasets = [*(["imagenet-1k"] if facts.zoo else []), *facts.recipe.datasets]
     return ModelCardData(
-        library_name="timm" if not facts.why_not_timm else "densenet-converter",
+        library_name="timm" if facts.timm else "densenet-converter",
         pipeline_tag=task if config.spatial_dims == 2 else None,
         license=facts.recipe.license_id,
-        tags=[task, "densenet", *(["timm", "transformers"] if not facts.why_not_timm else []), "onnx", "safetensors"],
+        tags=[task, "densenet", *_loaders(facts), "onnx", "safetensors"],
         datasets=datasets or None,
         base_model=facts.zoo.hub_id if facts.zoo else None,
         model_name=_title(facts) if evaluations else None,
         eval_results=evaluations or None,
     )
+
+
+def _loaders(facts: CardFacts) -> list[str]:
+    """The Hub's tags for who loads a package."""
+    if facts.timm:
+        return ["timm", "transformers"]
+    return ["transformers", "custom_code"] if facts.described.code else []
 
 
 def _title(facts: CardFacts) -> str:
@@ -148,9 +160,9 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "size": " × ".join(map(str, size)),
         "license_text": facts.recipe.license_id or "not stated by the source; ask its authors before you use it",
         "about": facts.recipe.about,
-        "timm": not facts.why_not_timm,
-        "why_not_timm": facts.why_not_timm,
-        "pipeline": bool(config.num_classes) and config.in_channels == 3,
+        "timm": facts.timm,
+        "described": facts.described,
+        "pipeline": bool(config.num_classes) and (config.in_channels == 3 or not facts.timm),
         "axes": list(SPACE[config.spatial_dims]),
         "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
@@ -159,7 +171,9 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "mode": "L" if config.in_channels == 1 else "RGB",
         "mean": list(facts.preprocess.mean) if facts.preprocess else [],
         "std": list(facts.preprocess.std) if facts.preprocess else [],
-        "unlike": unlike_timm(facts.preprocess) if facts.preprocess and not facts.why_not_timm else [],
+        "bgr": facts.preprocess is not None and facts.preprocess.order == "bgr",
+        "unlike": unlike_timm(facts.preprocess) if facts.preprocess else [],
+        "unlike_readers": "timm, transformers and transformers.js" if facts.timm else "transformers.js",
         "figures": list(dict.fromkeys(figure.column for result in facts.results for figure in result.figures)),
         "results": [_stated(result) for result in facts.results],
         "files": [_row(file) for file in facts.files],
@@ -225,7 +239,7 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("Whether and on what these weights were trained is not recorded here.")
     if facts.preprocess and not facts.recorded:
         lines.append("The preprocessing is assumed, and a wrong one costs accuracy without any error message.")
-    if not facts.why_not_timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
+    if facts.timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
         lines.append(
             f"transformers reports `{COUNTER}` as missing: these counters, which the source does not have, "
             "matter in training only, not to the logits."

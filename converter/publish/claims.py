@@ -12,17 +12,16 @@ from typing import Any
 
 import onnx
 
-from converter.core.errors import CannotExpress, ConverterError, NotADenseNet, UnreadableFile
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images, Model
 from converter.core.source import Source
-from converter.engines.timm_model import timm_model
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
 from converter.parity.checks import Check, own_metadata
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.proto import read_proto
+from converter.parity.proto import read_structure
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -30,17 +29,18 @@ from converter.publish.expectations import (
     PARITY,
     PREPROCESSOR,
     REQUIRED,
-    library_config,
-    preprocessor_config,
-    timm_config,
+    describe,
 )
 from converter.publish.provenance import PROVENANCE, Recorded
+from converter.publish.transformers_code import CODE, code_of
 from converter.reading.load import load
 from densenet.config import DenseNetConfig
 from densenet.topology import FEATURES, INPUT, LOGITS
 
 UNREADABLE = Check("valid ONNX", False, "not an ONNX file, or damaged")
 GIT = (".gitattributes", ".gitignore")
+INSTEAD = ("processor_config.json", "adapter_config.json")
+"""What transformers reads before a package's own files, where it is there."""
 
 
 def listed(
@@ -56,10 +56,12 @@ def listed(
         checks = [edited if check.name == CARD else check for check in checks]
     missing = [name for name in REQUIRED if name not in files]
     checks += [Check(name, False, f"not in {PROVENANCE}: nothing vouches for it") for name in missing]
-    strange = [name for name in sorted(set(files) - OURS) if name.endswith(SUFFIXES)]
-    checks += [Check(name, False, "weights that no package has, and nothing proves") for name in strange]
+    strange = [name for name in sorted(set(files) - OURS) if name.endswith((*SUFFIXES, ".py", ".json"))]
+    checks += [Check(name, False, "no package has it, and nothing proves what it says") for name in strange]
     extra = sorted(set(present) - set(files) - {PROVENANCE, *missing, *GIT})
-    return checks + [Check(name, False if name in OURS else None, f"not in {PROVENANCE}") for name in extra]
+    return checks + [
+        Check(name, False if name in (*OURS, *INSTEAD) else None, f"not in {PROVENANCE}") for name in extra
+    ]
 
 
 def published_model(weights: Path) -> Model:
@@ -75,24 +77,16 @@ def published_model(weights: Path) -> Model:
     preprocess, labels = model.stated.get(PREPROCESS_KEY), model.stated.get(LABELS_KEY, [])
     if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
         raise UnreadableFile(f"{weights.name}: its metadata is damaged (class names that are none)")
-    layout = "timm" if preprocess and _is_timms(model.config) else "library"
+    own = model.images.preprocess if preprocess else None  # and nothing that a config.json beside it says
+    layout = describe(model.config, replace(model.images, preprocess=own)).layout
     try:
         model = load(weights, layout=layout)
     except NotADenseNet as error:
         raise UnreadableFile(f"{weights.name}: its tensors have other names than the {layout} layout's") from error
     if model.origin.prefix or model.origin.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
-    own = model.images.preprocess if preprocess else None  # and nothing that a config.json beside it says
     said = Images(own, tuple(labels), model.stated.get(ACTIVATION_KEY, ""), model.images.thresholds)
     return replace(model, images=said)
-
-
-def _is_timms(config: DenseNetConfig) -> bool:
-    try:
-        timm_model(config)
-    except CannotExpress:
-        return False
-    return True
 
 
 def weights_checks(model: Model) -> list[Check]:
@@ -106,33 +100,40 @@ def weights_checks(model: Model) -> list[Check]:
 def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, list[Check]]:
     """The JSON files of a folder, as far as their hash is right (``good``), against the published weights."""
     try:
-        prepared = model.images.preprocess
-        if prepared is not None and prepared.of_volumes:
-            prepared = None  # whose steps nobody else's files can say
-        if model.origin.layout == "timm" and prepared is not None:
-            config = timm_config(model.config, model.images, None)
-        else:
-            config = library_config(model.config, model.images)
-        wanted: dict[str, Mapping[str, Any]] = {CONFIG: config}
-        if prepared is not None:
-            wanted[PREPROCESSOR] = preprocessor_config(prepared, timm=model.origin.layout == "timm")
+        said = describe(model.config, model.images)
     except ConverterError as error:
         return {CONFIG: [Check("network", False, str(error))]}
+    wanted: dict[str, Mapping[str, Any]] = {CONFIG: said.config}
+    if said.preprocessor is not None:
+        wanted[PREPROCESSOR] = said.preprocessor
     result = {}
     for name, values in wanted.items():
         if name in good:
             result[name] = _compared(folder / name, values)
         elif name not in REQUIRED:  # those are missed elsewhere
             result[name] = [Check("file", False, "missing")]
-    if PREPROCESSOR in good and prepared is None:
+    if PREPROCESSOR in good and said.preprocessor is None:
         result[PREPROCESSOR] = [Check("file", False, "the weights say of no images how they are prepared")]
     if PARITY in good:
         passed = _read(folder / PARITY).get("passed")
         result[PARITY] = [Check("verdict", passed is True, "" if passed is True else f"says {json.dumps(passed)}")]
-    said = _read(folder / PROVENANCE).get("config")
+    result |= _code_checks(folder, good, said.code)
+    recorded = _read(folder / PROVENANCE).get("config")
     # The source's own eps may be folded into the norms.
-    same = isinstance(said, dict) and {**said, "eps": 0} == {**model.config.to_dict(), "eps": 0}
+    same = isinstance(recorded, dict) and {**recorded, "eps": 0} == {**model.config.to_dict(), "eps": 0}
     result[PROVENANCE] = [Check("config", same, "" if same else "is another network's than the weights'")]
+    return result
+
+
+def _code_checks(folder: Path, good: Collection[str], wanted: Collection[str]) -> dict[str, list[Check]]:
+    """The files that transformers runs: those that this version ships, byte for byte, and only where they are named."""
+    result = {name: [Check("file", False, "missing")] for name in wanted if name not in good}
+    for name in (name for name in CODE if name in good):
+        same = (folder / name).read_bytes() == code_of(name)
+        why = "" if same else "not the code that this version of densenet-converter ships; read it before you run it"
+        if same and name not in wanted:
+            same, why = False, "code of which these weights have no need"
+        result[name] = [Check("code", same, why)]
     return result
 
 
@@ -180,7 +181,7 @@ def _short(fields: Mapping[tuple[str, ...], Any], key: tuple[str, ...]) -> str:
 def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     """An ONNX file of a package: what every reader of one relies on, and what any ONNX file is checked for."""
     try:
-        file = Artifact(path.name, Place(path, path.name), Source(path), read_proto(path))
+        file = Artifact(path.name, Place(path, path.name), Source(path), read_structure(path))
     except UnreadableFile:
         return [UNREADABLE]
     assert file.proto is not None

@@ -2,16 +2,19 @@
 
 timm (timm/models/densenet.py) ties the width of the stem to the growth rate and has no
 CIFAR stem; a network it cannot build is published in the library layout and as ONNX.
-transformers reads timm's config.json too, provided that it says no ``model_type``.
+transformers reads timm's config.json too, provided that it says no ``model_type``, and runs
+the package's own code where the network is not timm's.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from converter.core.errors import CannotExpress
 from converter.core.model import Images
 from converter.engines.timm_model import timm_model
+from converter.publish.transformers_code import CODE, PROCESSING, PROCESSOR, model_fields, why_not_transformers
 from densenet.config import DenseNetConfig
 from densenet.preprocess import RESAMPLE, Preprocess
 
@@ -27,9 +30,8 @@ ONNX_FILES: Mapping[str, str] = {
 """The names transformers.js and optimum look for."""
 REQUIRED = (WEIGHTS, CONFIG, CARD)
 """What every package has; a proof that does not cover these proves nothing."""
-OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values()})
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values(), *CODE})
 """Every file of a package, beside provenance.json."""
-
 
 PROBLEM_TYPES = {
     "softmax": "single_label_classification",
@@ -40,6 +42,45 @@ PROBLEM_TYPES = {
 (transformers/pipelines/image_classification.py)."""
 
 
+@dataclass(frozen=True)
+class Description:
+    """How a package says what its weights are, for the tools of others.
+
+    Attributes:
+        layout: whose names the weights have: ``timm`` or ``library``.
+        why_not_timm, why_not_transformers: empty where they load it.
+        config: config.json.
+        preprocessor: preprocessor_config.json; None for inputs that are no images.
+        code: names of the files that transformers runs.
+    """
+
+    layout: str
+    why_not_timm: str
+    why_not_transformers: str
+    config: Mapping[str, Any]
+    preprocessor: Mapping[str, Any] | None
+    code: tuple[str, ...]
+
+
+def describe(config: DenseNetConfig, images: Images, license_id: str | None = None) -> Description:
+    """What a package of a network says.
+
+    Raises:
+        CannotExpress: no reader of a package gives such networks their images.
+    """
+    steps = images.preprocess if images.preprocess and not images.preprocess.of_volumes else None
+    try:
+        values = timm_config(config, images, license_id)
+    except CannotExpress as error:
+        why, why_not = str(error), why_not_transformers(config)
+        coded = not why_not
+        values = library_config(config, images) | (model_fields(config) if coded else {})
+        prepared = preprocessor_config(steps, PROCESSOR if coded else "BitImageProcessor") if steps else None
+        return Description("library", why, why_not, values, prepared, CODE if coded else ())
+    assert steps is not None
+    return Description("timm", "", "", values, preprocessor_config(steps, "TimmWrapperImageProcessor"), ())
+
+
 def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) -> dict[str, Any]:
     """timm's config.json, which transformers' TimmWrapper reads as well.
 
@@ -47,8 +88,10 @@ def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) 
         CannotExpress: timm has no such network, or takes no such images.
     """
     model, preprocess = timm_model(config), images.preprocess
-    if preprocess is None:
+    if preprocess is None or preprocess.of_volumes:
         raise CannotExpress("timm prepares images of 1 or 3 channels only")
+    if preprocess.order != "rgb":
+        raise CannotExpress(f"timm gives networks RGB, and this one takes {preprocess.order.upper()}")
     height, width = preprocess.crop
     # Pixels of the input per position of the last feature map.
     reduction = 2 ** (len(config.block_config) + (-1 if config.stem == "cifar" else 1))
@@ -66,7 +109,7 @@ def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) 
         "fixed_input_size": False,
         "interpolation": preprocess.interpolation,
         "crop_pct": crop_fraction(preprocess),
-        "crop_mode": "center",
+        "crop_mode": "squash" if isinstance(preprocess.resize, tuple) else "center",
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
         "num_classes": config.num_classes,
@@ -111,52 +154,73 @@ def unknown_labels(classes: int) -> tuple[str, ...]:
 
 
 def crop_fraction(preprocess: Preprocess) -> float:
-    """timm's crop_pct: the crop's share of the resized short edge, exact under timm's ``floor(crop / share)``."""
-    height = preprocess.crop[0]
+    """timm's crop_pct: the crop's share of the resized edges, exact under timm's ``floor(crop / share)``.
+
+    Of two resized edges it is the one that suits both, else the height's.
+    """
     if preprocess.resize is None:
         return 1.0
-    share = height / preprocess.resize
-    while math.floor(height / share) < preprocess.resize:
-        share = math.nextafter(share, 0)
-    return share
+    edges = preprocess.resize if isinstance(preprocess.resize, tuple) else (preprocess.resize,)
+    shares = []
+    for length, edge in zip(preprocess.size, edges):
+        share = length / edge
+        while math.floor(length / share) < edge:
+            share = math.nextafter(share, 0)
+        shares.append(share)
+    suits = (share for share in shares if all(math.floor(n / share) == edge for n, edge in zip(preprocess.size, edges)))
+    return next(suits, shares[0])
 
 
 def unlike_timm(preprocess: Preprocess) -> list[str]:
     """What timm's (and transformers') preprocessing cannot do the way the source did."""
+    both, share = isinstance(preprocess.resize, tuple), crop_fraction(preprocess)
     said = {
         "no antialiasing on resizing (OpenCV's bilinear)": not preprocess.antialias,
         "images are not resized": preprocess.resize is None,
-        "the crop is not square": preprocess.crop[0] != preprocess.crop[1],
+        "the crop is not square": preprocess.crop[0] != preprocess.crop[1] and not both,
+        "the two edges are resized by shares of their own": both
+        and preprocess.resize != tuple(math.floor(length / share) for length in preprocess.size),
     }
     return [what for what, differs in said.items() if differs]
 
 
-def preprocessor_config(preprocess: Preprocess, *, timm: bool) -> dict[str, Any]:
+def preprocessor_config(preprocess: Preprocess, processor: str) -> dict[str, Any]:
     """preprocessor_config.json, as transformers, transformers.js and optimum read it.
+
+    Mean and standard deviation are those of red, green and blue in this order: whoever puts blue first does so at the
+    end (the package's own code; transformers.js, src/base/image_processors_utils.js).
 
     Args:
         preprocess: what images go through.
-        timm: config.json is timm's.  transformers then prepares images as that says; transformers.js, which knows
-            no such class, takes its base class and reads the fields.
+        processor: transformers' class.  Where it is timm's, transformers prepares images as config.json says;
+            transformers.js, which knows neither that one nor ours, takes its base class and reads the fields.
 
     Raises:
-        CannotExpress: the network takes its channels in another order than RGB.
+        CannotExpress: the network takes its channels in another order than the class gives them.
     """
-    if preprocess.order != "rgb":
-        raise CannotExpress(
-            f"the readers of a package (timm, transformers) give networks RGB, and this one takes {preprocess.order}"
-        )
+    ours, turned = processor == PROCESSOR, preprocess.order != "rgb"
+    if turned and not ours:
+        raise CannotExpress(f"transformers gives networks RGB, and this one takes {preprocess.order.upper()}")
     height, width = preprocess.crop
-    return {
-        "image_processor_type": "TimmWrapperImageProcessor" if timm else "BitImageProcessor",
+    size = {"shortest_edge": preprocess.resize or min(height, width)}
+    if isinstance(preprocess.resize, tuple):
+        size = dict(zip(("height", "width"), preprocess.resize))
+    step = -1 if turned else 1
+    result = {
+        "image_processor_type": processor,
         "do_resize": preprocess.resize is not None,
-        "size": {"shortest_edge": preprocess.resize or min(height, width)},
+        "size": size,
         "resample": RESAMPLE[preprocess.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": height, "width": width},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(preprocess.mean),
-        "image_std": list(preprocess.std),
+        "image_mean": list(preprocess.mean)[::step],
+        "image_std": list(preprocess.std)[::step],
     }
+    if ours:
+        result["auto_map"] = {"AutoImageProcessor": f"{PROCESSING}.{PROCESSOR}"}
+        result |= {"do_flip_channel_order": True} if turned else {}
+        result |= {} if preprocess.antialias else {"antialias": False}
+    return result

@@ -6,15 +6,16 @@ it was, or (killed while moving) does not match its own provenance, and packagin
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import IO, Any, Unpack
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, VerificationFailed
+from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
+from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
@@ -23,7 +24,7 @@ from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.layouts import layout_named
 from converter.parity.budget import Judgement, judged, judges
 from converter.parity.report import reason, to_html
@@ -37,9 +38,8 @@ from converter.publish.expectations import (
     PARITY_HTML,
     PREPROCESSOR,
     WEIGHTS,
-    library_config,
-    preprocessor_config,
-    timm_config,
+    Description,
+    describe,
     unknown_labels,
 )
 from converter.publish.proof import prove_float
@@ -47,6 +47,7 @@ from converter.publish.provenance import PROVENANCE, provenance, rounded, to_tex
 from converter.publish.recipe import Ingredients, Recipe
 from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
+from converter.publish.transformers_code import code_of
 from converter.reading.load import load
 from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
 from converter.use.evaluate import check, evaluate
@@ -66,6 +67,7 @@ class Package:
         folder: where.
         model: the weights as read.
         layout: whose names the weights have: ``timm``, or ``library`` and ``why_not_timm``.
+        why_not_transformers: why not even with the package's own code; empty if it loads the network.
         files: path in the repository to size in bytes, provenance.json included.
         proof: that the float32 files equal the source.
         judgements: reduced precisions that were written, by their path.
@@ -77,6 +79,7 @@ class Package:
     model: Model
     layout: str
     why_not_timm: str
+    why_not_transformers: str
     files: Mapping[str, int]
     proof: Verification
     judgements: Mapping[str, Judgement]
@@ -97,6 +100,7 @@ class Package:
             "architecture": self.model.config.name,
             "layout": self.layout,
             "why_not_timm": self.why_not_timm,
+            "why_not_transformers": self.why_not_transformers,
             "files": dict(self.files),
             "proof": self.proof.to_dict(),
             "judgements": {name: judgement.to_dict() for name, judgement in self.judgements.items()},
@@ -197,15 +201,13 @@ class _Builder:
             usual = Images(Preprocess.usual(model.config))
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
-        steps = self.model.images.preprocess
-        self.preprocess = steps if steps and not steps.of_volumes else None
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 
     def build(self, recipe: Recipe) -> Package:
         model, wanted = self.model, set(recipe.onnx)
         images = images_of(model, recipe.calibration) if recipe.calibration else []
-        why_not_timm = self.weights_and_config(recipe.license_id)
+        described = self.weights_and_config(recipe.license_id)
         proof = self.float32("fp32" in wanted, recipe.original)
         if wanted & {"fp16", "int8"}:
             self.reduced(wanted, images)
@@ -223,7 +225,7 @@ class _Builder:
             recipe,
             self.recorded,
             self.zoo,
-            why_not_timm,
+            described,
             list(self.files.values()),
             self.left_out,
             results,
@@ -241,8 +243,9 @@ class _Builder:
         return Package(
             self.folder,
             model,
-            "library" if why_not_timm else "timm",
-            why_not_timm,
+            described.layout,
+            described.why_not_timm,
+            described.why_not_transformers,
             {name: path.stat().st_size for name, path in sorted(paths.items())},
             proof,
             judgements,
@@ -250,27 +253,28 @@ class _Builder:
             results,
         )
 
-    def put(self, name: str, data: bytes) -> Path:
+    def put(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> Path:
+        """Write a file: its bytes, or what writes them."""
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                data(file)
         return path
 
-    def weights_and_config(self, license_id: str | None) -> str:
-        """model.safetensors and the JSON files beside it; returns why they are not timm's, if they are not."""
+    def weights_and_config(self, license_id: str | None) -> Description:
+        """model.safetensors, the JSON files beside it, and the code that these name; returns what they say."""
         self.progress("writing the weights")
-        model, config, why = self.model, self.model.config, ""
-        try:
-            values = timm_config(config, model.images, license_id)
-            arranged = in_layout(model, layout_named("timm"))
-        except CannotExpress as error:
-            why, values = str(error), library_config(config, model.images)
-            arranged = in_layout(model, layout_named("library"))
-        write(self.folder / WEIGHTS, arranged)
-        self.put(CONFIG, to_text(values))
-        if self.preprocess:
-            self.put(PREPROCESSOR, to_text(preprocessor_config(self.preprocess, timm=not why)))
-        return why
+        said = describe(self.model.config, self.model.images, license_id)
+        write(self.folder / WEIGHTS, in_layout(self.model, layout_named(said.layout)))
+        self.put(CONFIG, to_text(said.config))
+        if said.preprocessor:
+            self.put(PREPROCESSOR, to_text(said.preprocessor))
+        for name in said.code:
+            self.put(name, code_of(name))
+        return said
 
     def float32(self, keep: bool, original: str | Original | None) -> Verification:
         """The float32 graph, and the proof that it and the weights equal the source.
@@ -278,8 +282,8 @@ class _Builder:
         It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
         """
         self.progress("writing the ONNX file")
-        self.proto = to_onnx(self.model)
-        self.path = self.put(ONNX_FILES["fp32"], self.proto.SerializeToString())
+        self.made = lazy_onnx(self.model)
+        self.path = self.put(ONNX_FILES["fp32"], self.made.write)
         weights = self.folder / WEIGHTS
         proof = prove_float(self.source, self.model, weights, self.path, self.progress, original=original)
         if not proof.passed:
@@ -296,16 +300,18 @@ class _Builder:
         run = onnx_engine(self.path)
         self.progress("float32 on the images that judge")
         truths = [run(batch.array) for batch in batches]
+        del run
         for precision in (name for name in ("fp16", "int8") if name in wanted):
+            give_back()
             name = ONNX_FILES[precision]
             self.progress(f"making {precision}")
             try:
                 if precision == "fp16":
-                    proto = to_half(self.proto)
-                    check_range(self.proto, batches[-4:])
+                    made = to_half(self.made)
+                    check_range(self.made, batches[-4:])
                 else:
-                    proto = calibrate(self.proto, calibration_inputs(self.model, images[::2]))
-                path = self.put(name, proto.SerializeToString())
+                    made = calibrate(self.made, calibration_inputs(self.model, images[::2]))
+                path = self.put(name, made.write)
                 verdict = judged(precision, onnx_engine(path), batches, truths)
             except CannotWrite:
                 raise

@@ -10,7 +10,7 @@ from converter.core.source import Source, shown
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.parity.budget import judges
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, spread
@@ -56,12 +56,12 @@ def against_exact(model: Model, weights: Path, *onnx_files: Path, progress: Prog
     """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graphs."""
     progress("comparing in ONNX Runtime (PyTorch is not installed)")
     batches = judges(model)[-3:]
-    exact = onnx_engine(to_onnx(model, graph="exact").SerializeToString())
+    exact = onnx_engine(lazy_onnx(model, graph="exact"))
     truths = [exact(batch.array) for batch in batches]
     results: dict[str, list[Comparison]] = {}
     for file in (weights, *onnx_files):
         try:
-            run = onnx_engine(to_onnx(load(file), graph="exact").SerializeToString() if file is weights else file)
+            run = onnx_engine(lazy_onnx(load(file), graph="exact") if file is weights else file)
             found = [compare(b.name, run(b.array), truth, LIMIT_WITHOUT_ORACLE) for b, truth in zip(batches, truths)]
         except ConverterError as error:
             found = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]

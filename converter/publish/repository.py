@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile
+from converter.core.memory import give_back
 from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import has_torch
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.fetch.hub_client import REPO
 from converter.fetch.hub_files import SUFFIXES, Cached, parse
 from converter.parity.bench import USUAL, Bench
@@ -117,8 +118,10 @@ def _reduced(
     if not files:
         return {}, []
     batches = judges(model, images_of(model, images) if images else ())
-    float32 = onnx_engine(to_onnx(model).SerializeToString())
+    float32 = onnx_engine(lazy_onnx(model))
     truths = [float32(batch.array) for batch in batches]
+    del float32
+    give_back()
     budgets, problems = {}, []
     for precision, path in files.items():
         progress(f"judging {precision}")

@@ -28,6 +28,11 @@ LOSSES: Sequence[tuple[str, re.Pattern[str]]] = (
 )
 """What the loss of a name is computed from: probabilities of each class by itself, of one of all, or numbers.
 torch.nn.modules.loss, timm.loss, fastai.losses, keras.losses."""
+TASK = re.compile(r"(\w+_)?(task|problem|target|label|classification)(_?(type|mode|kind|name))?|mode", re.I)
+MULTI = re.compile(r"(^|[\W_])multi[\W_]?(label|hot)", re.I)
+"""A setting that says what kind of task it is, and its value where an image has several labels."""
+AUROC = re.compile(r"(.*[\W_])?(auroc|auc_?roc|roc_?auc|m?auc)([\W_].*)?", re.I)
+"""A figure by which findings of X-rays are judged, each by itself."""
 POS_WEIGHT = re.compile(r"(^|[./])pos_weight$")
 """A buffer that of torch's losses only those of BCE have."""
 BELOW = re.compile(r"\d{1,9}")
@@ -64,6 +69,8 @@ def activation_said(found: Iterable[Entry], keys: Collection[str], classes: int)
             return _as_said(PROBLEMS[value], f"{place} is {value}", classes)
         if name in ("multi_label", "multilabel") and value is True:
             said.setdefault("sigmoid", f"{place} is true")
+        elif isinstance(value, str) and TASK.fullmatch(name) and MULTI.search(value):
+            said.setdefault("sigmoid", f"{place} is {value:.40}")
         elif LOSS.fullmatch(name) and (loss := _loss(value)):
             said.setdefault(loss, f"{place} is {_called(value)}")
     weight = next((key for key in keys if POS_WEIGHT.search(key)), "")
@@ -74,8 +81,12 @@ def activation_said(found: Iterable[Entry], keys: Collection[str], classes: int)
     return _as_said(*next(iter(said.items())), classes) if said else Judged()
 
 
-def hint(candidate: Candidate, labels: Sequence[str], classes: int) -> str:
-    """A note where names alone are known and speak for something behind the classifier; else nothing."""
+def hint(candidate: Candidate, labels: Sequence[str], classes: int, found: Iterable[Entry] = ()) -> str:
+    """A note where names or figures alone are known and speak for something behind the classifier; else nothing."""
+    if classes > 2:  # of two it is how any classifier is judged
+        for said in found:
+            if AUROC.fullmatch(said.name) and isinstance(said.value, int | float | list | tuple | dict):
+                return f"{said.place} is a figure of classes judged each by itself: {_assumed(classes)}"
     group = candidate.group
     names = [re.sub(r"\W+|_+", "_", name).lower() for name in labels]
     findings = [label for label, name in zip(labels, names) if name in FINDINGS]

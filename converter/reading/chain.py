@@ -134,8 +134,15 @@ class Chain:
             self.end(step)
 
     def end(self, step: Step) -> None:
-        """Say that logits come before it."""
+        """Say that logits come before it.
+
+        Raises:
+            NotADenseNet: it is not along the classes.
+        """
         name = step.cls.rpartition(".")[2]
+        axis = self.tree.group.attributes.get(step.path, {}).get("dim")
+        if axis not in (None, 1, -1):  # None is 1, of logits (torch/nn/functional.py, _get_softmax_dim)
+            raise NotADenseNet(f"{what_is(step)} over dim {axis}, not over the classes; that cannot be carried")
         self.told.activation = self.told.activation or ("sigmoid" if name == "Sigmoid" else "softmax")
         note = f"the {name} behind the classifier is left out: logits come before it"
         self.told.notes += [note] if note not in self.told.notes else []
@@ -162,7 +169,8 @@ class Chain:
         slot = _slot(one, other)
         for step in steps:
             if step.kind not in SLOTS[slot]:
-                raise NotADenseNet(f"{what_is(step)}; a DenseNet has {USUAL[slot]} there")
+                before = f", behind a {self.hidden.layer}" if self.hidden.layer != RELU else ""
+                raise NotADenseNet(f"{what_is(step)}{before}; a DenseNet has {USUAL[slot]} there")
         relu = slot not in ("layers", "head") and self.hidden.one(steps) is not None
         if slot == "layers":
             if strict or steps:  # what Sequentials hold between the two stands there, whatever runs the Sequentials

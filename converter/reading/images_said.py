@@ -50,6 +50,6 @@ def images_said(
     if not said.activation:
         judged = beside.problem_type(checkpoint, classes) or activation_said(found, chosen.group.tensors, classes)
         if not judged.activation and not judged.note:
-            judged = Judged("", hint(chosen, said.labels, classes))
+            judged = Judged("", hint(chosen, said.labels, classes, found))
         said, notes["activation"] = replace(said, activation=judged.activation), judged.note
     return said, {name: note for name, note in notes.items() if note}

@@ -53,6 +53,8 @@ def operation(layer: Mapping[str, Any], name: str, axis: int) -> list[Op]:
     if does == "[]":
         return _indexed(operands, name, title, axis) or other
     if does in KINDS:
+        if KINDS[does] in ("softmax", "end") and _axis(layer) not in (None, -1, 1):
+            return other
         return [Op(KINDS[does], (), name, title)]
     if len(operands) != 2:
         return other
@@ -136,8 +138,17 @@ def _operands(layer: Mapping[str, Any]) -> list[Any]:
     return [first, *(_reference(value) or value for value in given)]
 
 
+def _axis(layer: Mapping[str, Any]) -> Any:
+    """The axis a layer says: Keras 3 among its settings, Keras 2 in its call; None if it says none."""
+    call = layer["call"]
+    while isinstance(call, list) and len(call) == 1:
+        call = call[0]
+    named = call[3] if isinstance(call, list) and len(call) > 3 and isinstance(call[3], dict) else {}
+    return named.get("axis", layer["settings"].get("axis"))
+
+
 ASIDE = ("name", "data_format", "dtype", "axis")
-"""Arguments that are no operands (the axis of a softmax or argmax is behind the logits)."""
+"""Arguments that are no operands."""
 CONSTANT = "_CONSTANT_VALUE"
 """What Keras 2 writes in place of a layer's name where the first operand is a constant."""
 

@@ -42,10 +42,8 @@ def assumed(config: DenseNetConfig, images: Images, shown: Sequence[str] = ()) -
         )
     elif images.preprocess is None:
         steps = preprocess_for(config, images)
-        short = f"short edge {steps.resize}, " if steps.resize else ""
-        size = " x ".join(map(str, steps.crop))
         notes.append(
-            f"how images are prepared is not recorded: {short}centre {size}, mean {list(steps.mean)} and std "
+            f"how images are prepared is not recorded: {steps.sizes}, mean {list(steps.mean)} and std "
             f"{list(steps.std)} are assumed; densenet convert --preprocess NAME records it"
         )
     if shown and not images.labels:

@@ -13,6 +13,7 @@ from converter.core.model import Model
 from converter.engines.onnxruntime import session
 from converter.exporters.fp16 import LARGEST
 from converter.exporters.int8 import scaled_values, to_int8
+from converter.exporters.lazy import LazyModel
 from converter.use.assumed import preprocess_for
 from converter.use.images import find_images
 from converter.use.inputs import Batch, arrays, synthetic
@@ -20,28 +21,28 @@ from densenet.images import load
 from densenet.topology import INPUT
 
 
-def calibrate(proto: onnx.ModelProto, inputs: Iterable[Array]) -> onnx.ModelProto:
-    """A float32 graph in 8 bits, with the ranges its values have on these inputs (N, C, H, W).
+def calibrate(model: LazyModel, inputs: Iterable[Array]) -> LazyModel:
+    """A float32 model in 8 bits, with the ranges its values have on these inputs (N, C, H, W).
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.
         ConverterError: ONNX Runtime cannot run it, or there is no calibration input.
     """
-    return to_int8(proto, ranges(proto, scaled_values(proto), inputs))
+    return to_int8(model, ranges(model, scaled_values(model), inputs))
 
 
-def values(proto: onnx.ModelProto, names: Iterable[str], images: Iterable[Array]) -> Iterator[tuple[str, Array]]:
+def values(model: LazyModel, names: Iterable[str], images: Iterable[Array]) -> Iterator[tuple[str, Array]]:
     """What values of these names in a graph are on each batch of images."""
-    shown, wanted = onnx.ModelProto(), list(names)
-    shown.CopyFrom(proto)
-    del shown.graph.output[:]
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    running = session(shown.SerializeToString())
+    shown, wanted = model.derived(), list(names)
+    graph = shown.proto.graph
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    running = session(shown)
     for image in images:
-        yield from zip(wanted, running.run(None, {proto.graph.input[0].name: image}))
+        yield from zip(wanted, running.run(None, {graph.input[0].name: image}))
 
 
-def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
+def ranges(model: LazyModel, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
     """Smallest and largest number of each channel of the input and some values (N, C, ...), float64 (C,) each.
 
     Raises:
@@ -49,7 +50,7 @@ def ranges(proto: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) ->
     """
     images = [batch[i : i + 1] for batch in inputs for i in range(len(batch))]  # one at a time saves memory
     found: dict[str, tuple[Array, Array]] = {}
-    for name, value in chain(((INPUT, image) for image in images), values(proto, names, images)):
+    for name, value in chain(((INPUT, image) for image in images), values(model, names, images)):
         axes = (0, *range(2, value.ndim))
         low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -68,17 +69,18 @@ SYNTHETIC_CALIBRATION = 16
 MAX_CALIBRATION = 64
 
 
-def check_range(proto: onnx.ModelProto, batches: Sequence[Batch]) -> None:
-    """Refuse float16 where a value between two operators of a float32 graph would overflow it on these inputs.
+def check_range(model: LazyModel, batches: Sequence[Batch]) -> None:
+    """Refuse float16 where a value between two operators of a float32 model would overflow it on these inputs.
 
     On a CPU that computes float16 in float32 such a value goes unnoticed; on a GPU it does not.
 
     Raises:
         CannotExpress: a value is beyond 65504; names where.
     """
-    given = [value.name for value in proto.graph.output]
-    names = dict.fromkeys([*given, *(name for node in proto.graph.node for name in node.output)])
-    for name, array in values(proto, names, (batch.array[:1] for batch in batches)):
+    graph = model.proto.graph
+    given = [value.name for value in graph.output]
+    names = dict.fromkeys([*given, *(name for node in graph.node for name in node.output)])
+    for name, array in values(model, names, (batch.array[:1] for batch in batches)):
         largest = float(np.abs(array).max(initial=0))
         if not largest <= LARGEST:
             raise CannotExpress(f"{name} reaches {largest:.0f}, beyond {LARGEST:.0f}, the largest of float16")
@@ -105,7 +107,7 @@ def images_of(model: Model, folder: str | Path) -> list[Array]:
         return [image[None] for batch in arrays(Path(folder), model.config) for image in batch.array]
     steps = preprocess_for(model.config, model.images)
     try:
-        return [load(path, steps) for path in find_images(Path(folder))]
+        return [load(path, steps) for path in find_images(Path(folder), volumes=steps.of_volumes)]
     except ValueError as error:
         raise ConverterError(str(error)) from error
 

@@ -39,8 +39,8 @@ def evaluate(
 
     Args:
         source: a checkpoint, an ONNX file, a URL or a zoo name.
-        dataset: one subfolder of images a class, or a list or table of truths, or either with more to say of it.
-            Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
+        dataset: one subfolder of images (or volumes) a class, or a list or table of truths, or either with more to
+            say of it. Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
             torchvision's ImageFolder has it; the result says which.
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
@@ -54,7 +54,7 @@ def evaluate(
     dataset = Dataset.of(dataset)
     truths = truths or read_truths(dataset)
     model = predictor(source, engine=engine, images=images)
-    outputs = Outputs(_outputs(model), model.labels)
+    outputs = Outputs(model.network.config.num_classes, model.labels)
     task = understand(truths, outputs, model.activation)
     if not task.one_class_each:
         check_metrics()
@@ -87,17 +87,6 @@ def check(dataset: Dataset, model: Model) -> None:
     task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
     if not task.one_class_each:
         check_metrics()
-
-
-def _outputs(model: Predictor) -> int:
-    """How many logits an image gives.
-
-    Raises:
-        ConverterError: it takes volumes.
-    """
-    if model.preprocess.of_volumes:
-        raise ConverterError("networks of volumes are not evaluated here; densenet predict answers them one by one")
-    return model.network.config.num_classes
 
 
 Answers = Iterator[tuple[int, Array]]

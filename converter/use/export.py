@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 from converter.core.errors import ConverterError
-from converter.core.files import write_bytes
+from converter.core.files import replacing
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
+from converter.exporters.graph import GraphOptions
 from converter.reading.load import inspect
 from converter.use.assumed import assumed, assumed_activation
 from converter.writing.target import check_not_source, check_target
@@ -81,16 +82,6 @@ class Export:
         }
 
 
-class GraphOptions(TypedDict, total=False):
-    """What can be asked of the graph: keywords of :func:`converter.exporters.onnx.to_onnx`."""
-
-    graph: Literal["fused", "exact"]
-    opset: int | None
-    features: bool
-    probabilities: bool | None
-    image_input: bool
-
-
 class ExportOptions(GraphOptions, Shorthand, total=False):
     """Keywords of :func:`export_onnx`: the graph's, how to read the checkpoint, what its images and classes are."""
 
@@ -114,7 +105,7 @@ def export_onnx(
         images: what its images and classes are, where the source does not say.
         force: whether a file that this tool did not write may be replaced, or the source.
         options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
-            ``image_input`` as for :func:`converter.exporters.onnx.to_onnx`; the others say how to read it, and are
+            ``image_input`` as for :func:`converter.exporters.onnx.lazy_onnx`; the others say how to read it, and are
             fields of ``images``.
 
     Raises:
@@ -131,23 +122,25 @@ def export_onnx(
     found = inspect(wanted)
     check_not_source(target, found.checkpoint.files, force=force)
     model = found.model.described(said)
-    from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
+    from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
         graph["probabilities"] = model.images.activation not in ("", "none") and bool(model.config.num_classes)
-    proto = to_onnx(model, **graph)
+    made = lazy_onnx(model, **graph)
     notes = assumed(model.config, model.images) if graph.get("image_input") else ()
     notes += assumed_activation(model.config, model.images) if graph["probabilities"] else ()
     if precision.name == "fp16":
         from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 
-        proto = to_half(proto)
+        made = to_half(made)
     elif precision.name == "int8":
         from converter.use.calibrate import calibrate, calibration_inputs, images_of  # noqa: PLC0415 (ONNX Runtime)
 
         typical = images_of(model, precision.calibration) if precision.calibration else ()
-        proto = calibrate(proto, calibration_inputs(model, typical))
-    write_bytes(target, proto.SerializeToString(), force=force)
+        made = calibrate(made, calibration_inputs(model, typical))
+    with replacing(target, force=force) as file:
+        made.write(file)
+    proto = made.proto
     return Export(
         model,
         target,

@@ -43,6 +43,11 @@ class Targets:
         if self.features is not None and self.features.suffix != ".npy":
             raise ConverterError(f"{self.features}: end the name in .npy")
 
+    @property
+    def features_alone(self) -> bool:
+        """Whether features are all there is to write, for which no classifier is needed."""
+        return self.features is not None and self.table is None and self.cam is None
+
     def written(self) -> list[str]:
         """What there is to write."""
         return [str(path) for path in (self.table, self.features, self.cam) if path is not None]
@@ -95,6 +100,8 @@ def classify(
         title: what the page of pictures is about.
         progress: called with the number of images done.
 
+    A network without classifier gives features, and ranks nothing.
+
     Raises:
         ConverterError: with ``fail_fast``, an image cannot be read; a file cannot be written; the network does not
             give what is asked for.
@@ -119,11 +126,10 @@ def classify(
                 done.failed.append(answer.failed)
                 continue
             logits = answer.outputs[0]
-            scores = predictor.scores(logits)
             if row is not None:
-                best = int(logits.argmax())
+                best, scores = int(logits.argmax()), predictor.scores(logits)
                 row(str(answer.image), predictor.labels[best] if predictor.labels else str(best), scores[best], scores)
-            else:
+            elif predictor.network.config.num_classes:
                 done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
             if keep is not None:
                 keep(str(answer.image), answer.outputs[1])

@@ -5,6 +5,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from converter.core.errors import ConverterError
+from densenet.volumes import ONE_VOLUME, is_dicom
 
 DATA = Path(__file__).parent.parent / "data"
 """The small trained model that ships with the package, and its images."""
@@ -13,29 +14,42 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Files that are taken for images in a folder."""
 VOLUME_SUFFIXES = (".npy", ".nii", ".nii.gz")
-"""The same in a folder that has no others."""
+"""The same for networks of volumes, and in a folder that has no others."""
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files below a folder, in order of their names; where there are none, volumes.
+def is_image(path: Path) -> bool:
+    """Whether a file is called like an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_volume(path: Path) -> bool:
+    """Whether a file is called like a volume."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def find_images(folder: Path, *, volumes: bool = False) -> list[Path]:
+    """Image files below a folder, in order of their names; where there are none, or ``volumes`` are asked for, these.
 
     Raises:
         ConverterError: there are none.
     """
     if folder.is_file():
         return [folder]
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        found = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(VOLUME_SUFFIXES))
-    if not found:
-        raise ConverterError(f"{folder}: no images there")
-    return found
+    every = sorted(folder.rglob("*"))
+    found = [] if volumes else list(filter(is_image, every))
+    found = found or list(filter(is_volume, every))
+    if found:
+        return found
+    first = next((path for path in every if path.is_file()), None)
+    if volumes and first is not None and is_dicom(first):
+        raise ConverterError(f"{folder}: DICOM files, and the network takes volumes: {ONE_VOLUME}")
+    raise ConverterError(f"{folder}: no {'volumes' if volumes else 'images'} there")
 
 
-def gathered(named: Iterable[str | Path]) -> list[Path]:
+def gathered(named: Iterable[str | Path], *, volumes: bool = False) -> list[Path]:
     """The images of files, folders (with theirs) and patterns such as ``scans/**/*.png``, in the order they are named.
 
-    A file is taken whatever it is called, of a folder those that are called like images.
+    A file is taken whatever it is called, of a folder those that are called like images, or like volumes.
 
     Raises:
         ConverterError: a folder without images, or a pattern that nothing matches.
@@ -49,7 +63,7 @@ def gathered(named: Iterable[str | Path]) -> list[Path]:
             if not matches:
                 raise ConverterError(f"{name}: no files match")
         for path in matches:
-            result += find_images(path) if _is(Path.is_dir, path) else [path]
+            result += find_images(path, volumes=volumes) if _is(Path.is_dir, path) else [path]
     return result
 
 

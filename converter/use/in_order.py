@@ -41,4 +41,4 @@ def in_order(work: Callable[[Sequence[T]], R], items: Iterable[T], size: int) ->
                 return
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted does not wait for what is being computed

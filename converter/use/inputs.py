@@ -183,11 +183,12 @@ def arrays(path: Path, config: DenseNetConfig) -> list[Batch]:
 def pixels(preprocess: Preprocess, seed: int) -> list[Batch]:
     """Inputs of a graph that takes uint8 images (N, H, W, C): as they are, and preprocessed by us.
 
-    Their short edge is what resizing makes of it, so that nothing is resampled: Pillow rounds
+    Their edges are what resizing makes of them, so that nothing is resampled: Pillow rounds
     the pixels it makes to 8 bits, and float32 limits would judge that.
     """
-    height = preprocess.resize or preprocess.crop[0]
-    width = height + height // 5 if preprocess.resize else preprocess.crop[1]
+    height, width = preprocess.resize if isinstance(preprocess.resize, tuple) else preprocess.size
+    if isinstance(preprocess.resize, int):
+        height, width = preprocess.resize, preprocess.resize + preprocess.resize // 5
     random = np.random.Generator(np.random.PCG64(seed))
     noise = random.integers(0, 256, (2, height, width, preprocess.channels), np.uint8)
     smooth = pink(random.standard_normal((3, preprocess.channels, width, height), np.float32)).transpose(0, 3, 2, 1)

@@ -53,10 +53,7 @@ def shown_part(size: tuple[int, int], steps: Preprocess) -> tuple[float, float, 
 
     They lie outside the image where it is padded.
     """
-    width, height = size
-    if steps.resize is not None:
-        long = int(steps.resize * max(size) / min(size))
-        width, height = (steps.resize, long) if width <= height else (long, steps.resize)
+    height, width = steps.resized(size[1], size[0])
     edges: list[Any] = []
     for have, want, own in ((width, steps.size[1], size[0]), (height, steps.size[0], size[1])):
         start = round((have - want) / 2) if have >= want else -((want - have) // 2)

@@ -26,10 +26,10 @@ from converter.use.in_order import cores, workers
 from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
 from converter.use.sizes import check_pixels, fitting, fixed_size
 from densenet.config import DenseNetConfig
-from densenet.depth import Say
+from densenet.depth import Say, silent
 from densenet.images import ImageSource, decode
 from densenet.images import load as load_image
-from densenet.pixels import name_of, silent
+from densenet.pixels import name_of
 from densenet.preprocess import Preprocess
 from densenet.zoo import is_published
 
@@ -158,19 +158,28 @@ def run_of(network: Network) -> Run:
     return lambda x: outputs(x)[0]
 
 
-def predictor(source: str | Path, *, engine: str = "onnxruntime", images: Images | None = None) -> Predictor:
+def predictor(
+    source: str | Path, *, engine: str = "onnxruntime", images: Images | None = None, features: bool = False
+) -> Predictor:
     """Load a model for prediction; the last few are kept loaded.
 
     Args:
         source: a checkpoint, an ONNX file, a URL or a zoo name.
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
+        features: whether pooled features are all that is wanted, which a network without classifier gives, too.
 
     Raises:
-        ConverterError: it cannot be read, the engine does not exist or is not installed, or what is said of images
-            and classes is of another network.
+        ConverterError: it cannot be read, has no classes, the engine does not exist or is not installed, or what is
+            said of images and classes is of another network.
     """
-    return _predictor(str(source), engine, _changed(Path(source)), images or Images())
+    found = _predictor(str(source), engine, _changed(Path(source)), images or Images())
+    if not features and not found.network.config.num_classes:
+        raise ConverterError(
+            f"{shown(str(source))}: has no classifier, so there are no classes to predict; densenet predict --features "
+            "FILE.npy alone writes its pooled features"
+        )
+    return found
 
 
 def _changed(path: Path) -> int:
@@ -189,9 +198,7 @@ def _predictor(source: str, engine: str, changed: int, said: Images) -> Predicto
     if engine == "onnxruntime" and changed and is_onnx(Path(source)):
         loaded = session(source)  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(
-                source, loaded, said
-            )  # others' graphs may normalise, or give probabilities: they are read
+            return _from_onnx(source, loaded, said)
         size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
     model = load(source).described(said)
     check_classes(shown(source), model.config, model.images)
@@ -218,13 +225,11 @@ def batch_of(config: DenseNetConfig, pixels: bool = False) -> int:
 
 
 def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
-    """Refuse what has no classes to predict, or names of others.
+    """Refuse names of other classes.
 
     Raises:
-        ConverterError: it does.
+        ConverterError: it has them.
     """
-    if not config.num_classes:
-        raise ConverterError(f"{name}: has no classifier, so there are no classes to predict")
     if images.labels and len(images.labels) != config.num_classes:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
@@ -253,8 +258,7 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
         raise ConverterError(
             f"{source}: takes images of {'x'.join(map(str, size))} only, but its preprocessing makes {crop}"
         )
-    classes = loaded.get_outputs()[0].shape[-1]
-    labels = labels_for(images, classes if isinstance(classes, int) else 0)
+    labels = labels_for(images, config.num_classes)
     images, notes = fitting(images, config, () if pixels else size)
     notes += (*assumed(config, images, labels), *assumed_activation(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)

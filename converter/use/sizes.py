@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from converter.core import bounds
 from converter.core.model import Images
 from converter.use.assumed import preprocess_for
 from densenet.config import DenseNetConfig
@@ -30,12 +29,16 @@ def fitting(images: Images, config: DenseNetConfig, size: tuple[int, ...]) -> tu
     if not size or steps.crop == size:
         return images, ()
     height, width = size
-    resize = None if steps.resize is None else round(steps.resize * max(size) / max(steps.crop))
+    resize = steps.resize
+    if isinstance(resize, tuple):
+        rows, across = (round(edge * now / before) for edge, now, before in zip(resize, size, steps.crop))
+        resize = (rows, across)
+    elif resize is not None:
+        resize = round(resize * max(size) / max(steps.crop))
     fitted = replace(steps, resize=resize, crop=(height, width))
-    short = f"short edge {resize}, " if resize else ""
     note = (
-        f"the file takes images of {height} x {width} alone, and does not say how to make them: {short}centre "
-        f"{height} x {width}, mean {list(steps.mean)} and std {list(steps.std)} are assumed"
+        f"the file takes images of {height} x {width} alone, and does not say how to make them: {fitted.sizes}, "
+        f"mean {list(steps.mean)} and std {list(steps.std)} are assumed"
     )
     return replace(images, preprocess=fitted), (note,)
 
@@ -46,9 +49,10 @@ def check_pixels(name: str, shape: Sequence[int], steps: Preprocess) -> None:
     Raises:
         ValueError: names it.
     """
-    short, long = sorted(shape[:2])
     if steps.resize is None and (shape[0] < steps.crop[0] or shape[1] < steps.crop[1]):
         wanted = f"{steps.crop[1]}x{steps.crop[0]}"
         raise ValueError(f"{name}: {shape[1]}x{shape[0]} is smaller than the {wanted} that the graph takes of it")
-    if steps.resize is not None and steps.resize * int(steps.resize * long / short) > bounds.PIXELS:
-        raise ValueError(f"{name}: {shape[1]}x{shape[0]} is too elongated to resize its short edge")
+    try:
+        steps.resized(shape[0], shape[1])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.files import replacing
-from converter.core.text import well_formed
+from converter.core.text import cell, path_cell, well_formed
 
 FIRST = ("path", "label", "score")
 """Before the classes: the image, its best class and what that scores."""
@@ -31,7 +32,7 @@ def columns(labels: Sequence[str], classes: int) -> list[str]:
     ImageNet has two cranes and two maillots; without labels the numbers are the names.
     """
     names = [labels[i] if labels else str(i) for i in range(classes)]
-    taken = {*FIRST, *(name for name in names if names.count(name) > 1)} if labels else set(FIRST)
+    taken = {*FIRST, *(name for name, count in Counter(names).items() if count > 1)}
     return [f"{name} ({i})" if name in taken else name for i, name in enumerate(names)]
 
 
@@ -64,9 +65,9 @@ def table(path: Path, classes: Sequence[str]) -> Iterator[Row]:
 def _csv(file: IO[bytes], names: Sequence[str]) -> Iterator[Row]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow(names)
+    writer.writerow(map(cell, names))
     # str() of a float32 is the shortest text that reads back as the same float32.
-    yield lambda name, label, score, scores: writer.writerow([name, label, score, *scores])
+    yield lambda name, label, score, scores: writer.writerow([path_cell(name), cell(label), score, *scores])
     text.flush()
     text.detach()
 
@@ -123,7 +124,7 @@ def array(path: Path) -> Iterator[Callable[[str, Array], None]]:
         file.write(bytes(head))
 
         def row(name: str, values: Array) -> None:
-            writer.writerow([shape[0], well_formed(name)])
+            writer.writerow([shape[0], path_cell(well_formed(name))])
             shape[0], shape[1] = shape[0] + 1, len(values)
             file.write(values.astype("<f4", copy=False).tobytes())
 

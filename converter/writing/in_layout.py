@@ -1,10 +1,12 @@
 """A model under another layout's names, in its orientation, with its eps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from converter.core.checkpoint import Tensor
+import numpy as np
+
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.model import Model
 from converter.core.norms import with_eps
@@ -96,12 +98,17 @@ def _beyond(config: DenseNetConfig, layout: Layout, unsaid: frozenset[str]) -> l
 
 
 def _split(leaf: Leaf, tensor: Tensor) -> list[Tensor]:
-    """The arrays a target stores one library tensor as."""
-    plain = Leaf(leaf.names)
-    if leaf.write is plain.write:
+    """The arrays a target stores one library tensor as; each is made when it is read."""
+    plain, write = Leaf(leaf.names), leaf.write
+    if write is plain.write:
         return [tensor]
-    assert leaf.write is not None
-    return [Tensor.of(array) for array in leaf.write(tensor.read())]
+    assert write is not None
+    like = write(np.broadcast_to(np.ones((), tensor.dtype), tensor.shape))
+
+    def part(i: int) -> Callable[[], Array]:
+        return lambda: write(tensor.read())[i]
+
+    return [Tensor(array.shape, array.dtype, part(i)) for i, array in enumerate(like)]
 
 
 def _with_eps(tensors: dict[str, Tensor], norm: str, have: float, want: float) -> None:

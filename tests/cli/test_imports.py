@@ -58,6 +58,7 @@ COMMANDS: dict[str, tuple[tuple[object, ...], set[str]]] = {
         NUMPY | {"h5py"},
     ),
     "inspect": (("inspect", LEGACY), NUMPY),
+    "inspect .h5": (("inspect", FLYYUFELIX), NUMPY),
     "inspect --json": (("inspect", LEGACY, "--json"), NUMPY),
     "inspect --tensors": (("inspect", LEGACY, "--tensors"), NUMPY | {"rich"}),
     "export": (("export", LEGACY, Path("b.onnx")), ONNX),

@@ -58,9 +58,9 @@ def test_as_timm(size):
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),
-    resize=st.none() | st.integers(1, 90),
+    resize=st.none() | st.integers(1, 90) | st.tuples(st.integers(1, 90), st.integers(1, 90)),
     crop=st.tuples(st.integers(1, 80), st.integers(1, 80)),
-    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic"]),
 )
 def test_any_size_as_torchvision(height, width, resize, crop, interpolation):
     transforms = pytest.importorskip("torchvision.transforms")
@@ -140,6 +140,16 @@ def test_as_kerass_modes(mode):
     ours = load(pixels, replace(FAMILIES[f"keras-{mode}"], resize=None))[0]
     theirs = utils.preprocess_input(pixels.astype(np.float32), data_format="channels_last", mode=mode)
     np.testing.assert_allclose(ours.transpose(1, 2, 0), theirs, atol=2e-4 if mode == "caffe" else 2e-6)
+
+
+def test_as_kerass_load_img(tmp_path):
+    """target_size changes both edges, and its default is the nearest pixel."""
+    keras = pytest.importorskip("keras")
+    Image.fromarray(photo(375, 500)).save(tmp_path / "photo.png")
+    image = keras.utils.load_img(tmp_path / "photo.png", target_size=(224, 224))
+    theirs = keras.applications.densenet.preprocess_input(keras.utils.img_to_array(image)[None])
+    ours = load(tmp_path / "photo.png", FAMILIES["keras-torch"])
+    np.testing.assert_allclose(ours.transpose(0, 2, 3, 1), theirs, atol=2e-6)
 
 
 def test_as_torchxrayvision():

@@ -26,14 +26,19 @@ def test_defaults():
         {"resize": 0},
         {"resize": 2.5},
         {"resize": True},
+        {"resize": [224]},
+        {"resize": [224, 0]},
+        {"resize": [224, 224, 3]},
+        {"resize": [100_000, 100_000]},
         {"crop": 224},
         {"crop": [224]},
         {"crop": [224, -1]},
         {"crop": [224, "224"]},
-        {"interpolation": "nearest"},
+        {"interpolation": "lanczos"},
         {"interpolation": ["bilinear"]},
         {"antialias": 1},
         {"antialias": False, "interpolation": "bicubic"},
+        {"antialias": False, "interpolation": "nearest"},
         {"channels": 4},
         {"channels": [3]},
         {"mean": [0.5, 0.5, 0.5], "channels": 1},
@@ -75,6 +80,14 @@ def test_what_came_later_is_written_where_it_says_something():
     assert Preprocess.from_dict(json.loads(json.dumps(steps.to_dict()))) == steps
 
 
+def test_both_edges_are_two_numbers_in_json():
+    steps = Preprocess(resize=[256, 320], crop=(224, 224))
+    assert steps.resize == (256, 320)
+    assert steps.to_dict()["resize"] == [256, 320]
+    assert Preprocess.from_dict(json.loads(json.dumps(steps.to_dict()))) == steps
+    assert steps.sizes == "both edges, to 256 x 320, centre 224 x 224"
+
+
 def test_small_networks_are_given_cifars_images():
     for classes, mean in ((10, 0.4914), (100, 0.5071)):
         config = DenseNetConfig.named("densenet121", stem="cifar", num_classes=classes)
@@ -89,12 +102,14 @@ def test_from_timm():
     assert from_timm({**from_hub, "input_size": [3, 288, 288], "crop_pct": 0.95}) == TIMM_288
     grey = from_timm({"input_size": (1, 96, 96), "mean": (0.5,), "std": (0.5,), "crop_pct": 1.0})
     assert (grey.channels, grey.resize, grey.crop) == (1, 96, (96, 96))
+    both = from_timm({**from_hub, "input_size": [3, 224, 192], "crop_mode": "squash"})
+    assert (both.resize, both.crop) == ((256, 219), (224, 192))
 
 
 @pytest.mark.parametrize(
     "cfg",
     [
-        {"crop_mode": "squash"},
+        {"crop_mode": "border"},
         {"input_size": (3, 224, 256)},
         {"input_size": 224},
         {"crop_pct": 0},

@@ -47,7 +47,9 @@ def test_nifti(suffix, tmp_path):
     image = nibabel.Nifti1Image(CT, np.diag([-1.0, 2.0, 3.0, 1.0]))
     image.header.set_slope_inter(2.0, -1024.0)
     nibabel.save(image, tmp_path / f"x{suffix}")
-    np.testing.assert_array_equal(load(tmp_path / f"x{suffix}", WHOLE)[0, 0], CT * 2.0 - 1024)
+    said = []
+    np.testing.assert_array_equal(load(tmp_path / f"x{suffix}", WHOLE, say=said.append)[0, 0], CT * 2.0 - 1024)
+    assert ["resampled" in line for line in said] == [True]
 
 
 def check_refused(path, says, steps=WHOLE):
@@ -79,6 +81,8 @@ def test_refused_files(tmp_path):
     check_refused(tmp_path, "a folder")
     (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     check_refused(tmp_path / "x.png", "no volume")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    check_refused(tmp_path / "IM0001", "one NIfTI file of each series")
     with pytest.raises(ValueError, match="resize"):
         Preprocess(64, (4, 4, 4), mean=(0.5,), std=(0.5,), channels=1)
 

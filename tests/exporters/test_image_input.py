@@ -44,8 +44,27 @@ def test_preprocessing_inside_the_graph(size: tuple[int, int], interpolation: An
     assert np.abs(logits - expected).max() <= 0.01 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize(
+    ("steps", "tolerance"),
+    [
+        (Preprocess(resize=(72, 96), crop=(64, 96)), 0.01),
+        (Preprocess(resize=(72, 96), crop=(64, 96), interpolation="nearest"), 1e-5),
+        (Preprocess(resize=80, crop=(64, 64), interpolation="nearest"), 1e-5),
+    ],
+    ids=["both edges", "both edges, nearest", "short edge, nearest"],
+)
+@pytest.mark.parametrize("size", [(300, 401), (384, 64), (50, 90)])
+def test_both_edges_and_the_nearest_pixel_inside_the_graph(
+    size: tuple[int, int], steps: Preprocess, tolerance: float
+) -> None:
+    model, image = random_model(SMALL, scaled=True, preprocess=steps), photograph(*size)
+    (logits,) = run(to_onnx(model, image_input=True), np.asarray(image)[None])
+    expected = torch_logits(model, load_image(image, steps))
+    assert np.abs(logits - expected).max() <= tolerance * np.abs(expected).max()
+
+
 def test_blue_first_inside_the_graph() -> None:
-    steps = replace(FAMILIES["keras-caffe"], resize=72, crop=(64, 64))
+    steps = replace(FAMILIES["keras-caffe"], resize=(64, 64), crop=(64, 64))
     image = photograph(300, 400)
     model = random_model(SMALL, scaled=True, preprocess=steps)
     (logits,) = run(to_onnx(model, image_input=True), np.asarray(image)[None])
@@ -85,6 +104,19 @@ def test_images_of_a_network_without_recorded_preprocessing(
     (logits,) = run(onnx.load(tmp_path / "a.onnx"), image.reshape(1, 300, 260, config.in_channels))
     expected = torch_logits(model, load_image(image, Preprocess.usual(config)))
     assert np.abs(logits - expected).max() <= 0.01 * np.abs(expected).max()
+
+
+def test_a_graph_that_resizes_both_edges_verifies(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    steps = Preprocess(resize=(72, 80), crop=(64, 64), interpolation="nearest")
+    source = save(random_model(SMALL, scaled=True, preprocess=steps), tmp_path / "a.safetensors")
+    export_onnx(source, tmp_path / "a.onnx", image_input=True)
+    verdict = verify(source, tmp_path / "a.onnx", engines=["onnxruntime@1"])
+    assert verdict.passed, verdict.problems
+    assert any("8-bit" in c.batch for name, found in verdict.results.items() if "a.onnx" in name for c in found)
+    other = replace(steps, resize=72)
+    save(random_model(SMALL, scaled=True, preprocess=other), tmp_path / "b.safetensors")
+    assert not verify(tmp_path / "b.safetensors", tmp_path / "a.onnx", engines=["onnxruntime@1"]).passed
 
 
 @pytest.mark.parametrize("config", [CIFAR, replace(CIFAR, in_channels=1)], ids=["colours", "grey"])

@@ -18,25 +18,25 @@ from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.fp16 import to_half
 from converter.exporters.int8 import quantised
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.parity.budget import judged, judges
 from converter.use.calibrate import calibrate, calibration_inputs
 
 
 def test_making_half_leaves_the_original_alone(trained: Model) -> None:
-    whole = to_onnx(trained)
-    before = whole.SerializeToString()
+    whole = lazy_onnx(trained)
+    before = whole.whole()
     to_half(whole)
     calibrate(whole, calibration_inputs(trained)[:2])
-    assert whole.SerializeToString() == before
+    assert whole.whole() == before
 
 
 def test_bytes_as_input_are_refused() -> None:
-    proto = to_onnx(random_model(), image_input=True)
+    made = lazy_onnx(random_model(), image_input=True)
     with pytest.raises(CannotExpress):
-        to_half(proto)
+        to_half(made)
     with pytest.raises(CannotExpress):
-        calibrate(proto, [np.zeros((1, 3, 64, 64), np.float32)])
+        calibrate(made, [np.zeros((1, 3, 64, 64), np.float32)])
 
 
 def decoded(proto: onnx.ModelProto, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def decoded(proto: onnx.ModelProto, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_eight_bits_from_the_first_norm_to_the_last_concatenation(trained: Model) -> None:
-    proto = calibrate(to_onnx(trained), calibration_inputs(trained)[:2])
+    proto = calibrate(lazy_onnx(trained), calibration_inputs(trained)[:2]).whole()
     makers = {node.output[0]: node for node in proto.graph.node}
     convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
     assert len(convolutions) > 3 * sum(trained.config.block_config)  # norms are convolutions, too
@@ -99,14 +99,14 @@ VARIANTS: dict[str, dict[str, object]] = {
 def test_every_architecture_can_be_eight_bit(changes: dict[str, object], graph: str) -> None:
     config = replace(SMALL, **changes)  # type: ignore[arg-type]
     model = random_model(config)
-    whole = to_onnx(model, graph=graph)  # type: ignore[arg-type]
-    proto = calibrate(whole, calibration_inputs(model)[:8])
-    onnx.checker.check_model(proto, full_check=True)
+    whole = lazy_onnx(model, graph=graph)  # type: ignore[arg-type]
+    made = calibrate(whole, calibration_inputs(model)[:8])
+    onnx.checker.check_model(made.whole(), full_check=True)
     batches = judges(model)[:2]
-    run = onnx_engine(whole.SerializeToString())
-    verdict = judged("int8", onnx_engine(proto.SerializeToString()), batches, [run(b.array) for b in batches])
+    run = onnx_engine(whole)
+    verdict = judged("int8", onnx_engine(made), batches, [run(b.array) for b in batches])
     assert verdict.error < 0.1, verdict
-    plain = onnx_engine(proto.SerializeToString(), level="disabled")  # where nothing is fused, floats compute the same
+    plain = onnx_engine(made, level="disabled")  # where nothing is fused, floats compute the same
     assert judged("int8", plain, batches, [run(b.array) for b in batches]).error < 0.1
 
 
@@ -116,25 +116,23 @@ def test_a_bias_outlives_a_weight_that_is_almost_zero(gamma: float) -> None:
     for name in [name for name in tensors if name.endswith(("norm1.weight", "norm2.weight"))]:
         tensors[name][::2] = gamma
     model = random_model(changes=tensors)
-    whole, batches = to_onnx(model), judges(model)[:2]
-    proto = calibrate(whole, calibration_inputs(model)[:8]).SerializeToString()
-    run = onnx_engine(whole.SerializeToString())
+    whole, batches = lazy_onnx(model), judges(model)[:2]
+    made = calibrate(whole, calibration_inputs(model)[:8])
+    run = onnx_engine(whole)
     truths = [run(batch.array) for batch in batches]
     for level in ("disabled", "all"):  # in floats, and in integers
-        assert judged("int8", onnx_engine(proto, level=level), batches, truths).error < 0.01
+        assert judged("int8", onnx_engine(made, level=level), batches, truths).error < 0.01
 
 
 def test_the_same_input_gives_the_same_bytes(trained: Model, trained_images: list[np.ndarray]) -> None:
-    made = [
-        calibrate(to_onnx(trained), calibration_inputs(trained, trained_images[:4])).SerializeToString()
-        for _ in range(2)
-    ]
+    made = [calibrate(lazy_onnx(trained), calibration_inputs(trained, trained_images[:4])).whole() for _ in range(2)]
     assert made[0] == made[1]
 
 
 def test_metadata_names_the_precision_and_keeps_the_rest(trained: Model) -> None:
-    whole = to_onnx(trained)
-    before = {p.key: p.value for p in whole.metadata_props}
-    for precision, proto in (("fp16", to_half(whole)), ("int8", calibrate(whole, calibration_inputs(trained)[:2]))):
+    whole = lazy_onnx(trained)
+    before = {p.key: p.value for p in whole.proto.metadata_props}
+    for precision, made in (("fp16", to_half(whole)), ("int8", calibrate(whole, calibration_inputs(trained)[:2]))):
+        proto = made.proto
         assert {p.key: p.value for p in proto.metadata_props} == before | {"densenet.precision": precision}
         assert proto.producer_name == "densenet-converter"

@@ -8,19 +8,19 @@ import pytest
 
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_engine
-from converter.exporters.onnx import to_onnx
+from converter.exporters.onnx import lazy_onnx
 from converter.parity.budget import BUDGETS, judged
 from converter.use.calibrate import calibrate, calibration_inputs
 from converter.use.inputs import Batch
 
 
 def test_eight_bits_hold_on_held_out_images(trained: Model, trained_images: list[np.ndarray]) -> None:
-    whole = to_onnx(trained)
+    whole = lazy_onnx(trained)
     quantised = calibrate(whole, calibration_inputs(trained, trained_images[::2]))
-    onnx.checker.check_model(quantised, full_check=True)
+    onnx.checker.check_model(quantised.whole(), full_check=True)
     batches = [Batch("held out", np.concatenate(trained_images[1::2]), "images")]
-    truths = [onnx_engine(whole.SerializeToString())(batches[0].array)]
-    verdict = judged("int8", onnx_engine(quantised.SerializeToString()), batches, truths)
+    truths = [onnx_engine(whole)(batches[0].array)]
+    verdict = judged("int8", onnx_engine(quantised), batches, truths)
     assert verdict.passed
     assert verdict.top1 == 1.0
     assert verdict.error < 0.03

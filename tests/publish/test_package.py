@@ -187,7 +187,6 @@ def test_a_failure_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch: pyte
         ({"calibration": "nowhere"}, "nowhere: no images there"),
         ({"license_id": "MIT | <b>"}, "not an identifier of a licence"),
         ({"preprocess": {**PRESETS["timm"].to_dict(), "channels": 1, "mean": [0.5], "std": [0.5]}}, "of 3 channels"),
-        ({"preprocess": "keras-caffe"}, "this one takes bgr"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.networks import CIFAR, TIMM, save
+from helpers.networks import CIFAR, TIMM, random_model, save
 from helpers.packages import read, save_described
 from helpers.presets import PRESETS
+from PIL import Image
 
 from converter import load
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.onnx import to_onnx
-from converter.publish.expectations import crop_fraction
+from converter.publish.expectations import crop_fraction, unlike_timm
 from converter.publish.package import package
 from converter.publish.repository import verify_repository
+from densenet.images import load as load_image
 from densenet.preprocess import Preprocess
 
 VARIANTS = {
@@ -64,7 +66,7 @@ def test_a_network_timm_lacks_is_published_in_the_library_layout(tmp_path: Path)
     assert "pretrained_cfg" not in config
     assert "architecture" not in config
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "timm and transformers cannot load this network" in card
+    assert "timm cannot load this network: timm has no DenseNet with a CIFAR stem" in card
     assert "library_name: densenet-converter" in card
     assert load(tmp_path / "out" / "model.safetensors").config == CIFAR
 
@@ -85,6 +87,40 @@ def test_a_head_timm_lacks_is_published_in_the_library_layout_and_proved_again(
     done = package(source, tmp_path / "out", onnx=["fp32"])
     assert (done.layout, done.why_not_timm) == ("library", f"timm has no DenseNet with {why}")
     assert verify_repository(tmp_path / "out").passed
+
+
+BOTH_EDGES = (
+    Preprocess(resize=(72, 72), crop=(64, 64)),
+    Preprocess(resize=(64, 96), crop=(64, 96), interpolation="nearest"),
+)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("steps", BOTH_EDGES, ids=["cropped", "whole"])
+def test_timm_and_transformers_prepare_images_the_same_where_both_edges_are_resized(
+    steps: Preprocess, tmp_path: Path
+) -> None:
+    data = pytest.importorskip("timm.data")
+    source = save(random_model(TIMM, preprocess=steps), tmp_path / "source.safetensors")
+    package(source, tmp_path / "out", onnx=["fp32"])
+    assert verify_repository(tmp_path / "out").passed
+    assert load(tmp_path / "out" / "model.safetensors").images.preprocess == steps
+    pretrained = read(tmp_path / "out" / "config.json")["pretrained_cfg"]
+    transform = data.create_transform(**data.resolve_data_config(pretrained_cfg=pretrained), is_training=False)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 210, 3), np.uint8))
+    expected = load_image(image, steps)
+    np.testing.assert_array_equal(transform(image).numpy()[None], expected)
+    said = read(tmp_path / "out" / "preprocessor_config.json")
+    assert said["size"] == dict(zip(("height", "width"), steps.resize))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Resize both edges, to {steps.resize[0]} × {steps.resize[1]} px" in card
+    assert "cannot do it exactly" not in card
+
+
+def test_shares_timm_cannot_say_are_said() -> None:
+    (said,) = unlike_timm(Preprocess(resize=(100, 64), crop=(64, 64)))
+    assert "edges" in said
+    assert not unlike_timm(Preprocess(resize=(256, 219), crop=(224, 192)))
 
 
 @pytest.mark.parametrize(

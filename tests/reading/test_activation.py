@@ -34,6 +34,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "a loss in arguments": ({"args": Namespace(loss_fn=nn.CrossEntropyLoss())}, "softmax"),
     "a function": ({"args": Namespace(criterion=nn.functional.binary_cross_entropy_with_logits)}, "sigmoid"),
     "a task": ({"config": {"problem_type": "multi_label_classification"}}, "sigmoid"),
+    "a kind of task": ({"args": Namespace(task_type="multi-label")}, "sigmoid"),
     "a regression": ({"hparams": {"loss_function": "smooth_l1"}}, "none"),
     "another end's loss": ({"distillation_loss": "mse"}, ""),
     "a number called loss": ({"loss": 0.3}, ""),
@@ -47,6 +48,15 @@ def test_a_loss_or_a_task_in_a_file_says_it(tmp_path: Path, beside: dict[str, An
     assert model.images.activation == expected
     noted = [note for note in model.notes if "--activation" in note]
     assert bool(noted) == (expected in ("sigmoid", "none") or len(beside) == 2), noted
+
+
+@pytest.mark.parametrize("scores", [{"best_auroc": 0.81}, {"metrics": {"val_auc": [0.7, 0.8]}}])
+def test_a_figure_of_labels_by_themselves_is_a_hint(tmp_path: Path, scores: dict[str, Any]) -> None:
+    """A bare classifier.weight says nothing of a sigmoid in forward()."""
+    model = load(saved(tmp_path / "m.pth", **scores))
+    assert model.images.activation == ""
+    assert any("softmax is taken to make probabilities; --activation sigmoid" in note for note in model.notes)
+    assert not load(saved(tmp_path / "n.pth", best_accuracy=0.9, launch="x")).notes
 
 
 def test_the_weights_of_a_loss_say_it(tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_a_module_saved_whole(tmp_path: Path) -> None:
     assert (config.hidden_activation, config.final_activation) == ("silu", "relu")
 
 
+def test_the_last_one_alone(tmp_path: Path) -> None:
+    model = network()
+    layers = (model.features, nn.LeakyReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.classifier)
+    config = saved_whole(nn.Sequential(*layers).eval(), tmp_path / "model.pth").config
+    assert (config.hidden_activation, config.final_activation) == ("relu", "leaky_relu")
+
+
 def test_timm_has_the_last_one_alike(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)

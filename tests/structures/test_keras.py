@@ -368,6 +368,30 @@ def test_what_cannot_be_carried_is_refused_by_its_name(tmp_path: Path, change: C
         load(rewritten_zip(tmp_path / "m.keras", change))
 
 
+def _behind_the_network(kind: str, **settings: Any) -> Callable[[Any], Any]:
+    """One more layer behind the last."""
+
+    def change(config: Any) -> Any:
+        inner = config["config"]
+        last = inner["layers"][-1]["name"]
+        tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": [last, 0, 0]}}
+        node = {"args": [tensor], "kwargs": {}}
+        behind = {"class_name": kind, "name": "behind", "config": {"name": "behind", **settings}}
+        inner["layers"].append({**behind, "inbound_nodes": [node]})
+        inner["output_layers"] = json.loads(json.dumps(inner["output_layers"]).replace(f'"{last}"', '"behind"'))
+        return config
+
+    return change
+
+
+def test_a_softmax_over_the_images_of_a_batch_is_none_over_the_classes(tmp_path: Path) -> None:
+    path = rewritten_zip(tmp_path / "m.keras", _behind_the_network("Softmax", axis=-1))
+    assert load(path).images.activation == "softmax"
+    for kind in ("Softmax", "Argmax"):
+        with pytest.raises(NotADenseNet, match="behind"):
+            load(rewritten_zip(tmp_path / "n.keras", _behind_the_network(kind, axis=0)))
+
+
 def test_a_norm_before_the_classifier_keeps_what_it_does(tmp_path: Path) -> None:
     """Of the whole-model file, with a norm between pooling and classifier."""
     path, rng = tmp_path / "m.h5", np.random.default_rng(3)

@@ -74,11 +74,13 @@ def test_heat_is_what_speaks_for_a_class() -> None:
 
 
 @pytest.mark.parametrize("crop", [(40, 40), (30, 60)])
-@pytest.mark.parametrize("resize", [None, 48, 64])
+@pytest.mark.parametrize("resize", [None, 48, 64, (64, 48), (40, 64)], ids=str)
 @pytest.mark.parametrize(
     ("width", "height"), [(200, 100), (33, 400), (401, 35), (57, 91), (20, 20), (39, 41), (60, 30)]
 )
-def test_what_is_shown_is_what_is_cropped(width: int, height: int, resize: int | None, crop: tuple[int, int]) -> None:
+def test_what_is_shown_is_what_is_cropped(
+    width: int, height: int, resize: int | tuple[int, int] | None, crop: tuple[int, int]
+) -> None:
     """An image whose colours are its coordinates tells where a prepared one was cut out."""
     steps = Preprocess(resize, crop, mean=(0, 0, 0), std=(1, 1, 1))
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import ok, refused, run
-from helpers.networks import TIMM, random_model, save
+from helpers.networks import SMALL, TIMM, random_model, save
 from helpers.packages import small_images
 from PIL import Image
 
@@ -297,3 +297,48 @@ def test_reports_of_labels(findings: Path, table: Path, tmp_path: Path) -> None:
 def test_reports_of_other_kinds_are_refused_before_the_work(digits: Path, tmp_path: Path) -> None:
     line = refused(2, "evaluate", digits / "m.onnx", IMAGES, "-o", tmp_path / "r.pdf")
     assert "end the name in .json, .csv, .html" in line
+
+
+def test_networks_of_volumes_from_folders_and_lists(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    model = random_model(
+        replace(SMALL, spatial_dims=3, in_channels=1, num_classes=2), labels=("well", "ill"), scaled=True
+    )
+    source = save(model, tmp_path / "m.safetensors")
+    random, scans = np.random.default_rng(0), tmp_path / "scans"
+    names = ("ill/1", "ill/2", "well/3", "well/4")
+    volumes = {name: random.normal(size=(33, 32, 30 + i)).astype("f4") for i, name in enumerate(names)}
+    for name, volume in volumes.items():
+        (scans / name).parent.mkdir(parents=True, exist_ok=True)
+        if name[-1] in "13":
+            np.save(scans / f"{name}.npy", volume)
+        else:
+            nibabel.save(nibabel.Nifti1Image(volume, np.diag([0.7, 0.7, 5, 1])), scans / f"{name}.nii.gz")
+    (scans / "ill" / "notes.txt").write_text("no volume")
+    bests = [predictor(source).logits([volume])[0].argmax() for volume in volumes.values()]
+    right = sum(best == truth for best, truth in zip(bests, (1, 1, 0, 0)))
+    done = run("evaluate", source, scans, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["images"], found["top1_correct"], found["matched"]) == (4, right, "classes matched by name")
+    assert sum("resampled to the spacing" in note for note in found["notes"]) == 1
+    assert any("1 .txt" in note for note in found["notes"])
+    (tmp_path / "list.txt").write_text("ill/1.npy ill\nill/2.nii.gz ill\nwell/3.npy well\nwell/4.nii.gz well\n")
+    (tmp_path / "table.csv").write_text("id,label\n1,ill\n2,ill\n3,well\n4,well\n")
+    for truths in ("list.txt", "table.csv"):
+        again = ok("evaluate", source, tmp_path / truths, "--images", scans, "--json")
+        assert json.loads(again)["confusion"] == found["confusion"]
+    table = ok("predict", source, scans, "-o", tmp_path / "t.csv")
+    assert "4 of 4 images" in table
+
+
+def test_a_series_of_slices_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    source = save(replace(SMALL, spatial_dims=3, in_channels=1), tmp_path / "m.safetensors")
+    (tmp_path / "series").mkdir()
+    for i in range(3):
+        (tmp_path / "series" / f"IM{i:04}").write_bytes(bytes(128) + b"DICM")
+    line = refused(2, "predict", source, tmp_path / "series")
+    assert "DICOM files, and the network takes volumes: make one NIfTI file of each series first" in line
+    (tmp_path / "series" / "a.png").write_bytes(b"")
+    np.save(tmp_path / "series" / "b.npy", np.zeros((32, 32, 32), np.float32))
+    assert len(json.loads(ok("predict", source, tmp_path / "series", "--json"))) == 1

@@ -13,13 +13,16 @@ import numpy as np
 import onnx
 import pytest
 from helpers.command import ok, refused, run
-from helpers.networks import SMALL, export_model, random_model
+from helpers.networks import SMALL, export_model, random_model, save
+from helpers.packages import small_images
 from PIL import Image
 
 from converter import export_onnx
 from converter.core.errors import ConverterError
+from converter.core.model import Images
+from converter.core.text import cell, from_cell
 from converter.demo.demo import IMAGES
-from converter.exporters.fp16 import to_half
+from converter.use.evaluation.table import read_sheet
 from converter.use.images import gathered
 from converter.use.in_order import in_order, workers
 from converter.use.predict import predictor
@@ -137,7 +140,7 @@ def test_two_classes_of_one_name_have_columns_of_their_own() -> None:
 
 
 def test_features_are_the_networks_and_say_whose_they_are(digits: Path, scans: Path, tmp_path: Path) -> None:
-    (tmp_path / "half.onnx").write_bytes(to_half(onnx.load(digits / "m.onnx")).SerializeToString())
+    export_onnx(digits / "m.safetensors", tmp_path / "half.onnx", precision="fp16")
     torch = pytest.importorskip("torch")
     from densenet import get_model
     from densenet.images import load as load_image
@@ -276,7 +279,7 @@ def test_labels_are_the_columns(tmp_path: Path) -> None:
     image = next(IMAGES.glob("3/*.png"))
     ok("predict", tmp_path / "a.onnx", image, "-o", tmp_path / "a.csv")
     (row,) = rows_of(tmp_path / "a.csv")
-    assert tuple(row)[3:] == names
+    assert tuple(map(from_cell, row))[3:] == names
     assert row["label"] in names
 
 
@@ -298,3 +301,73 @@ def test_work_is_done_in_order_and_not_far_ahead() -> None:
 
     with pytest.raises(ConverterError, match="the third"):
         list(in_order(fails, range(10), 2))
+
+
+def test_both_edges_are_resized_where_the_file_of_steps_says_so(tmp_path: Path) -> None:
+    """Said once, kept by the checkpoint, obeyed inside a graph."""
+    steps = Preprocess(resize=(72, 64), crop=(64, 64), interpolation="nearest")
+    (tmp_path / "steps.json").write_text(json.dumps({"resize": [72, 64], "crop": [64, 64], "interpolation": "nearest"}))
+    save(random_model(SMALL), tmp_path / "a.safetensors")
+    ok("convert", tmp_path / "a.safetensors", tmp_path / "b.pth", "--preprocess", tmp_path / "steps.json")
+    ok("export", tmp_path / "b.pth", tmp_path / "b.onnx", "--image-input")
+    image = tmp_path / "wide.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 190, 3), np.uint8)).save(image)
+    expected = predictor(tmp_path / "a.safetensors", images=Images(steps)).logits([image])
+    for source in ("b.pth", "b.onnx"):
+        found = predictor(tmp_path / source)
+        assert found.preprocess == steps
+        np.testing.assert_allclose(found.logits([image]), expected, atol=1e-5 * np.abs(expected).max())
+
+
+FORMULAS = ["=1+1", "+1", "-x", "@SUM(1)", "\ttab", "'=1+1", "''-x", "it's", "'", "plain=1"]
+
+
+def test_no_cell_of_a_table_is_a_formula_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OWASP, CSV Injection.  Paths open the same files; of labels one apostrophe less is the label."""
+    monkeypatch.chdir(tmp_path)
+    images = [name for name in FORMULAS if name.isprintable()]
+    for name in images:
+        shutil.copy(next((IMAGES / "3").iterdir()), name)
+    classes = len(FORMULAS)
+    export_model(random_model(replace(SMALL, num_classes=classes), labels=tuple(FORMULAS)), Path("a.onnx"))
+    for kind in ("csv", "jsonl"):
+        # An argument that begins with a hyphen is one after --.
+        done = run("predict", "-o", f"t.{kind}", "--features", "f.npy", "a.onnx", "--", *images)
+        assert (done.returncode, done.stderr.count("failed")) == (0, 0), done.stderr
+    with Path("t.csv").open(newline="") as file:
+        head, *rows = list(csv.reader(file))
+    plain = [json.loads(line) for line in Path("t.jsonl").read_text().splitlines()]
+    cells = [cell for row in (head, *(row[:2] for row in rows)) for cell in row]
+    assert not [cell for cell in cells if cell[0] in "=+-@\t\r\n"]
+    assert [from_cell(name) for name in head[3:]] == FORMULAS == list(plain[0])[3:]
+    assert [from_cell(row[1]) for row in rows] == [row["label"] for row in plain]
+    assert [Path(row[0]).resolve() for row in rows] == [Path(name).resolve() for name in images]
+    assert [Path(row["path"]).resolve() for row in rows_of(Path("f.rows.csv"))] == [Path(n).resolve() for n in images]
+    assert [cell(name) for name in FORMULAS if cell(name) == name] == ["it's", "'", "plain=1"]
+    sheet = read_sheet(Path("t.csv"), Path("t.csv").read_text())
+    assert [row[1] for row in sheet.rows] == [row["label"] for row in plain]
+
+
+@pytest.mark.parametrize("steps", [small_images(SMALL), None], ids=["recorded", "assumed"])
+def test_a_network_without_classifier_gives_its_features(steps: Preprocess | None, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from densenet import get_model
+    from densenet.images import load as load_image
+
+    source = save(random_model(replace(SMALL, num_classes=0), preprocess=steps), tmp_path / "backbone.safetensors")
+    ok("export", source, tmp_path / "backbone.onnx")
+    images = sorted((IMAGES / "3").iterdir())[:3]
+    steps = steps or Preprocess.usual(SMALL)
+    with torch.inference_mode():
+        expected = get_model(source)(torch.from_numpy(np.concatenate([load_image(path, steps) for path in images])))
+    ways = (("backbone.safetensors",), ("backbone.safetensors", "--engine", "torch"), ("backbone.onnx",))
+    for name, *more in ways:
+        said = ok("predict", tmp_path / name, *images, "--features", tmp_path / "f.npy", *more)
+        assert "3 of 3 images" in said
+        np.testing.assert_allclose(np.load(tmp_path / "f.npy"), expected, atol=1e-5)
+    assert json.loads(ok("predict", source, images[0], "--features", tmp_path / "f.npy", "--json"))["answered"] == 1
+    for asked in ((), ("-o", tmp_path / "a.csv"), ("--features", tmp_path / "g.npy", "-o", tmp_path / "a.csv")):
+        line = refused(2, "predict", source, images[0], *asked)
+        assert "has no classifier" in line
+        assert "--features FILE.npy" in line
+    assert not (tmp_path / "g.npy").exists()

@@ -7,7 +7,6 @@ compression 0.5; other networks load into a model of the same layers built other
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, Unavailable
-from converter.core.files import write_bytes
+from converter.core.files import replacing
 from converter.core.metadata import TOOL, TOOL_KEY
 
 KERAS_VERSION = "2.15.0"
@@ -52,8 +51,7 @@ def write_keras_h5(
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: HDF5 cannot hold {key} of type {tensor.dtype}; use --dtype fp32")
         layers.setdefault(layer, {})[leaf] = tensor
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with replacing(path, force=force) as target, h5py.File(target, "w") as file:
         _texts(file, "layer_names", list(layers))
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(KERAS_VERSION.encode())
@@ -66,7 +64,6 @@ def write_keras_h5(
             _texts(group, "weight_names", [f"{layer}/{leaf}:0" for leaf in members])
             for leaf, tensor in members.items():
                 group.create_dataset(f"{layer}/{leaf}:0", data=np.ascontiguousarray(tensor.read()), track_times=False)
-    write_bytes(path, buffer.getvalue(), force=force)
 
 
 def _texts(owner: Any, name: str, texts: list[str]) -> None:

@@ -23,10 +23,10 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import Window, mapped
 from converter.formats.damage import damaged
 from converter.formats.dtypes import numbered
 from converter.formats.paddle.program import Program, Shape, is_program, read_program, tensor_desc
-from converter.formats.protobuf import mapped
 from converter.formats.torch import bare_pickle
 
 DTYPES = {**numbered("bool int16 int32 int64 float16 float32 float64"), **numbered("uint8 int8 bfloat16", 20)}
@@ -144,30 +144,31 @@ def open_records(path: Path) -> Checkpoint:
 
 def _records(path: Path) -> list[Tensor]:
     """Every record of a file (paddle/phi/core/serialization: SerializeToStream of DenseTensor)."""
-    data, at, result = mapped(path), 0, list[Tensor]()
+    window, at, result = Window(mapped(path)), 0, list[Tensor]()
+    length = len(window.data)
     truncated = f"{path}: truncated, a parameter ends behind the end of the file"
     with damaged(truncated, struct.error):
-        while at < len(data):
+        while at < length:
             if len(result) >= bounds.ARRAYS:
                 raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} parameters")
-            version, levels = struct.unpack_from("<IQ", data, at)
+            version, levels = struct.unpack("<IQ", window.piece(at, 12))
             at += 12
             if version or levels > 8:
                 raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 12}")
             for _ in range(levels):
-                at += 8 + struct.unpack_from("<Q", data, at)[0]
-            version, size = struct.unpack_from("<Ii", data, at)
+                at += 8 + struct.unpack("<Q", window.piece(at, 8))[0]
+            version, size = struct.unpack("<Ii", window.piece(at, 8))
             at += 8
-            if version or not 0 < size <= bounds.PADDLE_DESC or at + size > len(data):
+            if version or not 0 < size <= bounds.PADDLE_DESC or at + size > length:
                 raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 8}")
-            code, shape = tensor_desc(data[at : at + size])
+            code, shape = tensor_desc(window.piece(at, size))
             at += size
             if code not in DTYPES or min(shape, default=0) < 0:
                 raise UnreadableFile(f"{path}: a parameter has type {code} and shape {list(shape)}, which is not read")
             end = at + prod(shape) * DTYPES[code].itemsize
-            if end > len(data):
+            if end > length:
                 raise UnreadableFile(truncated)
-            result.append(Tensor.over(data[at:end], DTYPES[code], shape))
+            result.append(Tensor.over(window.piece(at, end - at), DTYPES[code], shape))
             at = end
     return result
 

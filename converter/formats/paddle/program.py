@@ -16,9 +16,10 @@ from typing import Any
 
 from converter.core import bounds
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.core.metadata import parsed
 from converter.formats.damage import damaged, naming, typed
-from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, signed, text
+from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, signed, string, text
 from converter.formats.settings import as_written, one_eps
 
 HEAD = b"\x08\x00\x10" + b"\xff" * 9 + b"\x01"
@@ -138,9 +139,7 @@ def _program_desc(path: Path) -> Program:
 def _places(desc: memoryview, field: int, order: Sequence[str]) -> list[list[str]]:
     """OpDesc.Var {1: parameter, 2: repeated arguments}: the arguments, by the known order of the parameters."""
     places = {
-        text(place, 1): [
-            str(value, "utf-8") for n, _, value in fields(place) if n == 2 and isinstance(value, memoryview)
-        ]
+        text(place, 1): [string(value) for n, _, value in fields(place) if n == 2 and isinstance(value, memoryview)]
         for place in messages(desc, field)
     }
     known = [name for name in order if places.get(name)]
@@ -184,13 +183,13 @@ def _value(attribute: memoryview) -> Any:
         if n == 19 and isinstance(value, memoryview) and len(value) == 8:
             return struct.unpack("<d", value)[0]
         if n == 5 and isinstance(value, memoryview):
-            return str(value, "utf-8")
+            return string(value)
         if n == 10:
             return bool(value)
         if n in (6, 15):
             several += [signed32(number) if n == 6 else signed(number) for number in numbers(value)]
         if n == 7 and isinstance(value, memoryview):
-            several += [real for (real,) in struct.iter_unpack("<f", value)]
+            several += [real for (real,) in struct.iter_unpack("<f", content(value))]
     return several or None
 
 

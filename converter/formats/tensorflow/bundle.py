@@ -21,6 +21,7 @@ from typing import Any
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.damage import damaged, naming
 from converter.formats.protobuf import mapped, message, messages, number, text
 from converter.formats.tensorflow.graph import saved_model
@@ -177,7 +178,7 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
             raise UnreadableFile(f"{name} ends behind the end of {file.name} (truncated?)")
         if code == STRING:
             if name == OBJECT_GRAPH:
-                graph = data[start : start + size]
+                graph = content(data[start : start + size])
             continue
         shape, dtype = shape_of(entry), DTYPES[code]
         if size != prod(shape) * dtype.itemsize:

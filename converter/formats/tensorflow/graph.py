@@ -15,8 +15,9 @@ from pathlib import Path
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.damage import damaged, naming
-from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, real, signed, text
+from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, real, signed, string, text
 from converter.formats.settings import one_eps
 from converter.formats.tensorflow.protos import shape_of, tensor_of
 
@@ -86,7 +87,7 @@ class Node:
     def texts(self, name: str) -> list[str]:
         """A tensor of texts: TensorProto {8: string_val}."""
         proto = message(self._attribute(name) or memoryview(b""), 8)
-        return [str(value, "utf-8", "replace") for value in messages(proto, 8)]
+        return [string(value, "replace") for value in messages(proto, 8)]
 
     def function(self, name: str) -> str:
         """The name of a function: NameAttrList {1: name}."""
@@ -202,7 +203,7 @@ def saved_model(path: Path) -> Graph:
     """
     with damaged(f"{path}: not a SavedModel", UnreadableFile, why=str):
         metas = list(messages(mapped(path), 2))
-        serving = [meta for meta in metas if SERVE in map(bytes, messages(message(meta, 1), 4))]
+        serving = [meta for meta in metas if SERVE in map(bytes, map(content, messages(message(meta, 1), 4)))]
         meta = next(iter(serving or metas), memoryview(b""))
         signatures = {text(entry, 1): _signature(message(entry, 2)) for entry in messages(meta, 5)}
         graph = graph_of(message(meta, 2))
@@ -232,11 +233,11 @@ def node_of(data: memoryview) -> Node:
             if isinstance(value, int) or n > 3:
                 continue
             if n == 1:
-                name = str(value, "utf-8")
+                name = string(value)
             elif n == 2:
-                op = str(value, "utf-8")
+                op = string(value)
             else:
-                inputs.append(str(value, "utf-8"))
+                inputs.append(string(value))
     return Node(name, op, tuple(inputs), data)
 
 

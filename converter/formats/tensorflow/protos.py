@@ -11,6 +11,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import content
 from converter.formats.dtypes import numbered
 from converter.formats.protobuf import as_varint, fields, message, messages, number, weights
 
@@ -64,7 +65,7 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has no values")
     field, pieces = plain.popitem()
     if field in REALS:
-        data = pieces[0] if len(pieces) == 1 else b"".join(map(bytes, pieces))
+        data = content(pieces[0]) if len(pieces) == 1 else b"".join(map(content, pieces))
         if kind != REALS[field] or len(data) % kind.itemsize:
             raise UnreadableFile(f"damaged, the values of a tensor are no {kind}")
         return _spread(np.frombuffer(data, kind), shape)

@@ -11,12 +11,16 @@ from collections.abc import Iterator
 
 from converter.core import bounds
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import Window, content
 from converter.formats import protobuf
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 FOOTER = 48
 TRAILER = 5
 """After a block: its compression, and a checksum that is not verified."""
+
+LONGEST = 10
+"""Bytes of a number."""
 
 
 def entries(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -25,9 +29,10 @@ def entries(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     Raises:
         UnreadableFile: no table, truncated or damaged.  It does not know the file's name.
     """
-    if len(data) < FOOTER or data[-8:] != MAGIC:
+    footer = content(data[-FOOTER:])
+    if len(footer) < FOOTER or footer[-8:] != MAGIC:
         raise UnreadableFile("truncated or no table, its footer is missing")
-    footer = data[-FOOTER:-8]
+    footer = footer[:-8]
     _, _, at = _handle(footer, 0)  # the metaindex: filters, which a whole reading does not need
     start, size, _ = _handle(footer, at)
     last = 0
@@ -48,28 +53,31 @@ def _handle(data: memoryview, at: int) -> tuple[int, int, int]:
 def _block(data: memoryview, start: int, size: int) -> Iterator[tuple[bytes, memoryview]]:
     if start + size + TRAILER > len(data):
         raise UnreadableFile("truncated table, a block ends behind the end of the file")
-    block, compression = data[start : start + size], data[start + size]
+    block, compression = data[start : start + size], content(data[start + size :][:1])[0]
     if compression == 1:
-        block = unsnap(block)
+        block = unsnap(content(block))
     elif compression:
         raise UnreadableFile(f"a table with compression {compression}, which is not read")
-    restarts = int.from_bytes(block[-4:], "little")
+    window = Window(block)
+    restarts = int.from_bytes(window.piece(max(0, len(block) - 4), 4), "little")
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
         raise UnreadableFile("damaged table, a block without entries")
     at, key, budget = 0, b"", bounds.TABLE_KEYS * size
     while at < end:
-        shared, at = varint(block, at)
-        unshared, at = varint(block, at)
-        length, at = varint(block, at)
+        head, used = window.piece(at, 3 * LONGEST), 0
+        shared, used = varint(head, used)
+        unshared, used = varint(head, used)
+        length, used = varint(head, used)
+        at += used
         if shared > len(key) or at + unshared + length > end:
             raise UnreadableFile("damaged table, an entry ends behind its block")
-        key = key[:shared] + bytes(block[at : at + unshared])
+        key = key[:shared] + bytes(content(window.piece(at, unshared)))
         budget -= len(key)
         if budget < 0:
             raise UnreadableFile("damaged table, its keys are too long")
         at += unshared
-        yield key, block[at : at + length]
+        yield key, window.piece(at, length)
         at += length
 
 

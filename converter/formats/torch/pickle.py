@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from converter.core import bounds
 from converter.core.checkpoint import Record, Unordered
 from converter.core.errors import UnreadableFile, UnsafeFile
+from converter.core.mapping import WINDOW, content, is_mapped
 from converter.formats.torch.by_value import is_class, is_inert, runs, type_name
 
 Builder = Callable[..., Any]
@@ -66,6 +67,8 @@ DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle",
 """Classes in such modules that only describe data."""
 
 LARGE = 1 << 16
+OPCODE = 16
+"""Bytes that the longest opcode has before what it says the length of."""
 SIZED = (str, bytes, bytearray, memoryview, list, tuple, dict)
 PACKED = 1 << 8
 """Bytes that a checkpoint has at least."""
@@ -133,11 +136,19 @@ class Pickle:
         self.builders = builders or {}
         self.persistent = persistent
         self.depth = depth
-        self.end = 0
+        self._at = self._first = 0  # the next byte in the part that is looked at, which begins at the other
+        self._room = 0  # before where an opcode must begin in it
+        self._part = memoryview(b"")
+        self._size = WINDOW if is_mapped(self.data) else len(self.data)
         self.inert: dict[str, None] = {}
         self.copied = 0  # length of all that builders were given
         self.made = 0  # objects, those of builders twice
         self.built: Callable[[Record], Any] = lambda record: record
+
+    @property
+    def end(self) -> int:
+        """Where in the stream the next byte is."""
+        return self._first + self._at
 
     def load(self) -> Any:
         """Interpret one pickle, from ``end`` to its STOP.
@@ -160,36 +171,54 @@ class Pickle:
     # -- machine ---------------------------------------------------------------------
 
     def take(self, n: int) -> memoryview:
-        """The next ``n`` bytes of the stream (also for data that stands between pickles)."""
-        if n < 0 or self.end + n > len(self.data):
+        """The next ``n`` bytes of the stream (also for data that stands between pickles), many as they lie there."""
+        start = self.end
+        if n < 0 or start + n > len(self.data):
             raise UnreadableFile(f"{self.where}: truncated, a pickle ends in the middle")
-        piece = self.data[self.end : self.end + n]
-        self.end += n
-        return piece
+        if self._at + n > len(self._part):
+            if n > self._size:
+                self._look(start + n)
+                return self.data[start : start + n]
+            self._look(start)
+        self._at += n
+        return self._part[self._at - n : self._at]
+
+    def _look(self, start: int) -> None:
+        """Go on at a byte, with those behind it at hand: a copy of a few if the stream is a mapped file, or all."""
+        self._first, self._at = start, 0
+        self._part = content(self.data[start : start + self._size])
+        last = start + len(self._part) == len(self.data)
+        self._room = len(self._part) - (0 if last else OPCODE)
 
     def _line(self) -> bytes:
         # Text opcodes only hold names and numbers: look a little ahead at a time, never copy the file.
         start, step = self.end, 256
         while True:
-            chunk = bytes(self.data[start : start + step])
+            if self._at + step > len(self._part):
+                self._look(start)
+            seen = self._part[self._at :] if step <= self._size else content(self.data[start : start + step])
+            chunk = bytes(seen[:step])
             at = chunk.find(b"\n")
             if at >= 0:
-                self.end = start + at + 1
+                self._at += at + 1
                 return chunk[:at]
             if start + step >= len(self.data) or step > 1 << 20:
                 raise UnreadableFile(f"{self.where}: truncated, a pickle ends in the middle")
             step *= 4
 
     def _byte(self) -> int:
-        at = self.end
-        self.end = at + 1
-        return self.data[at]
+        at = self._at
+        self._at = at + 1
+        return self._part[at]
 
     def _uint(self, n: int) -> int:
         return self._byte() if n == 1 else int.from_bytes(self.take(n), "little")
 
+    def _integer(self, n: int) -> int:
+        return int.from_bytes(content(self.take(n)), "little", signed=True)
+
     def _text(self, n: int) -> str:
-        return str(self.take(n), "utf-8", "surrogatepass")
+        return str(content(self.take(n)), "utf-8", "surrogatepass")
 
     def _run(self) -> Any:
         stack: list[Any] = []
@@ -202,24 +231,25 @@ class Pickle:
             del stack[at:]
             return items
 
-        data = self.data
-        for _ in range(bounds.OPCODES + len(data) // 2):
-            at = self.end
+        for _ in range(bounds.OPCODES + len(self.data) // 2):
+            if self._at >= self._room:
+                self._look(self.end)
+            at, data = self._at, self._part
             op = data[at]
             # The three commonest by far stand alone: a checkpoint is tens of thousands of opcodes.
             if op == 0x71:  # BINPUT
                 memo[data[at + 1]] = stack[-1]
-                self.end = at + 2
+                self._at = at + 2
                 continue
             if op == 0x72:  # LONG_BINPUT
                 memo[int.from_bytes(data[at + 1 : at + 5], "little")] = stack[-1]
-                self.end = at + 5
+                self._at = at + 5
                 continue
             if op == 0x4B:  # BININT1
                 stack.append(data[at + 1])
-                self.end = at + 2
+                self._at = at + 2
                 continue
-            self.end = at + 1
+            self._at = at + 1
             match op:
                 # what tensors are made of, first because there is most of it
                 case 0x58 | 0x8C | 0x8D:  # BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
@@ -268,7 +298,7 @@ class Pickle:
                 case 0x4E:  # NONE
                     stack.append(None)
                 case 0x8A | 0x8B:  # LONG1, LONG4
-                    stack.append(int.from_bytes(self.take(self._uint(1 if op == 0x8A else 4)), "little", signed=True))
+                    stack.append(self._integer(self._uint(1 if op == 0x8A else 4)))
                 case 0x49:  # INT
                     text = self._line()
                     stack.append({b"00": False, b"01": True}.get(text, int(text)))
@@ -281,7 +311,7 @@ class Pickle:
                 case 0x56:  # UNICODE
                     stack.append(str(self._line(), "raw-unicode-escape"))
                 case 0x54 | 0x55:  # BINSTRING, SHORT_BINSTRING: Python 2 strings
-                    stack.append(str(self.take(self._uint(4 if op == 0x54 else 1)), "latin-1"))
+                    stack.append(str(content(self.take(self._uint(4 if op == 0x54 else 1))), "latin-1"))
                 case 0x53:  # STRING
                     stack.append(self._line().strip(b"'\"").decode("unicode-escape"))
                 case 0x42 | 0x43 | 0x8E | 0x96:  # BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
@@ -322,7 +352,7 @@ class Pickle:
                     memo[int(self._line())] = stack[-1]
                 case 0x94:  # MEMOIZE
                     memo[len(memo)] = stack[-1]
-                    if len(memo) > bounds.MEMO + len(data) // 6:
+                    if len(memo) > bounds.MEMO + len(self.data) // 6:
                         raise UnreadableFile(f"{self.where}: the pickle remembers more than one object for six bytes")
                 case 0x67:  # GET
                     stack.append(memo[int(self._line())])
@@ -396,10 +426,11 @@ class Pickle:
 
     def unpacked(self, data: memoryview | bytes) -> Any:
         """Bytes as they are, large ones as a view of the file; what they hold if that is a checkpoint."""
-        if len(data) >= PACKED and bytes(data[:4]).startswith(PACKED_HEAD):
+        data = bytes(content(memoryview(data))) if len(data) < LARGE else data
+        if len(data) >= PACKED and bytes(content(memoryview(data)[:4])).startswith(PACKED_HEAD):
             with suppress(UnreadableFile):
                 return self.nested(data)
-        return bytes(data) if len(data) < LARGE else data
+        return data
 
     def nested(self, data: memoryview | bytes) -> Any:
         """What bytes hold that are a checkpoint themselves.

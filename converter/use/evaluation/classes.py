@@ -104,10 +104,11 @@ def match_classes(names: Sequence[str], outputs: Outputs, where: str, *, folders
 
 def _by_name(names: Sequence[str], outputs: Outputs, where: str) -> Match | None:
     """All by name; None if not one is."""
-    exact = {name: outputs.labels.index(name) for name in names if list(outputs.labels).count(name) == 1}
+    places, counts = {label: i for i, label in enumerate(outputs.labels)}, Counter(outputs.labels)
+    exact = {name: places[name] for name in names if counts[name] == 1}
     loose = outputs.by_name()
     found = {name: loose[simple(name)] for name in names if simple(name) in loose} | exact
-    twice = [name for name in names if name not in found and name in outputs.labels]
+    twice = [name for name in names if name not in found and name in places]
     if twice:
         raise ConverterError(f"{where}: several outputs are called {twice[0]}; which one is meant is not said")
     if not found:
@@ -120,7 +121,7 @@ def _by_name(names: Sequence[str], outputs: Outputs, where: str) -> Match | None
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConverterError(f"{where}: {few(strangers)}: no output is called so, as {few(found, 3)} are{hint}")
     if len(set(found.values())) != len(found):
-        index = next(i for i in found.values() if list(found.values()).count(i) > 1)
+        index = next(i for i, count in Counter(found.values()).items() if count > 1)
         same = [name for name, i in found.items() if i == index]
         raise ConverterError(f"{where}: {' and '.join(same)} are both {outputs.name(index)}")
     notes: tuple[str, ...] = ()

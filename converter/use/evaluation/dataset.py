@@ -8,7 +8,7 @@ from pathlib import Path
 from converter.core.errors import ConverterError
 from converter.use.evaluation.files import Finder
 from converter.use.evaluation.table import SUFFIXES, Sheet, listed, read_sheet, read_text
-from converter.use.images import IMAGE_SUFFIXES
+from converter.use.images import is_image, is_volume
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders called so are parts of a data set, not its classes."""
@@ -19,8 +19,9 @@ class Dataset:
     """Images with truths.
 
     Attributes:
-        truths: a folder with one subfolder of images a class; a list, ``path label`` a line; or a table (.csv,
-            .tsv) with a column of paths and one of classes, or one for each label.
+        truths: a folder with one subfolder of images (or volumes, where there are none) a class; a list,
+            ``path label`` a line; or a table (.csv, .tsv) with a column of paths and one of classes, or one for
+            each label.
         images: the folder in which the paths of a list or table begin; default: where it lies itself.
         path_column: the table's column of paths; default: the one whose values are files.
         name: what people call it; default: the name of ``truths``.
@@ -98,13 +99,14 @@ def _folders(folder: Path) -> Truths:
     images: list[Path] = []
     written: list[str] = []
     others: Counter[str] = Counter()
-    for sub in classes:
-        for path in sorted(sub.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                images.append(path)
-                written.append(sub.name)
-            elif path.is_file() and not path.name.startswith("."):
-                others[path.suffix.lower() or path.name] += 1
+    files = [(sub.name, path) for sub in classes for path in sorted(sub.rglob("*"))]
+    taken = is_image if any(is_image(path) for _, path in files) else is_volume
+    for name, path in files:
+        if taken(path):
+            images.append(path)
+            written.append(name)
+        elif path.is_file() and not path.name.startswith("."):
+            others[path.suffix.lower() or path.name] += 1
     if not images:
         raise ConverterError(f"{folder}: needs one subfolder of images for each class")
     notes = []

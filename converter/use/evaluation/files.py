@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from converter.core import bounds
-from converter.use.images import IMAGE_SUFFIXES
+from converter.use.images import is_image, is_volume
 
 
 class Finder:
@@ -24,9 +24,9 @@ class Finder:
         """Images below the folder, by name and by name without ending."""
         result: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if is_image(path) or is_volume(path):
                 result[path.name].append(path)
-                result[path.stem].append(path)
+                result[path.name.removesuffix(".gz").rpartition(".")[0]].append(path)
         return dict(result)
 
     def find(self, written: str) -> Path | str:

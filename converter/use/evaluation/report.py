@@ -9,6 +9,7 @@ from pathlib import Path
 from converter.core.files import write_bytes
 from converter.core.page import Table, check_targets, render
 from converter.core.plot import Plot
+from converter.core.text import cell
 from converter.core.version import __version__
 from converter.use.evaluation.calibration import DEFINITION
 from converter.use.evaluation.choice import TOP, Choice, OfClass, wilson
@@ -149,7 +150,7 @@ def to_csv(evaluation: Evaluation) -> str:
         writer.writerow(["class", "name", "images", "answered", "correct", "recall", "precision", "f1"])
         for i, each in enumerate(found.classes):
             figures = (each.recall, each.precision, each.f1)
-            writer.writerow([i, each.name, each.images, each.answered, each.correct, *map(_exact, figures)])
+            writer.writerow([i, cell(each.name), each.images, each.answered, each.correct, *map(_exact, figures)])
         figures = (found.top1 / found.images, None, found.f1)
         writer.writerow(["all", "", found.images, found.images, found.top1, *map(_exact, figures)])
         return out.getvalue()
@@ -157,7 +158,7 @@ def to_csv(evaluation: Evaluation) -> str:
     writer.writerow(["label", "images", "positive", "threshold", *keys])
     for label in (*found.labels, found.micro):
         values = [_exact(getattr(label, key)) for key in keys]
-        writer.writerow([label.name, label.images, label.positive, _exact(label.threshold), *values])
+        writer.writerow([cell(label.name), label.images, label.positive, _exact(label.threshold), *values])
     writer.writerow(["macro", found.images, "", "", *(_exact(found.macro(key)) for key in keys)])
     return out.getvalue()
 

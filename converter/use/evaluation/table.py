@@ -11,7 +11,8 @@ from pathlib import Path
 
 from converter.core import bounds
 from converter.core.errors import ConverterError
-from converter.use.images import IMAGE_SUFFIXES
+from converter.core.text import from_cell
+from converter.use.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_volume
 from densenet.bounds import read_small
 
 SUFFIXES = (".csv", ".tsv")
@@ -60,7 +61,8 @@ def read_text(path: Path) -> str:
 def read_sheet(path: Path, text: str) -> Sheet:
     """A table: commas, semicolons or tabs between values, the names of columns first.
 
-    A first line that names an image is a row, not names.
+    A first line that names an image is a row, not names.  The apostrophe that our own tables put before what a
+    spreadsheet would compute is no part of a value.
 
     Raises:
         ConverterError: it is none, or a row has another number of values.
@@ -73,7 +75,7 @@ def read_sheet(path: Path, text: str) -> Sheet:
         raise ConverterError(f"{path}: damaged ({error})") from error
     if not lines:
         raise ConverterError(f"{path}: is empty")
-    rows = [[value.strip() for value in row] for row in lines]
+    rows = [[from_cell(value.strip()) for value in row] for row in lines]
     named = not any(_is_image(value) for value in rows[0])
     columns = rows.pop(0) if named else [f"column {i + 1}" for i in range(len(rows[0]))]
     if len(columns) < 2 or not rows:
@@ -87,7 +89,8 @@ def read_sheet(path: Path, text: str) -> Sheet:
     return Sheet(columns, rows, str(path))
 
 
-LINE = re.compile(rf"(.*?(?:{'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES)))}))[\s,]+(\S.*)", re.IGNORECASE)
+ENDINGS = "|".join(map(re.escape, sorted({*IMAGE_SUFFIXES, *VOLUME_SUFFIXES})))
+LINE = re.compile(rf"(.*?(?:{ENDINGS}))[\s,]+(\S.*)", re.IGNORECASE)
 """A path up to its ending, and what follows: both may have blanks in them."""
 
 
@@ -123,4 +126,4 @@ def listed(path: Path, text: str) -> Sheet:
 
 
 def _is_image(value: str) -> bool:
-    return Path(value).suffix.lower() in IMAGE_SUFFIXES
+    return is_image(Path(value)) or is_volume(Path(value))

@@ -121,9 +121,9 @@ def _of_columns(truths: Truths, found: dict[str, int], columns: list[str], outpu
     unused = [name for name in truths.columns if name not in found]
     if unused and how == "columns matched by name":
         notes.append(f"columns that are no output: {few(unused)}")
-    if lacking := [outputs.name(i) for i in range(outputs.count) if i not in found.values() and _named(outputs, i)]:
-        notes.append(f"outputs without a column, not evaluated: {few(lacking)}")
     places = tuple(found.values())
+    if lacking := [outputs.name(i) for i in sorted(set(range(outputs.count)) - set(places)) if _named(outputs, i)]:
+        notes.append(f"outputs without a column, not evaluated: {few(lacking)}")
     names = tuple(outputs.name(i) if outputs.labels else name for name, i in found.items())
     return Task(truths.images, values, places, names, how, tuple(notes))
 
