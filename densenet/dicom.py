@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densenet import bounds
 from densenet.depth import Say, Unreadable, Window, scaled, to_bytes
-from densenet.preprocess import MAX_PIXELS
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -57,8 +57,8 @@ def _check(found: Any) -> None:
         raise Unreadable("no DICOM file with an image of whole numbers")
     if int(found.get("NumberOfFrames") or 1) != 1:
         raise Unreadable(f"a DICOM file of {found.NumberOfFrames} frames; save the one that is meant")
-    if not 0 < found.Rows * found.Columns <= MAX_PIXELS:
-        raise Unreadable(f"{found.Columns}x{found.Rows} pixels; between 1 and {MAX_PIXELS} are read")
+    if not 0 < found.Rows * found.Columns <= bounds.PIXELS:
+        raise Unreadable(f"{found.Columns}x{found.Rows} pixels; between 1 and {bounds.PIXELS} are read")
     if found.get("HighBit", found.BitsStored - 1) != found.BitsStored - 1 or not 1 <= found.BitsStored <= 32:
         raise Unreadable(f"its {found.BitsStored} bits end at bit {found.get('HighBit')}, which is not read")
     for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):  # enhanced objects

@@ -14,18 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isfinite, nan
 from typing import Any, NamedTuple
 
+from densenet import bounds
 from densenet.module import Module
 
 NO_BIAS = "no_bias"
 CALLED = re.compile(r"[\w-]{1,64}")
 """Names of heads; a point would be a module in them."""
+MAX_HEADS = 64
 TAKEN = frozenset({"pixel_values", "image", "features", "logits", "probabilities", "norm", "relu", "global_pool"})
 """Names that values of graphs have, so no head."""
-MAX_HEADS = 64
 FIELDS = frozenset({"num_classes", "head"})
 """What a config's JSON says of each of several heads."""
-LARGEST = 1 << 20
-"""No layer is wider."""
 
 ACTIVATIONS: Mapping[str, float | None] = {
     **dict.fromkeys(("relu", "relu6", "gelu", "gelu_tanh", "silu", "mish", "tanh", "sigmoid", "softplus")),
@@ -70,7 +69,7 @@ class HeadLayer(NamedTuple):
         kind, *values = str(word).split(":")
         if kind == "norm" and not values:
             return cls(kind)
-        if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= LARGEST:
+        if kind == "linear" and values and values[0].isdecimal() and 0 < int(values[0]) <= bounds.WIDTH:
             if values[1:] in ([], [NO_BIAS]):
                 return cls(kind, int(values[0]), bias=len(values) == 1)
         elif kind in ACTIVATIONS and len(values) <= (ACTIVATIONS[kind] is not None):

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from densenet.bounds import read_small
+
 MEMBERS = ("id2label", "idx_to_class", "label2id", "class_to_idx", "label_names", "class_names", "classes", "labels")
 """What holds the names in a larger JSON file: transformers' and timm's config.json, torchvision's and others'."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -36,7 +38,7 @@ def read_labels(path: Path) -> list[str]:
         OSError: it cannot be read.
         ValueError: it is no text, or JSON that does not name classes.
     """
-    data = path.read_bytes()
+    data = read_small(path)
     text = data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     as_json = path.suffix.lower() == ".json"
     if as_json or text.lstrip().startswith(("[", "{")):

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from densenet import bounds
 from densenet.depth import Say, Unreadable, Window, check_regular, naming, silent, to_bytes
-from densenet.preprocess import MAX_PIXELS, MODES
+from densenet.preprocess import MODES
 from densenet.volumes import NIFTI, is_dicom, is_npy, read_npy
 
 ImageSource = str | Path | Image.Image | NDArray[np.uint8]
@@ -266,7 +267,7 @@ def _of_array(values: NDArray[Any], say: Say, window: Window | None) -> Image.Im
         raise Unreadable(f"an array of shape {shape} is no image: (H, W), (H, W, 3) or (3, H, W) are")
     if not values.size:
         raise Unreadable(f"the image has no pixels, its shape is {shape}")
-    if values.shape[0] * values.shape[1] > MAX_PIXELS:
-        raise Unreadable(f"more than {MAX_PIXELS} pixels; make it smaller first")
+    if values.shape[0] * values.shape[1] > bounds.PIXELS:
+        raise Unreadable(f"more than {bounds.PIXELS} pixels; make it smaller first")
     flat = values[..., 0] if values.shape[2:] == (1,) else values
     return Image.fromarray(to_bytes(np.ascontiguousarray(flat), say, window=window))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import floor, isfinite
+from math import floor, isfinite, prod
 from numbers import Real
 from typing import Any, Literal
 
+from densenet import bounds
 from densenet.config import DenseNetConfig
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
@@ -24,9 +25,6 @@ CIFAR100: Mapping[str, Any] = {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673,
 """Of the training images, rounded as most code has them."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-MAX_PIXELS = 178_956_970
-"""Of an image after resizing; the figure at which Pillow refuses to decode one (2 * 1024**3 / 4 / 3)."""
 
 
 def _is_size(value: object) -> bool:
@@ -81,6 +79,8 @@ class Preprocess:
         self._check_resize()
         if len(self.crop) not in (0, 2, 3) or not all(map(_is_size, self.crop)):
             raise ValueError(f"crop must be a height and a width in pixels, not {self.crop!r}")
+        if prod(self.crop) > (bounds.PIXELS if self.of_volumes else bounds.INPUT):
+            raise ValueError(f"crop is too large: {self.crop!r}")
         if self.interpolation not in tuple(RESAMPLE):
             raise ValueError(f"interpolation must be one of {', '.join(RESAMPLE)}, not {self.interpolation!r}")
         if not isinstance(self.antialias, bool):
@@ -107,8 +107,9 @@ class Preprocess:
         lengths = both if both is not None else () if self.resize is None else (self.resize,)
         if not all(map(_is_size, lengths)) or (both is not None and len(both) != 2):
             raise ValueError(f"resize must be pixels of the short edge, height and width, or None, not {self.resize!r}")
-        if both is not None and both[0] * both[1] > MAX_PIXELS:
-            raise ValueError(f"resize makes more than {MAX_PIXELS} pixels, {self.resize!r}")
+        edges = [n for n in lengths if isinstance(n, int)]
+        if edges and edges[0] * edges[-1] > bounds.PIXELS:
+            raise ValueError(f"resize makes more than {bounds.PIXELS} pixels, {self.resize!r}")
 
     def _check_values(self) -> None:
         """Which values are black and white, and which channel is first."""
@@ -151,7 +152,7 @@ class Preprocess:
         if isinstance(self.resize, tuple):
             return self.resize
         long = int(self.resize * max(height, width) / min(height, width))
-        if self.resize * long > MAX_PIXELS:
+        if self.resize * long > bounds.PIXELS:
             raise ValueError(f"{width}x{height} is too elongated to resize its short edge")
         return (long, self.resize) if width <= height else (self.resize, long)
 

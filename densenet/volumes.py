@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densenet import bounds
 from densenet.depth import Say, Unreadable, check_regular, naming, silent
-from densenet.preprocess import MAX_PIXELS, Preprocess
+from densenet.preprocess import Preprocess
 
-MAX_VOXELS = MAX_PIXELS
 NIFTI = (".nii", ".nii.gz")
 MAGIC = b"\x93NUMPY"
 """How a ``.npy`` file begins."""
@@ -106,8 +106,8 @@ def _nifti(path: Path, say: Say) -> NDArray[Any]:
 
 def _check_size(shape: tuple[int, ...]) -> None:
     voxels = int(np.prod([int(n) for n in shape], dtype=object)) if shape else 0
-    if not 0 < voxels <= MAX_VOXELS:
-        raise Unreadable(f"has the shape {tuple(map(int, shape))}; between 1 and {MAX_VOXELS} numbers are read")
+    if not 0 < voxels <= bounds.PIXELS:
+        raise Unreadable(f"has the shape {tuple(map(int, shape))}; between 1 and {bounds.PIXELS} numbers are read")
 
 
 def _arranged(values: NDArray[Any], channels: int) -> NDArray[np.float32]:

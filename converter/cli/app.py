@@ -33,6 +33,8 @@ VERBS: Mapping[str, Callable[..., None]] = {
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 LONGEST = 200
 """Characters of a file's name that an error of the system shows."""
+LONGEST_LINE = 4000
+"""Characters of an error."""
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
@@ -98,8 +100,13 @@ def _told(error: Exception) -> int:
     else:
         traceback.print_exception(error)
         line, status = "this should not happen; please report it with the lines above", 2  # 1 would be a verdict
-    print(f"densenet: {clean(' '.join(line.split()))}", file=sys.stderr)
+    print(f"densenet: {clean(shortened(' '.join(line.split())))}", file=sys.stderr)
     return status
+
+
+def shortened(line: str) -> str:
+    """A line without the middle of one that is very long: names in a file can be."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
 
 
 def _lacking(error: BaseException) -> str:

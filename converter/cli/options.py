@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
@@ -172,7 +171,9 @@ def said_of_images(
     ] = None,
 ) -> "Images":
     """What the user says of images and classes."""
+    from converter.core.metadata import parsed
     from converter.core.model import Images
+    from densenet.bounds import read_small
     from densenet.preprocess import FAMILIES, Preprocess
 
     steps = None
@@ -180,11 +181,11 @@ def said_of_images(
         steps = FAMILIES[str(preprocess)]
     elif preprocess is not None:
         try:
-            steps = Preprocess.from_dict(json.loads(preprocess.read_text("utf-8")))
+            steps = Preprocess.from_dict(parsed(read_small(preprocess)))
         except OSError as error:
             known = f"; known preprocessings are {', '.join(FAMILIES)}" if not preprocess.suffix else ""
             raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
     return Images(steps, tuple(_names(labels)), activation or "")
 

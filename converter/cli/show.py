@@ -40,9 +40,9 @@ def table(
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
     kept = [i for i, column in enumerate(columns) if width >= NARROW or column not in optional]
     columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
-    out = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    out = Table(title=Text(clean(title)) if title else None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
-        out.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        out.add_column(Text(clean(column)), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         out.add_row(*(Text(clean(cell), style=STYLES.get(cell, "")) for cell in row))
     Console(soft_wrap=False, width=width, highlight=False).print(out)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from converter.core import bounds
 from converter.core.text import well_formed
 from converter.core.version import __version__
 
@@ -50,9 +51,30 @@ def from_comment(text: str) -> dict[str, str]:
     return {TOOL_KEY: tool, **{key: value for key, value in said.items() if isinstance(value, str)}}
 
 
+def parsed(text: str | bytes, most: int | None = None) -> Any:
+    """The value of a JSON text of others.
+
+    Raises:
+        ValueError: it is none, or one of more than ``most`` bytes (by default ``bounds.JSON``), of too many lists and
+            objects, or nested too deeply.
+    """
+    limit = bounds.JSON if most is None else most
+    if len(text) > limit:
+        raise ValueError(f"a text of {len(text):,} bytes, {limit:,} are read")
+    if (
+        sum(text.count(mark) if isinstance(text, str) else text.count(mark.encode()) for mark in "[{")
+        > bounds.CONTAINERS
+    ):
+        raise ValueError(f"a text of more than {bounds.CONTAINERS:,} lists and objects")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("a text nested too deeply") from error
+
+
 def json_or_none(text: str | bytes) -> Any:
     """The value of a JSON text; None if it is damaged."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parsed(text)
+    except ValueError:
         return None

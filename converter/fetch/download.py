@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
+from converter.core import bounds
 from converter.core.errors import CannotWrite, Unavailable, UnreadableFile
 from converter.core.hashing import sha256_of
 from converter.core.source import shown
@@ -31,8 +32,6 @@ TRIES = 3
 PAUSE = 1.0
 """Seconds between two tries."""
 CHUNK = 1 << 18
-LIMIT = 1 << 32
-"""Bytes of the largest file that is downloaded: more than any checkpoint of a DenseNet with all its optimizer."""
 FORGOTTEN = 7 * 24 * 3600.0
 """Seconds after which an incomplete file that nobody went on with is removed."""
 BAR_AFTER = 1.0
@@ -336,10 +335,11 @@ def _check_size(url: str, size: int, file: BinaryIO) -> None:
     Raises:
         Unavailable: it is too large.
     """
-    if size > LIMIT:
+    if size > bounds.DOWNLOAD:
         file.truncate(0)
         raise Unavailable(
-            f"{shown(url)}: larger than {LIMIT >> 30} GB; if that is right, download it elsewhere and give its path"
+            f"{shown(url)}: larger than {bounds.DOWNLOAD >> 30} GB; if that is right, download it elsewhere and give "
+            "its path"
         )
 
 
@@ -351,7 +351,7 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, done: int, total: 
     started = time.monotonic()
     advance: Any = None
     with ExitStack() as stack:
-        while done <= LIMIT and (chunk := _read(response)):
+        while done <= bounds.DOWNLOAD and (chunk := _read(response)):
             file.write(chunk)
             done += len(chunk)
             if bar and advance is None and sys.stderr.isatty() and time.monotonic() - started > BAR_AFTER:

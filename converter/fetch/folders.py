@@ -5,11 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.errors import UnreadableFile
 from converter.fetch.hub_files import PREFERRED, SUFFIXES
 
-MAX_FILES = 10_000
-MAX_TEXT = 1 << 20
 LISTED = 4
 
 OTHERS = (
@@ -65,9 +64,9 @@ def _meant(inside: Sequence[Path]) -> Iterator[Path]:
 
 def _walk(folder: Path) -> list[Path]:
     """What is in a folder, but for what is hidden (``.git``)."""
-    found = [path for _, path in zip(range(MAX_FILES + 1), folder.rglob("*"))]
-    if len(found) > MAX_FILES:
-        raise UnreadableFile(f"{folder}: a folder with more than {MAX_FILES} files; name the one that is meant")
+    found = [path for _, path in zip(range(bounds.FILES + 1), folder.rglob("*"))]
+    if len(found) > bounds.FILES:
+        raise UnreadableFile(f"{folder}: a folder with more than {bounds.FILES} files; name the one that is meant")
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
@@ -79,7 +78,7 @@ def _said(folder: Path) -> Path | None:
 
 
 def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() and path.stat().st_size <= MAX_TEXT else ""
+    return path.read_text("utf-8", "replace") if path.is_file() and path.stat().st_size <= bounds.CONFIG else ""
 
 
 def _inside(folder: Path, name: str) -> Path | None:

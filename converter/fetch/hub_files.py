@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from converter.core import bounds
 from converter.core.errors import ConverterError, Unavailable
-from converter.fetch.download import LIMIT, is_offline, is_wanted_again
+from converter.fetch.download import is_offline, is_wanted_again
 from converter.fetch.hub_client import api, check_name, speaking
 from converter.fetch.place import Place
 from densenet.preprocess import Preprocess, from_timm
@@ -23,7 +24,6 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pth.tar", ".pt", ".ckpt", ".h5", "
 """Where none of those is there, the only file of the first of these kinds."""
 INDEX = ".index.json"
 CONFIG = "config.json"
-CONFIG_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,10 @@ class Cached:
         """One file, downloaded if need be; or ``again``, though it is there."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 
-        if self.sizes.get(file, 0) > LIMIT:
-            raise Unavailable(f"{self.repo}: {file} is larger than {LIMIT >> 30} GB, as no checkpoint of a DenseNet is")
+        if self.sizes.get(file, 0) > bounds.DOWNLOAD:
+            raise Unavailable(
+                f"{self.repo}: {file} is larger than {bounds.DOWNLOAD >> 30} GB, as no checkpoint of a DenseNet is"
+            )
         again = again or is_wanted_again(f"hf://{self.repo}/{file}")
         with speaking(self.repo, f"downloading {file}"):
             path = Path(
@@ -159,7 +161,7 @@ def _companions(path: Path, file: str) -> list[str]:
 
 def _preprocess(config: Path) -> Preprocess | None:
     try:
-        if config.stat().st_size > CONFIG_LIMIT:
+        if config.stat().st_size > bounds.CONFIG:
             return None
         return from_timm(json.loads(config.read_text("utf-8"))["pretrained_cfg"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

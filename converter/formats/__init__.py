@@ -10,13 +10,13 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.formats.damage import MALFORMED, STRANGE, typed
 from converter.formats.zips import Zip
 
 Opener = Callable[[Path], Checkpoint]
-MAX_DEPTH = 3
-"""Archives within each other: a checkpoint in a tar in a gzip is two."""
 KNOWN = (
     "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, Lua Torch, Caffe, MXNet, Paddle, "
     "MindSpore"
@@ -73,7 +73,7 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     yield caffe.matches(path, head), caffe.open_caffe
     yield mindspore.matches(path, head), mindspore.open_mindspore
     yield t7.matches(path, head), t7.open_t7  # has no magic number: after all that have one
-    if depth < MAX_DEPTH:
+    if depth < bounds.ARCHIVES:
         from converter.formats import packed
 
         yield packed.matches(path, head), lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
@@ -93,7 +93,7 @@ def _zips(archive: Zip, depth: int) -> Iterator[tuple[bool, Opener]]:
 
     yield keras_zip.matches(archive), keras_zip.open_keras
     yield npz.matches(archive), npz.open_npz
-    if depth < MAX_DEPTH:
+    if depth < bounds.ARCHIVES:
         from converter.formats import packed
 
         yield True, lambda outer: packed.open_packed(outer, lambda p: _open(p, depth + 1))
@@ -113,6 +113,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise UnreadableFile(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    except MALFORMED as error:  # what no reader expected
+        raise UnreadableFile(f"{path}: {STRANGE} ({typed(error)})") from error
 
 
 def _open(path: Path, depth: int = 0) -> Checkpoint:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
@@ -37,11 +38,10 @@ DIMS_OF_2014 = (1, 2, 3, 4)
 """num, channels, height, width of a BlobProto before it had a shape (field 7)."""
 
 DATA: Mapping[int, np.dtype[Any]] = {5: np.dtype("<f4"), 8: np.dtype("<f8")}
-MAX_DIMS = 32  # kMaxBlobAxes, include/caffe/blob.hpp
+BLOBS = 8
+"""No layer has more (BVLC/caffe, src/caffe/layers/lstm_layer.cpp: four)."""
 EPS = 1e-5
 """Of a BatchNorm that does not say (BatchNormParameter.eps)."""
-
-MAX_PROTOTXTS = 8
 
 
 class Layer(NamedTuple):
@@ -82,6 +82,8 @@ def open_caffe(path: Path) -> Checkpoint:
                 raise UnreadableFile("layers in the form of before 2015 (V1LayerParameter), which has no batch norms")
             if number == LAYERS and isinstance(value, memoryview):
                 layers.append(_layer(value))
+                if len(layers) > bounds.ARRAYS:
+                    raise UnreadableFile(f"more than {bounds.ARRAYS} layers")
     tree: dict[str, Tensor] = {}
     for layer in layers:
         for i, blob in enumerate(layer.blobs):
@@ -112,6 +114,8 @@ def _layer(data: memoryview) -> Layer:
             kind = _text(value)
         elif number == 7:
             blobs.append(value)
+            if len(blobs) > BLOBS:
+                raise UnreadableFile(f"{name} has more than {BLOBS} blobs")
         else:
             parameters[number] = value
     says: dict[str, Any] = {}
@@ -135,7 +139,7 @@ def _blob(data: memoryview, key: str, kind: str, index: int) -> Tensor:
         if number in of_2014 and isinstance(value, int):
             of_2014[number] = value
         elif number == 7 and isinstance(value, memoryview):
-            dims = list(islice(_dims(value), MAX_DIMS + 1))
+            dims = list(islice(_dims(value), bounds.DIMENSIONS + 1))
         elif number in DATA and wire == BYTES and isinstance(value, memoryview):
             values.append((DATA[number], value))
         elif number in DATA:
@@ -144,7 +148,7 @@ def _blob(data: memoryview, key: str, kind: str, index: int) -> Tensor:
     if not values:
         raise UnreadableFile(f"{key} has no data")
     dtype, raw = values[0]
-    if len(values) > 1 or len(shape) > MAX_DIMS or prod(shape) * dtype.itemsize != len(raw):
+    if len(values) > 1 or len(shape) > bounds.DIMENSIONS or prod(shape) * dtype.itemsize != len(raw):
         raise UnreadableFile(f"the data of {key} do not fit its shape")
     return Tensor.over(raw, dtype, _squeezed(shape, kind, index))
 
@@ -190,7 +194,7 @@ def _prototxts(path: Path, layers: list[str]) -> dict[Path, Message]:
     """
     same = path.with_suffix(".prototxt")
     found: dict[Path, Message] = {}
-    for file in [same, *islice((f for f in sorted(path.parent.glob("*.prototxt")) if f != same), MAX_PROTOTXTS)]:
+    for file in [same, *islice((f for f in sorted(path.parent.glob("*.prototxt")) if f != same), bounds.PROTOTXTS)]:
         try:
             network = read_prototxt(file) if file.is_file() else {}
         except (UnreadableFile, OSError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from converter.core.errors import NotADenseNet, UnreadableFile
 
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError, struct.error)
 """Of data that are not of the form, depth or type their reader expects, JSON for example."""
 
 
@@ -25,6 +26,10 @@ def damaged(what: str, *kinds: type[Exception], why: Callable[[Exception], str] 
         yield
     except expected as error:
         raise UnreadableFile(f"{what} ({why(error)})" if why else what) from error
+
+
+STRANGE = "damaged, or of a form that is not known"
+"""What is said of a file that no reader expected."""
 
 
 def typed(error: Exception) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import WINDOW, content
@@ -31,8 +32,6 @@ DTYPES = {
 TEXT = "str"
 """Type of what ``append_dict`` put beside the weights as text: UTF-32, as NumPy has it."""
 
-MAX_DIMS = 32
-MAX_TEXT = 4096
 CHECKSUM, CHECKSUM_SIZE = b"crc_num", 17
 """What a checksum begins with, and its size in all."""
 
@@ -60,9 +59,12 @@ def matches(path: Path, head: bytes) -> bool:
 def open_mindspore(path: Path) -> Checkpoint:
     """Open a ``.ckpt`` of MindSpore."""
     slices: dict[str, list[Slice]] = {}
+    count = 0
     with naming(path):
         for found in _slices(_message(path)):
             slices.setdefault(found.name, []).append(found)
+            if (count := count + 1) > bounds.ARRAYS:
+                raise UnreadableFile(f"more than {bounds.ARRAYS} tensors and slices of tensors")
         tree = {
             name: _text(pieces) if pieces[0].type == TEXT else _tensor(name, pieces) for name, pieces in slices.items()
         }
@@ -91,18 +93,20 @@ def _slice(name: str, data: memoryview) -> Slice:
     kind, values = "", memoryview(b"")
     for number, wire, value in fields(data):
         if number == 1:
-            dims += islice(numbers(value), MAX_DIMS + 1)
+            dims += islice(numbers(value), bounds.DIMENSIONS + 1)
         elif number == 2 and isinstance(value, memoryview):
             kind = str(content(value[:64]), "utf-8", "replace")
         elif number == 3 and wire == BYTES and isinstance(value, memoryview):
             values = value
-        if len(dims) > MAX_DIMS:
-            raise UnreadableFile(f"{name} has more than {MAX_DIMS} dimensions")
+        if len(dims) > bounds.DIMENSIONS:
+            raise UnreadableFile(f"{name} has more than {bounds.DIMENSIONS} dimensions")
     return Slice(name, tuple(dims), kind, values)
 
 
 def _text(pieces: list[Slice]) -> str:
-    return b"".join(content(piece.content[:MAX_TEXT]) for piece in pieces)[:MAX_TEXT].decode("utf-32-le", "replace")
+    return b"".join(content(piece.content[: bounds.NAME]) for piece in pieces)[: bounds.NAME].decode(
+        "utf-32-le", "replace"
+    )
 
 
 def _tensor(name: str, pieces: list[Slice]) -> Tensor:

@@ -16,7 +16,6 @@ What is computed is in the ``-symbol.json`` beside it, where there is one (struc
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -26,9 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.core.mapping import Window, mapped
+from converter.core.metadata import parsed
 from converter.formats.damage import MALFORMED, damaged
 from converter.formats.dtypes import numbered
 from converter.formats.settings import agreed
@@ -39,9 +40,6 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = numbered("float32 float64 float16 uint8 int32 int8 int64 bool - - - - bfloat16")
 """3rdparty/mshadow/mshadow/base.h, TypeFlag."""
 
-MAX_DIMS = 32
-MAX_NAME = 4096
-MAX_SYMBOL = 16 << 20
 EPOCH = re.compile(r"-\d{4,}$")
 """What ``save_checkpoint`` and ``export`` put between a network's name and ``.params``."""
 
@@ -100,7 +98,7 @@ class _Reader:
         result: dict[str, Tensor] = {}
         for i, array in enumerate(arrays):
             size = self.number(8)
-            if size > MAX_NAME:
+            if size > bounds.NAME:
                 raise UnreadableFile(f"{self.path}: damaged, array {i} has a name of {size} bytes")
             name = str(self.take(size), "utf-8", "replace")
             if name in result:
@@ -111,6 +109,8 @@ class _Reader:
         return result
 
     def array(self, index: int) -> Tensor:
+        if index >= bounds.ARRAYS:
+            raise UnreadableFile(f"{self.path}: more than {bounds.ARRAYS} arrays")
         generation = self.number(4)
         if generation in (V2, V3) and self.number(4):
             raise UnreadableFile(f"{self.path}: array {index} is sparse, which weights of a DenseNet are not")
@@ -118,7 +118,7 @@ class _Reader:
             rank, width = self.number(4), 8
         else:
             rank, width = generation, 4
-        if rank > MAX_DIMS or (rank == 0 and generation != V3):
+        if rank > bounds.DIMENSIONS or (rank == 0 and generation != V3):
             raise UnreadableFile(f"{self.path}: damaged, or array {index} was saved without data")
         shape = tuple(self.number(width) for _ in range(rank))
         self.take(8)  # device type and number
@@ -145,9 +145,9 @@ class _Reader:
 def _read_symbol(path: Path) -> tuple[dict[str, Any], set[str], Mapping[str, Any]]:
     """Config fields a network's symbol states, the gammas it keeps at one, and the symbol itself."""
     with damaged(f"{path}: not the description of a network by MXNet", *MALFORMED, SyntaxError):
-        if path.stat().st_size > MAX_SYMBOL:
+        if path.stat().st_size > bounds.JSON:
             raise ValueError("too large")
-        graph = json.loads(path.read_text("utf-8"))
+        graph = parsed(path.read_text("utf-8"))
         nodes = graph["nodes"]
         said = list(chain.from_iterable(map(_says, nodes)))
         fixed = {nodes[node["inputs"][1][0]]["name"] for node in nodes if _fixes_gamma(node)}

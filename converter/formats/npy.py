@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped, steady
 from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
+from densenet.bounds import never_ends
 
 NAME = "npy"
 MAGIC = b"\x93NUMPY"
-HEAD = 1 << 16
-"""Bytes that hold any header."""
 ENTRY = re.compile(
     r"\s*'(?P<key>descr|fortran_order|shape)'\s*:\s*('(?P<type>[<>|=]?[biufcSUVO]\d{0,9})'|(?P<flag>True|False)"
     r"|\((?P<shape>[\d\s,L]{0,999})\))\s*,?"
 )
 """One of the three of a header, as ``repr`` writes them; Python 2 wrote an L behind long numbers."""
-MAX_AXES = 32
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -36,7 +35,7 @@ def matches(_path: Path, head: bytes) -> bool:
 def open_npy(path: Path) -> Checkpoint:
     """Open an ``.npy`` that holds objects."""
     data: Array = mapped(path)
-    tree, inert = read_npy(steady(data[:HEAD]).tobytes(), len(data), lambda: data, str(path), "it")
+    tree, inert = read_npy(steady(data[: bounds.NPY_HEADER]).tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
         raise UnreadableFile(f"{path}: one array, not a checkpoint")
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
@@ -48,7 +47,7 @@ def read_npy(
     """What the bytes of an ``.npy`` hold: an array, or a tree of objects and the classes that became inert records.
 
     Args:
-        head: the first :data:`HEAD` of them, or all.
+        head: the first :data:`bounds.NPY_HEADER` of them, or all.
         length: how many there are.
         whole: all of them, flat; an array's are asked for when it is read.
         where: names the file in errors.
@@ -88,7 +87,7 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     if kind is None or flag is None or axes is None:
         raise ValueError("its header is damaged")
     shape = tuple(int(axis.strip().rstrip("L")) for axis in axes.split(",") if axis.strip())
-    if len(shape) > MAX_AXES:
+    if len(shape) > bounds.DIMENSIONS:
         raise ValueError("its header is damaged")
     return shape, flag == "True", np.dtype(kind), start
 
@@ -100,9 +99,13 @@ def read_array(path: Path) -> Array:
         UnreadableFile: it is none, or damaged.
     """
     try:
+        if never_ends(path):
+            raise UnreadableFile(f"{path}: no regular file")
         size = path.stat().st_size
         with path.open("rb") as file:
-            value, _ = read_npy(file.read(HEAD), size, lambda: np.fromfile(path, np.uint8), str(path), "it")
+            value, _ = read_npy(
+                file.read(bounds.NPY_HEADER), size, lambda: np.fromfile(path, np.uint8), str(path), "it"
+            )
         if not isinstance(value, Tensor):
             raise UnreadableFile(f"{path}: holds objects, not an array")
         return value.read()

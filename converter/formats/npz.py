@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
-from converter.formats.npy import HEAD, read_npy
+from converter.formats.npy import read_npy
 from converter.formats.zips import Zip, ZipWriter, comment_of
 
 NAME = "npz"
@@ -29,7 +30,7 @@ def open_npz(path: Path) -> Checkpoint:
     inert: dict[str, None] = {}
     for name in archive.names:
         whole = partial(archive.place, name)
-        value, classes = read_npy(archive.head(name, HEAD), archive.size(name), whole, str(path), name)
+        value, classes = read_npy(archive.head(name, bounds.NPY_HEADER), archive.size(name), whole, str(path), name)
         tree[name.removesuffix(".npy")] = value
         inert |= dict.fromkeys(classes)
     return Checkpoint(path, NAME, tree, archive.metadata, (path,), tuple(inert))

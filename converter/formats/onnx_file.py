@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
@@ -24,11 +25,9 @@ from converter.formats.companion import companion
 from converter.formats.damage import damaged, naming
 from converter.formats.dtypes import numbered
 from converter.formats.foreign import text_it_is
-from converter.formats.protobuf import BYTES, VARINT, fields, mapped, numbers, signed, string
+from converter.formats.protobuf import BYTES, VARINT, as_varint, fields, mapped, numbers, signed, string, weights
 
 NAME = "onnx"
-MAX_FIELDS = 300_000
-"""Of a whole file; DenseNet-264 has some 40 000.  Bounds time and memory for any input."""
 
 MAX_DEPTH = 16
 """Of graphs within graphs."""
@@ -76,7 +75,7 @@ def matches(path: Path, head: bytes) -> bool:
 
 def is_onnx(path: Path) -> bool:
     """Whether a path is a file that holds an ONNX model."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file:
         return matches(path, file.read(512))
@@ -130,7 +129,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: dict[Path, memoryview] = {path: mapped(path)}
-        self.left = MAX_FIELDS
+        self.left = int(bounds.FIELDS)
         self.depth = 0
         self.loop = ""
 
@@ -141,7 +140,7 @@ class _Reader:
         for number, _, value in fields(message):
             self.left -= 1
             if self.left < 0:
-                raise UnreadableFile(f"more than {MAX_FIELDS} fields; not a DenseNet")
+                raise UnreadableFile(f"more than {bounds.FIELDS} fields; not a DenseNet")
             yield number, value
 
     def open(self) -> Checkpoint:
@@ -312,7 +311,7 @@ class _Reader:
                 key, text = self.pair(value)
                 external[key] = text
             elif number == RAW or number in FLOATS or number in VARINTS:
-                chunks.append((number, value if isinstance(value, memoryview) else _varint_bytes(value)))
+                chunks.append((number, value if isinstance(value, memoryview) else memoryview(as_varint(value))))
         if code not in DTYPES:
             return name, None
         dtype = DTYPES[code]
@@ -357,29 +356,13 @@ class _Reader:
         return data[offset : offset + size]
 
 
-def _varint_bytes(value: int) -> memoryview:
-    """A number as the packed varint it could have been."""
-    result = bytearray()
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    return memoryview(bytes((*result, value)))
-
-
 def _packed(data: bytes, dtype: np.dtype[Any], shape: list[int], where: str) -> Tensor:
     """Varints; float16 and bfloat16 as the integers their bits are (onnx.proto, ``int32_data``)."""
 
     def read() -> Array:
-        raw = np.frombuffer(data, np.uint8)
-        ends = np.flatnonzero(raw < 0x80)
-        starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
-        lengths = ends - starts + 1
-        if len(ends) != prod(shape) or (raw[-1:] > 0x7F).any() or lengths.max(initial=0) > 10:
-            raise UnreadableFile(f"{where} of shape {shape} has {len(ends)} values")
-        values = np.zeros(len(ends), np.uint64)
-        for k in range(int(lengths.max(initial=0))):
-            longer = lengths > k
-            values[longer] |= (raw[starts[longer] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
+        values = weights(data)
+        if len(values) != prod(shape):
+            raise UnreadableFile(f"{where} of shape {shape} has {len(values)} values")
         bits = dtype.itemsize == 2 and (dtype.kind in "fV")
         return (values.astype(np.uint16).view(dtype) if bits else values.view(np.int64).astype(dtype)).reshape(shape)
 

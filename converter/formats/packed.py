@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import json
 import lzma
 import zipfile
 import zlib
@@ -17,18 +16,18 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
 from converter.core.files import scratch
 from converter.core.mapping import mapped, steady
+from converter.core.metadata import parsed
 from converter.formats.tars import is_tar, members
 
 Opener = Callable[[Path], Checkpoint]
 CHUNK = 1 << 20
 CALLED = 60
 """Characters of a member's name that its file is called by, from the end: the ending tells what it is."""
-MAX_RATIO = 1100
-"""No compression here does better (deflate: 1032), but for long runs of one byte."""
 SUFFIXES = (
     *(".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".onnx", ".t7"),
     *(".pdparams", ".params", ".caffemodel", ".joblib", ".tar", ".gz", ".pb", ".pt2", ".th", ".weights"),
@@ -39,7 +38,7 @@ TEXTS = (
     *(".html", ".ipynb", ".png", ".jpg", ".jpeg", ".pdf", ".prototxt", ".distcp"),
 )
 """What is none, or not alone."""
-MANIFEST, MAX_MANIFEST = "MAR-INF/MANIFEST.json", 1 << 20
+MANIFEST = "MAR-INF/MANIFEST.json"
 DAMAGED = (
     OSError,
     EOFError,
@@ -121,8 +120,8 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
                 return _opened(path, inner, opener)
         if head.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-                chosen = _named(names, lambda name: archive.open(name).read(MAX_MANIFEST)) or _only(path, names)
+                names = [name for name in archive.namelist() if name and not name.endswith("/")]
+                chosen = _named(names, lambda name: archive.open(name).read(bounds.MANIFEST)) or _only(path, names)
                 with _unpacked(path, archive.open(chosen), chosen) as inner:
                     return _opened(path, inner, opener)
         data = mapped(path)
@@ -131,7 +130,7 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
         def bytes_of(name: str, most: int | None = None) -> Array:
             return data[found[name].start :][: found[name].size][:most]
 
-        chosen = _named(list(found), lambda name: steady(bytes_of(name, MAX_MANIFEST)).tobytes()) or _only(
+        chosen = _named(list(found), lambda name: steady(bytes_of(name, bounds.MANIFEST)).tobytes()) or _only(
             path, list(found)
         )
         with _unpacked(path, _Piece(bytes_of(chosen)), chosen) as inner:
@@ -154,7 +153,7 @@ def _named(names: list[str], read: Callable[[str], bytes]) -> str:
     if MANIFEST not in names:
         return ""
     with suppress(ValueError, LookupError, TypeError, RecursionError):
-        named = str(json.loads(read(MANIFEST))["model"]["serializedFile"])
+        named = str(parsed(read(MANIFEST))["model"]["serializedFile"])
         return named if named in names else ""
     return ""
 
@@ -186,13 +185,14 @@ def _put(target: IO[bytes], chunk: bytes, path: Path) -> None:
 @contextmanager
 def _unpacked(path: Path, source: Any, name: str) -> Iterator[Path]:
     """A stream as a file of its own, for as long as it is being opened."""
-    limit = MAX_RATIO * path.stat().st_size + CHUNK
+    size = path.stat().st_size
+    limit = min(bounds.INFLATED * size + CHUNK, max(bounds.LARGE, bounds.LARGE_INFLATED * size))
     with scratch() as folder:
         inner = folder / (PurePosixPath(name).name[-CALLED:] or "checkpoint")
         with inner.open("wb") as target:
             while chunk := source.read(CHUNK):
                 _put(target, chunk, path)
                 if target.tell() > limit:
-                    raise UnreadableFile(f"{path}: unpacks to more than {MAX_RATIO} times its size")
+                    raise UnreadableFile(f"{path}: unpacks to more than {limit >> 20} MB; weights hardly shrink")
         source.close()
         yield inner

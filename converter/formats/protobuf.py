@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.core import mapping
+from converter.core import bounds, mapping
+from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import WINDOW, content, is_mapped, steady
 from converter.formats.damage import damaged
@@ -19,6 +20,9 @@ from converter.formats.settings import as_written
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types.  3 and 4 are groups, which no format read here has."""
+
+PIECE = 1 << 20
+"""Bytes of packed numbers that are taken apart at once."""
 
 Field = tuple[int, int, int | memoryview]
 
@@ -48,7 +52,11 @@ def fields(data: memoryview) -> Iterator[Field]:
     """
     whole, start, at = data, 0, 0  # the part that is looked at begins at ``start``
     room = end = 0 if len(data) > WINDOW and is_mapped(data) else len(data)
+    left = int(bounds.FIELDS)
     while True:
+        left -= 1
+        if left < 0 and start + at < len(whole):
+            raise UnreadableFile(f"a message of more than {bounds.FIELDS} fields")
         if at >= room:
             start, at = start + at, 0
             if start >= len(whole):
@@ -139,12 +147,56 @@ def varints(data: memoryview) -> Iterator[int]:
     """Packed varints, as unsigned ints below 2**64.
 
     Raises:
-        UnreadableFile: the last one is incomplete, or one is longer than ten bytes.
+        UnreadableFile: the last one is incomplete, one is longer than ten bytes, or they are too many for a list.
     """
-    at, data = 0, content(data) if len(data) > WINDOW else data
+    left, at, data = int(bounds.NUMBERS), 0, content(data) if len(data) > WINDOW else data
     while at < len(data):
+        left -= 1
+        if left < 0:
+            raise UnreadableFile(f"a list of more than {bounds.NUMBERS} numbers")
         value, at = varint(data, at)
         yield value
+
+
+def weights(data: memoryview | bytes) -> Array:
+    """Packed varints, however many, as uint64.
+
+    Raises:
+        UnreadableFile: the last one is incomplete, or one is longer than ten bytes.
+    """
+    raw = np.frombuffer(data, np.uint8)
+    if raw.max(initial=0) < 0x80:
+        return raw.astype(np.uint64)
+    cuts = [0]
+    while len(raw) - cuts[-1] > PIECE:  # what is computed on the way takes fifty times a piece
+        last = np.flatnonzero(raw[cuts[-1] + PIECE - 16 : cuts[-1] + PIECE] < 0x80)
+        if not len(last):
+            raise UnreadableFile("malformed protobuf, a number that does not end")
+        cuts.append(cuts[-1] + PIECE - 16 + int(last[-1]) + 1)
+    return np.concatenate([_weights(raw[start:end]) for start, end in zip(cuts, [*cuts[1:], len(raw)])])
+
+
+def _weights(raw: Array) -> Array:
+    """The same of a piece."""
+    ends = np.flatnonzero(raw < 0x80)
+    starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)
+    lengths = ends - starts + 1
+    if (raw[-1:] > 0x7F).any() or lengths.max(initial=0) > 10:
+        raise UnreadableFile("malformed protobuf, a number that does not end")
+    values = np.zeros(len(ends), np.uint64)
+    for k in range(int(lengths.max(initial=0))):
+        longer = lengths > k
+        values[longer] |= (raw[starts[longer] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
+    return values
+
+
+def as_varint(value: int) -> bytes:
+    """A number as the packed varint it could have been."""
+    result = bytearray()
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*result, value))
 
 
 def signed(value: int) -> int:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import naming
 
-MAX_SIZE = 1 << 20
-"""Of a file in bytes; densenet201 takes a fifth of it."""
-
-MAX_DEPTH = 32
 TOKEN = re.compile(r"""\s+|\#[^\n]*|(?P<text>"[^"\n]*"|'[^'\n]*')|(?P<word>[\w.+-]+)|(?P<mark>[{}<>:;,\[\]])""")
 
 Message = dict[str, list["str | Message"]]
@@ -29,7 +26,7 @@ def read_prototxt(path: Path) -> Message:
         UnreadableFile: too large, or no protobuf text.
         OSError: it cannot be read.
     """
-    if path.stat().st_size > MAX_SIZE:
+    if path.stat().st_size > bounds.PROTOTXT:
         raise UnreadableFile(f"{path}: too large for a network's description")
     with naming(path, UnicodeDecodeError):
         return parse(path.read_text("utf-8"))
@@ -53,7 +50,7 @@ def parse(text: str) -> Message:
         if found.lastgroup is None or mark in (":", ";", ",", "[", "]"):
             continue
         if mark in ("{", "<"):
-            if not name or len(stack) > MAX_DEPTH:
+            if not name or len(stack) > bounds.PROTOTXT_NESTED:
                 raise UnreadableFile(f"malformed protobuf text at character {at}")
             message: Message = {}
             stack[-1].setdefault(name, []).append(message)

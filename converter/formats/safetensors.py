@@ -15,13 +15,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
+from converter.core.metadata import parsed
+from converter.formats.damage import typed
 
 NAME = "safetensors"
-MAX_HEADER = 100_000_000
 DTYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -45,7 +47,7 @@ def matches(_path: Path, head: bytes) -> bool:
     """Whether a file begins like safetensors: a plausible header length, then ``{``."""
     if len(head) < 9 or head[8:9] != b"{":
         return False
-    return int.from_bytes(head[:8], "little") <= MAX_HEADER
+    return int.from_bytes(head[:8], "little") <= bounds.SAFETENSORS_HEADER
 
 
 def open_safetensors(path: Path) -> Checkpoint:
@@ -66,7 +68,9 @@ def read_index(path: Path) -> dict[str, str]:
         UnsafeFile: it names a file elsewhere.
     """
     try:
-        index = json.loads(path.read_text("utf-8"))
+        if path.stat().st_size > bounds.INDEX:
+            raise ValueError("too large")
+        index = parsed(path.read_text("utf-8"), bounds.INDEX)
         weight_map = {str(k): str(v) for k, v in index["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableFile(f"{path}: not an index of a sharded checkpoint (no weight_map)") from error
@@ -82,18 +86,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or 8 + length > size or length > MAX_HEADER:
+        if size < 8 or 8 + length > size or length > bounds.SAFETENSORS_HEADER:
             raise UnreadableFile(f"{path}: truncated, its header ends behind the end of the file")
         try:
-            header = json.loads(file.read(length))
+            header = parsed(file.read(length), bounds.SAFETENSORS_HEADER)
             metadata = header.pop("__metadata__", {})
             entries = {
                 name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UnreadableFile(f"{path}: not a safetensors header") from error
+            raise UnreadableFile(f"{path}: not a safetensors header ({typed(error)})") from error
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise UnreadableFile(f"{path}: the metadata of the header is not text")
+    if len(entries) > bounds.ARRAYS:
+        raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} tensors")
     data = mapped(path)[8 + length :]
     tensors: dict[str, Tensor] = {}
     end_of_last = 0

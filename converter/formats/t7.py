@@ -20,14 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import WINDOW, Window, content, mapped, steady
 
 NAME = "t7"
-MAX_NESTING = 128
-"""Objects within objects; the deepest network of the official code has about thirty."""
-MAX_DIMS = 32
 LINES = 1 << 20
 """Bytes of text in which a newline is looked for at a time."""
 
@@ -243,6 +241,7 @@ class _Objects:
         self.seen: dict[int, Any] = {}
         self.classes: dict[str, None] = {}
         self.nesting = 0
+        self.count = 0
 
     def all(self) -> Any:
         """The file's object; a list if there are several."""
@@ -258,6 +257,9 @@ class _Objects:
 
     def read(self) -> Any:
         stream = self.stream
+        self.count += 1
+        if self.count > bounds.T7_VALUES:
+            raise stream.damaged(f"more than {bounds.T7_VALUES} values")
         tag = stream.integer()
         if tag == NIL:
             return None
@@ -270,8 +272,8 @@ class _Objects:
             return bool(stream.integer())
         if not TABLE <= tag <= RECURSIVE_FUNCTION:
             raise stream.damaged(f"unknown type {tag}")
-        if self.nesting == MAX_NESTING:
-            raise stream.damaged(f"objects are nested more than {MAX_NESTING} deep")
+        if self.nesting >= bounds.T7_NESTED:
+            raise stream.damaged(f"objects are nested more than {bounds.T7_NESTED} deep")
         self.nesting += 1
         result = self._function() if tag == FUNCTION else self._indexed(tag)
         self.nesting -= 1
@@ -345,7 +347,7 @@ class _Objects:
     def _tensor(self, kind: str) -> Tensor:
         stream = self.stream
         dims = stream.integer()
-        if not 0 <= dims <= MAX_DIMS:
+        if not 0 <= dims <= bounds.DIMENSIONS:
             raise stream.damaged(f"a tensor of {dims} dimensions")
         shape, stride = stream.longs(dims), stream.longs(dims)
         (first,) = stream.longs(1)

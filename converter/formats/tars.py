@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import steady
 
 BLOCK = 512
-MAX_MEMBERS = 10_000
-MAX_EXTENSION = 1 << 16
-"""Bytes of a header that says the next one's name or size."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ def members(data: Array, where: str) -> list[Member]:
         found = []
         for member in _members(data, where):
             found.append(member)
-            if len(found) > MAX_MEMBERS:
-                raise UnreadableFile(f"{where}: a tar of more than {MAX_MEMBERS} members")
+            if len(found) > bounds.MEMBERS:
+                raise UnreadableFile(f"{where}: a tar of more than {bounds.MEMBERS} members")
         return found
     except ValueError as error:
         raise UnreadableFile(f"{where}: damaged tar ({error})") from error
@@ -65,7 +63,7 @@ def _members(data: Array, where: str) -> Iterator[Member]:
             name = f"{folder}/{name}"
         start = at + BLOCK
         if kind in b"xgLK" and kind:
-            if size > MAX_EXTENSION:
+            if size > bounds.TAR_HEADER:
                 raise ValueError(f"a header of {size} bytes")
             said |= _extension(kind, steady(data[start : start + size]).tobytes())
         else:

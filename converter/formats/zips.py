@@ -13,17 +13,12 @@ from typing import IO
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, UnreadableFile
 from converter.core.mapping import mapped, steady
 from converter.core.metadata import from_comment, to_comment
 from converter.formats.damage import damaged
-
-MAX_RATIO = 1100
-"""Deflate cannot shrink by more than about 1032; anything beyond is a forged size."""
-LARGE = 1 << 26
-LARGE_RATIO = 32
-"""Weights hardly shrink: a large member that shrank by more is there to fill memory."""
 
 DAMAGE = (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OSError)
 """What ``zipfile`` raises for a damaged one."""
@@ -41,6 +36,9 @@ class Zip:
 
     def __init__(self, path: Path, inner: Array | None = None, broken: str = "damaged or truncated zip") -> None:
         self.path = path
+        self.bytes: Array = mapped(path) if inner is None else inner
+        with damaged(f"{path}: {broken}", *DAMAGE, why=str):
+            _check_directory(self.bytes)
         with (
             damaged(f"{path}: {broken}", *DAMAGE, why=str),
             zipfile.ZipFile(path if inner is None else io.BytesIO(steady(inner).data)) as archive,
@@ -48,10 +46,12 @@ class Zip:
             self.infos = {info.filename: info for info in archive.infolist()}
             self.metadata = from_comment(archive.comment.decode("utf-8", "replace"))
         self.names = list(self.infos)
+        packed = sum(info.file_size for info in self.infos.values() if info.compress_type != zipfile.ZIP_STORED)
+        if packed > max(bounds.LARGE, bounds.LARGE_INFLATED * len(self.bytes)):
+            raise UnreadableFile(f"{path}: its members unpack to more than {bounds.LARGE_INFLATED} times its size")
         ends = sorted((info.header_offset, info.compress_size) for info in self.infos.values())
         if any(start + size > following for (start, size), (following, _) in pairwise(ends)):
             raise UnreadableFile(f"{path}: {broken} (members that overlap)")
-        self.bytes: Array = mapped(path) if inner is None else inner
 
     def zip_in(self, name: str) -> Zip:
         """A member that is a zip itself."""
@@ -103,10 +103,22 @@ class Zip:
             raise UnreadableFile(f"{self.path}: truncated, {name} ends behind the end of the file")
         if info.compress_type == zipfile.ZIP_STORED and size == info.compress_size:
             return raw, True
-        ratio = MAX_RATIO if size < LARGE else LARGE_RATIO
+        ratio = bounds.INFLATED if size < bounds.LARGE else bounds.LARGE_INFLATED
         if info.compress_type != zipfile.ZIP_DEFLATED or size > info.compress_size * ratio:
             raise UnreadableFile(f"{self.path}: {name} has a size or compression that cannot be right")
         return raw, False
+
+
+def _check_directory(data: Array) -> None:
+    """Raise ValueError for a directory of too many members, each of which would become an object (APPNOTE.TXT, 4.3)."""
+    tail = steady(data[-(22 + zipfile.ZIP_MAX_COMMENT) :]).tobytes()
+    end = tail.rfind(b"PK\5\6")
+    size = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
+    if size == 0xFFFFFFFF and tail[end - 20 : end - 16] == b"PK\6\7":  # zip64: the end of its directory says it
+        at = int.from_bytes(tail[end - 12 : end - 4], "little")
+        size = int.from_bytes(steady(data[at + 40 : at + 48]).tobytes(), "little")
+    if size > bounds.DIRECTORY:
+        raise ValueError(f"its directory has {size:,} bytes, {bounds.DIRECTORY:,} are read")
 
 
 ALIGNMENT = 64

@@ -33,6 +33,7 @@ from converter.layouts.layout import (
     Leaf,
 )
 from converter.layouts.library import EXPRESSES, IN_METADATA
+from densenet.bounds import read_small
 from densenet.config import DenseNetConfig
 
 STORED: Mapping[str, Leaf] = {"as_is": Leaf(("",)), "channels_last": KERNEL}
@@ -51,7 +52,7 @@ def read_layout(path: Path) -> Layout:
         ConverterError: it has an entry that no layout has.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = tomllib.loads(read_small(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or error
         raise UnreadableFile(f"{path}: cannot be read as a layout ({why})") from error

@@ -202,7 +202,8 @@ class Layout:
             if found:
                 tensor, part = names[found["leaf"]]
                 groups = {name: int(found[name]) + shift for name, shift in shifts.items()}
-                return f"{fill(template, groups | {'n': blocks})}.{tensor}", part
+                if min(groups.values(), default=0) >= 0:
+                    return f"{fill(template, groups | {'n': blocks})}.{tensor}", part
         return None
 
     @property

@@ -1,13 +1,12 @@
 """Recorded references: the oracle's logits in a file, for machines without PyTorch."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
-from converter.core.metadata import SOURCE_KEY, to_json
+from converter.core.metadata import SOURCE_KEY, parsed, to_json
 from converter.core.model import Images
 from converter.core.version import __version__
 from converter.formats import open_checkpoint
@@ -77,7 +76,7 @@ def read_record(path: Path) -> Truth:
     """
     tree = open_checkpoint(path).tree
     try:
-        info = json.loads(tree["record"].read().tobytes())
+        info = parsed(tree["record"].read().tobytes())
         if info["kind"] != RECORD:
             raise ValueError("another kind of file")
         if info.get("version") != VERSION:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import (
-    ACTIVATION_KEY,
-    LABELS_KEY,
-    PREPROCESS_KEY,
-    THRESHOLDS_KEY,
-    json_or_none,
-)
+from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, json_or_none, parsed
 from converter.core.model import Images, known_activation
 from converter.core.text import well_formed
 from converter.reading.activation import PROBLEMS, Judged
@@ -25,16 +19,14 @@ from densenet.config import DenseNetConfig
 from densenet.fields import CHOICES
 from densenet.preprocess import Preprocess, from_timm
 
-MAX_CONFIG = 1 << 20
-
 
 def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """The Hub ``config.json`` in the file's folder, as timm's push_to_hf_hub writes it, or nothing."""
     path = checkpoint.path.parent / "config.json"
     try:
-        if not path.is_file() or path.stat().st_size > MAX_CONFIG:
+        if not path.is_file() or path.stat().st_size > bounds.CONFIG:
             return {}
-        values = json.loads(path.read_text("utf-8"))
+        values = parsed(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) and "densenet" in str(values.get("architecture", "")) else {}
@@ -117,7 +109,7 @@ def _preprocess(checkpoint: Checkpoint) -> Preprocess | None:
     recorded = checkpoint.metadata.get(PREPROCESS_KEY)
     if recorded is not None:
         try:
-            values = json.loads(recorded)
+            values = parsed(recorded)
             if values:
                 return Preprocess.from_dict(values)
         except (ValueError, TypeError, RecursionError) as error:

@@ -10,12 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Tensor
 
-MAX_DEPTH, MAX_ENTRIES = 12, 100_000
-"""fastai's vocabulary is the eleventh: dls.loaders.0.dataset.tls.items.1.tfms.fs.items.1.vocab."""
-MAX_ITEMS = 1 << 16
-"""No list of classes is longer."""
 TEXTS = re.compile(r"[US][1-9]\d{0,5}")
 """numpy's types of texts."""
 
@@ -42,12 +39,12 @@ def entries(tree: Any) -> Iterator[Entry]:
         for name, value in inside.items() if isinstance(inside, dict) else enumerate(inside):
             if isinstance(value, Tensor) or (named and not isinstance(name, str)):
                 continue
-            if (count := count + 1) > MAX_ENTRIES:
+            if (count := count + 1) > bounds.ENTRIES:
                 return
             there = ".".join(filter(None, (place, "" if name == "_modules" else str(name))))
             if named:
                 yield Entry(there, str(name), value)
-            if depth < MAX_DEPTH and isinstance(value, dict | list | tuple | Record):
+            if depth < bounds.ENTRIES_NESTED and isinstance(value, dict | list | tuple | Record):
                 waiting.append((there, value, depth + 1))
 
 
@@ -55,7 +52,7 @@ def listed(value: Any) -> list[Any] | None:
     """The members of a list in whatever form: numpy's, pandas', a deque, fastai's; None if it is no list, or a set."""
     for _ in range(4):  # fastai's CategoryMap keeps an L, which keeps a list
         if type(value) in (list, tuple):  # no set, no name of a class
-            return list(value) if len(value) <= MAX_ITEMS else None
+            return list(value) if len(value) <= bounds.CLASSES else None
         if not isinstance(value, Record):
             return None
         if value.cls.endswith("multiarray._reconstruct"):
@@ -95,13 +92,13 @@ def _texts(record: Record) -> list[Any] | None:
     if not isinstance(shape, list | tuple) or len(shape) != 1 or not dtype.args:
         return None
     if isinstance(data, list | tuple):  # of objects
-        return list(data) if len(data) <= MAX_ITEMS else None
+        return list(data) if len(data) <= bounds.CLASSES else None
     code = dtype.args[0]
     if not isinstance(code, str) or not TEXTS.fullmatch(code) or not isinstance(data, bytes):
         return None
     order = dtype.state[1] if isinstance(dtype.state, list | tuple) and len(dtype.state) > 1 else "<"
     kind = np.dtype(code).newbyteorder(">" if order == ">" else "<")
-    if shape[0] * kind.itemsize != len(data) or shape[0] > MAX_ITEMS:
+    if shape[0] * kind.itemsize != len(data) or shape[0] > bounds.CLASSES:
         return None
     return [
         text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in np.frombuffer(data, kind)

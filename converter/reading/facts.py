@@ -6,13 +6,12 @@ of them agree is for :func:`contradictions` to say.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, parsed
 from converter.core.model import known_activation
 from densenet.config import SETTINGS, DenseNetConfig
 
@@ -55,7 +54,7 @@ def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
         ConverterError: it is damaged.
     """
     try:
-        values = json.loads(checkpoint.metadata.get(CONFIG_KEY, "{}"))
+        values = parsed(checkpoint.metadata.get(CONFIG_KEY, "{}"))
         config = DenseNetConfig.from_dict(values) if values else None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConverterError(f"{checkpoint.path}: its {CONFIG_KEY} metadata is damaged ({error})") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.layout import Layout, Leaf, Stored
@@ -23,7 +24,6 @@ from densenet.config import DenseNetConfig
 from densenet.module import COUNTER, NORM_TENSORS
 from densenet.names import parse
 
-MAX_BLOCKS = 8
 BY_REQUEST = "left out by request"
 """Why a key that --drop matches is not used."""
 ASSUMED_HEAD = "the head is read as {}: a ReLU is assumed where it has no tensors; --set head=... changes it"
@@ -35,7 +35,7 @@ def attempts(layout: Layout, group: Group, drop: Sequence[str]) -> list[Candidat
     """A layout tried on a group, once for everything that may stand before its names."""
     best: dict[str, Candidate] = {}
     for prefix in prefixes(layout, group.tensors):
-        for blocks in range(1, MAX_BLOCKS + 1) if layout.depends_on_blocks else (0,):
+        for blocks in range(1, bounds.BLOCKS + 1) if layout.depends_on_blocks else (0,):
             for deep in (False, True) if layout.has_deep_stem else (False,):
                 candidate = _fit(layout, group, prefix, blocks, deep, drop)
                 rank = (candidate.fits, candidate.accounted)
@@ -49,7 +49,7 @@ def prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
     anchors = layout.anchors()
     anchored = [key for key in tensors if key.endswith(anchors)]
     found = {key[: -len(anchor)]: None for key in anchored for anchor in anchors if key.endswith(anchor)}
-    return [prefix for prefix in found if not prefix or not prefix[-1].isalnum()][:MAX_BLOCKS]
+    return [prefix for prefix in found if not prefix or not prefix[-1].isalnum()][: bounds.BLOCKS]
 
 
 def dropped_by(drop: Sequence[str], group: Group) -> dict[str, str]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
 from converter.core.norms import with_eps
 from converter.core.source import AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
+from converter.formats.damage import STRANGE, damaged, typed
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
@@ -66,7 +69,11 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         wanted: how to read it.
         hashed: whether anybody asks for the file's SHA-256.
     """
-    with place.kept_if_read(), hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256:
+    with (
+        place.kept_if_read(),
+        damaged(f"{place.path}: {STRANGE}", why=typed),
+        hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256,
+    ):
         checkpoint = open_checkpoint(place.path)
 
         def read_as(head: str | None) -> Inspection:
@@ -119,6 +126,7 @@ def _read_as(
         heads = renumbered(chosen.config, config)
     tensors = _tensors(chosen, config, checkpoint, heads)
     notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
+    _check_size(checkpoint, tensors)
     if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
         tensors = _with_one_eps(tensors, own, config)
     if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
@@ -222,6 +230,16 @@ def _tensors(
     for module in candidate.unfolded:
         result |= unfolded_norm(module, result[f"{module}.bias"], config.eps)
     return result
+
+
+def _check_size(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are many times their files' size: a value repeated, zeros compressed, one storage for all."""
+    size = sum(prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors.values())
+    files = sum(file.stat().st_size for file in checkpoint.files)
+    if size > max(bounds.LARGE, bounds.LARGE_INFLATED * files):
+        raise UnreadableFile(
+            f"{checkpoint.path}: its weights would take {size:,} bytes, {bounds.LARGE_INFLATED} times what it has"
+        )
 
 
 def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], config: DenseNetConfig) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import NamedTuple
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError
 from converter.layouts.layout import Layout, Leaf
@@ -23,9 +24,6 @@ from densenet.module import NORM_TENSORS, Module
 NUMBER = re.compile(r"(?<!\d)(\d{1,9})$")
 SEPARATORS = re.compile(r"[./]")
 DIGITS = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
-MAX_LAYERS = 32
-MAX_MERGED = 12
-"""So many norms and linear layers are tried in every order that their widths allow."""
 RELU = HeadLayer("relu")
 PROJECTION = re.compile(
     r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|aux\w*)([._]|$)"
@@ -77,7 +75,7 @@ def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Ten
         group: whose they are.
     """
     pieces = _pieces(layout, tensors, group)
-    if pieces is None or not 1 < len(pieces) <= MAX_LAYERS:
+    if pieces is None or not 1 < len(pieces) <= bounds.HEAD_PARTS:
         return None
     flat = all(len(tensors[piece.keys["weight"]].shape) <= 2 for piece in pieces)
     for features in (config.num_features, 2 * config.num_features):
@@ -172,7 +170,7 @@ def _by_number(pieces: Sequence[Piece]) -> list[Piece]:
 def _by_width(pieces: Sequence[Piece], features: int) -> list[Piece]:
     """The only order in which each takes what the one before gives; where there are norms, each kind in its order."""
     if any(piece.kind != "linear" for piece in pieces):
-        orders = list(islice(_merged(pieces, features), 2)) if len(pieces) <= MAX_MERGED else []
+        orders = list(islice(_merged(pieces, features), 2)) if len(pieces) <= bounds.HEAD_MERGED else []
         return orders[0] if len(orders) == 1 else []
     takers = {piece.takes: piece for piece in pieces}
     order: list[Piece] = []

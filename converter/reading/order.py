@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from densenet.module import COUNTER, NORM_TENSORS
 
@@ -19,8 +22,6 @@ LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|f
 TRANSITION = re.compile(r"^(trans|down|reduc)")
 NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
 
-MAX_DIGITS = 10
-"""Longer ones are no number of a module."""
 
 Order = Callable[[Sequence[str]], list[str]]
 
@@ -38,7 +39,7 @@ def orders(keys: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _natural(part: str) -> tuple[int, str]:
-    return (int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (-1, part)
+    return (int(part), "") if part.isdecimal() and len(part) <= bounds.NUMBER else (-1, part)
 
 
 def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> list[tuple[int, int, int, str]]:
@@ -47,18 +48,40 @@ def _place(key: str, norm_first: bool, stem_differs: bool, transition: int) -> l
     result: list[tuple[int, int, int, str]] = []
     in_stem = in_stage = False
     for part in modules:
-        number = re.search(r"(?<!\d)(\d{1,9})$", part)
-        about = 0 if FIRST.match(part) else 2 if LAST.match(part) else 1
-        in_stem = in_stem or about == 0
-        about = transition if in_stage and TRANSITION.match(part) else about
-        in_stage = in_stage or number is not None
+        word = _word(part)
+        in_stem = in_stem or word.about == 0
+        about = transition if in_stage and word.transition else word.about
+        in_stage = in_stage or word.number is not None
         before = norm_first != (in_stem and stem_differs)
-        kind = 1 - before if NORM.search(part) else before if CONV.search(part) else 1
-        name = re.sub(r"\d+$", "", part)
+        kind = 1 - before if word.norm else before if word.conv else 1
         # norm1, conv1, norm2, conv2: the number decides, then the kind
-        kind_or_name = "" if NORM.search(part) or CONV.search(part) else name
-        result.append((about, int(number[1]) if number else 0, int(kind), kind_or_name))
+        result.append((about, word.number or 0, int(kind), "" if word.norm or word.conv else word.name))
     return result
+
+
+class _Word(NamedTuple):
+    """A component of a name: whether it comes first (0) or last (2), its number, what it is, its name without that."""
+
+    about: int
+    number: int | None
+    transition: bool
+    norm: bool
+    conv: bool
+    name: str
+
+
+@lru_cache(1 << 14)
+def _word(part: str) -> _Word:
+    name = part.rstrip("0123456789")
+    digits = part[len(name) :]
+    return _Word(
+        0 if FIRST.match(part) else 2 if LAST.match(part) else 1,
+        int(digits) if 0 < len(digits) <= bounds.NUMBER else None,
+        bool(TRANSITION.match(part)),
+        bool(NORM.search(part)),
+        bool(CONV.search(part)),
+        name,
+    )
 
 
 def is_list(keys: Sequence[str]) -> bool:

@@ -8,14 +8,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from densenet.config import DenseNetConfig
 from densenet.head import HeadLayer
 from densenet.names import parse
 
 HEAD = re.compile(r"head\.\d+\.(norm|linear)\.weight")
-MAX_HEAD = 64
-"""No head has more layers."""
 
 
 def config_of(shapes: Mapping[str, tuple[int, ...]], network: Mapping[str, Any]) -> DenseNetConfig:
@@ -94,7 +93,7 @@ def head_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
             biased = f"{place.module}.bias" in shapes
             linear = HeadLayer("linear", shape[0], biased) if place.kind == "linear" and len(shape) == 2 else None
             found[place.number] = str(linear or HeadLayer("norm"))
-    if not found or max(found) >= MAX_HEAD:
+    if not found or max(found) >= bounds.HEAD_LAYERS:
         return ()
     above = max(found) + 1 + (found[max(found)] != "norm")  # nothing without tensors is known behind a norm
     return tuple(found.get(i, "relu") for i in range(above))

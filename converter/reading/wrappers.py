@@ -12,16 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Tensor, child_items
 from converter.reading.unreadable import unreadable
 from densenet.module import COUNTER
 
 MIN_TENSORS = 8
-MAX_DEPTH = 6
-MAX_NESTED = 12
-"""Dicts within each other that name one tensor."""
-MAX_TENSORS = 1 << 14
-"""Ten times what the largest DenseNet has."""
 
 SKIPPED = frozenset(
     "optimizer optimizers optimizer_states optimizer_state_dict optim_state_dict opt optim lr_scheduler lr_schedulers "
@@ -82,16 +78,16 @@ class Group:
 
 def groups(tree: Any) -> list[Group]:
     """Every group of tensors in a tree, in the file's order; a tree with few in each place is one group."""
-    return list(_groups(tree, "", MAX_DEPTH, set())) or list(_nested(tree))
+    return list(_groups(tree, "", bounds.WRAPPERS, set())) or list(_nested(tree))
 
 
 def _nested(tree: Any) -> Iterator[Group]:
     """The tensors of dicts within dicts, by dotted names (``{"features": {"conv0": {"weight": ...}}}``)."""
     flat: dict[str, Any] = {}
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
-    while waiting and len(flat) <= MAX_TENSORS:
+    while waiting and len(flat) <= bounds.TENSORS:
         name, node, depth = waiting.pop()
-        if isinstance(node, dict) and depth < MAX_NESTED:
+        if isinstance(node, dict) and depth < bounds.NESTED_NAMES:
             dot = f"{name}." if name else ""
             inside = [(dot + str(key), value, depth + 1) for key, value in node.items() if key not in SKIPPED]
             waiting += reversed(inside)
@@ -146,7 +142,9 @@ def _named(node: Mapping[Any, Any], path: str) -> Group | None:
     """A dict's own tensors, and what it has in place of some."""
     tensors = {str(k): v for k, v in node.items() if isinstance(v, Tensor)}
     unread = unreadable(node)
-    if (not tensors and not unread) or len(tensors) > MAX_TENSORS:
+    if (not tensors and not unread) or len(tensors) > bounds.TENSORS:
+        return None
+    if any(len(name) > bounds.NAME or name.count(".") >= bounds.NAME_PARTS for name in tensors):
         return None
     metadata = getattr(node, "attributes", {}).get("_metadata", {})
     modules = frozenset(map(str, metadata)) if isinstance(metadata, dict) else frozenset()
@@ -155,7 +153,7 @@ def _named(node: Mapping[Any, Any], path: str) -> Group | None:
 
 def _listed(node: Any, path: str) -> Group | None:
     """A list of arrays, named by their places, or of names and arrays."""
-    if not isinstance(node, (list, tuple)) or not MIN_TENSORS <= len(node) <= MAX_TENSORS:
+    if not isinstance(node, (list, tuple)) or not MIN_TENSORS <= len(node) <= bounds.TENSORS:
         return None
     pairs = [tuple(value) for value in node if isinstance(value, (list, tuple)) and len(value) == 2]
     if len(pairs) == len(node) and all(isinstance(name, str) for name, _ in pairs):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.keras_activations import LEAKY_LAYER
 from converter.structures.parts import Part
@@ -27,9 +28,6 @@ TELLING: Mapping[str, HeadLayer] = {
 NUMBERED = re.compile(r"(.*?)(?:_\d+)?")
 MAX_ORDERS = 2
 """As many are looked for, to know that there is one."""
-MAX_TRIED = 5000
-"""So many steps are made in search of an order; layers of one width could be ordered in millions of ways."""
-MAX_HEAD = 32
 
 
 class Words(NamedTuple):
@@ -106,7 +104,7 @@ def in_sequence(norms: Sequence[Part], linears: Sequence[Part], features: int, w
     Raises:
         NotADenseNet: there is none, or there are several.
     """
-    if len(norms) + len(linears) > MAX_HEAD:
+    if len(norms) + len(linears) > bounds.HEAD_PARTS:
         raise NotADenseNet(f"{where}: {len(norms) + len(linears)} layers behind the last convolution")
     orders: list[list[Part]] = []
     tried = 0
@@ -114,7 +112,7 @@ def in_sequence(norms: Sequence[Part], linears: Sequence[Part], features: int, w
     def follow(done: list[Part], n: int, i: int, width: int) -> None:
         nonlocal tried
         tried += 1
-        if len(orders) >= MAX_ORDERS or tried > MAX_TRIED:
+        if len(orders) >= MAX_ORDERS or tried > bounds.HEAD_TRIED:
             return
         if n == len(norms) and i == len(linears):
             orders.append(done)
@@ -124,7 +122,7 @@ def in_sequence(norms: Sequence[Part], linears: Sequence[Part], features: int, w
             follow([*done, linears[i]], n, i + 1, linears[i].tensors["weight"].shape[0])
 
     follow([], 0, 0, features)
-    if tried > MAX_TRIED:
+    if tried > bounds.HEAD_TRIED:
         orders = []
     if len(orders) != 1:
         names = ", ".join(next(iter(part.keys.values())) for part in (*norms, *linears))

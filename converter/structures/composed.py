@@ -11,13 +11,12 @@ from math import prod
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.structures.activations import FUNCTIONS, activation_of
 from converter.structures.ops import Kind, Op
 from densenet.head import HeadLayer
 
-MAX_REGION = 24
-"""Operators of one activation; the longest known, mish written out, has ten."""
 KINDS: dict[str, Kind] = {"relu": "relu", "sigmoid": "sigmoid"}
 """Activations that operators of their own stand for."""
 
@@ -43,7 +42,7 @@ def _activation(root: Op, made: dict[str, Op], places: dict[str, int]) -> Op | N
     """The activation whose last operator this is: the shortest way back to one value of which it is one."""
     region: list[Op] = []
     open_ = {root.y}
-    while len(region) < MAX_REGION:
+    while len(region) < bounds.REGION:
         last = max(open_, key=lambda name: places.get(name, -1))
         op = made.get(last)
         if op is None or not _is_elementwise(op):

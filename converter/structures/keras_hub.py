@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 
 Layer = Mapping[str, Any]
@@ -17,7 +18,6 @@ Layer = Mapping[str, Any]
 BACKBONE, CLASSIFIER = "DenseNetBackbone", "DenseNetImageClassifier"
 EPS = 1.001e-5
 STEM_WIDTH, BOTTLENECK = 64, 4
-MAX_LAYERS = 2000
 KNOWN = {"name", "trainable", "dtype", "stackwise_num_repeats", "compression_ratio", "growth_rate", "image_shape"}
 """The backbone's settings; with others (KerasCV's rescaling) it is another."""
 
@@ -58,7 +58,7 @@ def _backbone(model: Layer) -> Layer:
     if strange:
         raise NotADenseNet(f"{model['name']}: a {BACKBONE} with {', '.join(strange)}, which is not known here")
     repeats, growth = settings["stackwise_num_repeats"], settings["growth_rate"]
-    if not 0 < sum(repeats) <= MAX_LAYERS:
+    if not 0 < sum(repeats) <= bounds.KERAS_LAYERS:
         raise NotADenseNet(f"{model['name']}: {sum(repeats)} layers; no DenseNet has so many")
     chain = _Chain(settings["image_shape"])
     chain.conv("conv1_conv", STEM_WIDTH, 7, strides=[2, 2], padding="same")

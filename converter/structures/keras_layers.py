@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS
@@ -18,8 +19,6 @@ from converter.structures.keras_operations import affine, channels_of, numbers_o
 from converter.structures.ops import Kind, Op, Weight, Window
 from converter.structures.weights import made
 from densenet.module import NORM_TENSORS
-
-MAX_WIDTH = 1 << 20
 
 
 class Table:
@@ -78,7 +77,7 @@ class Place:
         Raises:
             NotADenseNet: it has another shape than the config says, or one that no layer has.
         """
-        if not all(0 <= n <= MAX_WIDTH for n in shape):
+        if not all(0 <= n <= bounds.KERAS_WIDTH for n in shape):
             raise NotADenseNet(f"{self.name} has sizes that no layer has")
         found = self.table.find(self.model, self.own, leaf)
         if found is None:
@@ -156,7 +155,7 @@ def _prelu(settings: Mapping[str, Any], place: Place) -> Op:
     """Of one slope for all its features it is a leaky ReLU."""
     found = place.table.find(place.model, place.own, "alpha")
     op = Op("other", (), place.name, place.name)
-    if found is None or not 0 < prod(found[1].shape) <= MAX_WIDTH:
+    if found is None or not 0 < prod(found[1].shape) <= bounds.KERAS_WIDTH:
         return op
     slopes = found[1].read().astype(np.float64)
     if np.any(slopes != slopes.flat[0]):
@@ -179,7 +178,7 @@ def _normalization(settings: Mapping[str, Any], place: Place) -> Op:
     other, numbers = Op("other", (), place.name, place.name), list[Array]()
     for leaf in ("mean", "variance"):
         given, stored = numbers_of(settings.get(leaf)), place.table.find(place.model, place.own, leaf)
-        if given is None and (stored is None or prod(stored[1].shape) > MAX_WIDTH):
+        if given is None and (stored is None or prod(stored[1].shape) > bounds.KERAS_WIDTH):
             return other
         values = stored[1].read().astype(np.float64) if given is None and stored is not None else given
         per_channel = None if values is None else channels_of(values, -1 if values.ndim < 3 else place.axis)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Kind, Op, Weight
-
-MAX_NUMBERS = 1 << 12
 
 NAMES: Mapping[str, str] = {
     **dict.fromkeys(("math.truediv", "math.divide", "TrueDivide", "Divide", "__operators__.truediv"), "/"),
@@ -94,7 +93,7 @@ def numbers_of(value: Any) -> Array | None:
             array = np.array(value, np.float64)
         except (ValueError, TypeError):
             return None
-        return array if array.size <= MAX_NUMBERS else None
+        return array if array.size <= bounds.KERAS_NUMBERS else None
     return None
 
 

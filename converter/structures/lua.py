@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS
@@ -29,8 +30,6 @@ NAME = "lua-torch"
 IMAGE = "the image"
 EPS = 1e-5
 """nn.BatchNormalization's default; files state theirs."""
-MAX_NESTING = 32
-MAX_SEARCH = 4
 
 CONTAINERS = ("Sequential", "DataParallelTable", "Concat", "DenseConnectLayerCustom")
 SILENT = ("Identity", "Contiguous", "Copy", "Dropout")
@@ -137,7 +136,7 @@ def read_lua(checkpoint: Checkpoint) -> Structure | None:
 def _networks(tree: Any) -> Iterator[Record]:
     """Containers of modules, at the top of the tree or in tables around them, outermost and ``model`` first."""
     level, seen = [tree], set[int]()
-    for _ in range(MAX_SEARCH):
+    for _ in range(bounds.LUA_SEARCH):
         inner: list[Any] = []
         for node in level:
             if not isinstance(node, (dict, list, Record)) or id(node) in seen:
@@ -192,7 +191,7 @@ class _Tree:
             raise NotADenseNet(f"{module} takes {'a table' if len(x) > 1 else 'no table'}, where a DenseNet does not")
         self.modules.append(module)
         if kind in CONTAINERS:
-            if id(module.record) in self.seen or module.path.count(".") > MAX_NESTING:
+            if id(module.record) in self.seen or module.path.count(".") > bounds.LUA_NESTED:
                 raise NotADenseNet(f"{module} is used twice, or contains itself")
             self.seen.add(id(module.record))
             return self.container(module, kind, x)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS, erf_of
@@ -26,7 +27,6 @@ from densenet.module import NORM_TENSORS
 
 NAME = "mxnet, symbol"
 TRUE = ("True", "true", "1")
-MAX_TEXT = 256
 
 PLAIN: Mapping[str, Kind] = {
     **dict.fromkeys(("Flatten", "flatten", "Reshape", "reshape", "squeeze", "expand_dims"), "flatten"),
@@ -56,7 +56,7 @@ class Node(NamedTuple):
     def value(self, name: str, default: Any) -> Any:
         """A parameter as a Python value: a number, a tuple, text."""
         text = self.attributes.get(name)
-        if text is None or len(text) > MAX_TEXT:
+        if text is None or len(text) > bounds.SYMBOL_TEXT:
             return default
         try:
             return ast.literal_eval(text)

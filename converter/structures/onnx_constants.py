@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
@@ -27,10 +28,6 @@ CASTS: Mapping[int, Any] = {
 }
 
 BRANCHES = ("If", "Loop", "Scan")
-SMALL = 1 << 16
-"""Constants of up to so many values are computed with; of larger ones only the shape or type is changed."""
-MAX_FILL = 1 << 28
-"""Values that ConstantOfShape and Expand may make in one file: they cost it nothing."""
 
 
 class Constants:
@@ -126,7 +123,7 @@ class Constants:
             values = tensors[1].read().reshape(-1).tolist() if len(tensors) > 1 else None
             change = VIEWS[op]
             return lazily(tensors[0], lambda array: change(array, attributes, values))
-        if op in ARITHMETIC and all(prod(tensor.shape) <= SMALL for tensor in tensors):
+        if op in ARITHMETIC and all(prod(tensor.shape) <= bounds.COMPUTED for tensor in tensors):
             return Tensor.of(np.asarray(ARITHMETIC[op](attributes, *(tensor.read() for tensor in tensors))))
         return None
 
@@ -138,7 +135,7 @@ class Constants:
             value, shape = attributes.get("value") or Tensor.of(np.zeros(1, np.float32)), tuple(_ints(tensors[0]))
             value = Tensor((), value.dtype, value.read().reshape(()).copy)
         self.filled += prod(shape)
-        if min(shape, default=0) < 0 or self.filled > MAX_FILL:
+        if min(shape, default=0) < 0 or self.filled > bounds.FILLED:
             raise ValueError(f"shape {list(shape)} is malformed or too large")
         return Tensor(shape, value.dtype, lambda: np.broadcast_to(value.read(), shape))
 
@@ -151,7 +148,7 @@ def name_of(node: Node) -> str:
 
 
 def _ints(tensor: Tensor) -> list[int]:
-    if prod(tensor.shape) > SMALL or tensor.dtype.kind not in "iu":
+    if prod(tensor.shape) > bounds.COMPUTED or tensor.dtype.kind not in "iu":
         raise NotADenseNet("a shape or axis that is no list of integers")
     return [int(n) for n in tensor.read().reshape(-1)]
 

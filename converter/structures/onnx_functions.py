@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.onnx_constants import Node
-
-MAX_NODES = 50_000
-MAX_NAME = 4096
-"""Names are paths of calls."""
 
 
 def inlined(nodes: Sequence[Node], functions: Sequence[Mapping[str, Any]]) -> list[Node]:
@@ -29,10 +26,10 @@ def inlined(nodes: Sequence[Node], functions: Sequence[Mapping[str, Any]]) -> li
             result.append(node)
             continue
         body = _body(node, function)
-        deep = any(len(inner["name"]) > MAX_NAME for inner in body)
+        deep = any(len(inner["name"]) > bounds.NAME for inner in body)
         todo += reversed(body)
         count += len(body) + 1
-        if deep or count > MAX_NODES:
+        if deep or count > bounds.FUNCTION_NODES:
             raise NotADenseNet(f"its functions ({node['op'][:99]} among them) come to too many nodes")
     return result
 

@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.core.metadata import CONFIG_KEY
 from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
-from converter.structures.onnx_constants import BRANCHES, DOMAINS, SMALL, Constants, Node, name_of
+from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
 from converter.structures.onnx_functions import in_order, inlined, unfused
 from converter.structures.ops import END, Kind, Op, Weight, Window
@@ -260,7 +261,7 @@ def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op |
         return _op("add", node, data) if node["op"] == "Add" else None
     at = 1 if node["inputs"][0] == data[0] else 0
     constant = constants.weight(node, at)
-    if constant is None or (at == 0 and node["op"] == "Div") or prod(constant.tensor.shape) > SMALL:
+    if constant is None or (at == 0 and node["op"] == "Div") or prod(constant.tensor.shape) > bounds.COMPUTED:
         return None
     if constant.tensor.dtype.kind in "iub":
         return None  # integers divide otherwise, and have no room

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS
@@ -24,7 +25,6 @@ from converter.structures.wiring import read_wiring
 from densenet.module import NORM_TENSORS
 
 NAME = "paddle, program"
-SMALL = 1 << 16
 FLOATS = (4, 5, 6, 22, "float16", "float32", "float64", "bfloat16")
 """VarType.Type of framework.proto, and PIR's words."""
 
@@ -72,7 +72,7 @@ class Operator(NamedTuple):
     def numbers(self, name: str, i: int = -1) -> list[int]:
         """Integers that it says, or takes in a place."""
         value, constant = self.says.get(name), self.constant(i) if i >= 0 else None
-        if value is None and constant is not None and prod(constant.tensor.shape) <= SMALL:
+        if value is None and constant is not None and prod(constant.tensor.shape) <= bounds.COMPUTED:
             value = constant.tensor.read().reshape(-1).tolist()
         return [int(n) for n in (value if isinstance(value, list) else [] if value is None else [value])]
 
@@ -125,7 +125,7 @@ def _made(operator: Operator) -> Weight | None:
         value = says.get(key) if key else says.get("value", 0)
         value = says.get("str_value") if kind == "fill_constant" and says.get("str_value") else value
         shape = operator.numbers("shape")
-        if prod(shape) > SMALL or min(shape, default=0) < 0:
+        if prod(shape) > bounds.COMPUTED or min(shape, default=0) < 0:
             return None
         array = np.asarray(value, np.float64).reshape(-1)
         if kind.startswith("assign") and array.size != prod(shape):
@@ -291,7 +291,7 @@ def _arithmetic(operator: Operator) -> Op | None:
             return operator.op("add", x=both) if y else None
         computes: Mapping[str, Compute] = {"sub": np.subtract, "mul": np.multiply, "div": np.divide}
         return operator.op("other", x=both, compute=computes[does])
-    if prod(second.tensor.shape) > SMALL or second.tensor.dtype.kind in "iub":
+    if prod(second.tensor.shape) > bounds.COMPUTED or second.tensor.dtype.kind in "iub":
         return None
     shape, axis = second.tensor.shape, operator.says.get("axis", -1)
     if axis == 1 and len(shape) == 1:

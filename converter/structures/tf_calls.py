@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.tf_description import Graph, Node
 
-MAX_DEPTH = 48
-MAX_HOPS = 10_000
-MAX_STEPS = 40_000
 BOOL = 10
 """types.proto, DataType: DT_BOOL."""
 
@@ -87,7 +85,7 @@ class Calls:
         Raises:
             NotADenseNet: there is none, or calls are nested without end.
         """
-        for _ in range(MAX_HOPS):
+        for _ in range(bounds.HOPS):
             name, index = parsed(reference)
             if name in frame.arguments:
                 frame, reference = frame.arguments[name]
@@ -133,7 +131,7 @@ class Calls:
 
     def _call(self, frame: Frame, node: Node, name: str, inputs: Sequence[str]) -> Frame:
         function = self.graph.function(name)
-        if function is None or frame.depth >= MAX_DEPTH:
+        if function is None or frame.depth >= bounds.CALLS:
             why = "calls itself" if function is not None else f"calls {name}, which is missing"
             raise NotADenseNet(f"{node.op} {node.name} {why}")
         given = [(frame, reference) for reference in inputs if not reference.startswith("^")]
@@ -152,7 +150,7 @@ class Calls:
             note = f"{node.name}, which must be given, is taken as false (no training)"
             self.notes += [note] * (note not in self.notes)
             return False
-        known = [self.truth(inner, each, depth + 1) for each in node.inputs[:2]] if depth < MAX_DEPTH else [None]
+        known = [self.truth(inner, each, depth + 1) for each in node.inputs[:2]] if depth < bounds.CALLS else [None]
         if None in known:
             return None
         match node.op:
@@ -212,8 +210,8 @@ class Calls:
                 steps.append(Step(frame, node, own, tuple(map(value_of, found))))
                 continue
             done[own] = False
-            if len(done) > MAX_STEPS:
-                raise NotADenseNet(f"more than {MAX_STEPS} operators; no DenseNet has so many")
+            if len(done) > bounds.STEPS:
+                raise NotADenseNet(f"more than {bounds.STEPS} operators; no DenseNet has so many")
             for there, before, _ in reversed(found):
                 name = there.place + before.name
                 if done.get(name) is False:

@@ -9,17 +9,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
 from converter.structures.tf_calls import Calls, Frame, Step
 from converter.structures.tf_description import Node
 from converter.structures.weights import lazily
-
-SMALL = 1 << 16
-"""Constants of up to so many values are computed with at once; larger ones when they are read."""
-MAX_VALUES = 1 << 28
-"""Values a constant may have that costs the file nothing."""
 
 VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 ASSIGNS = ("AssignVariableOp", "Assign")
@@ -74,7 +70,7 @@ class Constants:
     def ints(self, step: Step, i: int) -> list[int | None] | None:
         """Integers that a step takes, those that are not known as None; None if it takes none there."""
         weight = self.weight(step, i)
-        if weight is None or prod(weight.tensor.shape) > SMALL:
+        if weight is None or prod(weight.tensor.shape) > bounds.COMPUTED:
             return None
         values = weight.tensor.read().reshape(-1).astype(np.float64)
         if not np.array_equal(values, np.round(values), equal_nan=True):
@@ -138,23 +134,23 @@ def _evaluated(node: Node, tensors: list[Tensor]) -> Tensor | None:
         dtype = DTYPES.get(node.number("DstT"))
         return None if dtype is None else lazily(tensors[0], lambda array: array.astype(dtype, copy=False))
     if op in VIEWS:
-        given = [tensor.read() for tensor in tensors[1:] if prod(tensor.shape) <= SMALL]
+        given = [tensor.read() for tensor in tensors[1:] if prod(tensor.shape) <= bounds.COMPUTED]
         change = VIEWS[op]
         return lazily(tensors[0], lambda array: change(node, array, *given)) if len(given) == len(tensors) - 1 else None
     if op == "Fill" and prod(tensors[0].shape) <= 8:
         shape = tuple(int(n) for n in tensors[0].read())
-        if min(shape, default=0) < 0 or prod(shape) > MAX_VALUES:
+        if min(shape, default=0) < 0 or prod(shape) > bounds.FILLED:
             return None
         return Tensor(shape, tensors[1].dtype, lambda: np.broadcast_to(tensors[1].read(), shape))
-    if op in ELEMENTWISE and max(prod(tensor.shape) for tensor in tensors) > SMALL:
+    if op in ELEMENTWISE and max(prod(tensor.shape) for tensor in tensors) > bounds.COMPUTED:
         shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
-        if prod(shape) > MAX_VALUES:
+        if prod(shape) > bounds.FILLED:
             return None
         return Tensor(shape, tensors[0].dtype, lambda: np.asarray(ELEMENTWISE[op](*(t.read() for t in tensors))))
     compute = ELEMENTWISE.get(op)
     if compute is not None:
         return Tensor.of(np.asarray(compute(*(tensor.read() for tensor in tensors))))
-    if op in OTHERS and all(prod(tensor.shape) <= SMALL for tensor in tensors):
+    if op in OTHERS and all(prod(tensor.shape) <= bounds.COMPUTED for tensor in tensors):
         return Tensor.of(np.asarray(OTHERS[op](node, *(tensor.read() for tensor in tensors))))
     return None
 

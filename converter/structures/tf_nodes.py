@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Kind, Op, Weight, Window
 from converter.structures.tf_calls import Step
-from converter.structures.tf_constants import SMALL
 from converter.structures.tf_maps import Found, Maps, Network, Reader, op_of, plain
 from converter.structures.tf_shapes import SHAPING
 from converter.structures.weights import lazily, transposed
@@ -195,7 +195,7 @@ def _per_channel(constant: Weight, maps: Maps) -> Weight | None:
     """A constant as one number, or one for each channel; None if it is more, or changes how many there are."""
     shape, size = constant.tensor.shape, prod(constant.tensor.shape)
     full = (1,) * (maps.rank - len(shape)) + shape
-    if size > SMALL or len(full) > maps.rank or size != (full[maps.axis] if size != 1 else 1):
+    if size > bounds.COMPUTED or len(full) > maps.rank or size != (full[maps.axis] if size != 1 else 1):
         return None
     if size != 1 and maps.channels not in (None, size):
         return None

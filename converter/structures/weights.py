@@ -8,12 +8,11 @@ from math import prod
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import shortest
 from converter.structures.ops import Kind, Weight
-
-MAX_EQUAL = 1 << 16
 
 
 def lazily(tensor: Tensor, change: Callable[[Array], Array]) -> Tensor:
@@ -48,7 +47,7 @@ def vector(weight: Weight | None, width: int, default: float = 0.0) -> Array:
 
 def one_number(weight: Weight) -> float | None:
     """The number that a constant is, as it was meant, also if it is there many times; None if there are several."""
-    if not 0 < prod(weight.tensor.shape) <= MAX_EQUAL:
+    if not 0 < prod(weight.tensor.shape) <= bounds.COMPARED:
         return None
     values = weight.tensor.read().astype(np.float64).reshape(-1)
     return shortest(float(values[0])) if np.all(values == values[0]) else None

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
 from converter.structures.classifier import classifier_of, is_pointwise
@@ -34,9 +35,6 @@ Value = tuple[str, ...]
 
 STRANGE = ("other", "add", "function", *END, "linear")
 """What stands nowhere before the head."""
-MAX_OPS = 20_000
-MAX_JOINED = 1024
-MAX_OUTPUTS = 64
 
 
 def _steps(part: str, **config: Any) -> list[Step]:
@@ -80,10 +78,10 @@ def read_wiring(
         NotADenseNet: it is wired otherwise; names the operator.
     """
     made, results = producers(ops, start), list(dict.fromkeys(outputs))
-    if len(made) > MAX_OPS:
+    if len(made) > bounds.OPERATORS:
         raise NotADenseNet(f"{len(made)} operators; no DenseNet has so many")
     judges, reasons = list[_Judge](), list[NotADenseNet]()
-    for output in results[:MAX_OUTPUTS]:
+    for output in results[: bounds.OUTPUTS]:
         behind = needed(composed(needed(made, output)), output)
         hidden = hidden_of(behind)
         judge = _Judge([as_relu(op, hidden) for op in behind], start, output, tuple(size))
@@ -144,8 +142,8 @@ class _Judge:
             if len(taken) < len(op.x):
                 continue  # depends on something before the start
             if op.kind in ("skip", "concat"):
-                joined = sum(taken, ()) if len(taken) < MAX_JOINED else ()
-                if not 0 < len(joined) <= MAX_JOINED:
+                joined = sum(taken, ()) if len(taken) < bounds.JOINED else ()
+                if not 0 < len(joined) <= bounds.JOINED:
                     raise NotADenseNet(f"{op.name} concatenates {len(joined)} values")
                 values[op.y] = joined
                 continue

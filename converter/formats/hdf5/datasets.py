@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnsafeFile
 from converter.core.mapping import steady
@@ -18,7 +19,6 @@ from converter.formats.hdf5.counted import UNDEFINED, Counted, NotRead
 from converter.formats.hdf5.filters import KNOWN, SHRINKING, Filter, pipeline, unfiltered
 from converter.formats.hdf5.headers import DATASPACE, EXTERNAL, FILTERS, LAYOUT, Message, one
 from converter.formats.hdf5.types import limits_of
-from converter.formats.zips import LARGE, LARGE_RATIO, MAX_RATIO
 
 COMPACT, CONTIGUOUS, CHUNKED, VIRTUAL = range(4)
 Dtype = np.dtype[np.generic]
@@ -84,7 +84,7 @@ def _in_chunks(file: Counted, layout: Chunked, filters: list[Filter], form: Form
     found = chunks(file, layout, shape, limits, filtered=bool(filters)) if size else []
     stored = sum(chunk.size for chunk in found)
     whole = len(found) * layout.size
-    ratio = 1 if not used & SHRINKING else MAX_RATIO if whole < LARGE else LARGE_RATIO
+    ratio = 1 if not used & SHRINKING else bounds.INFLATED if whole < bounds.LARGE else bounds.LARGE_INFLATED
     if whole > stored * ratio:
         raise ValueError(f"{path} has a size that cannot be right")
     file.take(stored)

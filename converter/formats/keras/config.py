@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from converter.core.errors import UnreadableFile, UnsafeFile
-from converter.core.metadata import json_or_none
+from converter.core.metadata import json_or_none, parsed
 
-MAX_CONFIG = 1 << 26
 CODE = frozenset(("Lambda", "__lambda__"))
 
 Layer = dict[str, Any]
@@ -31,8 +29,8 @@ def parse_config(text: str | bytes, where: str) -> Layer:
         UnsafeFile: it contains a Lambda layer, which is code.
     """
     try:
-        config = json.loads(text) if len(text) <= MAX_CONFIG else None
-    except (ValueError, RecursionError) as error:
+        config = parsed(text)
+    except ValueError as error:
         raise UnreadableFile(f"{where}: its model config is damaged") from error
     if not isinstance(config, dict):
         raise UnreadableFile(f"{where}: its model config is damaged")
@@ -51,7 +49,7 @@ LOSS = "keras.loss"
 
 def compiled_with(text: str | bytes) -> dict[str, str]:
     """The loss in a ``training_config`` (HDF5) or a model's config.json (``compile_config``), as metadata."""
-    values = json_or_none(text) if len(text) <= MAX_CONFIG else None
+    values = json_or_none(text)
     inner = values.get("compile_config") if isinstance(values, dict) else None
     said = inner if isinstance(inner, dict) else values
     loss = said.get("loss") if isinstance(said, dict) else None

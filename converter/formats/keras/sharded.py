@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
+from converter.core.metadata import parsed
 from converter.formats.companion import companion
 from converter.formats.damage import damaged
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.h5 import by_class, descend
-
-MAX_INDEX = 1 << 24
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -28,10 +27,10 @@ def open_sharded(path: Path) -> Checkpoint:
         UnreadableFile: no valid index, or a file or weight it names is missing.
         UnsafeFile: it names a file elsewhere.
     """
-    if path.stat().st_size > MAX_INDEX:
+    if path.stat().st_size > bounds.INDEX:
         raise UnreadableFile(f"{path}: too large for an index of sharded weights")
     with damaged(f"{path}: not an index of sharded Keras weights (no weight_map)"):
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
+        weight_map = parsed(path.read_text("utf-8"))["weight_map"]
         places = {key: [files] if isinstance(files, str) else list(files) for key, files in weight_map.items()}
     names = sorted({str(file) for files in places.values() for file in files})
     root = H5Group()

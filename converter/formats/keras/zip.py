@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint
+from converter.core.metadata import parsed
 from converter.formats.hdf5 import read_hdf5
 from converter.formats.keras.config import compiled_with, layer_names, parse_config
 from converter.formats.keras.h5 import by_class, pooling_of
@@ -41,8 +41,8 @@ def open_keras(path: Path) -> Checkpoint:
 def _about(archive: Zip) -> dict[str, str]:
     """The version of Keras that wrote it, if it is said."""
     try:
-        about = json.loads(archive.read(ABOUT).tobytes()) if ABOUT in archive.names else {}
+        about = parsed(archive.read(ABOUT).tobytes()) if ABOUT in archive.names else {}
         version = about.get("keras_version")
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         version = None
     return {"keras_version": version} if isinstance(version, str) else {}

@@ -20,6 +20,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import Window, mapped
@@ -31,7 +32,6 @@ from converter.formats.torch import bare_pickle
 DTYPES = {**numbered("bool int16 int32 int64 float16 float32 float64"), **numbered("uint8 int8 bfloat16", 20)}
 """VarType.Type of framework.proto."""
 
-MAX_DESC = 256
 SLICES = "UnpackBigParamInfor@@"
 """How pickles of protocol 2 and 3 hold arrays of more than 2**30 - 1 bytes."""
 
@@ -46,7 +46,11 @@ def matches_params(path: Path, head: bytes) -> bool:
 
 def matches_records(_path: Path, head: bytes) -> bool:
     """Whether a file begins with a LoDTensor record: versions 0, no levels, a short TensorDesc."""
-    return head[:16] == bytes(16) and head[20:21] == b"\x08" and 0 < int.from_bytes(head[16:20], "little") <= MAX_DESC
+    return (
+        head[:16] == bytes(16)
+        and head[20:21] == b"\x08"
+        and 0 < int.from_bytes(head[16:20], "little") <= bounds.PADDLE_DESC
+    )
 
 
 def matches_folder(path: Path) -> bool:
@@ -145,6 +149,8 @@ def _records(path: Path) -> list[Tensor]:
     truncated = f"{path}: truncated, a parameter ends behind the end of the file"
     with damaged(truncated, struct.error):
         while at < length:
+            if len(result) >= bounds.ARRAYS:
+                raise UnreadableFile(f"{path}: more than {bounds.ARRAYS} parameters")
             version, levels = struct.unpack("<IQ", window.piece(at, 12))
             at += 12
             if version or levels > 8:
@@ -153,7 +159,7 @@ def _records(path: Path) -> list[Tensor]:
                 at += 8 + struct.unpack("<Q", window.piece(at, 8))[0]
             version, size = struct.unpack("<Ii", window.piece(at, 8))
             at += 8
-            if version or not 0 < size <= MAX_DESC or at + size > length:
+            if version or not 0 < size <= bounds.PADDLE_DESC or at + size > length:
                 raise UnreadableFile(f"{path}: damaged, no parameter begins at byte {at - 8}")
             code, shape = tensor_desc(window.piece(at, size))
             at += size

@@ -7,7 +7,6 @@ paddle/fluid/framework/framework.proto; since Paddle 3 a program is PIR, as JSON
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from converter.core import bounds
+from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
+from converter.core.metadata import parsed
 from converter.formats.damage import damaged, naming, typed
 from converter.formats.protobuf import fields, mapped, message, messages, number, numbers, signed, string, text
 from converter.formats.settings import as_written, one_eps
@@ -68,7 +70,7 @@ def read_program(path: Path) -> Program:
 
 def _pir(path: Path) -> Program:
     """PIR as JSON: an op ``p`` is a parameter (paddle/fluid/pir/serialize_deserialize)."""
-    ops = json.loads(path.read_bytes())["program"]["regions"][0]["blocks"][0]["ops"]
+    ops = parsed(path.read_bytes())["program"]["regions"][0]["blocks"][0]["ops"]
     parameters = [op for op in ops if op["#"] == "p"]
     shapes = {str(op["A"][3]): tuple(map(int, op["O"]["TT"]["D"][1])) for op in parameters}
     graph = _pir_graph(ops, list(shapes))
@@ -90,6 +92,8 @@ def _pir_graph(ops: Sequence[Mapping[str, Any]], parameters: list[str]) -> dict[
         made = [f"%{value['%']}" for value in op.get("O", ())]
         values |= {value["%"]: [name] for value, name in zip(op.get("O", ()), made)}
         if kind == "combine":
+            if sum(map(len, given)) > bounds.JOINED:
+                raise UnreadableFile(f"more than {bounds.JOINED} values in one list")
             values[op["O"][0]["%"]] = [name for names in given for name in names]
         elif kind in ("data", "feed"):
             graph["inputs"][made[0]] = list(op["O"][0]["TT"]["D"][1])

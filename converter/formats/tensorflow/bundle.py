@@ -18,6 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
@@ -157,8 +158,10 @@ def _v2(path: Path, header: memoryview, table: Iterator[tuple[bytes, memoryview]
         raise UnreadableFile("a big-endian checkpoint, which is not read")
     opened: dict[Path, memoryview] = {}
     tensors: dict[str, Tensor] = {}
-    graph = memoryview(b"")
+    graph, count = memoryview(b""), 0
     for key, entry in table:
+        if (count := count + 1) > bounds.ARRAYS:
+            raise UnreadableFile(f"more than {bounds.ARRAYS} variables")
         name, code, shard = _name(key), number(entry, 1), number(entry, 3)
         if code not in (*DTYPES, STRING):
             continue

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
@@ -180,6 +181,8 @@ def open_graph(path: Path) -> Checkpoint:
                 tensor = node.tensor("value")
                 if tensor is not None and tensor.shape and tensor.dtype.kind in "fV":
                     tensors[node.name] = tensor
+                    if len(tensors) > bounds.ARRAYS:
+                        raise UnreadableFile(f"more than {bounds.ARRAYS} constants")
             elif node.op.startswith("FusedBatchNorm"):
                 eps.add(node.real("epsilon", EPS))
     said = one_eps(eps) if len(eps) == 1 else {}  # with several, what depends on the results decides

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import islice
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
 from converter.formats.dtypes import numbered
-from converter.formats.protobuf import fields, message, messages, number, numbers
+from converter.formats.protobuf import as_varint, fields, message, messages, number, weights
 
 DTYPES = numbered(
     "float32 float64 int32 uint8 int16 int8 - - int64 bool - - - bfloat16 - - uint16 - float16 - - uint32 uint64", 1
@@ -21,8 +22,6 @@ DTYPES = numbered(
 
 STRING = 7
 
-MAX_REPEATED = 1 << 24
-"""Elements of a tensor that is one value many times, which takes no room in the file."""
 
 REALS = {5: np.dtype("f4"), 6: np.dtype("f8")}
 VARINTS = (7, 10, 11, 13, 16, 17)
@@ -35,8 +34,8 @@ def shape_of(owner: memoryview) -> tuple[int, ...]:
     Raises:
         UnreadableFile: a size is unknown.
     """
-    shape = tuple(number(dim, 1) for dim in messages(message(owner, 2), 2))
-    if min(shape, default=0) < 0:
+    shape = tuple(number(dim, 1) for dim in islice(messages(message(owner, 2), 2), bounds.DIMENSIONS + 1))
+    if min(shape, default=0) < 0 or len(shape) > bounds.DIMENSIONS:
         raise UnreadableFile("damaged, a tensor without a definite shape")
     return shape
 
@@ -60,7 +59,7 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         if len(raw) != count * kind.itemsize:
             raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(raw)} bytes of {kind}")
         return Tensor.over(raw, kind, shape)
-    if not plain and count <= MAX_REPEATED:  # what is not said is zero
+    if not plain and count <= bounds.REPEATED:  # what is not said is zero
         return Tensor(shape, kind, lambda: np.broadcast_to(np.zeros((), kind), shape))
     if len(plain) != 1:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has no values")
@@ -70,7 +69,7 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
         if kind != REALS[field] or len(data) % kind.itemsize:
             raise UnreadableFile(f"damaged, the values of a tensor are no {kind}")
         return _spread(np.frombuffer(data, kind), shape)
-    flat = np.fromiter(chain.from_iterable(map(numbers, pieces)), np.uint64)
+    flat = weights(b"".join(as_varint(piece) if isinstance(piece, int) else piece for piece in pieces))
     is_half = kind.itemsize == 2 and kind.kind in "fV"  # stored as their bits
     return _spread(flat.astype(np.uint16).view(kind) if is_half else flat.astype(kind), shape)
 
@@ -78,9 +77,9 @@ def tensor_of(proto: memoryview, shape: tuple[int, ...], code: int) -> Tensor | 
 def _spread(flat: Array, shape: tuple[int, ...]) -> Tensor:
     """Values as a tensor; the last of too few stands for all that follow (tensor.proto)."""
     count = prod(shape)
-    if len(flat) == 1 < count <= MAX_REPEATED:
+    if len(flat) == 1 < count <= bounds.REPEATED:
         return Tensor.of(np.broadcast_to(flat, shape))
-    if 1 < len(flat) < count <= MAX_REPEATED:
+    if 1 < len(flat) < count <= bounds.REPEATED:
         return Tensor.of(np.concatenate([flat, np.broadcast_to(flat[-1:], (count - len(flat),))]).reshape(shape))
     if len(flat) != count:
         raise UnreadableFile(f"damaged, a tensor of shape {list(shape)} has {len(flat)} values")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from converter.core import bounds
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import Window, content
 from converter.formats import protobuf
@@ -20,11 +21,6 @@ TRAILER = 5
 
 LONGEST = 10
 """Bytes of a number."""
-MAX_SNAPPY = 64
-"""A Snappy copy element of two or more bytes makes at most 64; anything beyond is a forged size."""
-
-MAX_KEYS = 64
-"""All keys of a block in multiples of its size in the file, prefixes written out."""
 
 
 def entries(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -67,7 +63,7 @@ def _block(data: memoryview, start: int, size: int) -> Iterator[tuple[bytes, mem
     end = len(block) - 4 * (restarts + 1)
     if end < 0:
         raise UnreadableFile("damaged table, a block without entries")
-    at, key, budget = 0, b"", MAX_KEYS * size
+    at, key, budget = 0, b"", bounds.TABLE_KEYS * size
     while at < end:
         head, used = window.piece(at, 3 * LONGEST), 0
         shared, used = varint(head, used)
@@ -100,7 +96,7 @@ def unsnap(data: memoryview) -> memoryview:
         UnreadableFile: damaged.
     """
     size, at = varint(data, 0)
-    if size > MAX_SNAPPY * len(data):
+    if size > bounds.SNAPPY * len(data):
         raise UnreadableFile("damaged Snappy block, its size cannot be right")
     out = bytearray()
     while at < len(data):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped, steady
@@ -26,8 +27,6 @@ from converter.formats.torch.tensors import builders, named_dtype
 NAME = "torch distributed checkpoint"
 METADATA = ".metadata"
 HOME = "torch.distributed.checkpoint."
-MAX_METADATA = 1 << 28
-MAX_CHUNKS = 1 << 10
 
 Sizes = tuple[int, ...]
 
@@ -56,7 +55,7 @@ def open_distributed(path: Path) -> Checkpoint:
     metadata = folder / METADATA
     if not metadata.is_file():
         raise UnreadableFile(f"{path}: a shard of torch.distributed.checkpoint without the {METADATA} beside it")
-    if not 0 < metadata.stat().st_size <= MAX_METADATA:
+    if not 0 < metadata.stat().st_size <= bounds.METADATA:
         raise UnreadableFile(f"{metadata}: empty, or too large to be a description of tensors")
     pickle = Pickle(mapped(metadata).data, str(metadata), builders=builders(str(metadata)))
     pickle.built = _as_key
@@ -123,7 +122,7 @@ def _tensor(name: str, about: Mapping[str, Any], stored: Mapping[str, Any], file
     dtype = properties["dtype"] if isinstance(properties, dict) else properties[0]
     element = named_dtype(dtype, where)
     chunks = []
-    for chunk in about["chunks"][: MAX_CHUNKS + 1]:
+    for chunk in about["chunks"][: bounds.CHUNKS + 1]:
         start, sizes = tuple(chunk.state["offsets"]), tuple(chunk.state["sizes"])
         place = stored.get(_key(name, start))
         if place is None:
@@ -146,8 +145,8 @@ def _tensor(name: str, about: Mapping[str, Any], stored: Mapping[str, Any], file
 
 def _check(chunks: list[Chunk], shape: Sizes, where: str) -> None:
     """Raise UnreadableFile unless the chunks are all of the tensor, each element once."""
-    if len(chunks) > MAX_CHUNKS:
-        raise UnreadableFile(f"{where} has more than {MAX_CHUNKS} chunks")
+    if len(chunks) > bounds.CHUNKS:
+        raise UnreadableFile(f"{where} has more than {bounds.CHUNKS} chunks")
     boxes = [list(zip(chunk.start, chunk.sizes, strict=True)) for chunk in chunks]
     inside = all(
         len(box) == len(shape) and all(min(at, n) >= 0 and at + n <= all_ for (at, n), all_ in zip(box, shape))

@@ -8,15 +8,16 @@ The graph is JSON.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
+from converter.core.metadata import parsed
 from converter.formats.damage import damaged, typed
 from converter.formats.dtypes import numbered
 from converter.formats.torch.tensors import Storage, strided
@@ -29,7 +30,6 @@ OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json")
 """Both are torch zips, whatever the second is called."""
 CONSTANTS_CONFIG = "_constants_config.json"
 OLD_CONSTANTS = ("serialized_constants.pt", "serialized_constants.json")
-MAX_JSON = 1 << 24
 
 SCALARS = {
     **numbered("uint8 int8 int16 int32 int64 float16 float32 float64 - complex64 complex128 bool bfloat16", 1),
@@ -75,10 +75,10 @@ def _is_weights(name: str) -> bool:
 
 
 def _json(archive: Zip, name: str) -> Any:
-    if archive.size(name) > MAX_JSON:
+    if archive.size(name) > bounds.JSON:
         raise UnreadableFile(f"{archive.path}: {name} is too large")
-    with damaged(f"{archive.path}: {name} is damaged", ValueError, RecursionError, why=str):
-        return json.loads(archive.read(name).tobytes())
+    with damaged(f"{archive.path}: {name} is damaged", ValueError, why=str):
+        return parsed(archive.read(name).tobytes())
 
 
 def _weights(archive: Zip, config: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Unordered
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.core.mapping import WINDOW, content, is_mapped
@@ -68,7 +69,6 @@ DATA = frozenset(f"{home}.NumpyArrayWrapper" for home in ("joblib.numpy_pickle",
 LARGE = 1 << 16
 OPCODE = 16
 """Bytes that the longest opcode has before what it says the length of."""
-COPIES = 4
 SIZED = (str, bytes, bytearray, memoryview, list, tuple, dict)
 PACKED = 1 << 8
 """Bytes that a checkpoint has at least."""
@@ -77,8 +77,6 @@ PACKED_HEAD = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(2,
 PACKED_TEXT = tuple(head.decode("latin-1") for head in PACKED_HEAD)
 ENCODED = "_codecs.encode"
 """What makes bytes of text where a protocol has none."""
-MAX_NESTED = 3
-"""Pickles within each other."""
 SMALL = 1 << 53
 """Below, no two integers have the same hash."""
 
@@ -144,6 +142,7 @@ class Pickle:
         self._size = WINDOW if is_mapped(self.data) else len(self.data)
         self.inert: dict[str, None] = {}
         self.copied = 0  # length of all that builders were given
+        self.made = 0  # objects, those of builders twice
         self.built: Callable[[Record], Any] = lambda record: record
 
     @property
@@ -232,7 +231,7 @@ class Pickle:
             del stack[at:]
             return items
 
-        while True:
+        for _ in range(bounds.OPCODES + len(self.data) // 2):
             if self._at >= self._room:
                 self._look(self.end)
             at, data = self._at, self._part
@@ -261,10 +260,12 @@ class Pickle:
                     stack.append(memo[self._byte() if op == 0x68 else self._uint(4)])
                 case 0x85 | 0x86 | 0x87:  # TUPLE1, 2, 3
                     n = op - 0x84
+                    self._counted()
                     stack[-n:] = [tuple(stack[-n:])]
                 case 0x4D:  # BININT2
                     stack.append(self._uint(2))
                 case 0x74:  # TUPLE
+                    self._counted()
                     stack.append(tuple(pop_mark()))
                 case 0x52 | 0x81:  # REDUCE, NEWOBJ
                     args = stack.pop()
@@ -317,16 +318,22 @@ class Pickle:
                     stack.append(self.unpacked(self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))))
                 # containers
                 case 0x7D:  # EMPTY_DICT
+                    self._counted()
                     stack.append({})
                 case 0x5D:  # EMPTY_LIST
+                    self._counted()
                     stack.append([])
                 case 0x8F:  # EMPTY_SET
+                    self._counted()
                     stack.append(Unordered())
                 case 0x6C:  # LIST
+                    self._counted()
                     stack.append(pop_mark())
                 case 0x91:  # FROZENSET
+                    self._counted()
                     stack.append(tuple(pop_mark()))
                 case 0x64:  # DICT
+                    self._counted()
                     stack.append(_pairs(pop_mark(), {}))
                 case 0x61:  # APPEND
                     value = stack.pop()
@@ -345,6 +352,8 @@ class Pickle:
                     memo[int(self._line())] = stack[-1]
                 case 0x94:  # MEMOIZE
                     memo[len(memo)] = stack[-1]
+                    if len(memo) > bounds.MEMO + len(self.data) // 6:
+                        raise UnreadableFile(f"{self.where}: the pickle remembers more than one object for six bytes")
                 case 0x67:  # GET
                     stack.append(memo[int(self._line())])
                 # names and objects
@@ -376,6 +385,13 @@ class Pickle:
                     raise UnreadableFile(
                         f"{self.where}: not a pickle we know (opcode {op:#04x} at byte {self.end - 1})"
                     )
+        raise UnreadableFile(f"{self.where}: a pickle of more opcodes than one for two bytes")
+
+    def _counted(self, by: int = 1) -> None:
+        """Count what was made; a list of nothing takes one byte of the file, and sixty of memory."""
+        self.made += by
+        if self.made > bounds.OBJECTS + len(self.data) // 4:
+            raise UnreadableFile(f"{self.where}: the pickle makes more objects than one for four of its bytes")
 
     def _global(self, module: str, name: str) -> Global:
         result = Global(module, name)
@@ -385,10 +401,11 @@ class Pickle:
         return result
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        self._counted(2)
         self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
-        if self.copied > COPIES * len(self.data) + LARGE:
+        if self.copied > bounds.COPIES * len(self.data) + LARGE:
             raise UnreadableFile(
-                f"{self.where}: the pickle asks for copies of copies, more than {COPIES} times its size"
+                f"{self.where}: the pickle asks for copies of copies, more than {bounds.COPIES} times its size"
             )
         if not isinstance(cls, Global):
             if what := runs(cls):
@@ -424,8 +441,8 @@ class Pickle:
         """
         from converter.formats.torch.nested import read_nested  # noqa: PLC0415 (for few, which need all containers)
 
-        if self.depth >= MAX_NESTED:
-            raise UnreadableFile(f"{self.where}: more than {MAX_NESTED} pickles within each other")
+        if self.depth >= bounds.PICKLES:
+            raise UnreadableFile(f"{self.where}: more than {bounds.PICKLES} pickles within each other")
         tree, inert = read_nested(data, self.where, self.depth + 1)
         self.inert |= dict.fromkeys(inert)
         return tree

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
@@ -19,7 +20,6 @@ from converter.formats.zips import Zip
 
 NAME = "torchscript"
 FROZEN = "torchscript, frozen"
-MAX_CODE = 1 << 20
 
 
 class Code(Mapping[str, str]):
@@ -41,7 +41,7 @@ class Code(Mapping[str, str]):
             UnreadableFile: it is damaged or too long.
         """
         member = self.members[module]
-        if self.archive.size(member) > MAX_CODE:
+        if self.archive.size(member) > bounds.CODE:
             raise UnreadableFile(f"{self.archive.path}: {member} is too long")
         with damaged(f"{self.archive.path}: damaged, {member} is no text", UnicodeDecodeError):
             return str(self.archive.read(member).data, "utf-8")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
@@ -22,7 +23,6 @@ from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype, strided
 
 NAME = "torch tar"
-MAX_DIMS = 16
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -76,7 +76,7 @@ def _read_tensors(data: Array, storages: dict[int, Storage], where: str) -> dict
     for _ in range(int(stream.load())):
         key, storage_key, _cls = stream.load()
         dims = struct.unpack("<i", stream.take(8)[:4])[0]
-        if not 0 <= dims <= MAX_DIMS:
+        if not 0 <= dims <= bounds.DIMENSIONS:
             raise UnreadableFile(f"{where}: a tensor with {dims} dimensions")
         shape = struct.unpack(f"<{dims}q", stream.take(8 * dims))
         stride = struct.unpack(f"<{dims}q", stream.take(8 * dims))

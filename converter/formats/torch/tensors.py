@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Record, Tensor, Unordered
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import steady
@@ -41,10 +42,6 @@ ALIASES = {stem.lower(): STORAGES[stem] for stem in ("Double", "Float", "Half", 
 """Other names that element types have in ``torch``."""
 QUANTISED = {"QInt8": "Char", "QUInt8": "Byte", "QInt32": "Int"}
 """Storages of quantised tensors, and as which they are found; they are not read."""
-
-
-EXPANDED = 1 << 16
-"""Elements a tensor may have beyond its storage's (``expand`` gives strides of 0): enough for any norm."""
 
 
 class Storage:
@@ -126,7 +123,7 @@ def strided(storage: Storage, dtype: np.dtype[Any], offset: int, shape: Any, str
         return known
     available = storage.numel * storage.dtype.itemsize // dtype.itemsize
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
-    if prod(shape) > max(available, EXPANDED):
+    if prod(shape) > max(available, bounds.EXPANDED):
         raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} repeats a storage of {available} too often")
     if prod(shape) and last >= available:
         raise UnreadableFile(f"{where}: a tensor of shape {list(shape)} reaches outside its storage of {available}")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
@@ -18,9 +19,6 @@ from converter.structures.torch.modules import Module, Path
 from converter.structures.torch.operators import Operators
 from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown, flattened
 
-MAX_WORK = 400_000
-"""Statements and expressions; a network of 20,000 operators has fewer."""
-MAX_DEPTH = 48
 PURE = ("torch.", "ops.prim.", "ops.aten.", "annotate", "unchecked_cast", "uninitialized", "isinstance", "range")
 """What functions that change nothing are called."""
 MUTATORS = frozenset("append extend insert pop clear remove reverse sort _set_item Delete update setdefault".split())
@@ -125,7 +123,7 @@ class Interpreter:
             NotADenseNet: it goes too deep or on for too long, or depends on what is not known.
         """
         self.depth += 1
-        if self.depth > MAX_DEPTH:
+        if self.depth > bounds.SCRIPT_CALLS:
             raise NotADenseNet(f"{function.name} is nested too deeply")
         result = self.block(function.body, frame)
         self.depth -= 1
@@ -135,7 +133,7 @@ class Interpreter:
         """Statements one after the other."""
         for statement in statements:
             self.work += 1
-            if self.work > MAX_WORK:
+            if self.work > bounds.SCRIPT_WORK:
                 raise NotADenseNet("its code goes on for too long")
             result = self.statement(statement, frame)
             if result is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Kind, Weight
@@ -17,9 +18,6 @@ from converter.structures.weights import flat, transposed
 
 FLOATS = (5, 6, 7, 15)
 """Numbers of element types of real numbers (c10/core/ScalarType.h): half, float, double, bfloat16."""
-SMALL = 1 << 16
-"""Values of a constant that is computed; those of a normalisation are three."""
-MAX_RANK = 16
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,13 @@ def computed(function: str, given: Mapping[str, Any], extra: Sequence[Any], name
     if compute is None or extra or unknown is not None:
         return unknown or UNKNOWN
     weights = [value for value in values if isinstance(value, Weight)]
-    if sum(prod(each.tensor.shape) for each in weights) > SMALL:
+    if sum(prod(each.tensor.shape) for each in weights) > bounds.COMPUTED:
         return Unknown(f"{name} computes weights, which is not followed")
     try:
         result = compute({key: _array(value) for key, value in given.items()})
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, MemoryError):
         return Unknown(f"{name}, whose constants are not understood")
-    if result.size > SMALL or result.ndim > MAX_RANK:
+    if result.size > bounds.COMPUTED or result.ndim > bounds.DIMENSIONS:
         raise NotADenseNet(f"{name} makes a constant of {result.size} values")
     if result.dtype.kind == "f" and result.shape:
         result = result.astype(np.float32)
@@ -117,7 +115,7 @@ Compute = Callable[[dict[str, Any]], Array]
 def _sizes(a: dict[str, Any]) -> list[int]:
     sizes = a.get("size", a.get("shape"))
     sizes = [sizes] if isinstance(sizes, int) else list(sizes or ())
-    if prod(max(n, 1) for n in sizes) > SMALL:
+    if prod(max(n, 1) for n in sizes) > bounds.COMPUTED:
         raise ValueError
     return sizes
 

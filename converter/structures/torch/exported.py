@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.structures.ops import Weight
@@ -17,7 +18,6 @@ from converter.structures.wiring import read_wiring
 
 NAME = "torch.export"
 ATEN, PRIMS, HIGHER = "torch.ops.aten.", "torch.ops.prims.", "torch.ops.higher_order."
-MAX_INPUTS = 1 << 14
 
 ELEMENTS = {1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6, 8: 7, 9: 8, 10: 9, 11: 10, 12: 11, 13: 15}
 """ScalarType of the schema, and the number the same type has elsewhere (c10/core/ScalarType.h)."""
@@ -77,7 +77,7 @@ class _Program:
 
     def _inputs(self, specs: list[Mapping[str, Any]], tensors: Mapping[str, Any]) -> list[str]:
         """Names of inputs that are images; the others become constants."""
-        if len(specs) > MAX_INPUTS:
+        if len(specs) > bounds.EXPORTED_INPUTS:
             raise NotADenseNet(f"a program with {len(specs)} inputs")
         images = []
         for spec in specs:

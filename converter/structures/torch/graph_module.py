@@ -9,6 +9,7 @@ import ast
 from dataclasses import replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.parts import Structure
@@ -22,7 +23,6 @@ from converter.structures.torch.values import UNKNOWN, Data, Size, flattened
 
 NAME = "torch.fx"
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
-MAX_CODE = 1 << 22
 TENSORS = 8
 """A dict with as many tensors is a state dict."""
 DTYPES = {"half": 5, "float16": 5, "float": 6, "float32": 6, "double": 7, "float64": 7, "bfloat16": 15} | {
@@ -77,7 +77,7 @@ class _Graph(Interpreter):
         for tensor in self.tensors:
             self.constant(tensor)
         code = self.root.state.get("_code", self.root.state.get("code"))
-        if not isinstance(code, str) or len(code) > MAX_CODE:
+        if not isinstance(code, str) or len(code) > bounds.GRAPH_CODE:
             raise NotADenseNet("a GraphModule without its code")
         body = parsed(code, "the GraphModule").body
         function = next((n for n in body if isinstance(n, ast.FunctionDef) and n.name == "forward"), None)

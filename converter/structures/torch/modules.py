@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from converter.core import bounds
 from converter.core.checkpoint import Record, Tensor
 from converter.core.errors import NotADenseNet
-
-MAX_MODULES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def paths_of(root: Record) -> dict[int, str]:
     names, todo = dict[int, str](), [("", root)]
     while todo:
         path, record = todo.pop()
-        if id(record) in names or len(names) > MAX_MODULES:
+        if id(record) in names or len(names) > bounds.MODULES:
             continue
         names[id(record)] = path
         state = record.state if isinstance(record.state, dict) else {}

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Op, Weight
 from converter.structures.torch import constants
 from converter.structures.torch.aten import FRESH, READERS, SIGNATURES, TRAINING, Found
 from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown, flattened
-from converter.structures.wiring import MAX_OPS
 from densenet.module import COUNTER
 
 ABOUT_SHAPES = frozenset(("size", "sym_size", "dim", "numel", "is_floating_point"))
@@ -110,8 +110,8 @@ class Operators:
     def _made(
         self, found: Found | None, taken: tuple[Data, ...], name: str, y: str, function: str, *, inplace: bool = False
     ) -> Data:
-        if len(self.ops) >= MAX_OPS:
-            raise NotADenseNet(f"more than {MAX_OPS} operators; no DenseNet has so many")
+        if len(self.ops) >= bounds.OPERATORS:
+            raise NotADenseNet(f"more than {bounds.OPERATORS} operators; no DenseNet has so many")
         fresh = found is not None and function in FRESH
         storages = self._fresh() if fresh and not inplace else frozenset[int]().union(*(x.storages for x in taken))
         kind, more, rank = ("other", dict[str, Any](), None) if found is None else (found.kind, found.more, found.rank)

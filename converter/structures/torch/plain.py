@@ -6,13 +6,13 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
 from converter.structures.torch.values import UNKNOWN, Data, Size, Unknown
 
 NOTHING = object()
 """No function of this kind."""
-MAX_LIST = 1 << 14
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
     **{name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "neg")},
@@ -81,12 +81,12 @@ def _computed(function: str, arguments: Sequence[Any]) -> Any:
     if not all(_is_plain(value) for value in arguments) or not arguments:
         return next((value for value in arguments if isinstance(value, Unknown) and value.why), UNKNOWN)
     try:
-        if function == "range" and len(range(*arguments)) > MAX_LIST:
+        if function == "range" and len(range(*arguments)) > bounds.SCRIPT_LIST:
             return UNKNOWN
         result = compute(*arguments)
     except (TypeError, ValueError, ArithmeticError, IndexError, KeyError, AttributeError):
         return UNKNOWN
-    long = isinstance(result, (list, str)) and len(result) > MAX_LIST
+    long = isinstance(result, (list, str)) and len(result) > bounds.SCRIPT_LIST
     return UNKNOWN if long or (isinstance(result, int) and result.bit_length() > 64) else result
 
 
@@ -110,6 +110,6 @@ def _list(function: str, of: Any, arguments: Sequence[Any]) -> Any:
         of[arguments[0]] = arguments[1]
     else:
         raise NotADenseNet(f"its code changes a list by {function}, which is not followed")
-    if isinstance(of, list) and len(of) > MAX_LIST:
+    if isinstance(of, list) and len(of) > bounds.SCRIPT_LIST:
         raise NotADenseNet(f"its code makes a list of {len(of)} values")
     return of

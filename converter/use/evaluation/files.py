@@ -4,10 +4,8 @@ from collections import defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from converter.core import bounds
 from converter.use.images import is_image, is_volume
-
-MAX_PARTS = 64
-"""No path of an image has more folders."""
 
 
 class Finder:
@@ -36,7 +34,7 @@ class Finder:
         if not written or "\0" in written:
             return "no path"
         parts = PurePosixPath(written.replace("\\", "/")).parts
-        if len(parts) > MAX_PARTS:
+        if len(parts) > bounds.PATH_PARTS:
             return f"a path of {len(parts)} parts"
         try:
             for base in (self.folder, self.folder.resolve().parent):

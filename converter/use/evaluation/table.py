@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from converter.core import bounds
 from converter.core.errors import ConverterError
 from converter.core.text import from_cell
 from converter.use.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_volume
+from densenet.bounds import read_small
 
 SUFFIXES = (".csv", ".tsv")
-MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,8 @@ def read_text(path: Path) -> str:
         ConverterError: it is none, or larger than a gigabyte.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConverterError(f"{path}: more than a gigabyte; this is no list of images")
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_small(path, bounds.TRUTHS).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise ConverterError(f"{path}: cannot be read as text ({error})") from error
 
 
