@@ -76,7 +76,6 @@ def test_full_and_read_only_file_systems(tmp_path: Path) -> None:
         ("predict", CHECKPOINT, IMAGE, "-o", "ro/t.csv"),
         ("predict", CHECKPOINT, IMAGE, "--features", "ro/t.npy"),
         ("predict", CHECKPOINT, IMAGE, "--cam", "ro/cam"),
-        ("evaluate", CHECKPOINT, IMAGES, "-o", "ro/r.html"),
         ("inspect", "densenet121.ra_in1k"),
     ]
     (*done, packaged), left = mounted(tmp_path, *full, *read_only, ("package", CHECKPOINT, "ro/mounted", *NONE))
@@ -102,7 +101,6 @@ def test_a_quota(tmp_path: Path) -> None:
             *(("convert", LEGACY, tmp_path / f"a.{suffix}") for suffix in ("safetensors", "pth", "npz")),
             ("export", LEGACY, tmp_path / "a.onnx"),
             ("evaluate", CHECKPOINT, IMAGES, "-o", tmp_path / "r.html"),
-            ("package", CHECKPOINT, tmp_path / "p", *NONE),
         ):
             assert "File too large" in refused(2, *words)
     finally:
