@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import onnx
 
-from converter.core.errors import ConverterError, first_line
+from converter.core.errors import CannotWrite, ConverterError, first_line
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.core.model import Images, Model
 from converter.engines.run import loadable
@@ -80,6 +80,8 @@ def _valid(file: Artifact) -> Check:
     try:
         with loadable(source) as path:
             onnx.checker.check_model(path, full_check=True)
+    except CannotWrite:  # no room for temporary files says nothing of the graph
+        raise
     except Exception as error:  # its errors share no class
         return Check("valid ONNX", False, first_line(error))
     return Check("valid ONNX", True)
