@@ -135,6 +135,14 @@ def _loaders(facts: CardFacts) -> list[str]:
     return ["transformers", "custom_code"] if facts.described.code else []
 
 
+def _unlike(facts: CardFacts) -> list[str]:
+    """What readers of the package do to images otherwise; the package's own code does all as the source did."""
+    steps = facts.preprocess
+    if steps is None:
+        return []
+    return unlike_timm(steps if facts.timm else Preprocess(antialias=steps.antialias))
+
+
 def _title(facts: CardFacts) -> str:
     return facts.recipe.repo.partition("/")[2] if facts.recipe.repo != PLACEHOLDER else facts.model.config.name
 
@@ -172,7 +180,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "mean": list(facts.preprocess.mean) if facts.preprocess else [],
         "std": list(facts.preprocess.std) if facts.preprocess else [],
         "bgr": facts.preprocess is not None and facts.preprocess.order == "bgr",
-        "unlike": unlike_timm(facts.preprocess) if facts.preprocess else [],
+        "unlike": _unlike(facts),
         "unlike_readers": "timm, transformers and transformers.js" if facts.timm else "transformers.js",
         "figures": list(dict.fromkeys(figure.column for result in facts.results for figure in result.figures)),
         "results": [_stated(result) for result in facts.results],
