@@ -111,7 +111,7 @@ def volume(path: Path) -> None:
     from densenet.preprocess import Preprocess
 
     try:
-        load(path, Preprocess(resize=None, crop=(8, 8), depth=8))
+        load(path, Preprocess(resize=None, crop=(8, 8, 8), channels=1, mean=(0.0,), std=(1.0,)))
     except ValueError as error:
         raise ConverterError from error
 
