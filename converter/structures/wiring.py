@@ -91,7 +91,8 @@ def read_wiring(
                 judge.network()
             judges.append(judge)
         except NotADenseNet as error:
-            reasons.append(error)
+            said = "" if hidden == RELU else f"; the first activation is {hidden}"
+            reasons.append(NotADenseNet(f"{error}{said}"))
     if not judges:
         raise reasons[0] if reasons else NotADenseNet("a graph without a result")
     alike, chosen = chosen_of(layout, judges, head)

@@ -94,7 +94,8 @@ def test_a_run_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -
 def test_an_interrupt_does_not_wait_for_the_graph(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(model_of(loop()).SerializeToString())
     code = (
-        "import sys, numpy as np, pathlib; from converter.engines.onnxruntime import onnx_engine\n"
+        "import signal, sys, numpy as np, pathlib; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from converter.engines.onnxruntime import onnx_engine\n"
         "run = onnx_engine(pathlib.Path(sys.argv[1]).read_bytes()); print('ready', flush=True)\n"
         "run(np.ones((1, 3, 8, 8), np.float32))"
     )

@@ -125,7 +125,7 @@ MODULES = {
     "average in the stem": ("features.pool0", lambda: nn.AvgPool2d(3, 2, 1), "max pooling"),
     "2x2 in the stem": ("features.pool0", lambda: nn.MaxPool2d(2, 2), "2x2 window"),
     "no ReLU in the stem": ("features.relu0", nn.Identity, "stem"),
-    "leaky": ("features.relu0", nn.LeakyReLU, "stem|max pooling"),
+    "leaky": ("features.relu0", nn.LeakyReLU, "the first activation is leaky_relu"),
     "no ReLU in a layer": ("features.denseblock1.denselayer1.relu2", nn.Identity, "a layer"),
     "ELU": ("features.denseblock1.denselayer1.relu1", nn.ELU, "elu|ELU"),
     "maximum in a transition": ("features.transition1.pool", lambda: nn.MaxPool2d(2, 2), "transition"),

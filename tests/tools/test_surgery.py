@@ -20,7 +20,7 @@ SOFTMAX = "monai/behind-softmax/safetensors/3"
         ("torchvision/stem-stride1+body-pool-none/whole/1", EQUAL),
         ("timm/dtype-half+file-ddp/pth/2", NOTED_EQUAL),
         (SOFTMAX, NOTED),
-        ("torchvision/body-leaky/whole-legacy/4", REFUSED),
+        ("torchvision/body-circular/whole-legacy/4", REFUSED),
     ],
 )
 def test_verdicts(text: str, verdict: str) -> None:
