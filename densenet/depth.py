@@ -3,7 +3,6 @@
 Nothing is cut off unless a window says so.  What a file does not say of itself is said by whoever reads it.
 """
 
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from densenet.bounds import never_ends
 
 Window = tuple[float, float]
 """The values that are black and white; what lies outside is black or white, too."""
@@ -29,11 +30,9 @@ def check_regular(path: str | Path) -> None:
     """Refuse pipes and devices, which may keep who opens them waiting for ever.
 
     Raises:
-        OSError: nothing is there.
         Unreadable: it is one.
     """
-    mode = Path(path).stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # folders are refused where they are opened
+    if never_ends(Path(path)):
         raise Unreadable("is not a regular file")
 
 

@@ -21,7 +21,8 @@ NO_BIAS = "no_bias"
 CALLED = re.compile(r"[\w-]{1,64}")
 """Names of heads; a point would be a module in them."""
 MAX_HEADS = 64
-TAKEN = frozenset({"pixel_values", "image", "features", "logits", "probabilities", "norm", "relu", "global_pool"})
+STRANGE = re.compile(r"[^\w-]+")
+TAKEN = frozenset("pixel_values image features logits probabilities norm relu act global_pool".split())
 """Names that values of graphs have, so no head."""
 FIELDS = frozenset({"num_classes", "head"})
 """What a config's JSON says of each of several heads."""
@@ -41,7 +42,12 @@ SAME: Mapping[tuple[str, float], str] = {("celu", 1.0): "elu", ("leaky_relu", 0.
 
 
 MONOTONIC = frozenset("relu relu6 leaky_relu elu celu selu tanh sigmoid softplus softsign hardsigmoid".split())
-"""Activations that commute with a maximum, where their number is not negative."""
+"""Activations that never fall, where their number is not negative."""
+
+
+def callable_as(text: str) -> str:
+    """A text as a head can be called."""
+    return STRANGE.sub("_", text)
 
 
 class HeadLayer(NamedTuple):
@@ -95,6 +101,14 @@ class HeadLayer(NamedTuple):
     def is_activation(self) -> bool:
         """Whether it is a function of one number."""
         return self.kind in ACTIVATIONS
+
+    @property
+    def is_monotonic(self) -> bool:
+        """Whether a maximum of what it gives is what it gives of the maximum."""
+        return self.kind in MONOTONIC and (self.value or 0.0) >= 0
+
+
+RELU = HeadLayer("relu")
 
 
 class Head(NamedTuple):

@@ -15,7 +15,7 @@ import typer
 
 from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
 from converter.core.errors import ConverterError, first_line
-from converter.core.text import clean
+from converter.core.text import clean, shortened
 from converter.core.version import __version__
 
 VERBS: Mapping[str, Callable[..., None]] = {
@@ -31,10 +31,6 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "demo": demo.command,
 }
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
-LONGEST = 200
-"""Characters of a file's name that an error of the system shows."""
-LONGEST_LINE = 4000
-"""Characters of an error."""
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
@@ -96,17 +92,12 @@ def _told(error: Exception) -> int:
         line, status = lacking, 2
     elif isinstance(error, OSError) and error.errno is not None:  # a file's, whoever opened it
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
-        line, status = f"{name[:LONGEST]}: {error.strerror}", 2
+        line, status = f"{name}: {error.strerror}", 2
     else:
         traceback.print_exception(error)
         line, status = "this should not happen; please report it with the lines above", 2  # 1 would be a verdict
     print(f"densenet: {clean(shortened(' '.join(line.split())))}", file=sys.stderr)
     return status
-
-
-def shortened(line: str) -> str:
-    """A line without the middle of one that is very long: names in a file can be."""
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
 
 
 def _lacking(error: BaseException) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import onnx
 
-from converter.core.metadata import CONFIG_KEY, json_or_none
 from converter.exporters.graph import PROBABILITIES
 from converter.parity.locate import Break
 from converter.parity.verdict import Verification
+from converter.reading.facts import heads_said
 from converter.reading.several_heads import metadata_of_head
 from densenet.config import DenseNetConfig
 from densenet.topology import LOGITS
@@ -22,13 +23,9 @@ JOINT = re.compile(r"([+,])")
 
 def heads_of(proto: onnx.ModelProto) -> DenseNetConfig | None:
     """The config of several heads in the metadata of a file of this tool; None where there is none."""
-    said = json_or_none(next((prop.value for prop in proto.metadata_props if prop.key == CONFIG_KEY), ""))
-    if not isinstance(said, dict) or not said.get("heads"):
-        return None
-    try:
-        return DenseNetConfig.from_dict(said)
-    except (ValueError, TypeError):
-        return None
+    with suppress(ValueError, TypeError):
+        return heads_said({prop.key: prop.value for prop in proto.metadata_props})
+    return None
 
 
 def branch_of(proto: onnx.ModelProto, config: DenseNetConfig, head: str) -> onnx.ModelProto:

@@ -9,10 +9,11 @@ from converter.core.errors import NotADenseNet
 from converter.reading.candidate import Candidate
 from converter.reading.global_pools import say_global_pool
 from converter.reading.module_head import HeadOrder
-from converter.reading.module_hidden import ACTIVATES, RELU, Hidden
+from converter.reading.module_hidden import ACTIVATES, Hidden
 from converter.reading.module_tree import ModuleTree, Step, numbers, what_is
 from converter.reading.told import Told
 from densenet.config import DenseNetConfig
+from densenet.head import RELU
 from densenet.module import Module
 
 Slot = str
@@ -334,8 +335,10 @@ class Chain:
         above = self.tree.common(self.places[0][1], self.places[-1][1])
         inside = self.tree.opaque_around([place for _, place in self.places], above)
         if inside:
+            hidden = self.hidden.layer
+            last = "the ReLUs" if hidden == RELU else f"{hidden} behind the last norm as elsewhere"
             self.told.notes.append(
-                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with the activations, the "
+                f"the code of {', '.join(inside)} is not in the file: it is taken as usual, with {last}, the "
                 "pooling and the order of concatenation that no module shows, and nothing else before, between and "
                 "behind them (--set final_relu, final_activation, global_pool, stem_pool)"
             )

@@ -64,17 +64,24 @@ def own_config(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**config.to_dict(), "stem_stride": config.first_stride, **strides}
 
 
+def heads_said(metadata: Mapping[str, str]) -> DenseNetConfig | None:
+    """The config of several heads in a file's metadata; None where there is none.
+
+    Raises:
+        ValueError, TypeError: it is damaged.
+    """
+    values = json_or_none(metadata.get(CONFIG_KEY, ""))
+    return DenseNetConfig.from_dict(values) if isinstance(values, dict) and values.get("heads") else None
+
+
 def own_heads(checkpoint: Checkpoint) -> DenseNetConfig | None:
     """The config of several heads that this tool wrote into a file; None where it wrote none.
 
     Raises:
         ConverterError: it is damaged.
     """
-    values = json_or_none(checkpoint.metadata.get(CONFIG_KEY, ""))
-    if not isinstance(values, dict) or not values.get("heads"):
-        return None
     try:
-        return DenseNetConfig.from_dict(values)
+        return heads_said(checkpoint.metadata)
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{checkpoint.path}: its {CONFIG_KEY} metadata is damaged ({error})") from error
 

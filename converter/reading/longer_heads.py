@@ -18,13 +18,12 @@ from converter.layouts.layout import Layout, Leaf
 from converter.reading.heads import LINEAR, NOT_LINEAR, matrix_shape
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
-from densenet.head import HeadLayer
+from densenet.head import RELU, HeadLayer
 from densenet.module import NORM_TENSORS, Module
 
 NUMBER = re.compile(r"(?<!\d)(\d{1,9})$")
 SEPARATORS = re.compile(r"[./]")
 DIGITS = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
-RELU = HeadLayer("relu")
 PROJECTION = re.compile(
     r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|aux\w*)([._]|$)"
 )

@@ -9,10 +9,9 @@ from typing import Any
 from converter.core.errors import NotADenseNet
 from converter.reading.module_head import activation_of
 from converter.reading.module_tree import Step, what_is
-from densenet.head import MONOTONIC, HeadLayer
+from densenet.head import RELU, HeadLayer
 
 ACTIVATES = ("relu", "function")
-RELU = HeadLayer("relu")
 
 
 class Hidden:
@@ -63,5 +62,5 @@ class Hidden:
         """
         kinds = [step.kind for step in steps]
         late = "relu" in kinds and "max" in kinds and kinds.index("max") < kinds.index("relu")
-        if late and not (self.layer.kind in MONOTONIC and (self.layer.value or 0.0) >= 0):
+        if late and not self.layer.is_monotonic:
             raise NotADenseNet(f"{what_is(steps[kinds.index('relu')])} behind the pooling; a DenseNet has it before")

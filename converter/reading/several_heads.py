@@ -5,7 +5,6 @@ Each head is read as ``--head`` reads it, with all that is known of heads; what 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -19,9 +18,8 @@ from converter.reading.facts import own_heads, stated_of
 from converter.reading.inspection import Inspection
 from converter.reading.one_head import OTHER, SEPARATOR, side_by_side
 from densenet.config import DenseNetConfig
-from densenet.head import TAKEN, Head
+from densenet.head import TAKEN, Head, callable_as
 
-STRANGE = re.compile(r"[^\w-]+")
 NAMES = "the names of classes in the file are not taken: of which head they are is not known (--head NAME takes them)"
 
 
@@ -59,7 +57,7 @@ def heads_in(checkpoint: Checkpoint, weights: str | None, error: BaseException |
 
 
 def _named(places: Sequence[str]) -> dict[str, str]:
-    names = [STRANGE.sub("_", SEPARATOR.split(place)[-1]) for place in places]
+    names = [callable_as(SEPARATOR.split(place)[-1]) for place in places]
     return {f"{name}_head" if name in TAKEN else name: place for name, place in zip(names, places)}
 
 

@@ -15,9 +15,8 @@ from converter.core import bounds
 from converter.core.errors import NotADenseNet
 from converter.structures.keras_activations import LEAKY_LAYER
 from converter.structures.parts import Part
-from densenet.head import HeadLayer
+from densenet.head import RELU, HeadLayer
 
-RELU = HeadLayer("relu")
 TELLING: Mapping[str, HeadLayer] = {
     "activation": RELU,
     "re_lu": RELU,

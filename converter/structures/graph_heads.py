@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 
 from converter.core.errors import NotADenseNet, SeveralHeads
 from converter.structures.ops import Op
+from densenet.head import callable_as
 
 PART = re.compile(r"[./:]")
-STRANGE = re.compile(r"[^\w-]+")
 
 
 class Judged(Protocol):
@@ -58,5 +58,5 @@ def _distinct(paths: Sequence[str]) -> list[str]:
     """Short names for paths: the part in which they first differ, or all of it."""
     parts = [[part for part in PART.split(path) if part] or ["?"] for path in paths]
     at = next((i for i, column in enumerate(zip(*parts)) if len(set(column)) > 1), 0)
-    names = [STRANGE.sub("_", path[at]) for path in parts]
-    return names if len(set(names)) == len(names) else [STRANGE.sub("_", path).strip("_") for path in paths]
+    names = [callable_as(path[at]) for path in parts]
+    return names if len(set(names)) == len(names) else [callable_as(path).strip("_") for path in paths]

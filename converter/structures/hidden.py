@@ -11,9 +11,7 @@ from dataclasses import replace
 from itertools import dropwhile
 
 from converter.structures.ops import Op
-from densenet.head import MONOTONIC, HeadLayer
-
-RELU = HeadLayer("relu")
+from densenet.head import RELU, HeadLayer
 
 POSITIVE = frozenset("relu relu6 sigmoid hardsigmoid softplus".split())
 
@@ -46,9 +44,3 @@ def is_relu(op: Op) -> bool:
 def is_positive(op: Op) -> bool:
     """Whether nothing that it gives is below zero."""
     return op.kind == "relu" and (op.layer or RELU).kind in POSITIVE
-
-
-def commutes(op: Op) -> bool:
-    """Whether a maximum of what it gives is what it gives of the maximum."""
-    layer = op.layer or RELU
-    return layer.kind in MONOTONIC and (layer.value is None or layer.value >= 0)

@@ -21,13 +21,14 @@ from converter.structures.classifier import classifier_of, is_pointwise
 from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
 from converter.structures.graph_heads import chosen_of
-from converter.structures.hidden import RELU, as_relu, commutes, hidden_of, is_relu
+from converter.structures.hidden import as_relu, hidden_of, is_relu
 from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import compared, permuted, starts, steps_of, turned, width_of
 from densenet.config import DenseNetConfig
 from densenet.fields import Stem
+from densenet.head import RELU
 from densenet.topology import Step, steps
 
 Value = tuple[str, ...]
@@ -255,7 +256,7 @@ class _Judge:
         if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
             odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
             raise odd.unlike("ReLU and max pooling after the stem's convolution")
-        if relu is steps[1] and not commutes(relu):
+        if relu is steps[1] and not (relu.layer or RELU).is_monotonic:
             raise relu.unlike("max pooling")
         self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
         if pool.kind == "max_pool":

@@ -57,6 +57,7 @@ def test_a_plain_network_says_nothing_of_heads() -> None:
         ({"heads": HEADS[:1] * 2}, "two heads of one name"),
         ({"heads": HEADS, "num_classes": 3}, "num_classes must be 0"),
         ({"heads": (Head("logits", 2), Head("b", 2))}, "called 'logits'"),
+        ({"heads": (Head("act", 2), Head("b", 2))}, "called 'act'"),
         ({"heads": (Head("a.b", 2), Head("b", 2))}, r"called 'a\.b'"),
         ({"heads": (Head("a", 0), Head("b", 2))}, "positive"),
         ({"heads": {"a": {"num_classes": 2}, "b": {"classes": 2}}}, "head b is not said"),

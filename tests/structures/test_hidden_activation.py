@@ -12,12 +12,14 @@ from helpers.surgery import computes_as, network, put, saved_whole, settled
 from helpers.torch_files import save
 from helpers.torch_graphs import exported, graph_module, traced
 from helpers.torchscript import torch
+from helpers.user_modules import Framed
 from helpers.variants import run, torch_logits
 
 from converter import export_onnx, load
 from converter.core.errors import CannotExpress, NotADenseNet
 from converter.exporters.onnx import to_onnx
 from densenet.config import DenseNetConfig
+from densenet.head import Head
 
 nn = torch.nn
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
@@ -117,6 +119,23 @@ def test_our_own_files_read_back(changes: dict[str, Any], graph: str, tmp_path: 
     want = torch_logits(model, x)
     for one in (proto, to_onnx(again)):
         np.testing.assert_allclose(run(one, x)[0], want, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("graph", ["exact", "fused"])
+def test_with_several_heads(graph: str, tmp_path: Path) -> None:
+    """What stands behind the last norm is a value of the graph, which no head may be called as."""
+    heads = (Head("age", 4, ("linear:6", "relu")), Head("sex", 2))
+    model = random_model(replace(SMALL, num_classes=0, heads=heads, final_activation="elu"), scaled=True)
+    proto = export_model(model, tmp_path / "model.onnx", graph=graph)
+    again, x = load(tmp_path / "model.onnx"), IMAGES.numpy()[:, :, :45, :57]
+    assert again.config == model.config
+    for have, want in zip(run(to_onnx(again), x), run(proto, x), strict=True):
+        np.testing.assert_allclose(have, want, atol=1e-4 * np.abs(want).max())
+
+
+def test_code_that_is_not_in_the_file_is_taken_to_end_alike_and_said(tmp_path: Path) -> None:
+    model = load(save(tmp_path / "model.pth", Framed(activated(nn.GELU)).eval()))
+    assert any("gelu behind the last norm as elsewhere" in note for note in model.notes)
 
 
 def test_a_config_in_its_one_form() -> None:
