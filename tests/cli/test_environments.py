@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from helpers.cases import LEGACY
 from helpers.command import ok, refused, run
+from helpers.quota import quota
 
 from converter.demo.demo import CHECKPOINT, IMAGES
 
@@ -92,19 +93,13 @@ def test_full_and_read_only_file_systems(tmp_path: Path) -> None:
 
 
 def test_a_quota(tmp_path: Path) -> None:
-    import resource
-
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, old[1]))
-    try:
+    with quota(4000):
         for words in (
             *(("convert", LEGACY, tmp_path / f"a.{suffix}") for suffix in ("safetensors", "pth", "npz")),
             ("export", LEGACY, tmp_path / "a.onnx"),
             ("evaluate", CHECKPOINT, IMAGES, "-o", tmp_path / "r.html"),
         ):
             assert "File too large" in refused(2, *words)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers.quota import quota
 
 from converter.core.errors import CannotWrite, UnreadableFile
 from converter.core.files import replacing, scratch, sweep, write_bytes
@@ -118,15 +119,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no quota to set")
 def test_a_quota_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    import resource
-
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
-    try:
-        with pytest.raises(CannotWrite, match="File too large"):
-            write_bytes(tmp_path / "a", bytes(2000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    with quota(1000), pytest.raises(CannotWrite, match="File too large"):
+        write_bytes(tmp_path / "a", bytes(2000))
     assert names(tmp_path) == []
 
 
