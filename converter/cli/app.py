@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
+from converter.cli.help import GroupedCommand, ending
 from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
 from converter.core.version import __version__
@@ -40,7 +41,7 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Any DenseNet checkpoint in; safetensors and ONNX out, proved numerically equal.",
         epilog="Exit status: 0 good, 1 verification failed, 2 wrong usage or a file that cannot be read or is not a "
@@ -48,7 +49,7 @@ def command_line(words: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_root)
     for name in [word for word in words[:1] if word in VERBS] or VERBS:
-        app.command(name=name)(_kept_from_typer(VERBS[name]))
+        app.command(name=name, cls=GroupedCommand, epilog=ending(name))(_kept_from_typer(VERBS[name]))
     return app
 
 

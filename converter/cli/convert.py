@@ -27,7 +27,7 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Convert any DenseNet checkpoint to the library's layout, or to another one."""
+    """Convert a checkpoint to the library's layout, or another one."""
     from converter.writing.convert import convert
 
     done = convert(source, target, to=to, dtype=dtype, images=images, force=force)

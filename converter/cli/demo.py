@@ -13,7 +13,7 @@ def command(
     folder: Annotated[Path, typer.Argument(help="Where to leave the results.")] = Path("densenet-demo"),
     as_json: Json = False,
 ) -> None:
-    """Do all of it, offline, on a small trained model that ships with the package."""
+    """Do all of it, offline, on a small trained model within."""
     from converter.demo.demo import CHECKPOINT, IMAGES, demo
 
     with show.progress("demo") as say:

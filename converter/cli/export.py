@@ -40,7 +40,7 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width."""
+    """Write a checkpoint as ONNX, for any batch and image size."""
     from converter.use.export import export_onnx
 
     done = export_onnx(

@@ -34,7 +34,10 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a file is: format, layout, wrappers, architecture, tensors. Nothing in it is executed."""
+    """Say what a file is, without executing anything in it.
+
+    Its format, layout, wrappers, architecture, activation, classes and preprocessing, and its tensors.
+    """
     from converter.reading.load import inspect
 
     found = inspect(source)

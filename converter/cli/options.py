@@ -21,6 +21,11 @@ if TYPE_CHECKING:  # imported where they are made: a verb that does not need num
 IMAGENET = "imagenet-1k"
 """What --labels takes instead of a file."""
 
+HOW_READ = "How SRC is read, where it does not say"
+WHAT_IT_IS = "What its images and classes are, where SRC does not say or is wrong"
+CONTENTS = "What goes into the repository"
+"""Panels of the help."""
+
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
@@ -46,16 +51,28 @@ ModelAddress = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint
 
 
 Layout = Annotated[
-    str | None, typer.Option("--layout", metavar="NAME", help="Read SRC as this layout, by name or .toml file.")
+    str | None,
+    typer.Option(
+        "--layout", metavar="NAME", help="Read SRC as this layout, by name or .toml file.", rich_help_panel=HOW_READ
+    ),
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="PLACE", help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect)."),
+    typer.Option(
+        metavar="PLACE",
+        help="Which weights, where SRC has several sets, e.g. state_dict_ema (see inspect).",
+        rich_help_panel=HOW_READ,
+    ),
 ]
-Drop = Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.")]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Leave out keys of SRC that match. Repeatable.", rich_help_panel=HOW_READ),
+]
 Head = Annotated[
     str | None,
-    typer.Option("--head", metavar="NAME", help="One head alone, where SRC has several, e.g. age."),
+    typer.Option(
+        "--head", metavar="NAME", help="One head alone, where SRC has several, e.g. age.", rich_help_panel=HOW_READ
+    ),
 ]
 Asked = Annotated[
     str | None,
@@ -69,7 +86,12 @@ Asked = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="What no tensor shows, e.g. stem_pool=blur. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="What no tensor shows, e.g. stem_pool=blur. Repeatable.",
+        rich_help_panel=HOW_READ,
+    ),
 ]
 
 
@@ -148,8 +170,9 @@ def said_of_images(
         typer.Option(
             "--preprocess",
             metavar="NAME",
-            help="What images go through, where SRC does not say: a known preprocessing, such as torchxrayvision, "
-            "cifar10 or keras-tf, or FILE.json.",
+            help="What images go through: a known preprocessing, such as torchxrayvision, cifar10 or keras-tf, "
+            "or FILE.json.",
+            rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
     labels: Annotated[
@@ -157,8 +180,8 @@ def said_of_images(
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="Class names: a text, one a line; a JSON list, id2label or class_to_idx; "
-            f"or {IMAGENET}. Where SRC does not say.",
+            help=f"Class names: a text, one a line; a JSON list, id2label or class_to_idx; or {IMAGENET}.",
+            rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
     activation: Annotated[
@@ -166,7 +189,8 @@ def said_of_images(
         typer.Option(
             metavar="NAME",
             help="What makes probabilities of the logits: softmax (one class is true), sigmoid (each by itself) or "
-            "none (they are just numbers). Where SRC does not say, or says something else.",
+            "none (they are just numbers).",
+            rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
 ) -> "Images":
@@ -214,13 +238,19 @@ def what_to_package(
     onnx: Annotated[
         str,
         typer.Option(
-            "--onnx", metavar="LIST", help="Which ONNX files, comma-separated: fp32, fp16, int8; none for none."
+            "--onnx",
+            metavar="LIST",
+            help="Which ONNX files, comma-separated: fp32, fp16, int8; none for none.",
+            rich_help_panel=CONTENTS,
         ),
     ] = "fp32,fp16,int8",
     calibration: Annotated[
         Path | None,
         typer.Option(
-            "--calibration", metavar="FOLDER", help="Typical images: half set the ranges of int8, the others judge it."
+            "--calibration",
+            metavar="FOLDER",
+            help="Typical images: half set the ranges of int8, the others judge it.",
+            rich_help_panel=CONTENTS,
         ),
     ] = None,
     evaluation: Annotated[
@@ -229,15 +259,23 @@ def what_to_package(
             "--evaluate",
             metavar="DATA",
             help="State how right it is about these images: one subfolder a class, or a list or .csv of truths.",
+            rich_help_panel=CONTENTS,
         ),
     ] = None,
     dataset: Annotated[
         str,
-        typer.Option("--dataset", metavar="NAME", help="What the images of --evaluate are called."),
+        typer.Option(
+            "--dataset", metavar="NAME", help="What the images of --evaluate are called.", rich_help_panel=CONTENTS
+        ),
     ] = "",
     license_id: Annotated[
         str | None,
-        typer.Option("--license", metavar="ID", help="Licence of the weights, e.g. apache-2.0; default: the zoo's."),
+        typer.Option(
+            "--license",
+            metavar="ID",
+            help="Licence of the weights, e.g. apache-2.0; default: the zoo's.",
+            rich_help_panel=CONTENTS,
+        ),
     ] = None,
     original: Asked = None,
 ) -> "Recipe":

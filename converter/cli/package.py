@@ -27,7 +27,10 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the Hugging Face repository of a checkpoint as a folder: weights, ONNX files, model card, proofs."""
+    """Write a checkpoint's Hugging Face repository as a folder.
+
+    Weights, ONNX files, model card, and the proof that they are the same network.
+    """
     from converter.publish.package import package
 
     with show.progress("packaging") as say:

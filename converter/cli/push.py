@@ -33,7 +33,9 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change, file by file.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish a package as one commit on the Hugging Face Hub, and read it back.
+    """Publish a package on the Hugging Face Hub as one commit.
+
+    Then every file is read back.
 
     SRC is a folder that densenet package wrote, or anything it packages.
     The token is taken from HF_TOKEN or from what hf auth login has stored.

@@ -44,7 +44,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prove that artifacts are the same network as a checkpoint. Exit status 1 if they are not.
+    """Prove that files are the same network as a checkpoint. Exit status 1 if they are not.
 
     The checkpoint runs in PyTorch in float64; an artifact passes when its error on every input is within
     5 times what PyTorch's own float32 shows there (or 8 units in the last place), and no setting or weight

@@ -13,7 +13,10 @@ def command(
     layouts: Annotated[bool, typer.Option("--layouts", help="List the layouts instead.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the published models, with parameters, FLOPs and accuracy; or the layouts."""
+    """List the published models, or the layouts.
+
+    With their parameters, FLOPs and accuracy.
+    """
     if layouts:
         from converter.layouts import LAYOUTS
 

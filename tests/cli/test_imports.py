@@ -93,5 +93,5 @@ def test_a_verb_imports_what_it_needs_and_nothing_else(verb: str, files: Path) -
 @pytest.mark.parametrize(
     "verb", ["inspect", "convert", "export", "verify", "predict", "evaluate", "package", "push", "list", "demo"]
 )
-def test_help_imports_nothing_but_what_shows_it(verb: str, tmp_path: Path) -> None:
-    assert imported(tmp_path, verb, "--help") == {"rich"}
+def test_help_imports_nothing_of_others(verb: str, tmp_path: Path) -> None:
+    assert imported(tmp_path, verb, "--help") == set()

@@ -1,0 +1,58 @@
+"""How help looks: plain text, options under what they are about.
+
+Drawing it with rich takes longer than a conversion.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from typer.core import TyperCommand
+
+NEXT: Mapping[str, str] = {
+    "inspect": """densenet inspect checkpoint.pth --explain
+Next: densenet convert checkpoint.pth model.safetensors""",
+    "convert": """densenet convert checkpoint.pth model.safetensors
+densenet convert model.safetensors torchvision.pth --to torchvision
+Next: densenet verify checkpoint.pth model.safetensors""",
+    "export": """densenet export checkpoint.pth model.onnx
+densenet export checkpoint.pth small.onnx --precision int8 --calibration images/
+Next: densenet verify checkpoint.pth model.onnx""",
+    "verify": """densenet verify checkpoint.pth model.onnx model.safetensors --report parity.html
+Next: densenet package checkpoint.pth repository/""",
+    "predict": """densenet predict checkpoint.pth images/ --output answers.csv
+Next: densenet evaluate checkpoint.pth images/, a subfolder a class""",
+    "evaluate": """densenet evaluate checkpoint.pth images/ --report report.html
+Next: densenet package checkpoint.pth repository/ --evaluate images/""",
+    "package": """densenet package checkpoint.pth repository/ --calibration images/
+Next: densenet push repository/ OWNER/NAME""",
+    "push": """densenet push repository/ OWNER/NAME --dry-run
+Next: densenet verify OWNER/NAME""",
+    "list": """densenet list
+Next: densenet inspect densenet121_3rdparty_in1k""",
+    "demo": """densenet demo
+Next: densenet inspect checkpoint.pth, one of your own""",
+}
+"""What a verb's help ends with: a command to try, and the one that comes next."""
+
+
+def ending(verb: str) -> str:
+    """The last lines of a verb's help, which are not wrapped."""
+    first, *others = NEXT[verb].splitlines()
+    return "\n".join(("\b", f"Try:  {first}", *(f"      {line}" if "Next" not in line else line for line in others)))
+
+
+class GroupedCommand(TyperCommand):
+    """A verb whose help lists options that name a panel under its name, behind its own."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the lists of arguments and options."""
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if param.param_type_name == "argument" else "Options"
+                panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(record)
+        for name, records in panels.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
