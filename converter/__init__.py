@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from converter.reading.inspection import Inspection as Inspection
     from converter.reading.load import inspect as inspect
     from converter.reading.load import load as load
+    from converter.use.diff.compare import diff as diff
+    from converter.use.diff.difference import Difference as Difference
     from converter.use.evaluate import evaluate as evaluate
     from converter.use.evaluation.dataset import Dataset as Dataset
     from converter.use.evaluation.result import Evaluation as Evaluation
@@ -57,6 +59,8 @@ HOMES = {
     "publish.recipe": "Recipe",
     "reading.inspection": "Inspection",
     "reading.load": "inspect load",
+    "use.diff.compare": "diff",
+    "use.diff.difference": "Difference",
     "use.evaluate": "evaluate",
     "use.evaluation.dataset": "Dataset",
     "use.evaluation.result": "Evaluation",

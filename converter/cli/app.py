@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import convert, demo, evaluate, export, inspect, package, predict, push, streams, verify, zoo
+from converter.cli import convert, demo, diff, evaluate, export, inspect, package, predict, push, streams, verify, zoo
 from converter.cli.help import GroupedCommand, ending
 from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
@@ -24,6 +24,7 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "convert": convert.command,
     "export": export.command,
     "verify": verify.command,
+    "diff": diff.command,
     "predict": predict.command,
     "evaluate": evaluate.command,
     "package": package.command,

@@ -19,6 +19,8 @@ densenet export checkpoint.pth small.onnx --precision int8 --calibration images/
 Next: densenet verify checkpoint.pth model.onnx""",
     "verify": """densenet verify checkpoint.pth model.onnx model.safetensors --report parity.html
 Next: densenet package checkpoint.pth repository/""",
+    "diff": """densenet diff old.t7 new.safetensors --report diff.html
+Next: densenet verify old.t7 new.safetensors, where the logits decide""",
     "predict": """densenet predict checkpoint.pth images/ --output answers.csv
 Next: densenet evaluate checkpoint.pth images/, a subfolder a class""",
     "evaluate": """densenet evaluate checkpoint.pth images/ --report report.html

@@ -28,6 +28,9 @@ def command(
     explain: Annotated[
         bool, typer.Option("--explain", help="List the layouts tried and what spoke against them.")
     ] = False,
+    fingerprint: Annotated[
+        bool, typer.Option("--fingerprint", help="Hash the weights, whatever they are stored in; reads all of them.")
+    ] = False,
     save_layout: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Save the layout's table, to be edited and passed as --layout."),
@@ -46,6 +49,10 @@ def command(
 
         custom.save_layout(save_layout, found.chosen.layout)
     facts = found.to_dict()
+    if fingerprint:
+        from converter.core.fingerprint import Fingerprint
+
+        facts["fingerprint"] = str(Fingerprint.of(found.model.tensors))
     if as_json:
         show.print_json(facts)
         return
@@ -55,6 +62,7 @@ def command(
         [
             ("source", facts["source"]),
             ("sha256", facts["sha256"]),
+            ("fingerprint", facts.get("fingerprint", "")),
             ("format", facts["format"]),
             ("layout", facts["layout"]),
             ("inside", facts["inside"]),
