@@ -67,6 +67,8 @@ def settle(
     partial = {"the modules' names"}
     if checkpoint.format.startswith("Keras") and checkpoint.graph is None:
         partial.add("the file's graph")  # names of layers without weights, which tell a fact or two
+    if checkpoint.graph is None and set(graph) == {"eps"}:
+        partial.add("the file's graph")  # no graph at all: the eps with which folded norms are written out
     heard = bool(candidate.group.classes) or any(values for voice, values in voices.items() if voice not in partial)
     for name, (value, why) in layout.implies(config, checkpoint.metadata).items():
         if name not in said:

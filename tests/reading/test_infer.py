@@ -27,6 +27,22 @@ def test_unknown_names_are_matched_in_order_and_reported(tmp_path: Path) -> None
     same(path, tensors)
 
 
+def test_what_tensors_do_not_show_is_said_also_where_a_norm_was_folded(tmp_path: Path) -> None:
+    tensors = random_tensors(CONFIG)
+    norm = {leaf: tensors.pop(f"stem.norm.{leaf}") for leaf in ("weight", "bias", "running_mean", "running_var")}
+    scale = norm["weight"] / np.sqrt(norm["running_var"] + 1e-5)
+    foreign = {}
+    for name, array in tensors.items():
+        if name == "stem.conv.weight":
+            foreign |= {"stem.conv.weight": array * scale[:, None, None, None]}
+            foreign |= {"stem.conv.bias": norm["bias"] - norm["running_mean"] * scale}
+        else:
+            foreign[name] = array
+    found = inspect(save(tmp_path / "a.npz", {rename(name): array for name, array in foreign.items()}))
+    assert found.chosen.layout.name == "inferred"
+    assert any(note.startswith("the file holds tensors alone") for note in found.model.notes)
+
+
 def test_names_in_alphabetical_order_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     """As safetensors' own writer leaves them, tensors named by one running number."""
     config = DenseNetConfig(growth_rate=4, block_config=(6, 5), init_features=8, num_classes=3)
