@@ -65,10 +65,9 @@ def settle(
     said = believed(voices)
     notes += [*told.notes, *stated.notes]
     partial = {"the modules' names"}
-    if checkpoint.format.startswith("Keras") and checkpoint.graph is None:
-        partial.add("the file's graph")  # names of layers without weights, which tell a fact or two
-    if checkpoint.graph is None and set(graph) == {"eps"}:
-        partial.add("the file's graph")  # no graph at all: the eps with which folded norms are written out
+    if checkpoint.graph is None and (checkpoint.format.startswith("Keras") or set(graph) == {"eps"}):
+        # Names of layers without weights, which tell a fact or two; or the eps with which folded norms are written out.
+        partial.add("the file's graph")
     heard = bool(candidate.group.classes) or any(values for voice, values in voices.items() if voice not in partial)
     for name, (value, why) in layout.implies(config, checkpoint.metadata).items():
         if name not in said:

@@ -130,13 +130,14 @@ def tried(variant: Variant) -> Verdict:
             _save(container, patient, path)
             want = [np.asarray(value) for value in _answer(patient)]
             images = np.asarray(patient.images(2, 2), dtype=np.float32)
+            off = _difference(_run(path, images), want) if container.faithful else 0.0
         except CannotMake as error:
             return Verdict(variant, UNMADE, str(error))
         except Exception as error:
             return Verdict(variant, UNMADE, f"{type(error).__name__}: {error}"[:200])
         if not all(np.isfinite(value.astype(np.float64)).all() for value in want):
             return Verdict(variant, UNMADE, "its logits are not finite")
-        if container.faithful and _difference(_run(path, images), want) > container.tolerance:
+        if off > container.tolerance:
             return Verdict(variant, UNMADE, "its exporter makes another network of it")
         outcome = _judged(variant, path, images, want, {})
         if outcome.verdict == SILENT:
