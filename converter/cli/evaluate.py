@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -36,6 +36,7 @@ def command(
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
+    head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
@@ -54,7 +55,7 @@ def command(
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     with show.bar("evaluating", len(read.images)) as advance:
-        found = evaluate(model, data, engine=engine, images=said, truths=read, progress=advance)
+        found = evaluate(model, data, engine=engine, images=said, head=head or "", truths=read, progress=advance)
     for path in report or ():
         write_report(path, found)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from converter.core.errors import ConverterError
-from converter.core.source import Source
+from converter.core.source import OF_HEAD, Source
 from densenet.config import SETTINGS, DenseNetConfig
 from densenet.fields import AXES, CHOICES
 from densenet.head import layers_of
@@ -89,7 +89,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="What no tensor shows, e.g. stem_pool=blur. Repeatable.",
+        help="What no tensor shows, e.g. stem_pool=blur; of one of several heads heads.NAME.head=relu. Repeatable.",
         rich_help_panel=HOW_READ,
     ),
 ]
@@ -130,9 +130,10 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if not equals or name not in SETTINGS:
+        of_head = OF_HEAD.fullmatch(name)
+        if not equals or not (name in SETTINGS or of_head):
             raise ConverterError(f"--set {pair}: not a setting; settings are {', '.join(SETTINGS)}")
-        kind = hints[name]
+        kind = hints["head" if of_head else name]
         if kind is bool and text.lower() in ("true", "false"):
             result[name] = text.lower() == "true"
         elif kind is float and (number := _number(text)) is not None:
@@ -140,7 +141,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         elif name in AXES and all(part.isdecimal() and int(part) for part in text.split("x")):
             axes = tuple(map(int, text.split("x")))
             result[name] = axes[0] if len(axes) == 1 else axes
-        elif name == "head":
+        elif name == "head" or of_head:
             try:
                 result[name] = tuple(map(str, layers_of(text))) if text else ()
             except ValueError as error:
@@ -176,20 +177,22 @@ def said_of_images(
         ),
     ] = None,
     labels: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             "--labels",
-            metavar="FILE",
-            help=f"Class names: a text, one a line; a JSON list, id2label or class_to_idx; or {IMAGENET}.",
+            metavar="[HEAD=]FILE",
+            help=f"Class names: a text, one a line; a JSON list, id2label or class_to_idx; or {IMAGENET}. Repeatable, of "
+            "several heads.",
             rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
     activation: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="NAME",
+            "--activation",
+            metavar="[HEAD=]NAME",
             help="What makes probabilities of the logits: softmax (one class is true), sigmoid (each by itself) or "
-            "none (they are just numbers).",
+            "none (they are just numbers). Repeatable, of several heads.",
             rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
@@ -211,13 +214,32 @@ def said_of_images(
             raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
         except (ValueError, TypeError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error
-    return Images(steps, tuple(_names(labels)), activation or "")
+    names = {head: tuple(_names(Path(file))) for head, file in by_head("--labels", labels or ()).items()}
+    kinds = by_head("--activation", activation or ())
+    heads = [head for head in dict.fromkeys((*names, *kinds)) if head]
+    of_heads = ((head, Images(labels=names.get(head, ()), activation=kinds.get(head, ""))) for head in heads)
+    return Images(steps, names.get("", ()), kinds.get("", ""), heads=tuple(of_heads))
 
 
-def _names(path: Path | None) -> Sequence[str]:
+def by_head(option: str, texts: Iterable[str]) -> dict[str, str]:
+    """``head=value`` texts by head; a value alone, or the name of a file that is there, by an empty one.
+
+    Raises:
+        ConverterError: something is said twice.
+    """
+    result: dict[str, str] = {}
+    for text in texts:
+        head, equals, value = text.partition("=")
+        if not equals or Path(text).exists():
+            head, value = "", text
+        if head in result:
+            raise ConverterError(f"{option} is given twice{f' of head {head}' if head else ''}")
+        result[head] = value
+    return result
+
+
+def _names(path: Path) -> Sequence[str]:
     """Class names."""
-    if path is None:
-        return ()
     from densenet.labels import imagenet_classes, read_labels
 
     if str(path) == IMAGENET and not path.exists():

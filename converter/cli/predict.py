@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
 from converter.core.text import clean
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def command(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
+    head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
@@ -47,7 +48,7 @@ def command(
     from converter.use.predict import predictor
 
     targets = Targets(output, features, cam)
-    loaded = predictor(model, engine=engine, images=said, features=targets.features_alone)
+    loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
     found = gathered(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:
@@ -57,9 +58,9 @@ def command(
         print(f"failed: {clean(line)}", file=sys.stderr)
     if as_json:
         show.print_json(done.ranked if ranks else done.to_dict())
-    for head in (loaded.heads or ("",)) if ranks and not as_json else ():
-        own = [{"image": each["image"], **each[head]} if head else each for each in done.ranked]
-        _table(head, own, bool(loaded.heads[head].thresholds if head else loaded.thresholds))
+    for name, one in loaded.by_head.items() if ranks and not as_json else ():
+        own = [{"image": each["image"], **each[name]} if name else each for each in done.ranked]
+        _table(name, own, bool(one.thresholds))
     if not as_json:
         for path in targets.written():
             show.say(f"{path}: {done.answered} of {done.images} images")

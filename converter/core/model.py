@@ -44,6 +44,10 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 """What makes probabilities of logits: which one class is true, or each by itself; none where outputs are numbers."""
 
 
+OF_CLASSES = ("preprocess", "labels", "activation", "thresholds")
+"""What can be said of images, and of one head's classes."""
+
+
 def known_activation(name: str) -> str:
     """The name itself if it is one of :data:`ACTIVATIONS`, else nothing."""
     return name if name in ACTIVATIONS else ""
@@ -72,7 +76,8 @@ class Images:
         activation: one of :data:`ACTIVATIONS`, what makes probabilities of the logits; empty where nobody says.
         thresholds: from which probability on a class is taken to be there, None for a class without; empty where
             nobody says.
-        heads: of several heads, by name, all of this but the preprocessing; empty for the plain network.
+        heads: of several heads, by name, all of this but the preprocessing; of those that are named. An activation
+            beside them is that of the others.
 
     Raises:
         ConverterError: there is no such activation.
@@ -90,25 +95,26 @@ class Images:
 
     def or_else(self, other: Images) -> Images:
         """What is said here, and what the other says where nothing is."""
+        mine, others = dict(self.heads), dict(other.heads)
+        heads = {head: mine.get(head, Images()).or_else(others.get(head, Images())) for head in {**others, **mine}}
         return Images(
             self.preprocess or other.preprocess,
             self.labels or other.labels,
             self.activation or other.activation,
             self.thresholds or other.thresholds,
-            self.heads or other.heads,
+            tuple(heads.items()),
         )
 
     def of(self, head: str) -> Images:
         """What is said of one of several heads."""
         return replace(dict(self.heads).get(head, Images()), preprocess=self.preprocess)
 
-    def of_every_head(self, config: DenseNetConfig, before: Images) -> Images:
-        """The same, where the network has several heads with the activation said of each; ``before`` is what it has."""
+    def of_every_head(self, config: DenseNetConfig) -> Images:
+        """The same, where the network has several heads with the activation said of each."""
         if not config.heads or not self.activation:
             return self
-        known = {head.name: dict(before.heads).get(head.name, Images()) for head in config.heads}
-        heads = ((name, Images(activation=self.activation).or_else(own)) for name, own in known.items())
-        return replace(self, activation="", heads=tuple(heads))
+        every = Images(heads=tuple((head.name, Images(activation=self.activation)) for head in config.heads))
+        return replace(self, activation="").or_else(every)
 
     def check(self, config: DenseNetConfig) -> None:
         """Whether this can be said of a network.
@@ -126,16 +132,27 @@ class Images:
                 f"channels{axes}"
             )
         if config.heads:
-            if names or self.thresholds:
-                raise several(config, "labels are those of one head")
-            for head in config.heads:
-                replace(self, heads=()).check(config.branch(head.name))
+            self._check_heads(config)
             return
+        if self.heads:
+            raise ConverterError(f"nothing can be said of head {self.heads[0][0]}: the network has one head")
         if names and len(names) != config.num_classes:
             one = ": name what the one output is the probability of" if config.num_classes == 1 else ""
             raise ConverterError(f"{len(names)} labels for {config.num_classes} classes{one}")
         if self.activation == "softmax" and config.num_classes == 1:
             raise ConverterError("the softmax of a single output is always 1; its activation is sigmoid or none")
+
+    def _check_heads(self, config: DenseNetConfig) -> None:
+        known = [head.name for head in config.heads]
+        if self.labels or self.thresholds:
+            raise ConverterError(f"labels are those of one head, of {' or '.join(known)}: --labels {known[0]}=FILE")
+        for head, said in self.of_every_head(config).heads:
+            if head not in known:
+                raise ConverterError(f"there is no head {head!r}; there are {', '.join(known)}")
+            try:
+                said.check(config.branch(head))
+            except ConverterError as error:
+                raise ConverterError(f"head {head}: {error}") from error
 
     def metadata(self) -> dict[str, str]:
         """What is said, as text, by the keys :data:`converter.core.metadata.OF_IMAGES`."""
@@ -215,9 +232,11 @@ class Model:
             ConverterError: it is said of another network.
         """
         images.check(self.config)
-        images = images.of_every_head(self.config, self.images)
-        told = {name for name in ("preprocess", "labels", "activation", "thresholds") if getattr(images, name)}
-        told |= {f"{head}.activation" for head, own in images.heads if own.activation}
+        images = images.of_every_head(self.config)
+        every = (("", images), *((f"{head}.", own) for head, own in images.heads))
+        told = {f"{at}{name}" for at, said in every for name in OF_CLASSES if getattr(said, name)}
+        if self.config.heads and all(f"{head.name}.labels" in told for head in self.config.heads):
+            told.add("labels")
         unsaid = {name: note for name, note in self.unsaid.items() if name not in told}
         settled = set(self.unsaid.values()) - set(unsaid.values())
         notes = tuple(note for note in self.notes if note not in settled)

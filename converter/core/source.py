@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from converter.core.errors import ConverterError
 from densenet.config import SETTINGS
+
+OF_HEAD = re.compile(r"heads\.([\w-]+)\.head")
+"""The setting that is of one of several heads."""
 
 
 class Reading(TypedDict, total=False):
@@ -33,7 +37,8 @@ class Source:
             names it (``state_dict_ema``).
         drop: glob patterns of keys to leave out.
         head: which head, where a network has several: its module's name, ``heads.age`` or ``age``.
-        settings: config fields no tensor shows, e.g. ``{"stem_pool": "blur"}``.
+        settings: config fields no tensor shows, e.g. ``{"stem_pool": "blur"}``; the layers of one of several heads
+            are ``{"heads.age.head": ("relu",)}``.
 
     Raises:
         ConverterError: a setting that does not exist.
@@ -47,7 +52,7 @@ class Source:
     head: str | None = None
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.settings if name not in SETTINGS]
+        unknown = [name for name in self.settings if name not in SETTINGS and not OF_HEAD.fullmatch(name)]
         if unknown:
             raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}")
 
@@ -70,6 +75,11 @@ class Source:
             head=reading.get("head", base.head),
         )
 
+    def settings_of(self, head: str) -> dict[str, Any]:
+        """The settings for one of several heads, by its name, as those of the plain network it is."""
+        own = {"head": self.settings[name]} if (name := f"heads.{head}.head") in self.settings else {}
+        return {name: value for name, value in self.settings.items() if name in SETTINGS} | own
+
     @property
     def is_plain(self) -> bool:
         """Whether nothing is said but the address."""
@@ -77,7 +87,10 @@ class Source:
 
     def how(self) -> str:
         """How it is read, in words; empty if nothing is said but the address."""
-        drop, settings = ", ".join(self.drop), {k: ",".join(v) if k == "head" else v for k, v in self.settings.items()}
+        drop, settings = (
+            ", ".join(self.drop),
+            {k: ",".join(v) if k.endswith("head") else v for k, v in self.settings.items()},
+        )
         said = {"layout": self.layout, "weights": self.weights, "drop": drop, "of the heads": self.head, **settings}
         return ", ".join(f"{name} {value}" for name, value in said.items() if value)
 

@@ -64,6 +64,7 @@ def _beyond_timm(config: DenseNetConfig) -> dict[str, bool]:
         "no ReLU after the last norm": not config.final_relu,
         f"{config.hidden_activation} in place of ReLU": config.hidden_activation != "relu",
         f"{config.final_activation} after the last norm": config.final_activation is not None,
+        f"several heads ({', '.join(head.name for head in config.heads)})": bool(config.heads),
         f"a head of several layers ({', '.join(config.head)})": bool(config.head),
         "maxima before averages": config.global_pool == "catmaxavg",
         f"{config.spatial_dims} spatial dimensions": config.spatial_dims != 2,

@@ -43,15 +43,17 @@ def tapped(proto: onnx.ModelProto, *names: str) -> bytes:
     return data
 
 
-def classifier_weight(proto: onnx.ModelProto) -> Array:
+def classifier_weight(proto: onnx.ModelProto, head: str = "") -> Array:
     """The weight (classes, features) of the linear layer that makes the logits from the pooled features, float32.
+
+    Of several heads those of one.
 
     Raises:
         CannotExpress: there is no such layer, or its weight is in 8 bits.
     """
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
-        linear = node.op_type == "Gemm" and node.output[0].removesuffix(".half") == LOGITS
+        linear = node.op_type == "Gemm" and node.output[0].removesuffix(".half") == (head or LOGITS)
         if linear and node.input[0].removesuffix(".half") == FEATURES and node.input[1] in constants:
             array: Array = numpy_helper.to_array(constants[node.input[1]]).astype("float32")
             return array

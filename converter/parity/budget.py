@@ -5,7 +5,7 @@ good as equal and either answer is right; agreement is asked of the other inputs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from converter.engines.run import Run
 from converter.parity.compare import agreement, divergences
 from converter.use.calibrate import input_shape
 from converter.use.inputs import Batch, synthetic
+from converter.use.network import logits_of, names_of
+from densenet.config import DenseNetConfig
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,37 @@ JUDGES_SEED = 20_000
 SYNTHETIC_JUDGES = 24
 
 
-def judged(precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array]) -> Judgement:
-    """Hold an engine of that precision against float32's logits (N, classes) for the same batches."""
-    return judge([run(batch.array) for batch in batches], truths, precision, kinds=[batch.kind for batch in batches])
+def judged(
+    precision: str, run: Run, batches: Sequence[Batch], truths: Sequence[Array], config: DenseNetConfig
+) -> Judgement:
+    """Hold an engine of that precision against float32's logits (N, classes) for the same batches.
+
+    Of several heads, whose logits stand side by side, each figure is the worst of any.
+    """
+    logits, kinds = [run(batch.array) for batch in batches], [batch.kind for batch in batches]
+    if [batch.shape for batch in logits] != [batch.shape for batch in truths]:
+        return judge(logits, truths, precision, kinds=kinds)
+    found = {}
+    for head in names_of(config):
+        own = logits_of(config, head)
+        found[head] = judge([x[:, own] for x in logits], [x[:, own] for x in truths], precision, kinds=kinds)
+    return found[""] if "" in found else worst(found)
+
+
+def worst(found: Mapping[str, Judgement]) -> Judgement:
+    """The judgements on several heads as one."""
+    every = [*found.values()]
+    return replace(
+        every[0],
+        decided=sum(each.decided for each in every),
+        error=max(each.error for each in every),
+        worst=max(each.worst for each in every),
+        top1=min(each.top1 for each in every),
+        top5=min(each.top5 for each in every),
+        top1_decided=min((each.top1_decided for each in every if each.top1_decided is not None), default=None),
+        kl=max(each.kl for each in every),
+        problems=tuple(f"head {head}: {problem}" for head, each in found.items() for problem in each.problems),
+    )
 
 
 def judges(model: Model, images: Sequence[Array] = ()) -> list[Batch]:

@@ -85,6 +85,11 @@ def _in_head(found: Break, head: str) -> Break:
     return replace(found, module=f"heads.{head}.{found.module}") if behind else found
 
 
+def of_head(head: str) -> str:
+    """What stands behind the name of an engine or a file where one of several heads is meant."""
+    return f", head {head}" if head else ""
+
+
 def by_heads(config: DenseNetConfig, judged: Callable[[str], Verification]) -> Verification:
     """The verdicts on all heads as one; what belongs to a head ends in its name."""
     verdicts = {head.name: judged(head.name) for head in config.heads}
@@ -92,7 +97,7 @@ def by_heads(config: DenseNetConfig, judged: Callable[[str], Verification]) -> V
 
     def named(field: str) -> dict[str, Any]:
         found: dict[str, Mapping[str, Any]] = {head: getattr(verdict, field) for head, verdict in verdicts.items()}
-        return {f"{key}, head {head}": value for head, of in found.items() for key, value in of.items()}
+        return {f"{key}{of_head(head)}": value for head, of in found.items() for key, value in of.items()}
 
     common = [note for note in every[0].notes if all(note in verdict.notes for verdict in every)]
     own = [f"head {head}: {note}" for head, v in verdicts.items() for note in v.notes if note not in common]
@@ -101,7 +106,7 @@ def by_heads(config: DenseNetConfig, judged: Callable[[str], Verification]) -> V
         results=named("results"),
         checks=named("checks"),
         breaks={
-            f"{key}, head {head}": _in_head(found, head)
+            f"{key}{of_head(head)}": _in_head(found, head)
             for head, verdict in verdicts.items()
             for key, found in verdict.breaks.items()
         },

@@ -99,7 +99,7 @@ def _metadata(facts: CardFacts) -> Any:
     from huggingface_hub import EvalResult, ModelCardData  # noqa: PLC0415 (slow to import)
 
     config = facts.model.config
-    task = "image-classification" if config.num_classes else "image-feature-extraction"
+    task = "image-classification" if config.num_classes or config.heads else "image-feature-extraction"
     evaluations = [
         EvalResult(
             task_type=task,
@@ -157,6 +157,9 @@ def _values(facts: CardFacts) -> dict[str, Any]:
     reduced = [file.judgement for file in facts.files if file.judgement]
     return {
         **_outputs(model),
+        "heads": [{"name": head, **_of_head(one)} for head, one in model.branches().items() if head],
+        "head_of_pipeline": f', model_kwargs={{"head": "{config.heads[0].name}"}}' if config.heads else "",
+        "classifies": bool(config.num_classes or config.heads),
         "title": _title(facts),
         "config": config,
         "source": replace(model.origin, name=_inline(model.origin.name), layout=_inline(model.origin.layout)),
@@ -170,7 +173,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "about": facts.recipe.about,
         "timm": facts.timm,
         "described": facts.described,
-        "pipeline": bool(config.num_classes) and (config.in_channels == 3 or not facts.timm),
+        "pipeline": bool(config.num_classes or config.heads) and (config.in_channels == 3 or not facts.timm),
         "axes": list(SPACE[config.spatial_dims]),
         "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
@@ -199,6 +202,13 @@ def _stated(result: Result) -> Result:
     """With names given by others as text."""
     notes = tuple(map(cell, result.notes))
     return replace(result, dataset=cell(result.dataset), detail=cell(result.detail), notes=notes)
+
+
+def _of_head(model: Model) -> dict[str, Any]:
+    """What is said of one of several heads."""
+    said, classes = _outputs(model), model.config.num_classes
+    labels, layers = [cell(name) for name in model.images.labels], ", ".join(model.config.head)
+    return said | {"classes": classes, "layers": layers, "labels": labels, "stated": bool(model.images.activation)}
 
 
 def _outputs(model: Model) -> dict[str, Any]:

@@ -85,8 +85,10 @@ def published_model(weights: Path) -> Model:
         raise UnreadableFile(f"{weights.name}: its tensors have other names than the {layout} layout's") from error
     if model.origin.prefix or model.origin.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
-    said = Images(own, tuple(labels), model.stated.get(ACTIVATION_KEY, ""), model.images.thresholds)
-    return replace(model, images=said)
+    said, of_heads = model.images, model.images.heads
+    return replace(
+        model, images=Images(own, tuple(labels), model.stated.get(ACTIVATION_KEY, ""), said.thresholds, of_heads)
+    )
 
 
 def weights_checks(model: Model) -> list[Check]:
@@ -192,15 +194,23 @@ def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     ]
     said = any(prop.key == CONFIG_KEY for prop in file.proto.metadata_props)
     checks.append(Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"))
-    others = onnx_checks(file, model.config, model.images, model, promised=True)
-    return checks + [check for check in others if check.name not in {c.name for c in checks}]
+    known = {check.name for check in checks}
+    for head, own in model.branches().items():
+        try:
+            others = onnx_checks(file.of(head) if head else file, own.config, own.images, own, promised=True)
+        except ConverterError as error:  # it has other heads
+            others = [Check("heads", False, str(error))]
+        named = f" of {head}" if head else ""
+        checks += [replace(check, name=check.name + named) for check in others if check.name not in known]
+    return checks
 
 
 def _interface(proto: onnx.ModelProto, config: DenseNetConfig) -> Check:
-    """One input and one output, of the usual names, with axes of their own."""
+    """One input and one output (of several heads one each), of the usual names, with axes of their own."""
     taken = [value.name for value in proto.graph.input]
     given = [value.name for value in proto.graph.output]
-    if taken != [INPUT] or given != [LOGITS if config.num_classes else FEATURES]:
+    expected = [head.name for head in config.heads] or [LOGITS if config.num_classes else FEATURES]
+    if taken != [INPUT] or given != expected:
         return Check("interface", False, f"{', '.join(taken)} -> {', '.join(given)}")
     dims = proto.graph.input[0].type.tensor_type.shape.dim
     names = [dim.dim_param for i, dim in enumerate(dims) if i != 1]

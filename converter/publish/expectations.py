@@ -126,11 +126,15 @@ def timm_config(config: DenseNetConfig, images: Images, license_id: str | None) 
 
 def library_config(config: DenseNetConfig, images: Images) -> dict[str, Any]:
     """config.json of a network timm does not have: no ``pretrained_cfg``, so that nobody takes it for timm's."""
+    heads = {
+        head.name: {"num_classes": head.num_classes, **_class_fields(head.num_classes, images.of(head.name))}
+        for head in config.heads
+    }
     return {
         "library_name": "densenet-converter",
         "densenet": config.to_dict(),
         "num_classes": config.num_classes,
-        **_class_fields(config.num_classes, images),
+        **({"heads": heads} if heads else _class_fields(config.num_classes, images)),
     }
 
 

@@ -16,17 +16,17 @@ from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
 from converter.core.memory import give_back
-from converter.core.model import Images, Model, several
+from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
-from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import lazy_onnx
 from converter.layouts import layout_named
 from converter.parity.budget import Judgement, judged, judges
+from converter.parity.heads import of_head
 from converter.parity.report import reason, to_html
 from converter.parity.verdict import Verification
 from converter.publish.card import CardFacts, OnnxFile, model_card
@@ -52,6 +52,7 @@ from converter.reading.load import load
 from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
 from converter.use.evaluate import check, evaluate
 from converter.use.evaluation.dataset import Dataset
+from converter.use.network import names_of, onnx_logits
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
 from densenet.labels import imagenet_classes
@@ -148,22 +149,21 @@ def package(
         raise CannotWrite(f"{folder}: is a file; name a folder")
     progress(f"reading {wanted}")
     model = load(wanted)
-    if model.config.heads:
-        raise several(model.config, "a repository's config.json is of one head")
     zoo = zoo_entry(wanted.address, model)
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
     model = _described(model, zoo, said)
+    heads: list[str] = []
     if recipe.evaluation is not None:
-        if not model.config.num_classes:
+        if not (model.config.num_classes or model.config.heads):
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
-        check(Dataset.of(recipe.evaluation), model)
+        heads = check(Dataset.of(recipe.evaluation), model)
     target = Path(os.path.realpath(folder))
     make_folder(target.parent)
     sweep(target.parent)
     try:
         # Inside a folder that is there: what is beside it may be read-only, or another file system.
         with scratch(target if target.is_dir() else target.parent) as temporary:
-            done = _Builder(wanted, model, zoo, temporary, progress).build(recipe)
+            done = _Builder(wanted, model, zoo, temporary, progress).build(recipe, heads)
             move_into_place(temporary, target)
     except OSError as error:
         raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
@@ -206,7 +206,8 @@ class _Builder:
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
 
-    def build(self, recipe: Recipe) -> Package:
+    def build(self, recipe: Recipe, heads: Sequence[str]) -> Package:
+        """All of it; ``heads`` are those that are evaluated."""
         model, wanted = self.model, set(recipe.onnx)
         images = images_of(model, recipe.calibration) if recipe.calibration else []
         described = self.weights_and_config(recipe.license_id)
@@ -221,7 +222,7 @@ class _Builder:
         if recipe.evaluation is not None:
             dataset = Dataset.of(recipe.evaluation)
             self.progress(f"evaluating on {dataset.title}")
-            results = [*results, measured(evaluate(self.folder / WEIGHTS, dataset))]
+            results += [measured(evaluate(self.folder / WEIGHTS, dataset, head=head)) for head in heads]
         facts = CardFacts(
             model,
             recipe,
@@ -292,14 +293,16 @@ class _Builder:
             raise VerificationFailed(f"{self.source}: what was written does not compute the same ({reason(proof)})")
         if keep:
             size = self.path.stat().st_size
-            error = max(c.error for c in proof.results[f"ONNX Runtime, {self.path.name}"])
+            runs = (f"ONNX Runtime, {self.path.name}{of_head(head)}" for head in names_of(self.model.config))
+            error = max(c.error for name in runs for c in proof.results[name])
             self.files[ONNX_FILES["fp32"]] = OnnxFile(ONNX_FILES["fp32"], "fp32", size, error)
         return proof
 
     def reduced(self, wanted: Collection[str], images: Sequence[Array]) -> None:
         """fp16 and 8 bits, each kept if it stays within its budget."""
         batches = judges(self.model, images[1::2])
-        run = onnx_engine(self.path)
+        config = self.model.config
+        run = onnx_logits(self.path, config)
         self.progress("float32 on the images that judge")
         truths = [run(batch.array) for batch in batches]
         del run
@@ -314,7 +317,7 @@ class _Builder:
                 else:
                     made = calibrate(self.made, calibration_inputs(self.model, images[::2]))
                 path = self.put(name, made.write)
-                verdict = judged(precision, onnx_engine(path), batches, truths)
+                verdict = judged(precision, onnx_logits(path, config), batches, truths, config)
             except CannotWrite:
                 raise
             except ConverterError as error:

@@ -7,16 +7,17 @@ from converter.core.errors import ConverterError
 from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.core.source import Source, shown
-from converter.engines.onnxruntime import onnx_engine
 from converter.engines.original import Original
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import lazy_onnx
 from converter.parity.budget import judges
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, spread
+from converter.parity.heads import of_head
 from converter.parity.verdict import Verification
 from converter.parity.verify import verify
 from converter.reading.load import load
+from converter.use.network import logits_of, names_of, onnx_logits
 from densenet.config import SETTINGS
 
 LIMIT_WITHOUT_ORACLE = 1e-4
@@ -39,7 +40,9 @@ def prove_float(
     """
     if not has_torch():
         return against_exact(model, weights, onnx_file, progress=progress)
-    settled = replace(source, settings={name: getattr(model.config, name) for name in SETTINGS})
+    of_heads = {name: value for name, value in source.settings.items() if name not in SETTINGS}
+    fields = [name for name in SETTINGS if name != "head" or not model.config.heads]
+    settled = replace(source, settings=of_heads | {name: getattr(model.config, name) for name in fields})
     verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress, original=original)
     checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}
     return replace(verdict, reference=model.origin.name, checks=checks, seconds=None)
@@ -56,16 +59,22 @@ def against_exact(model: Model, weights: Path, *onnx_files: Path, progress: Prog
     """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graphs."""
     progress("comparing in ONNX Runtime (PyTorch is not installed)")
     batches = judges(model)[-3:]
-    exact = onnx_engine(lazy_onnx(model, graph="exact"))
+    config = model.config
+    exact = onnx_logits(lazy_onnx(model, graph="exact"), config)
     truths = [exact(batch.array) for batch in batches]
     results: dict[str, list[Comparison]] = {}
     for file in (weights, *onnx_files):
         try:
-            run = onnx_engine(lazy_onnx(load(file), graph="exact") if file is weights else file)
-            found = [compare(b.name, run(b.array), truth, LIMIT_WITHOUT_ORACLE) for b, truth in zip(batches, truths)]
+            run = onnx_logits(lazy_onnx(load(file), graph="exact") if file is weights else file, config)
+            found = [run(batch.array) for batch in batches]
         except ConverterError as error:
-            found = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
-        results[f"ONNX Runtime, {file.name}"] = found
+            results[f"ONNX Runtime, {file.name}"] = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
+            continue
+        for head in names_of(config):
+            own, every = logits_of(config, head), zip(batches, found, truths)
+            results[f"ONNX Runtime, {file.name}{of_head(head)}"] = [
+                compare(batch.name, x[:, own], truth[:, own], LIMIT_WITHOUT_ORACLE) for batch, x, truth in every
+            ]
     return Verification(
         shown(model.origin.name),
         "the exact graph in ONNX Runtime, float32",

@@ -9,7 +9,6 @@ from converter.core.errors import ConverterError, Unavailable, UnreadableFile
 from converter.core.memory import give_back
 from converter.core.model import Model
 from converter.core.progress import Progress
-from converter.engines.onnxruntime import onnx_engine
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import lazy_onnx
 from converter.fetch.hub_client import REPO
@@ -24,6 +23,7 @@ from converter.publish.expectations import ONNX_FILES, WEIGHTS
 from converter.publish.proof import against_exact
 from converter.publish.provenance import PROVENANCE, changed, read_provenance
 from converter.use.calibrate import images_of
+from converter.use.network import onnx_logits
 
 NOTHING = Verification("", "none", {}, 0.0, float("nan"), float("nan"))
 """The verdict where nothing can be computed."""
@@ -118,7 +118,7 @@ def _reduced(
     if not files:
         return {}, []
     batches = judges(model, images_of(model, images) if images else ())
-    float32 = onnx_engine(lazy_onnx(model))
+    float32 = onnx_logits(lazy_onnx(model), model.config)
     truths = [float32(batch.array) for batch in batches]
     del float32
     give_back()
@@ -126,7 +126,8 @@ def _reduced(
     for precision, path in files.items():
         progress(f"judging {precision}")
         try:
-            budgets[ONNX_FILES[precision]] = judged(precision, onnx_engine(path), batches, truths)
+            run = onnx_logits(path, model.config)
+            budgets[ONNX_FILES[precision]] = judged(precision, run, batches, truths, model.config)
         except ConverterError as error:
             problems.append(str(error))
     return budgets, problems

@@ -44,7 +44,7 @@ def why_not_transformers(config: DenseNetConfig) -> str:
 def model_fields(config: DenseNetConfig) -> dict[str, Any]:
     """What config.json says for transformers to load the network with that code, in float32."""
     classes = {"AutoModel": "DenseNetModel"}
-    if config.num_classes:
+    if config.num_classes or config.heads:
         classes["AutoModelForImageClassification"] = "DenseNetForImageClassification"
     auto = {"AutoConfig": f"{CONFIGURATION}.DenseNetConfig", **{k: f"{MODELING}.{v}" for k, v in classes.items()}}
     return {

@@ -17,7 +17,7 @@ from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
 from converter.core.norms import with_eps
-from converter.core.source import AnySource, Reading, Source
+from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
@@ -76,15 +76,17 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     ):
         checkpoint = open_checkpoint(place.path)
 
-        def read_as(head: str | None) -> Inspection:
-            return _read_as(checkpoint, place, replace(wanted, head=head), sha256)
+        def read_as(head: str | None, name: str = "") -> Inspection:
+            return _read_as(checkpoint, place, replace(wanted, head=head, settings=wanted.settings_of(name)), sha256)
+
+        of_heads = [found[1] for name in wanted.settings if (found := OF_HEAD.fullmatch(name))]
 
         own = own_heads(checkpoint)
         if wanted.head is not None or (own is None and "head" in wanted.settings):
-            return read_as(wanted.head)
+            return _of_one(read_as(wanted.head), of_heads)
         try:
             if own is None:
-                return read_as(None)
+                return _of_one(read_as(None), of_heads)
             refusal = NotADenseNet(f"{checkpoint.path}: has several heads")
         except NotADenseNet as error:
             refusal = error
@@ -94,10 +96,19 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         heads = given or heads_in(checkpoint, wanted.weights, refusal)
         if len(heads) < 2:
             raise refusal
+        if strange := [name for name in of_heads if name not in heads]:
+            raise ConverterError(f"{checkpoint.path}: there is no head {strange[0]!r}; there are {', '.join(heads)}")
         try:
-            return joined({name: read_as(at) for name, at in heads.items()}, checkpoint)
+            return joined({name: read_as(at, name) for name, at in heads.items()}, checkpoint)
         except NotADenseNet as error:
             raise (error if own else refusal) from error
+
+
+def _of_one(found: Inspection, heads: Sequence[str]) -> Inspection:
+    """A network of one head, of which nothing is said as of one of several."""
+    if heads:
+        raise ConverterError(f"{found.checkpoint.path}: one head is read, whose layers --set head=... says")
+    return found
 
 
 def _read_as(

@@ -106,6 +106,7 @@ def _feeds(layers: Sequence[tuple[int, ...]], head: Sequence[tuple[int, ...]]) -
 
 
 def _matrices(group: Group, keys: Sequence[str]) -> list[tuple[int, ...]]:
-    """The shapes (out, in) of linear layers among tensors; Keras' kernels are stored (in, out)."""
-    shapes = {key: matrix_shape(group.tensors[key].shape) for key in keys}
+    """The shapes (out, in) of linear layers among tensors, a classifier last; Keras' kernels are stored (in, out)."""
+    ordered = sorted(keys, key=lambda key: key.endswith(".classifier.weight"))
+    shapes = {key: matrix_shape(group.tensors[key].shape) for key in ordered}
     return [shape[::-1] if "kernel" in key else shape for key, shape in shapes.items() if len(shape) == 2]

@@ -135,6 +135,11 @@ def _shared(branches: Mapping[str, Inspection]) -> list[str]:
     return [key for key, heads in found.items() if len(heads) > 1]
 
 
+def _of_head(notes: Sequence[str], head: str) -> list[str]:
+    """Notes on one of several heads, with what settles it alone."""
+    return [note.replace("--set head=", f"--set heads.{head}.head=") for note in notes]
+
+
 def _described(model: Model, branches: Mapping[str, Inspection], checkpoint: Checkpoint) -> Model:
     """With what each head's network says of classes; and what must be known, of one of them by its name."""
     own, notes = own_heads(checkpoint) is not None or HEADS_KEY in checkpoint.metadata, list[str]()
@@ -144,19 +149,19 @@ def _described(model: Model, branches: Mapping[str, Inspection], checkpoint: Che
         notes.append(f"its heads {', '.join(branches)} are {how}; --head NAME reads one alone")
     if shared := _shared(branches):
         notes.append(f"{shared[0]} is shared by several heads: what is shared is repeated in each of them")
-    every = [found.model.notes for found in branches.values()]
+    every = [_of_head(found.model.notes, head) for head, found in branches.items()]
     settled = {note for found in branches.values() for note in found.model.unsaid.values()}
     common = [note for note in every[0] if note not in settled and all(note in others for others in every)]
     notes += common
     unsaid: dict[str, str] = {}
     images: list[tuple[str, Images]] = []
-    for head, found in branches.items():
+    for own_notes, (head, found) in zip(every, branches.items()):
         said, open_ = found.model.images, dict(found.model.unsaid)
         if not own and (said.labels or said.thresholds or "labels" in open_):
             unsaid["labels"] = NAMES
             open_.pop("labels", None)
         images.append((head, Images(activation=said.activation) if not own else replace(said, preprocess=None)))
-        notes += [f"{head}: {note}" for note in found.model.notes if note not in settled and note not in common]
+        notes += [f"{head}: {note}" for note in own_notes if note not in settled and note not in common]
         unsaid |= {f"{head}.{field}": f"{head}: {note}" for field, note in open_.items()}
     steps = next(iter(branches.values())).model.images.preprocess
     said_of = Images(steps, heads=tuple(images))

@@ -12,7 +12,6 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, Unavailable
-from converter.core.model import several
 from converter.engines.torch import gradients, has_torch
 from converter.use.network import Network
 
@@ -49,8 +48,6 @@ def class_activation(network: Network) -> ClassActivation:
     """
     if network.config.spatial_dims != 2:
         raise CannotExpress("class activation maps are drawn over images, and this network takes none")
-    if network.config.heads:
-        raise several(network.config, "class activation maps are of one head")
     pool, head = network.config.global_pool, network.config.head
     if pool == "avg" and not head:
         weight = network.weight()

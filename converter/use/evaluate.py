@@ -8,7 +8,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.model import Images, Model, several
+from converter.core.model import Images, Model
 from converter.core.source import shown
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
@@ -28,6 +28,7 @@ def evaluate(
     *,
     engine: str = "onnxruntime",
     images: Images | None = None,
+    head: str = "",
     truths: Truths | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
@@ -44,6 +45,7 @@ def evaluate(
             torchvision's ImageFolder has it; the result says which.
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
+        head: of several heads the one that is asked; of a table with a column of that name it is the truth.
         truths: the dataset as :func:`read_truths` gives it, if it has been read.
         progress: called with the number of images done.
 
@@ -52,10 +54,11 @@ def evaluate(
         Unavailable: labels need scikit-learn, which is not installed.
     """
     dataset = Dataset.of(dataset)
-    truths = truths or read_truths(dataset)
-    model = predictor(source, engine=engine, images=images)
+    truths = (truths or read_truths(dataset)).of_head(head)
+    model = predictor(source, engine=engine, images=images, head=head)
     if model.heads:
-        raise several(model.network.config, "evaluation is of one head")
+        heads = ", ".join(model.heads)
+        raise ConverterError(f"{shown(str(source))}: has several heads ({heads}); --head NAME says which is meant")
     outputs = Outputs(model.network.config.num_classes, model.labels)
     task = understand(truths, outputs, model.activation)
     if not task.one_class_each:
@@ -68,7 +71,7 @@ def evaluate(
     return Evaluation(
         shown(str(source)),
         engine,
-        dataset.title,
+        f"{dataset.title}, head {head}" if head else dataset.title,
         found,
         task.how,
         model.activation,
@@ -78,19 +81,26 @@ def evaluate(
     )
 
 
-def check(dataset: Dataset, model: Model) -> None:
+def check(dataset: Dataset, model: Model) -> list[str]:
     """Refuse truths that do not fit a network before other work is done.
+
+    Returns:
+        of which heads they are, each of which has a column of a table; an empty name of the plain network.
 
     Raises:
         ConverterError: they cannot be read or matched.
         Unavailable: labels need scikit-learn, which is not installed.
     """
-    if model.config.heads:
-        raise several(model.config, "evaluation is of one head")
-    count = model.config.num_classes
-    task = understand(read_truths(dataset), Outputs(count, labels_for(model.images, count)), model.activation)
-    if not task.one_class_each:
-        check_metrics()
+    truths, branches = read_truths(dataset), model.branches()
+    heads = [head for head in branches if not head or head in truths.columns]
+    if not heads:
+        raise ConverterError(f"{truths.where}: has no column that is called as a head is ({', '.join(branches)})")
+    for head in heads:
+        own, count = branches[head], branches[head].config.num_classes
+        task = understand(truths.of_head(head), Outputs(count, labels_for(own.images, count)), own.activation)
+        if not task.one_class_each:
+            check_metrics()
+    return heads
 
 
 Answers = Iterator[tuple[int, Array]]

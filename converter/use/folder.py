@@ -113,8 +113,7 @@ def classify(
     more: list[More] = ["features"] if targets.features is not None else []
     finish: Finish | None = None
     config = predictor.network.config
-    known = {head: (said.labels, config.branch(head).num_classes) for head, said in predictor.heads.items()}
-    names = columns_of(known or {"": (predictor.labels, config.num_classes)})
+    names = columns_of({h: (one.labels, one.network.config.num_classes) for h, one in predictor.by_head.items()})
     said = _Said()
     with ExitStack() as files:
         if targets.cam is not None:
@@ -134,7 +133,7 @@ def classify(
             if row is not None:
                 parts = predictor.parts(logits)
                 row(str(answer.image), [value for _, one, own in parts for value in _values(one, own)])
-            elif predictor.heads or predictor.network.config.num_classes:
+            elif predictor.heads or config.num_classes:
                 done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
             if keep is not None:
                 keep(str(answer.image), answer.outputs[1])
@@ -171,16 +170,19 @@ class _Pictured:
 
     def __init__(self, predictor: Predictor, pictures: Gallery) -> None:
         self.predictor, self.pictures = predictor, pictures
-        self.activation = class_activation(predictor.network)
-        pictures.how = self.activation.how
+        self.activations = {head: class_activation(one.network) for head, one in predictor.by_head.items()}
+        ways = {activation.how for activation in self.activations.values()}
+        every = (f"{head}: {activation.how}" for head, activation in self.activations.items())
+        pictures.how = " ".join(ways if len(ways) == 1 else every)
 
     def __call__(self, answer: Answer) -> Answer:
         *outputs, maps = answer.outputs
-        ranked = self.predictor.ranking(outputs[0], SHOWN)
-        best = [(found["class"] or f"class {found['label']}", found["score"]) for found in ranked["top"]]
         try:
-            strength = heat(self.activation(maps, ranked["pred_label"]))
-            self.pictures.add(answer.place, answer.image, strength, self.predictor.preprocess, best)
+            for head, one, logits in self.predictor.parts(outputs[0]):
+                ranked = one.ranking(logits, SHOWN)
+                best = [(found["class"] or f"class {found['label']}", found["score"]) for found in ranked["top"]]
+                strength = heat(self.activations[head](maps, ranked["pred_label"]))
+                self.pictures.add(answer.place, answer.image, strength, one.preprocess, best, head)
         except ValueError as error:  # not finite; or the file is gone meanwhile
             return Answer(answer.place, answer.image, failed=f"{name_of(answer.image)}: {error}")
         return replace(answer, outputs=tuple(outputs))

@@ -23,12 +23,16 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of the page: its picture's name, its best classes with what they score, whether the map is empty."""
+    """One picture of the page: its image, its name, the best classes with what they score, whether the map is empty.
+
+    Of several heads, of which one it is.
+    """
 
     path: str
     picture: str
     best: tuple[tuple[str, float], ...]
     nothing: bool
+    head: str = ""
 
 
 @dataclass
@@ -38,21 +42,27 @@ class Gallery:
     Attributes:
         folder: where.
         how: one sentence on how the maps are made.
-        pictures: by the place of their images.
+        pictures: by the place of their images, and the head.
     """
 
     folder: Path
     how: str = ""
-    pictures: dict[int, Picture] = field(default_factory=dict)
+    pictures: dict[tuple[int, str], Picture] = field(default_factory=dict)
 
     def add(
-        self, place: int, image: ImageSource, heat: Array, steps: Preprocess, best: Sequence[tuple[str, float]]
+        self,
+        place: int,
+        image: ImageSource,
+        heat: Array,
+        steps: Preprocess,
+        best: Sequence[tuple[str, float]],
+        head: str = "",
     ) -> None:
-        """Write the picture of one image; from any thread."""
+        """Write the picture of one image, and of one of several heads; from any thread, those of an image in order."""
         stem = re.sub(r"[^\w.-]+", "_", well_formed(Path(str(image)).stem))[:60]
-        name = f"{place + 1:06d}_{stem}.png"
+        name = f"{place + 1:06d}_{stem}{'.' * bool(head)}{head}.png"
         write_bytes(self.folder / name, overlay(decode(image, steps.channels, window=steps.window), heat, steps))
-        self.pictures[place] = Picture(well_formed(str(image)), name, tuple(best), not heat.any())
+        self.pictures[place, head] = Picture(well_formed(str(image)), name, tuple(best), not heat.any(), head)
 
     def write_page(self, title: str, notes: Sequence[str], failed: Sequence[str]) -> None:
         """Write the page, the pictures in order of their images."""
@@ -70,7 +80,8 @@ class Gallery:
             title=title,
             how=self.how,
             colours=", ".join(f"rgb({r} {g} {b} / {at * STRONGEST:.0%}) {at:.0%}" for at, (r, g, b) in COLOURS),
-            images=[self.pictures[place] for place in sorted(self.pictures)],
+            pictures=[self.pictures[at] for at in sorted(self.pictures, key=lambda at: at[0])],
+            images=len({place for place, _ in self.pictures}),
             failed=[well_formed(line) for line in failed],
             notes=notes,
             version=__version__,

@@ -11,9 +11,9 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError
-from converter.core.model import Model, several
+from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_outputs
-from converter.engines.run import Outputs
+from converter.engines.run import Loadable, Outputs, Run
 from converter.engines.torch import torch_module, torch_outputs
 from densenet.config import DenseNetConfig
 
@@ -40,15 +40,15 @@ class Network(Protocol):
             ConverterError: the network cannot be run, or does not give that.
         """
 
-    def weight(self) -> Array:
-        """The classifier's weight (classes, features), where it follows the pooled features.
+    def weight(self, head: str = "") -> Array:
+        """The weight (classes, features) of the classifier, or of one head's, where it follows the pooled features.
 
         Raises:
             CannotExpress: it is not at hand.
         """
 
-    def module(self) -> DenseNet:
-        """The same as a PyTorch module.
+    def module(self, head: str = "") -> DenseNet:
+        """The same as a PyTorch module, or the plain network of one head.
 
         Raises:
             ConverterError: it cannot be read back, or PyTorch is not installed.
@@ -73,7 +73,7 @@ class OnnxNetwork:
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`; what was not an output yet becomes one."""
-        heads = [head.name for head in self.config.heads] or [""]
+        heads = names_of(self.config)
         if not more:
             return side_by_side(onnx_outputs(self.file, heads, threads=threads), len(heads))
         from converter.exporters.tap import maps_of, tapped  # noqa: PLC0415 (onnx is slow to import)
@@ -85,22 +85,22 @@ class OnnxNetwork:
             raise CannotExpress(f"{self.name}: {error}") from error
         return side_by_side(onnx_outputs(graph, (*heads, *names), threads=threads), len(heads))
 
-    def weight(self) -> Array:
+    def weight(self, head: str = "") -> Array:
         """See :class:`Network`."""
         from converter.exporters.tap import classifier_weight  # noqa: PLC0415 (onnx is slow to import)
 
         try:
-            return classifier_weight(self.proto)
+            return classifier_weight(self.proto, head)
         except CannotExpress as error:
             raise CannotExpress(f"{self.name}: {error}") from error
 
-    def module(self) -> DenseNet:
+    def module(self, head: str = "") -> DenseNet:
         """See :class:`Network`."""
         try:
             model = self.model()
         except ConverterError as error:
             raise CannotExpress(f"{error}; name the checkpoint this file was made from") from error
-        return torch_module(model)
+        return torch_module(model.branch(head) if head else model)
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
@@ -116,23 +116,78 @@ class TorchNetwork:
 
     config: DenseNetConfig
     loaded: DenseNet | MultiHeadDenseNet = field(repr=False)
+    model: Model = field(repr=False)
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`."""
         return torch_outputs(self.loaded, more)
 
-    def weight(self) -> Array:
+    def weight(self, head: str = "") -> Array:
         """See :class:`Network`."""
-        weight: Array = self.loaded.get_parameter("classifier.weight").detach().numpy()
+        name = f"heads.{head}.classifier.weight" if head else "classifier.weight"
+        weight: Array = self.loaded.get_parameter(name).detach().numpy()
         return weight
 
-    def module(self) -> DenseNet:
+    def module(self, head: str = "") -> DenseNet:
         """See :class:`Network`."""
-        if self.config.heads:
-            raise several(self.config, "this is for one head")
-        module: Any = self.loaded
+        module: Any = torch_module(self.model.branch(head)) if head else self.loaded
         result: DenseNet = module
         return result
+
+
+@dataclass(frozen=True)
+class OneHead:
+    """One of several heads of a network, as a network of its own."""
+
+    whole: Network
+    head: str
+
+    @property
+    def config(self) -> DenseNetConfig:
+        """See :class:`Network`."""
+        return self.whole.config.branch(self.head)
+
+    def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
+        """See :class:`Network`."""
+        run, own = self.whole.start(more, threads), logits_of(self.whole.config, self.head)
+
+        def one(x: Array) -> tuple[Array, ...]:
+            logits, *others = run(x)
+            return logits[:, own], *others
+
+        return one
+
+    def weight(self, head: str = "") -> Array:
+        """See :class:`Network`."""
+        return self.whole.weight(head or self.head)
+
+    def module(self, head: str = "") -> DenseNet:
+        """See :class:`Network`."""
+        return self.whole.module(head or self.head)
+
+
+def logits_of(config: DenseNetConfig, head: str) -> slice:
+    """Where the logits of one of several heads are, of all side by side; all of them, without a name."""
+    if not head:
+        return slice(None)
+    at = 0
+    for each in config.heads:
+        if each.name == head:
+            break
+        at += each.num_classes
+    return slice(at, at + config.branch(head).num_classes)
+
+
+def names_of(config: DenseNetConfig) -> list[str]:
+    """The names of several heads; an empty one of the plain network."""
+    return [head.name for head in config.heads] or [""]
+
+
+def onnx_logits(source: Loadable, config: DenseNetConfig) -> Run:
+    """ONNX Runtime as an engine of a graph of this tool; the logits of several heads stand side by side."""
+    names = names_of(config)
+    run = side_by_side(onnx_outputs(source, names), len(names))
+    return lambda x: run(x)[0]
 
 
 def side_by_side(run: Outputs, heads: int) -> Outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, parsed
 from converter.core.model import Images, known_activation, usual_activation
-from converter.core.source import shown
+from converter.core.source import Source, shown
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
 from converter.engines.torch import any_module
@@ -26,7 +26,7 @@ from converter.use.activation import activated
 from converter.use.answers import Answer, Finish, answers
 from converter.use.assumed import assumed, assumed_activation, labels_for, preprocess_for
 from converter.use.in_order import cores, workers
-from converter.use.network import More, Network, OnnxNetwork, TorchNetwork
+from converter.use.network import More, Network, OneHead, OnnxNetwork, TorchNetwork, logits_of
 from converter.use.sizes import check_pixels, fitting, fixed_size
 from densenet.config import DenseNetConfig
 from densenet.depth import Say, silent
@@ -147,15 +147,36 @@ class Predictor:
 
     def parts(self, logits: Array) -> Iterator[tuple[str, Predictor, Array]]:
         """Of each head its name, a predictor that knows its classes, and its logits; of a single one an empty name."""
-        if not self.heads:
-            yield "", self, logits
-        at, config = 0, self.network.config
-        for head, said in self.heads.items():
-            classes = config.branch(head).num_classes
-            activation = said.activation or usual_activation(classes)
-            one = replace(self, heads={}, labels=said.labels, activation=activation, thresholds=said.thresholds)
-            yield head, one, logits[at : at + classes]
-            at += classes
+        for head, one in self.by_head.items():
+            yield head, one, logits[logits_of(self.network.config, head)]
+
+    @cached_property
+    def by_head(self) -> dict[str, Predictor]:
+        """A predictor of each head by its name; itself, by an empty one, where there is one."""
+        return {head: self.only(head) for head in self.heads} or {"": self}
+
+    def only(self, head: str) -> Predictor:
+        """The predictor of one of several heads.
+
+        Raises:
+            ConverterError: there is no such head.
+        """
+        if head not in self.heads:
+            known = f"there are {', '.join(self.heads)}" if self.heads else "the network has one alone, without a name"
+            raise ConverterError(f"there is no head {head!r}; {known}")
+        said, network = self.heads[head], OneHead(self.network, head)
+        own = logits_of(self.network.config, head)
+        others = tuple(f"{name}: " for name in self.heads if name != head)
+        return replace(
+            self,
+            run=lambda x: self.run(x)[:, own],
+            labels=said.labels,
+            notes=tuple(note.removeprefix(f"{head}: ") for note in self.notes if not note.startswith(others)),
+            activation=said.activation or usual_activation(network.config.num_classes),
+            network=network,
+            thresholds=said.thresholds,
+            heads={},
+        )
 
     def best(self, logits: Array) -> dict[str, Any]:
         """The best class of an image as plain values: pred_label, pred_score, pred_class."""
@@ -185,7 +206,12 @@ def run_of(network: Network) -> Run:
 
 
 def predictor(
-    source: str | Path, *, engine: str = "onnxruntime", images: Images | None = None, features: bool = False
+    source: str | Path,
+    *,
+    engine: str = "onnxruntime",
+    images: Images | None = None,
+    features: bool = False,
+    head: str = "",
 ) -> Predictor:
     """Load a model for prediction; the last few are kept loaded.
 
@@ -194,12 +220,13 @@ def predictor(
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
         features: whether pooled features are all that is wanted, which a network without classifier gives, too.
+        head: of several heads the only one that is asked, as in a :class:`converter.Source`; default: all.
 
     Raises:
         ConverterError: it cannot be read, has no classes, the engine does not exist or is not installed, or what is
             said of images and classes is of another network.
     """
-    found = _predictor(str(source), engine, _changed(Path(source)), images or Images())
+    found = _predictor(str(source), engine, _changed(Path(source)), images or Images(), head)
     if not (features or found.heads or found.network.config.num_classes):
         raise ConverterError(
             f"{shown(str(source))}: has no classifier, so there are no classes to predict; densenet predict --features "
@@ -217,20 +244,20 @@ def _changed(path: Path) -> int:
 
 
 @lru_cache(maxsize=4)
-def _predictor(source: str, engine: str, changed: int, said: Images) -> Predictor:
+def _predictor(source: str, engine: str, changed: int, said: Images, head: str) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     size: tuple[int, ...] = ()
     if engine == "onnxruntime" and changed and is_onnx(Path(source)):
         loaded = session(source)  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(source, loaded, said)
+            return _from_onnx(source, loaded, said, head)
         size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
-    model = load(source).described(said)
+    model = load(Source(source, head=head or None)).described(said)
     check_classes(shown(source), model.config, model.images)
     network: Network
     if engine == "torch":
-        network = TorchNetwork(model.config, any_module(model))
+        network = TorchNetwork(model.config, any_module(model), model)
     else:
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
@@ -270,13 +297,13 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
     Raises:
         ConverterError: it has them.
     """
-    if config.heads:
-        return
-    if images.labels and len(images.labels) != config.num_classes:
+    for head in config.heads:
+        check_classes(f"{name}: head {head.name}", config.branch(head.name), images.of(head.name))
+    if images.labels and not config.heads and len(images.labels) != config.num_classes:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
 
-def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
+def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
         config = DenseNetConfig.from_dict(parsed(held[key]))
@@ -287,13 +314,15 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
         images = replace(images, heads=own)
     except (ValueError, TypeError) as error:
         raise ConverterError(f"{source}: its {key} metadata is damaged ({error})") from error
+    if head and config.heads:
+        said = Images(said.preprocess, heads=((head, replace(said, preprocess=None)),))
     said.check(config)
     check_classes(source, config, images)
     given = loaded.get_inputs()[0]
     pixels = given.type == "tensor(uint8)"
     if pixels and said.preprocess:
         raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
-    images = said.of_every_head(config, images).or_else(images)
+    images = said.of_every_head(config).or_else(images)
     size = fixed_size(given.shape)
     if size and images.preprocess and not pixels and images.preprocess.crop != size:
         crop = "x".join(map(str, images.preprocess.crop))
@@ -307,7 +336,8 @@ def _from_onnx(source: str, loaded: Any, said: Images) -> Predictor:
     network = OnnxNetwork(source, source, config, lambda: load(source))
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
-    return Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
+    found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
+    return found.only(head) if head else found
 
 
 def _recorded(held: Mapping[str, str], config: DenseNetConfig) -> Images:

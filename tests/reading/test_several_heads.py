@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers.command import ok, refused
+from helpers.command import ok, refused, run
 from helpers.networks import SMALL, export_model, random_model
 from helpers.networks import save as save_model
 from helpers.tasks import Classifiers, F, Shared, Tasks, features
@@ -136,5 +136,21 @@ def test_layouts_of_one_head_refuse_several_and_name_them(tmp_path: Path) -> Non
         said = refused(2, "convert", path, tmp_path / f"m.{suffix}", "--to", layout)
         assert "several heads: age, sex; densenet convert --head NAME" in said
     assert "activations of the heads age" in refused(2, "convert", path, tmp_path / "m.pth")
-    with pytest.raises(ConverterError, match="several heads: age, sex"):
+    with pytest.raises(ConverterError, match="labels are those of one head, of age or sex: --labels age=FILE"):
         load(path).described(Images(labels=("a", "b")))
+
+
+def test_the_layers_of_one_head_are_said_without_choosing_it(tmp_path: Path) -> None:
+    source = tmp_path / "a.pth"
+    torch.save(Tasks(nn.GELU).state_dict(), source)
+    assumed = run("inspect", source).stderr
+    assert "age: the head is heads.age.0, heads.age.2, read as linear:9,relu" in assumed
+    assert "--set heads.age.head=... changes it" in assumed
+    said = run("inspect", source, "--set", "heads.age.head=linear:9,gelu")
+    assert "linear:9,gelu, 4 classes" in said.stdout
+    assert "is assumed where it has no tensors" not in said.stderr
+    assert "no head 'size'; there are age, sex" in refused(2, "inspect", source, "--set", "heads.size.head=relu")
+    alone = ("--head", "age", "--set", "heads.age.head=linear:9,gelu")
+    assert "one head is read, whose layers --set head=... says" in refused(2, "inspect", source, *alone)
+    with pytest.raises(ConverterError, match=r"heads\.age\.eps: not a setting"):
+        load(source, settings={"heads.age.eps": 1e-3})

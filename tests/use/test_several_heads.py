@@ -14,7 +14,8 @@ from helpers.command import ok, refused
 from helpers.tasks import Tasks
 from PIL import Image
 
-from converter import export_onnx, load
+from converter import Images, export_onnx, load
+from converter.use.cam import class_activation
 from converter.use.predict import predictor
 from densenet import MultiHeadDenseNet, get_model, inference_model
 
@@ -106,9 +107,64 @@ def test_what_is_for_one_head_says_so(files: Files) -> None:
     for name in ("a", "b"):
         (classes / name).mkdir(parents=True, exist_ok=True)
         (classes / name / "0.png").write_bytes(images[0].read_bytes())
-    assert names in refused(2, "evaluate", source, classes)
-    assert names in refused(2, "predict", source, images[0], "--cam", folder / "cam")
-    assert names in refused(2, "package", source, folder / "package")
+    assert "several heads (age, sex); --head NAME says which" in refused(2, "evaluate", source, classes)
+    assert names in refused(2, "convert", source, folder / "plain.pth", "--to", "torchvision")
     (folder / "labels.txt").write_text("a\nb\n")
-    assert names in refused(2, "predict", source, images[0], "--labels", folder / "labels.txt")
-    assert not (folder / "package").exists()
+    said = folder / "labels.txt"
+    assert "of age or sex: --labels age=FILE" in refused(2, "predict", source, images[0], "--labels", said)
+    assert "head age: 2 labels for 4 classes" in refused(2, "predict", source, images[0], "--labels", f"age={said}")
+    assert "no head 'size'; there are age, sex" in refused(2, "predict", source, images[0], "--labels", f"size={said}")
+    assert "no head 'size'" in refused(2, "predict", source, images[0], "--head", "size")
+    assert "twice of head sex" in refused(2, "predict", source, images[0], *["--activation", "sex=none"] * 2)
+
+
+def test_labels_and_activations_are_said_of_one_head(files: Files) -> None:
+    folder, images, expected = files
+    (folder / "sex.txt").write_text("f\nm\n")
+    said = ("--labels", f"sex={folder / 'sex.txt'}", "--activation", "age=none")
+    found = json.loads(ok("predict", folder / "m.safetensors", images[0], *said, "--json"))[0]
+    assert {each["class"] for each in found["sex"]["top"]} == {"f", "m"}
+    assert {each["class"] for each in found["age"]["top"]} == {""}
+    ages = {each["label"]: each["score"] for each in found["age"]["top"]}
+    assert abs(np.exp([ages[i] - ages[0] for i in range(4)]) - expected["age"][0] / expected["age"][0][0]).max() < 1e-4
+    ok("convert", folder / "m.safetensors", folder / "said.safetensors", *said)
+    kept = dict(
+        load(folder / "said.safetensors").described(Images(heads=(("age", Images(labels=tuple("abcd"))),))).images.heads
+    )
+    assert kept["sex"].labels == ("f", "m")
+    assert (kept["age"].labels, kept["age"].activation) == (tuple("abcd"), "none")
+
+
+@pytest.mark.parametrize("name", ["m.safetensors", "heads.onnx"])
+def test_one_head_is_asked_alone(files: Files, name: str) -> None:
+    folder, images, expected = files
+    export_onnx(folder / "m.safetensors", folder / "heads.onnx")
+    found = json.loads(ok("predict", folder / name, images[0], "--head", "sex", "--json"))[0]
+    np.testing.assert_allclose(found["pred_score"], expected["sex"][0].max(), atol=1e-5)
+    table = folder / "truths.csv"
+    answers = [str(int(each.argmax())) for each in expected["age"]]
+    table.write_text("path,age,sex\n" + "".join(f"{path},{age},0\n" for path, age in zip(images, answers)))
+    right = json.loads(ok("evaluate", folder / name, table, "--head", "age", "--json"))
+    assert (right["top1"], right["dataset"]) == (100.0, "truths.csv, head age")
+    wrong = json.loads(ok("evaluate", folder / name, table, "--head", "sex", "--json"))
+    assert wrong["top1_correct"] == sum(int(each.argmax()) == 0 for each in expected["sex"])
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [("m.safetensors", "onnxruntime"), ("heads.onnx", "onnxruntime"), ("m.safetensors", "torch")]
+)
+def test_every_head_has_its_map(files: Files, name: str, engine: str, tmp_path: Path) -> None:
+    folder, images, _ = files
+    export_onnx(folder / "m.safetensors", folder / "heads.onnx")
+    ok("predict", folder / name, *images[:2], "--cam", tmp_path / "cam", "--engine", engine)
+    pictures = ["000001_0.age.png", "000001_0.sex.png", "000002_1.age.png", "000002_1.sex.png"]
+    assert sorted(path.name for path in (tmp_path / "cam").glob("*.png")) == pictures
+    page = (tmp_path / "cam" / "index.html").read_text()
+    assert [page.index(picture) for picture in pictures] == sorted(page.index(picture) for picture in pictures)
+    assert "2 images" in page
+    assert "age: The weights of the feature maps are the derivatives" in page  # age has layers of its own
+    assert "sex: Average pooling makes a logit the mean of its map" in page
+    loaded, alone = predictor(folder / name, engine=engine), predictor(folder / "tasks.pth", head="sex")
+    _, maps = loaded.network.start(("maps",))(loaded.prepare(images[0]))
+    both = [class_activation(one.network)(maps[0], 1) for one in (loaded.by_head["sex"], alone)]
+    np.testing.assert_allclose(*both, atol=1e-6)

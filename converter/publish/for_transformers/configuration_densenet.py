@@ -33,6 +33,7 @@ USUAL: dict[str, Any] = {
     "global_pool": "avg",
     "head": (),
     "num_classes": 1000,
+    "heads": {},
     "in_channels": 3,
     "eps": 1e-5,
     "spatial_dims": 2,
@@ -43,13 +44,23 @@ USUAL: dict[str, Any] = {
 class DenseNetConfig(PretrainedConfig):  # type: ignore[misc]
     """The network (``densenet``), and what every transformers config has: ``id2label``, ``problem_type`` ...
 
+    Of a network with several heads ``heads`` has these of each, by name; ``head`` is the only one that is asked:
+    ``from_pretrained(..., head="age")``, or ``pipeline(..., model_kwargs={"head": "age"})``.
+
     Raises:
         ValueError: a field that the code beside this file does not know.
     """
 
     model_type = "densenet-converter"
 
-    def __init__(self, densenet: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        densenet: dict[str, Any] | None = None,
+        heads: dict[str, dict[str, Any]] | None = None,
+        head: str = "",
+        **kwargs: Any,
+    ) -> None:
+        self.heads, self.head = heads or {}, head
         self.densenet = {**USUAL, **(densenet or {})}
         unknown = set(self.densenet) - set(USUAL)
         if unknown:
@@ -57,3 +68,18 @@ class DenseNetConfig(PretrainedConfig):  # type: ignore[misc]
         if self.densenet["spatial_dims"] != 2:
             raise ValueError("config.json: the modelling code is for images, not for signals or volumes")
         super().__init__(**kwargs)
+
+    def of_head(self, head: str) -> None:
+        """Say of classes what is said of one of several heads.
+
+        Raises:
+            ValueError: there is no such head.
+        """
+        known = self.densenet["heads"]
+        if head not in known:
+            raise ValueError(f"there is no head {head!r}; there are {', '.join(known) or 'none to choose from'}")
+        said = self.heads.get(head, {})
+        self.head, self.problem_type = head, said.get("problem_type")
+        names = said.get("id2label") or {i: f"LABEL_{i}" for i in range(known[head]["num_classes"])}
+        self.id2label = {int(i): name for i, name in names.items()}
+        self.label2id = {name: i for i, name in self.id2label.items()}

@@ -6,7 +6,7 @@ model.safetensors.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +184,22 @@ def pooled(x: Tensor, kind: str) -> Tensor:
     return kinds[kind]()
 
 
+def head_of(net: SimpleNamespace, width: int, words: Iterable[str], classes: int) -> tuple[nn.Module, nn.Module]:
+    """The layers between the pooled features and the classifier: norm, linear:512, linear:512:no_bias ..., and it."""
+    layers: list[nn.Module] = []
+    for word in words:
+        kind, *values = word.split(":")
+        if kind == "norm":
+            layers.append(nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(width, eps=net.eps))))
+        elif kind == "linear":
+            linear = nn.Linear(width, int(values[0]), bias="no_bias" not in values)
+            layers.append(nn.Sequential(OrderedDict(linear=linear)))
+            width = linear.out_features
+        else:
+            layers.append(activation(word))
+    return nn.Sequential(*layers), nn.Linear(width, classes)
+
+
 def loss_of(logits: Tensor, labels: Tensor, problem: str | None) -> Tensor:
     """What training makes small: of numbers, of questions of their own, or of classes of which one is true."""
     if problem == "regression":
@@ -240,7 +256,7 @@ class DenseNetPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
 class DenseNetModel(DenseNetPreTrainedModel):
     """The network without its head: ``pooler_output`` are the pooled features."""
 
-    _keys_to_ignore_on_load_unexpected = (r"^head\.", r"^classifier\.")
+    _keys_to_ignore_on_load_unexpected = (r"^head\.", r"^heads\.", r"^classifier\.")
 
     def __init__(self, config: DenseNetConfig) -> None:
         super().__init__(config)
@@ -252,32 +268,63 @@ class DenseNetModel(DenseNetPreTrainedModel):
         return BaseModelOutputWithPoolingAndNoAttention(maps, pooled(maps, self.net.global_pool))
 
 
-class DenseNetForImageClassification(DenseNetPreTrainedModel):
-    """The network with its head: ``logits`` (N, num_labels)."""
+class ByHead(Mapping[str, Tensor]):
+    """Logits (N, classes) of several heads, by name.
 
-    def __init__(self, config: DenseNetConfig) -> None:
+    Raises:
+        KeyError: it is asked for something else, as transformers' pipeline does, which knows one head.
+    """
+
+    def __init__(self, logits: dict[str, Tensor]) -> None:
+        self.logits = logits
+
+    def __getitem__(self, head: str) -> Tensor:
+        if head not in self.logits:
+            raise KeyError(f"{head}: of several heads ({', '.join(self)}) one is read with head=NAME, on loading")
+        return self.logits[head]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.logits)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+class DenseNetForImageClassification(DenseNetPreTrainedModel):
+    """The network with its head: ``logits`` (N, num_labels); with several heads a mapping of these by name.
+
+    With ``head`` (here, or in the config) that one of several alone is computed, as if there were no other.
+    """
+
+    def __init__(self, config: DenseNetConfig, head: str = "") -> None:
+        if head or config.head:
+            config.of_head(head or config.head)
         super().__init__(config)
-        self.head = nn.Sequential(*self._head())
-        self.classifier = nn.Linear(self.width, config.num_labels)
+        if self.net.heads:
+            self.heads = nn.Module()
+            for name, said in self.net.heads.items():
+                layers, classifier = head_of(self.net, self.width, said.get("head", ()), said["num_classes"])
+                # Past add_module, which refuses names that nn.Module has itself, such as type.
+                self.heads._modules[name] = nn.Sequential(OrderedDict(head=layers, classifier=classifier))
+        else:
+            self.head, self.classifier = head_of(self.net, self.width, self.net.head, config.num_labels)
         self.post_init()
 
-    def _head(self) -> Iterator[nn.Module]:
-        """The layers between the pooled features and the classifier: norm, linear:512, linear:512:no_bias, relu ..."""
-        for word in self.net.head:
-            kind, *values = word.split(":")
-            if kind == "norm":
-                yield nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(self.width, eps=self.net.eps)))
-            elif kind == "linear":
-                width = int(values[0])
-                yield nn.Sequential(OrderedDict(linear=nn.Linear(self.width, width, bias="no_bias" not in values)))
-                self.width = width
-            else:
-                yield activation(word)
+    def forward(self, pixel_values: Tensor, labels: Any = None, **_: Any) -> ImageClassifierOutputWithNoAttention:
+        """Images (N, in_channels, H, W) to logits, and with labels to the loss that ``problem_type`` names.
 
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None, **_: Any
-    ) -> ImageClassifierOutputWithNoAttention:
-        """Images (N, in_channels, H, W) to logits, and with labels to the loss that ``problem_type`` names."""
-        logits = self.classifier(self.head(pooled(self.features(pixel_values), self.net.global_pool)))
-        loss = None if labels is None else loss_of(logits, labels, self.config.problem_type)
-        return ImageClassifierOutputWithNoAttention(loss, logits)
+        Labels of several heads are a mapping by name, and the loss is the sum of theirs.
+        """
+        features, config = pooled(self.features(pixel_values), self.net.global_pool), self.config
+        if not self.net.heads or config.head:
+            network = self.heads._modules[config.head] if config.head else nn.Sequential(self.head, self.classifier)
+            logits = network(features)  # type: ignore[misc]
+            loss = None if labels is None else loss_of(logits, labels, config.problem_type)
+            return ImageClassifierOutputWithNoAttention(loss, logits)
+        every = {name: network(features) for name, network in self.heads.named_children()}
+        if labels is not None:
+            kinds = {name: config.heads.get(name, {}).get("problem_type") for name in every}
+            loss = torch.stack([loss_of(every[name], labels[name], kinds[name]) for name in labels]).sum()
+        else:
+            loss = None
+        return ImageClassifierOutputWithNoAttention(loss, ByHead(every))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter.core.errors import ConverterError
@@ -65,6 +65,10 @@ class Truths:
     names: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def of_head(self, head: str) -> "Truths":
+        """What is written of one of several heads: the table's column of its name alone, where there is one."""
+        return replace(self, columns={head: self.columns[head]}) if head in self.columns else self
 
 
 def read_truths(dataset: Dataset) -> Truths:
