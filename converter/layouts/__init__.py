@@ -21,6 +21,7 @@ from converter.layouts import (
     weiaicunzai,
 )
 from converter.layouts.layout import Layout
+from densenet.bounds import is_pipe
 
 LAYOUTS: tuple[Layout, ...] = (
     library.LIBRARY,
@@ -52,12 +53,12 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_named(name: str) -> Layout:
-    """The layout of that name, or in that ``.toml`` file.
+    """The layout of that name, or in that ``.toml`` file; or what comes out of that pipe.
 
     Raises:
         ConverterError: there is none.
     """
-    if name.endswith(".toml"):
+    if name.endswith(".toml") or is_pipe(name):
         from converter.layouts.custom import read_layout  # noqa: PLC0415 (for few)
 
         return read_layout(Path(name))

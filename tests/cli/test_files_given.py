@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.command import run
 
+import densenet.bounds
 from converter.demo.demo import CHECKPOINT, IMAGES
 
 IMAGE = next(IMAGES.glob("3/*.png"))
@@ -82,7 +83,9 @@ OPTIONS = {
 
 
 @pytest.fixture
-def alarm() -> Iterator[None]:
+def alarm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(densenet.bounds, "WRITER", 0.1)
+
     def late(*_: object) -> None:
         raise AssertionError("it hangs")
 

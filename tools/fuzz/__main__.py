@@ -22,6 +22,10 @@ from tools.fuzz.targets import READERS, Reader, opened, whole
 SECONDS, MEGABYTES = 5, 1024
 SLOW = 1.0
 """Seconds from which an input is kept to be looked at."""
+GUIDED = ["converter.core", "converter.fetch", "converter.formats", "converter.structures", "densenet"]
+"""What guides the search.  Names are tried in every layout, with loops that would take most of the time."""
+LONGEST = 4096
+"""Bytes of an input, unless a seed has more."""
 CRASHES = 20
 """How often a reader is started anew after what ends the process."""
 
@@ -64,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         open(os.devnull, "w") as nowhere,  # noqa: PTH123
         contextlib.redirect_stderr(nowhere),
-        atheris.instrument_imports(include=["converter", "densenet"]),
+        atheris.instrument_imports(include=GUIDED),
     ):
         _import_all()
     return max([fuzzed(args, name) for name in args.readers or READERS])
@@ -125,7 +129,7 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
 
     def one(data: bytes) -> None:
         path.write_bytes(data)
-        signal.setitimer(signal.ITIMER_PROF, 10 * SECONDS)  # which ends the process: nothing in C can hold it up
+        signal.setitimer(signal.ITIMER_PROF, 2 * SECONDS)  # which ends the process: nothing in C can hold it up
         start = time.process_time()
         try:
             read(path)
@@ -136,7 +140,7 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
             _keep(home, data, error)
         spent = time.process_time() - start
         if spent > SLOW:
-            (home / f"slow-{spent:.1f}").write_bytes(data)
+            (home / ("findings" if spent > SECONDS else "") / f"slow-{spent:.1f}").write_bytes(data)
         counts["slowest"] = max(counts["slowest"], int(spent * 1000))
         counts["inputs"] += 1
         if counts["inputs"] % 256 == 0:
@@ -145,8 +149,9 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
             ended()
 
     (home / "corpus").mkdir(exist_ok=True)
-    flags = ["-timeout=3600", f"-rss_limit_mb={MEGABYTES + 700}", "-max_len=400000", "-len_control=0"]
-    flags += [f"-artifact_prefix={home / 'findings'}/", "-detect_leaks=0"]
+    longest = max([LONGEST, *(seed.stat().st_size for seed in (home / "seeds").iterdir())])
+    flags = ["-timeout=3600", f"-rss_limit_mb={MEGABYTES + 700}", f"-max_len={longest}", "-len_control=0"]
+    flags += [f"-artifact_prefix={home / 'findings'}/", "-detect_leaks=0", "-entropic_scale_per_exec_time=1"]
     atheris.Setup([sys.argv[0], *flags, str(home / "corpus"), str(home / "seeds")], one)
     atheris.Fuzz()
     ended()

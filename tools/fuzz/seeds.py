@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from densenet.config import DenseNetConfig
+from tools.fuzz.small import SMALL
 from tools.fuzz.targets import READERS
 
 CONFIG = DenseNetConfig(growth_rate=2, block_config=(1, 1), init_features=4, bn_size=1, num_classes=2)
 DATA = Path(__file__).parents[2] / "tests" / "data"
-LARGEST = 200_000
-"""Bytes of a file of ``tests/data`` that becomes a seed: larger ones are mutated too seldom where it matters."""
+LARGEST = 64_000
+"""Bytes of a seed: larger ones are mutated too seldom where it matters."""
 OF_DATA = {
     "hdf5": ("keras3-weights/model.weights.h5", "keras3-h5/model.h5"),
     "keras-zip": ("keras3-zip/model.keras", "kerashub/model.keras"),
@@ -56,9 +57,20 @@ def write(folder: Path) -> dict[str, int]:
         for i, path in enumerate([*found, scratch / reader.file]):
             if path.exists():
                 path.rename(home / "seeds" / f"made-{i}")
+        for i, make in enumerate(SMALL.get(name, ())):
+            place = home / "small" / reader.file
+            place.parent.mkdir()
+            try:
+                make(place)
+                place.rename(home / "seeds" / f"small-{i}")
+            except Exception as error:
+                print(f"{name}: {type(error).__name__}: {str(error)[:200]}")
+            shutil.rmtree(place.parent)
         for i, path in enumerate(DATA / each for each in OF_DATA.get(name, ())):
-            if path.stat().st_size <= LARGEST:
-                shutil.copy(path, home / "seeds" / f"data-{i}")
+            shutil.copy(path, home / "seeds" / f"data-{i}")
+        for path in (home / "seeds").iterdir():
+            if path.stat().st_size > LARGEST and len(list((home / "seeds").iterdir())) > 1:
+                path.unlink()
         counts[name] = len(list((home / "seeds").iterdir()))
     return counts
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from converter.core.checkpoint import Record, Tensor
+from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import ConverterError
 
 MOST = 1 << 26
 """Bytes of tensors read of one file."""
 DEEPEST = 40
+AGAIN = 16
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,19 @@ class Reader:
     read: Callable[[Path], object]
 
 
-def opened(path: Path) -> None:
+def opened(path: Path) -> Checkpoint:
     """Open a checkpoint and read its tensors."""
     from converter.formats import open_checkpoint
 
+    checkpoint = open_checkpoint(path)
     left = MOST
-    for tensor in _tensors(open_checkpoint(path).tree, DEEPEST, set()):
+    for tensor in _tensors(checkpoint.tree, DEEPEST, set()):
         left -= prod(tensor.shape) * tensor.dtype.itemsize
         if left < 0:
-            return
-        try:
+            break
+        with suppress(ConverterError):
             tensor.read()
-        except ConverterError:
-            continue
+    return checkpoint
 
 
 def _tensors(node: Any, depth: int, seen: set[int]) -> Iterator[Tensor]:
@@ -49,27 +52,57 @@ def _tensors(node: Any, depth: int, seen: set[int]) -> Iterator[Tensor]:
         yield node
     elif depth and id(node) not in seen:
         seen.add(id(node))
-        inner: list[Any] = []
-        if isinstance(node, Record):
-            inner = [node.args, node.state, node.items]
-        elif isinstance(node, dict):
-            inner = list(node.values())
-        elif isinstance(node, list | tuple):
-            inner = list(node)
-        for value in inner:
+        for value in _inside(node):
             yield from _tensors(value, depth - 1, seen)
 
 
-def whole(path: Path) -> None:
-    """All that ``inspect`` and ``convert`` do with a checkpoint, but for writing."""
-    from converter import load
+def _inside(node: Any) -> Iterable[Any]:
+    if isinstance(node, Record):
+        return node.args, node.state, node.items
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list | tuple) else ()
 
-    opened(path)
+
+_judged: Counter[int] = Counter()
+
+
+def whole(path: Path) -> None:
+    """All that ``inspect`` and ``convert`` do with a checkpoint, but for hashing and writing.
+
+    What opens as something before did (no graph, the same names, shapes and plain values: other numbers, that is) is
+    judged every ``AGAIN``th time only, which is most of the time that it takes.
+    """
+    from converter.core.source import Source
+    from converter.fetch.place import resolve
+    from converter.reading.load import inspect_place
+
+    checkpoint = opened(path)
+    if checkpoint.graph is None:
+        looks = hash(_looks([checkpoint.tree, checkpoint.settings, checkpoint.metadata], DEEPEST))
+        _judged[looks] += 1
+        if _judged[looks] % AGAIN != 1:
+            return
     left = MOST
-    for tensor in load(path).tensors.values():
+    for tensor in inspect_place(resolve(path), Source.of(path), hashed=False).model.tensors.values():
         left -= prod(tensor.shape) * tensor.dtype.itemsize
         if left > 0:
             tensor.read()
+
+
+def _looks(node: Any, depth: int) -> object:
+    """What can be hashed of a tree, and tells it from others."""
+    if isinstance(node, Tensor):
+        return node.shape, str(node.dtype)
+    if not depth:
+        return None
+    if isinstance(node, Mapping):
+        return tuple((str(key), _looks(value, depth - 1)) for key, value in node.items())
+    if isinstance(node, Record):
+        return node.cls, *(_looks(value, depth - 1) for value in _inside(node))
+    if isinstance(node, list | tuple):
+        return tuple(_looks(value, depth - 1) for value in node)
+    return str(node)
 
 
 def labels(path: Path) -> None:
@@ -102,7 +135,7 @@ def image(path: Path) -> None:
     try:
         load(path, Preprocess(resize=32, crop=(32, 32)))
     except ValueError as error:
-        raise ConverterError from error
+        raise ConverterError(str(error)) from error
 
 
 def volume(path: Path) -> None:
@@ -113,7 +146,7 @@ def volume(path: Path) -> None:
     try:
         load(path, Preprocess(resize=None, crop=(8, 8, 8), channels=1, mean=(0.0,), std=(1.0,)))
     except ValueError as error:
-        raise ConverterError from error
+        raise ConverterError(str(error)) from error
 
 
 def table(path: Path) -> None:

@@ -9,6 +9,7 @@ from converter.core.errors import ConverterError
 from converter.use.evaluation.files import Finder
 from converter.use.evaluation.table import SUFFIXES, Sheet, listed, read_sheet, read_text
 from converter.use.images import is_image, is_volume
+from densenet.bounds import is_pipe
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 """Folders called so are parts of a data set, not its classes."""
@@ -82,9 +83,10 @@ def read_truths(dataset: Dataset) -> Truths:
         if dataset.images or dataset.path_column:
             raise ConverterError(f"{path}: is a folder of classes; only lists and tables have paths to be looked for")
         return _folders(path)
-    if not path.is_file():
+    piped = is_pipe(path)
+    if not path.is_file() and not piped:
         raise ConverterError(f"{path}: no such folder, list or table")
-    folder = dataset.images or path.parent
+    folder = dataset.images or (Path() if piped else path.parent)
     if not folder.is_dir():
         raise ConverterError(f"{folder}: no such folder")
     table = path.suffix.lower() in SUFFIXES
