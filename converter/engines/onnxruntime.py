@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,41 @@ LEVELS: Mapping[str, str] = {
 """ONNX Runtime's graph optimisation levels."""
 
 
-def session(source: Loadable, *, threads: int = 0, level: str = "all") -> onnxruntime.InferenceSession:
+@dataclass(frozen=True)
+class Session:
+    """A graph in ONNX Runtime, whose work can be interrupted and ends in time.
+
+    Attributes:
+        loaded: what says its inputs, outputs and metadata.
+        name: how errors call it.
+    """
+
+    loaded: onnxruntime.InferenceSession
+    name: str
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
+        """Values of these names, or all outputs, on these inputs.
+
+        Raises:
+            ConverterError: ONNX Runtime failed, or took longer than ``stoppable.SECONDS``.
+        """
+        import onnxruntime  # noqa: PLC0415 (loaded by now)
+
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        shapes = ", ".join(str(list(x.shape)) for x in feeds.values())
+        try:
+            found: list[Array] = stoppable(
+                lambda: self.loaded.run(names, feeds, options), lambda: setattr(options, "terminate", True)
+            )
+        except TookTooLong as error:
+            raise ConverterError(f"{self.name}: ONNX Runtime {error} on input {shapes}") from error
+        except Exception as error:  # its errors share no class
+            raise ConverterError(f"{self.name}: ONNX Runtime failed on input {shapes} ({first_line(error)})") from error
+        return found
+
+
+def session(source: Loadable, *, threads: int = 0, level: str = "all") -> Session:
     """ONNX Runtime on the CPU for a file or a model in memory.
 
     Args:
@@ -49,8 +84,9 @@ def session(source: Loadable, *, threads: int = 0, level: str = "all") -> onnxru
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     with loadable(source) as given:
         try:
-            return stoppable(
-                lambda: onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"]),
+            return Session(
+                stoppable(lambda: onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])),
+                called(source),
             )
         except TookTooLong as error:
             raise UnreadableFile(f"{called(source)}: ONNX Runtime {error} to load it") from error
@@ -79,29 +115,15 @@ def onnx_engine(source: Loadable, *, threads: int = 0, level: str = "all", outpu
 
 def onnx_outputs(source: Loadable, names: Sequence[str], *, threads: int = 0, level: str = "all") -> Outputs:
     """The same with several outputs, by their names; an empty one is the logits."""
-    loaded = session(source, threads=threads, level=level)
-    import onnxruntime  # noqa: PLC0415 (loaded by now)
-
-    inputs, outputs = loaded.get_inputs(), [output.name for output in loaded.get_outputs()]
+    graph = session(source, threads=threads, level=level)
+    inputs, outputs = graph.loaded.get_inputs(), [output.name for output in graph.loaded.get_outputs()]
     if len(inputs) != 1 or inputs[0].type not in INPUT_TYPES:
         raise ConverterError(f"{called(source)}: needs one input of images, has {[i.type for i in inputs]}")
     dtype, given, batch = INPUT_TYPES[inputs[0].type], inputs[0].name, inputs[0].shape[0]
     wanted = [name or main_output(outputs) for name in names]
 
     def once(x: Array) -> tuple[Array, ...]:
-        options = onnxruntime.RunOptions()
-        options.log_severity_level = 4
-        feeds = {given: x.astype(dtype, copy=False)}
-        try:
-            return tuple(
-                stoppable(lambda: loaded.run(wanted, feeds, options), lambda: setattr(options, "terminate", True))
-            )
-        except TookTooLong as error:
-            raise ConverterError(f"{called(source)}: ONNX Runtime {error} on input {list(x.shape)}") from error
-        except Exception as error:
-            raise ConverterError(
-                f"{called(source)}: ONNX Runtime failed on input {list(x.shape)} ({first_line(error)})"
-            ) from error
+        return tuple(graph.run(wanted, {given: x.astype(dtype, copy=False)}))
 
     return in_pieces(once, batch) if isinstance(batch, int) else once
 

@@ -18,6 +18,7 @@ from converter.core.errors import ConverterError, first_line
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
 from converter.engines.onnxruntime import session
+from converter.engines.stoppable import TookTooLong
 from converter.engines.trace import inputs_of_modules, trace
 from converter.exporters.onnx import attributes_of, to_onnx
 from converter.parity.checks import WEIGHT_ULPS, difference
@@ -157,6 +158,8 @@ class _Pieces:
                 result = run.run([name], {x: self.own[x] for x in taken})[0]
                 error = relative_error(result, value)
             except Exception as failure:  # ONNX Runtime's errors share no class
+                if isinstance(failure.__cause__, TookTooLong):
+                    raise  # or each of hundreds of pieces would be waited for
                 first = first_line(failure)
                 self.problems[name] = f"cannot be computed ({first})"
         self.steps.append(Step(name, error, own, limit))

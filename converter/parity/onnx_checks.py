@@ -8,6 +8,7 @@ from converter.core.errors import CannotWrite, ConverterError, first_line
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.core.model import Images, Model
 from converter.engines.run import loadable
+from converter.engines.stoppable import stoppable
 from converter.exporters.graph import IMAGE
 from converter.exporters.onnx import LOWEST_OPSET
 from converter.parity.artifact import Artifact
@@ -79,7 +80,7 @@ def _valid(file: Artifact) -> Check:
     assert source is not None
     try:
         with loadable(source) as path:
-            onnx.checker.check_model(path, full_check=True)
+            stoppable(lambda: onnx.checker.check_model(path, full_check=True))
     except CannotWrite:  # no room for temporary files says nothing of the graph
         raise
     except Exception as error:  # its errors share no class

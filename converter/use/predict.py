@@ -249,7 +249,7 @@ def _predictor(source: str, engine: str, changed: int, said: Images, head: str) 
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
     size: tuple[int, ...] = ()
     if engine == "onnxruntime" and changed and is_onnx(Path(source)):
-        loaded = session(source)  # others' graphs may normalise, or give probabilities: they are read
+        loaded = session(source).loaded  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
             return _from_onnx(source, loaded, said, head)
         size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
