@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
 from converter.engines.frameworks import FRAMEWORKS, PACKAGES
-from converter.engines.onnxruntime import LEVELS, onnx_engine
+from converter.engines.onnxruntime import LEVELS, onnx_engine, onnx_outputs
 from converter.engines.openvino import openvino_engine
-from converter.engines.run import Loadable, Run
-from converter.engines.torch import TorchForm, torch_engine, torch_module
+from converter.engines.run import Loadable, Outputs, Run
+from converter.engines.torch import TorchForm, any_module, torch_engine, torch_heads, torch_module
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("compiled", "channels-last"),
@@ -63,6 +63,21 @@ class Spec:
         if self.kind == "openvino":
             return openvino_engine(onnx, threads=self.threads, output=output)
         return onnx_engine(onnx, threads=self.threads, level=self.option or "all", output=output)
+
+    def start_heads(self, onnx: Loadable | None, model: Model | None, outputs: Sequence[str]) -> Outputs:
+        """The same for several heads at once: these outputs of an ONNX file, or all heads of a model.
+
+        Raises:
+            ConverterError: it does not take the file, or is not installed.
+        """
+        if self.kind == "torch":
+            assert model is not None
+            return torch_heads(any_module(model), form=FORMS[self.option])
+        if self.kind == "openvino":
+            runs = [self.start(onnx, model, output) for output in outputs]
+            return lambda x: tuple(run(x) for run in runs)
+        assert onnx is not None
+        return onnx_outputs(onnx, outputs, threads=self.threads, level=self.option or "all")
 
 
 def parse_specs(texts: Iterable[str]) -> list[Spec]:

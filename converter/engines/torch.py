@@ -65,6 +65,13 @@ def any_module(model: Model) -> DenseNet | MultiHeadDenseNet:
     return module.eval()
 
 
+def behind_pooling(module: DenseNet) -> torch.nn.Module:
+    """The layers of a module that take pooled features: head and classifier."""
+    import torch  # noqa: PLC0415 (slow to import)
+
+    return torch.nn.Sequential(module.head, module.classifier)
+
+
 def windowed_engine(model: Model, usual: Array) -> Run:
     """The model in float64 as many authors write it: its last pooling has the size of the maps of a usual image.
 
@@ -96,6 +103,22 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
         double: compute in float64.
         form: ``eager``, ``compiled`` (torch.compile) or ``channels_last``.
     """
+    call = _called(module, double=double, form=form)
+
+    def run(x: Array) -> Array:
+        logits: Array = call(x).numpy()
+        return logits
+
+    return run
+
+
+def torch_heads(module: torch.nn.Module, *, form: TorchForm = "eager") -> Outputs:
+    """The same in float32 of a module of several heads: the logits of each."""
+    call = _called(module, form=form)
+    return lambda x: tuple(logits.numpy() for logits in call(x).values())
+
+
+def _called(module: torch.nn.Module, *, double: bool = False, form: TorchForm = "eager") -> Callable[[Array], Any]:
     import torch  # noqa: PLC0415 (slow to import)
 
     dtype = torch.float64 if double else torch.float32
@@ -105,11 +128,10 @@ def torch_engine(module: torch.nn.Module, *, double: bool = False, form: TorchFo
         module = module.to(memory_format=torch.channels_last)
     call = torch.compile(module, dynamic=True) if form == "compiled" else module
 
-    def run(x: Array) -> Array:
+    def run(x: Array) -> Any:
         with torch.inference_mode():
             tensor = torch.from_numpy(x).to(dtype)
-            logits: Array = call(tensor.contiguous(memory_format=torch.channels_last) if last else tensor).numpy()
-        return logits
+            return call(tensor.contiguous(memory_format=torch.channels_last) if last else tensor)
 
     return run
 

@@ -22,6 +22,7 @@ from converter.exporters.onnx import lazy_onnx, to_onnx
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
 from converter.parity.heads import branch_of, heads_of
+from converter.parity.joint import Joint
 from converter.parity.proto import (
     channels_last,
     fixed_size,
@@ -51,6 +52,8 @@ class Artifact:
         made: what is no file yet.
         head: of several heads the one that is judged.
         branched: ``proto`` is that head's graph, of several in a file of this tool.
+        results: what such a file gives, of all heads.
+        joint: what is computed for all heads at once.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Artifact:
     made: LazyModel | None = None
     head: str = ""
     branched: bool = False
+    results: tuple[str, ...] = ()
+    joint: Joint | None = None
 
     @classmethod
     def open(cls, source: AnySource) -> Artifact:
@@ -135,19 +140,20 @@ class Artifact:
         model = replace(found.model.branch(self.head), stated={})
         return replace(found, model=model, chosen=replace(chosen, config=config.branch(self.head)))
 
-    def of(self, head: str) -> Artifact:
-        """The same for one of several heads.
+    def of(self, head: str, joint: Joint | None = None) -> Artifact:
+        """The same for one of several heads; with what is computed for all of them.
 
         Raises:
             ConverterError: it has no such head.
         """
         config = heads_of(self.proto) if self.proto is not None else None
-        result = replace(self, head=head)
+        result = replace(self, head=head, joint=joint)
         if self.proto is None or config is None:
             return result
         if head not in (each.name for each in config.heads):
             raise several(config, f"{self.name} is compared with head {head or 'one'}")
-        return replace(result, proto=branch_of(self.proto, config, head), branched=True)
+        given = tuple(value.name for value in self.proto.graph.output)
+        return replace(result, proto=branch_of(self.proto, config, head), branched=True, results=given)
 
     def output(self, name: str) -> str:
         """What the file calls an output of the plain network; the logits where nothing is asked for.
@@ -218,8 +224,25 @@ class Artifact:
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
         for spec in chosen:
-            start = partial(spec.start, self.source(), self.model, self.output(output))
-            yield f"{spec.label}, {self.name}", partial(transposing, start) if self.is_channels_last() else start
+            engine = f"{spec.label}, {self.name}"
+            start = self.started_once(spec, engine, output) or partial(
+                spec.start, self.source(), self.model, self.output(output)
+            )
+            yield engine, partial(transposing, start) if self.is_channels_last() else start
+
+    def started_once(self, spec: Spec, engine: str, output: str) -> Callable[[], Run] | None:
+        """How to start an engine that runs once for all heads; None where there are no others."""
+        if self.joint is None:
+            return None
+        try:
+            outputs = [replace(self, head=head).output(output) for head in self.joint.heads]
+        except ConverterError:  # others' names: one of the heads is not found among the results
+            return None
+        if self.branched and not {*outputs} <= {*self.results}:  # probabilities, say, of some
+            return None
+        model = None if self.proto is not None else self.found.model
+        start = partial(spec.start_heads, self.source(), model, outputs)
+        return partial(self.joint.run, f"{engine}, {output}", self.head, start)
 
     def is_channels_last(self) -> bool:
         """Whether it is an ONNX file that takes images (N, H, W, C)."""

@@ -23,6 +23,7 @@ from converter.parity.artifact import Artifact
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, relative_error
+from converter.parity.joint import Joint
 from converter.parity.proto import read_structure
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.activation import activated
@@ -38,13 +39,16 @@ SLACK = 16.0
 class Sources:
     """Everything that computes what the reference is, beside our own reading of it."""
 
-    def __init__(self, model: Model, place: Place, source: Source, bench: Bench, head: str = "") -> None:
+    def __init__(
+        self, model: Model, place: Place, source: Source, bench: Bench, head: str = "", joint: Joint | None = None
+    ) -> None:
         self.model, self.place, self.specs, self.original = model, place, bench.specs, bench.original
+        self.joint = joint
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
             file = Artifact(OWN_FILE, place, source, read_structure(place.path))
-            self.files.append(file.of(head) if head else file)
+            self.files.append(file.of(head, joint) if head else file)
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         if head and named:
             raise ConverterError(f"{named[0]} is asked for the logits of one head; --head NAME says which")

@@ -13,10 +13,11 @@ from converter.core.checkpoint import Array
 from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
-from converter.engines.torch import torch_engine, torch_module
+from converter.engines.torch import behind_pooling, torch_engine, torch_module
 from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench
 from converter.parity.compare import explained_error, limits_for, relative_error
+from converter.parity.joint import Joint, look
 from converter.parity.proto import takes_pixels
 from converter.parity.verdict import OUR_READING
 from converter.use.assumed import preprocess_for
@@ -63,8 +64,11 @@ class Truth:
         bench: Bench = USUAL,
         files: Sequence[Artifact] = (),
         progress: Progress = lambda _: None,
+        joint: Joint | None = None,
     ) -> Truth:
         """The oracle's logits and PyTorch's own, on the usual inputs, and on those that only some of the files take.
+
+        Of several heads (``joint``) the first goes through the whole network, the others begin where it was pooled.
 
         Raises:
             ConverterError: the images cannot be read, or the files need different ones.
@@ -82,16 +86,24 @@ class Truth:
         module.classifier.register_forward_pre_hook(lambda _, inputs: shown["taken"].append(inputs[0].numpy()))
         module.norm.register_forward_hook(lambda _, inputs, maps: positions.append(prod(maps.shape[2:])))
         for double in (False, True):
-            run = torch_engine(module, double=double)
+            run, behind = torch_engine(module, double=double), torch_engine(behind_pooling(module), double=double)
             for batch in batches:
                 progress(f"{ORACLE if double else YARDSTICK}, {batch.name}")
-                # The float64 maps of several images at once would be most of what is in memory.
-                images = np.split(batch.array, len(batch.array)) if double else [batch.array]
-                outputs[double].append(np.concatenate([run(image) for image in images]))
+                key, first = (double, look(batch.array)) if joint else None, len(positions)
+                if joint and key in joint.pooled:
+                    images, before = joint.pooled[key]
+                    positions += before
+                    outputs[double].append(np.concatenate([behind(image) for image in images]))
+                else:
+                    # The float64 maps of several images at once would be most of what is in memory.
+                    images = np.split(batch.array, len(batch.array)) if double else [batch.array]
+                    outputs[double].append(np.concatenate([run(image) for image in images]))
+                if joint and key:
+                    joint.pooled[key] = [*shown["pooled"]], positions[first:]
                 for name, kept in (("pooled", pooled), ("taken", taken)):
                     kept[double].append(np.concatenate(shown[name]))
                     shown[name].clear()
-        del run, module
+        del run, behind, module
         give_back()
         allowed = limits_for([relative_error(a, b) for a, b in zip(*pooled)], positions)
         features = {batch.name: (array, limit) for batch, array, limit in zip(batches, pooled[True], allowed)}

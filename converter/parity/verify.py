@@ -18,6 +18,7 @@ from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.heads import by_heads, heads_of
+from converter.parity.joint import Joint
 from converter.parity.proto import takes_pixels
 from converter.parity.record import check_record, read_record, write_record
 from converter.parity.sources import Sources
@@ -82,9 +83,12 @@ def verify(
     if record is not None or bench.original is not None:
         raise several(model.config, "a record, and an original, are of one head")
 
+    joint = Joint(tuple(head.name for head in model.config.heads))
+
     def of_head(head: str) -> Verification:
-        own, branch = [file.of(head) for file in files], model.branch(head)
-        return _judged(str(source), branch, own, Sources(branch, place, source, bench, head), bench, None, progress)
+        own, branch = [file.of(head, joint) for file in files], model.branch(head)
+        sources = Sources(branch, place, source, bench, head, joint)
+        return _judged(str(source), branch, own, sources, bench, None, progress)
 
     return by_heads(model.config, of_head)
 
@@ -110,7 +114,7 @@ def _judged(
     progress("starting PyTorch")
     specs, steps = bench.specs, Steps(progress)
     steps.engines = 2 + sum(len(list(file.runs(specs))) for file in files) + sources.count()
-    truth = Truth.compute(model, bench, [*files, *sources.files], steps)
+    truth = Truth.compute(model, bench, [*files, *sources.files], steps, sources.joint)
     trial = Trial(truth, steps)
     trial.judge(YARDSTICK, truth.batches, [truth.rounded[batch.name] for batch in truth.batches])
     sources.judged(trial)

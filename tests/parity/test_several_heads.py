@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from helpers.command import ok, refused
 from helpers.networks import CIFAR, random_model, save
 from onnx import numpy_helper
 
 from converter import export_onnx, verify
+from converter.engines.onnxruntime import Session
 from densenet.head import Head
+from densenet.model import Features
 
 CONFIG = replace(CIFAR, num_classes=0, heads=(Head("age", 3, ("linear:7", "gelu")), Head("sex", 2)))
 
@@ -72,3 +76,30 @@ def test_one_head_is_compared_with_its_own_in_a_file_of_several(tasks: Path) -> 
     export_onnx(tasks, tasks.with_name("age.onnx"), head="age")
     assert verify(tasks, tasks.with_name("age.onnx"), head="age").passed
     assert not np.isnan(verify(tasks).worst())
+
+
+def test_what_heads_share_is_computed_once(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {"torch": 0, "onnx": 0}
+    in_torch, in_onnx = Features.forward_features, Session.run
+
+    def counted_torch(self: Features, x: torch.Tensor) -> torch.Tensor:
+        runs["torch"] += 1
+        return in_torch(self, x)
+
+    def counted_onnx(self: Session, *args: Any) -> list[Any]:
+        runs["onnx"] += 1
+        return in_onnx(self, *args)
+
+    monkeypatch.setattr(Features, "forward_features", counted_torch)
+    monkeypatch.setattr(Session, "run", counted_onnx)
+    ok("convert", tasks, tasks.with_name("again.safetensors"))
+    files = tasks.with_suffix(".onnx"), tasks.with_name("again.safetensors")
+    together = verify(tasks, *files)
+    of_two, alone = dict(runs), {}
+    for head in ("age", "sex"):
+        runs.update(torch=0, onnx=0)
+        alone[head] = verify(tasks, *files, head=head)
+        assert of_two == runs
+    for head, verdict in alone.items():
+        for name, found in verdict.results.items():
+            assert [c.error for c in together.results[f"{name}, head {head}"]] == [c.error for c in found]
