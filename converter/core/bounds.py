@@ -43,7 +43,7 @@ MANIFEST = Bound(1 << 20, "bytes of TorchServe's manifest", "it names a handful 
 # -- pickles and PyTorch ---------------------------------------------------------------------------------
 
 OPCODES = Bound(1 << 18, "opcodes of a pickle, beyond one for two bytes", "each costs up to a microsecond")
-OBJECTS = Bound(1 << 16, "objects of a pickle, beyond one for four bytes", "each costs some 64 bytes")
+OBJECTS = Bound(1 << 16, "objects of a pickle, beyond one for six bytes", "a pair of small numbers takes six")
 MEMO = Bound(1 << 16, "objects a pickle remembers, beyond one for six bytes", "each costs some 100 bytes")
 COPIES = Bound(4, "times a pickle's size that its builders copy", "a state dict is copied once")
 PICKLES = Bound(3, "pickles within each other", "a model pickled into a pickled dict is two")
@@ -79,6 +79,7 @@ REGION = Bound(24, "operators of one activation", "mish, written out, has ten")
 FUNCTION_NODES = Bound(
     50_000, "nodes of an ONNX graph, functions written out", "torch's exporter makes a function of a module"
 )
+NODES = Bound(100_000, "nodes of a TensorFlow graph", "of which 40,000 at most are followed")
 CALLS = Bound(48, "functions of TensorFlow within each other", "layers within models, and what serves them")
 HOPS = Bound(10_000, "operators passed over on the way to a value", "casts, reads and identities")
 STEPS = Bound(40_000, "operators of a TensorFlow graph that are followed", "DenseNet-264 has 530 modules with weights")

@@ -259,6 +259,7 @@ EDGES = {
     "FILES": Edge("files", _folder, load),
     "TRUTHS": Edge("bytes", _file(b"a.png 1\n"), read_text),
     "TEXT": Edge("bytes", _file(b"cat\ndog\n"), lambda path: said(lambda: read_labels(path))),
+    "NODES": Edge("nodes", _file(data(1, data(1, "a") + data(2, "Placeholder")) * 9, "m.pb")),
     "PIXELS": Edge("elongated", _image, lambda path: said(lambda: images.load(path, STEPS))),
     "INPUT": Edge("too large", _file(b"x"), lambda path: said(lambda: Preprocess(resize=32, crop=(32, 32)))),
     "WIDTH": Edge("linear", _file(b"x"), lambda path: said(lambda: layers_of("linear:8"))),

@@ -212,10 +212,19 @@ def saved_model(path: Path) -> Graph:
 
 
 def graph_of(data: memoryview) -> Graph:
-    """GraphDef {1: node, 2: library {1: function {1: signature {1: name}}}}."""
+    """GraphDef {1: node, 2: library {1: function {1: signature {1: name}}}}.
+
+    Raises:
+        UnreadableFile: damaged, or it has too many nodes.
+    """
     functions = (each for library in messages(data, 2) for each in messages(library, 1))
+    nodes: dict[str, Node] = {}
+    for i, node in enumerate(map(node_of, messages(data, 1))):
+        if i == bounds.NODES:
+            raise UnreadableFile(f"more than {bounds.NODES} nodes")
+        nodes[node.name] = node
     return Graph(
-        {node.name: node for node in map(node_of, messages(data, 1))},
+        nodes,
         {text(message(function, 1), 1): function for function in functions},
     )
 

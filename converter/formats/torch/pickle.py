@@ -91,6 +91,9 @@ class Global(NamedTuple):
         return f"{self.module}.{self.name}"
 
 
+RECONSTRUCTORS = Global("copyreg", "_reconstructor"), Global("copy_reg", "_reconstructor")
+
+
 def refuse_dangerous(name: Global, where: str) -> None:
     """Raise UnsafeFile for a global that has no business in a file of weights."""
     top, _, below = name.module.partition(".")
@@ -274,17 +277,63 @@ class Pickle:
                     stack.append(self._persistent(stack.pop()))
                 case 0x29:  # EMPTY_TUPLE
                     stack.append(())
-                case 0x4A:  # BININT
-                    stack.append(struct.unpack("<i", self.take(4))[0])
+                # what takes one byte, of which a file can have most
+                case 0x94:  # MEMOIZE
+                    memo[len(memo)] = stack[-1]
+                    if len(memo) > bounds.MEMO + len(self.data) // 6:
+                        raise UnreadableFile(f"{self.where}: the pickle remembers more than one object for six bytes")
+                case 0x62:  # BUILD
+                    state = stack.pop()
+                    _build(stack[-1], state)
+                    if isinstance(stack[-1], Record):
+                        stack[-1] = self.built(stack[-1])
+                case 0x65 | 0x90:  # APPENDS, ADDITEMS
+                    items = pop_mark()
+                    _extend(stack[-1], items)
+                case 0x7D:  # EMPTY_DICT
+                    self._counted()
+                    stack.append({})
+                case 0x5D:  # EMPTY_LIST
+                    self._counted()
+                    stack.append([])
+                case 0x8F:  # EMPTY_SET
+                    self._counted()
+                    stack.append(Unordered())
+                case 0x61:  # APPEND
+                    value = stack.pop()
+                    _extend(stack[-1], [value])
+                case 0x73:  # SETITEM
+                    value, key = stack.pop(), stack.pop()
+                    _set(stack[-1], [key, value])
+                case 0x75:  # SETITEMS
+                    items = pop_mark()
+                    _set(stack[-1], items)
+                case 0x6C:  # LIST
+                    self._counted()
+                    stack.append(pop_mark())
+                case 0x91:  # FROZENSET
+                    self._counted()
+                    stack.append(tuple(pop_mark()))
+                case 0x64:  # DICT
+                    self._counted()
+                    stack.append(_pairs(pop_mark(), {}))
+                case 0x93:  # STACK_GLOBAL
+                    name, module = stack.pop(), stack.pop()
+                    if not isinstance(module, str) or not isinstance(name, str):
+                        raise UnreadableFile(f"{self.where}: damaged pickle, a class whose name is no text")
+                    stack.append(self._global(module, name))
+                case 0x92:  # NEWOBJ_EX
+                    kwargs, args = stack.pop(), stack.pop()
+                    stack.append(self._make(stack.pop(), tuple(args), kwargs))
+                case 0x6F:  # OBJ
+                    items = pop_mark()
+                    stack.append(self._make(items[0], tuple(items[1:]), {}))
                 case 0x88 | 0x89:  # NEWTRUE, NEWFALSE
                     stack.append(op == 0x88)
-                # the machine
-                case 0x80:  # PROTO
-                    self._uint(1)
-                case 0x95:  # FRAME
-                    self._uint(8)
-                case 0x2E:  # STOP
-                    return stack.pop()
+                case 0x4E:  # NONE
+                    stack.append(None)
+                case 0x32:  # DUP
+                    stack.append(stack[-1])
                 case 0x30:  # POP
                     if marks and marks[-1] == len(stack):
                         marks.pop()
@@ -292,11 +341,11 @@ class Pickle:
                         stack.pop()
                 case 0x31:  # POP_MARK
                     pop_mark()
-                case 0x32:  # DUP
-                    stack.append(stack[-1])
+                case 0x2E:  # STOP
+                    return stack.pop()
                 # plain values
-                case 0x4E:  # NONE
-                    stack.append(None)
+                case 0x4A:  # BININT
+                    stack.append(struct.unpack("<i", self.take(4))[0])
                 case 0x8A | 0x8B:  # LONG1, LONG4
                     stack.append(self._integer(self._uint(1 if op == 0x8A else 4)))
                 case 0x49:  # INT
@@ -316,69 +365,21 @@ class Pickle:
                     stack.append(self._line().strip(b"'\"").decode("unicode-escape"))
                 case 0x42 | 0x43 | 0x8E | 0x96:  # BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
                     stack.append(self.unpacked(self.take(self._uint({0x42: 4, 0x43: 1}.get(op, 8)))))
-                # containers
-                case 0x7D:  # EMPTY_DICT
-                    self._counted()
-                    stack.append({})
-                case 0x5D:  # EMPTY_LIST
-                    self._counted()
-                    stack.append([])
-                case 0x8F:  # EMPTY_SET
-                    self._counted()
-                    stack.append(Unordered())
-                case 0x6C:  # LIST
-                    self._counted()
-                    stack.append(pop_mark())
-                case 0x91:  # FROZENSET
-                    self._counted()
-                    stack.append(tuple(pop_mark()))
-                case 0x64:  # DICT
-                    self._counted()
-                    stack.append(_pairs(pop_mark(), {}))
-                case 0x61:  # APPEND
-                    value = stack.pop()
-                    _extend(stack[-1], [value])
-                case 0x65 | 0x90:  # APPENDS, ADDITEMS
-                    items = pop_mark()
-                    _extend(stack[-1], items)
-                case 0x73:  # SETITEM
-                    value, key = stack.pop(), stack.pop()
-                    _set(stack[-1], [key, value])
-                case 0x75:  # SETITEMS
-                    items = pop_mark()
-                    _set(stack[-1], items)
-                # memory
+                # the rest of the machine
+                case 0x80:  # PROTO
+                    self._uint(1)
+                case 0x95:  # FRAME
+                    self._uint(8)
                 case 0x70:  # PUT
                     memo[int(self._line())] = stack[-1]
-                case 0x94:  # MEMOIZE
-                    memo[len(memo)] = stack[-1]
-                    if len(memo) > bounds.MEMO + len(self.data) // 6:
-                        raise UnreadableFile(f"{self.where}: the pickle remembers more than one object for six bytes")
                 case 0x67:  # GET
                     stack.append(memo[int(self._line())])
-                # names and objects
                 case 0x63:  # GLOBAL
                     module, name = self._line().decode(), self._line().decode()
                     stack.append(self._global(module, name))
-                case 0x93:  # STACK_GLOBAL
-                    name, module = stack.pop(), stack.pop()
-                    if not isinstance(module, str) or not isinstance(name, str):
-                        raise UnreadableFile(f"{self.where}: damaged pickle, a class whose name is no text")
-                    stack.append(self._global(module, name))
-                case 0x92:  # NEWOBJ_EX
-                    kwargs, args = stack.pop(), stack.pop()
-                    stack.append(self._make(stack.pop(), tuple(args), kwargs))
-                case 0x6F:  # OBJ
-                    items = pop_mark()
-                    stack.append(self._make(items[0], tuple(items[1:]), {}))
                 case 0x69:  # INST
                     cls = self._global(self._line().decode(), self._line().decode())
                     stack.append(self._make(cls, tuple(pop_mark()), {}))
-                case 0x62:  # BUILD
-                    state = stack.pop()
-                    _build(stack[-1], state)
-                    if isinstance(stack[-1], Record):
-                        stack[-1] = self.built(stack[-1])
                 case 0x50:  # PERSID
                     stack.append(self._persistent(self._line().decode()))
                 case _:
@@ -390,8 +391,8 @@ class Pickle:
     def _counted(self, by: int = 1) -> None:
         """Count what was made; a list of nothing takes one byte of the file, and sixty of memory."""
         self.made += by
-        if self.made > bounds.OBJECTS + len(self.data) // 4:
-            raise UnreadableFile(f"{self.where}: the pickle makes more objects than one for four of its bytes")
+        if self.made > bounds.OBJECTS + len(self.data) // 6:
+            raise UnreadableFile(f"{self.where}: the pickle makes more objects than one for six of its bytes")
 
     def _global(self, module: str, name: str) -> Global:
         result = Global(module, name)
@@ -402,7 +403,9 @@ class Pickle:
 
     def _make(self, cls: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         self._counted(2)
-        self.copied += sum(len(value) for value in args if isinstance(value, SIZED))
+        for value in args:
+            if isinstance(value, SIZED):
+                self.copied += len(value)
         if self.copied > bounds.COPIES * len(self.data) + LARGE:
             raise UnreadableFile(
                 f"{self.where}: the pickle asks for copies of copies, more than {bounds.COPIES} times its size"
@@ -413,16 +416,17 @@ class Pickle:
             name = type_name(cls)
             build = self.builders.get(f"builtins.{name.removesuffix('Type').lower()}") if name else None
             return build(*args) if build else Record(f"types.{name}" if name else "<object>", args)
-        if str(cls) in ("copyreg._reconstructor", "copy_reg._reconstructor") and args and isinstance(args[0], Global):
+        if cls in RECONSTRUCTORS and args and isinstance(args[0], Global):
             cls, args = args[0], ()
-        if str(cls) == ENCODED and args and isinstance(args[0], str) and args[0].startswith(PACKED_TEXT):
+        called = str(cls)
+        if called == ENCODED and args and isinstance(args[0], str) and args[0].startswith(PACKED_TEXT):
             found = self.unpacked(args[0].encode("latin-1", "replace"))
             if not isinstance(found, (bytes, memoryview)):
                 return found
-        build = self.builders.get(str(cls))
+        build = self.builders.get(called)
         if build is not None:
             return build(*args)
-        return Record(str(cls), args, dict(kwargs) or None)
+        return Record(called, args, dict(kwargs) or None)
 
     def unpacked(self, data: memoryview | bytes) -> Any:
         """Bytes as they are, large ones as a view of the file; what they hold if that is a checkpoint."""
