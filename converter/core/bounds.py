@@ -62,6 +62,7 @@ T7_NESTED = Bound(128, "objects of Lua Torch within each other", "the deepest ne
 PROTOTXT = Bound(1 << 20, "bytes of a prototxt", "DenseNet-201 has 200 kB")
 PROTOTXT_NESTED = Bound(32, "messages of a prototxt within each other", "a layer's parameters are the third")
 PROTOTXTS = Bound(8, "other .prototxt files looked at beside a .caffemodel", "training and deployment are two")
+BESIDE = Bound(64, "descriptions looked at beside a file of weights that may be named in one", "a folder has a few")
 PADDLE_DESC = Bound(256, "bytes that describe a parameter of Paddle", "a type and four sizes")
 SNAPPY = Bound(64, "times the size that a Snappy block unpacks to", "a copy element of two bytes makes 64")
 TABLE_KEYS = Bound(64, "times its size that the keys of a table's block have, written out", "they share what they can")

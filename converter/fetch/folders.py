@@ -207,6 +207,25 @@ def _keras(folder: Path) -> Path | None:
     return _one(list(folder.glob("*.weights.json")))
 
 
+KERAS_HUB = re.compile(r'"registered_name"\s*:\s*"keras_(hub|nlp|cv)\b')
+
+
+def _keras_hub(folder: Path) -> Path | None:
+    """KerasHub's presets: a backbone's ``config.json``, and ``task.json`` where something is around it."""
+    if not KERAS_HUB.search(_text(folder / "config.json")):
+        return None
+    return next(path for name in ("task.json", "config.json") if (path := folder / name).is_file())
+
+
+TFJS = re.compile(r'"weightsManifest"\s*:')
+
+
+def _tfjs(folder: Path) -> Path | None:
+    """TensorFlow.js' models: the JSON file that says where their weights lie."""
+    found = [p for p in sorted(folder.glob("*.json")) if p.is_file() and p.stat().st_size <= bounds.JSON]
+    return _one([p for p in found if TFJS.search(p.read_text("utf-8", "replace"))])
+
+
 STATE = re.compile(r'^model_checkpoint_path:\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -217,6 +236,19 @@ def _tensorflow(folder: Path) -> Path | None:
 
 
 RULES: Sequence[Rule] = (
-    *(_mlflow, _bentoml, _latest, _deepspeed, _monai, _triton, _mmdeploy, _skorch, _keras, _tensorflow),
+    *(
+        _mlflow,
+        _bentoml,
+        _latest,
+        _deepspeed,
+        _monai,
+        _triton,
+        _mmdeploy,
+        _skorch,
+        _keras_hub,
+        _keras,
+        _tfjs,
+        _tensorflow,
+    ),
     *(_paddle, _fsdp, _hub),
 )

@@ -18,8 +18,8 @@ from converter.formats.zips import Zip
 
 Opener = Callable[[Path], Checkpoint]
 KNOWN = (
-    "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, Lua Torch, Caffe, MXNet, Paddle, "
-    "MindSpore"
+    "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, TensorFlow.js, Lua Torch, Caffe, "
+    "MXNet, Paddle, MindSpore"
 )
 
 # Each reader is imported when its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
@@ -42,13 +42,20 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     from converter.formats.torch import legacy
 
     yield legacy.matches(path, head), legacy.open_legacy
+    if path.suffix in (".bin", ".json"):
+        from converter.formats.tfjs import model as tfjs
+
+        yield tfjs.matches(path, head), tfjs.open_model
+        yield tfjs.index_of(path) is not None, tfjs.open_shard
     from converter.formats import safetensors
     from converter.formats.torch import tar
 
     yield tar.matches(path, head), tar.open_tar
     yield safetensors.matches(path, head), safetensors.open_safetensors
     from converter.formats import hdf5
-    from converter.formats.keras import h5
+    from converter.formats.keras import h5, preset
+
+    yield preset.matches(path), preset.open_preset
     from converter.formats.keras import sharded as keras_sharded
 
     yield hdf5.matches(path, head), h5.open_h5

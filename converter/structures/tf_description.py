@@ -18,6 +18,9 @@ class Node(Protocol):
     op: str
     inputs: tuple[str, ...]
 
+    def as_op(self, op: str) -> Node:
+        """The node with another operator."""
+
     def number(self, name: str, default: int = 0) -> int:
         """An integer, a truth value or a type's code."""
 
@@ -29,6 +32,9 @@ class Node(Protocol):
 
     def ints(self, name: str) -> list[int]:
         """A list of integers."""
+
+    def strings(self, name: str) -> list[str]:
+        """A list of texts."""
 
     def shape(self, name: str) -> Shape:
         """A shape."""

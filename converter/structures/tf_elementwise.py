@@ -26,7 +26,7 @@ def _activation(kind: str) -> Maker:
 
 
 def _leaky(node: Node) -> Compute:
-    slope = shortest(node.real("alpha", 0.2))
+    slope = shortest(node.real("alpha", node.real("leakyrelu_alpha", 0.2)))
     return lambda x: FUNCTIONS["leaky_relu"](x, slope)
 
 

@@ -11,6 +11,7 @@ from converter.structures.tf_calls import Step
 from converter.structures.tf_constants import Constants
 from converter.structures.tf_description import Shape
 from converter.structures.tf_elementwise import elementwise
+from converter.structures.tf_fused import unfused
 
 JOINING = ("ConcatV2", "Concat", "Add", "AddV2", "AddN")
 """Nodes that may take several feature maps."""
@@ -82,7 +83,7 @@ class Network:
         """
         image = self.image
         self.maps[self.start] = replace(image, shape=(None,) * 4) if image.shape is None else image
-        for step in steps:
+        for step in (part for each in steps for part in unfused(each)):
             if step.y == self.start or self.constants.take(step):
                 continue
             data = tuple(name for name in step.x if name not in self.constants.values)

@@ -262,6 +262,15 @@ def _graph(folder: Path) -> None:
     write_graph(folder / "m.pb", slim(CONFIG)[1], 1e-3)
 
 
+def _case(name: str) -> Maker:
+    """A real file with what belongs beside it."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(DATA / name, folder, dirs_exist_ok=True)
+
+    return make
+
+
 def _saved_model(folder: Path) -> list[Path]:
     shutil.copytree(DATA / "keras3-savedmodel" / "saved_model", folder, dirs_exist_ok=True)
     return []
@@ -427,6 +436,8 @@ MAKERS: dict[str, Maker] = {
     "tf-bundle": _bundle,
     "tf-table": _table_v1,
     "tf-graph": _graph,
+    "tfjs-layers": _case("tfjs-layers"),
+    "tfjs-graph": _case("tfjs-graph"),
     "tf-saved-model": _saved_model,
     "paddle-program": _program,
     "paddle-records": _program,

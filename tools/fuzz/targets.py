@@ -193,6 +193,8 @@ READERS = {
     "tf-bundle": Reader("m.index", whole),
     "tf-table": Reader("m.ckpt", whole),
     "tf-graph": Reader("m.pb", whole),
+    "tfjs-layers": Reader("model.json", whole),
+    "tfjs-graph": Reader("model.json", whole),
     "tf-saved-model": Reader("saved_model.pb", whole),
     "paddle-program": Reader("inference.pdmodel", whole),
     "paddle-records": Reader("inference.pdiparams", whole),

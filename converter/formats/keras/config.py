@@ -32,6 +32,11 @@ def parse_config(text: str | bytes, where: str) -> Layer:
         config = parsed(text)
     except ValueError as error:
         raise UnreadableFile(f"{where}: its model config is damaged") from error
+    return model_of(config, where)
+
+
+def model_of(config: Any, where: str) -> Layer:
+    """The same of a config that is parsed already; errors as for :func:`parse_config`."""
     if not isinstance(config, dict):
         raise UnreadableFile(f"{where}: its model config is damaged")
     try:

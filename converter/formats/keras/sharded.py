@@ -21,7 +21,13 @@ def matches(path: Path, head: bytes) -> bool:
 
 
 def open_sharded(path: Path) -> Checkpoint:
-    """Open ``<model>.weights.json`` and the ``.weights.h5`` files it names.
+    """Open ``<model>.weights.json`` and the ``.weights.h5`` files it names; errors as for :func:`merged`."""
+    root, files = merged(path)
+    return Checkpoint(path, "Keras weights, HDF5, sharded", by_class(root, str(path)), {}, files)
+
+
+def merged(path: Path) -> tuple[H5Group, tuple[Path, ...]]:
+    """What the files of an index hold, as one tree; and these files, the index first.
 
     Raises:
         UnreadableFile: no valid index, or a file or weight it names is missing.
@@ -41,8 +47,7 @@ def open_sharded(path: Path) -> Checkpoint:
         _merge(root, read_hdf5(mapped(shard), str(shard)), str(path))
     for key in places:
         descend(root, key.strip("/"), str(path))
-    files = (path, *(path.parent / name for name in names))
-    return Checkpoint(path, "Keras weights, HDF5, sharded", by_class(root, str(path)), {}, files)
+    return root, (path, *(path.parent / name for name in names))
 
 
 def _merge(into: H5Group, other: H5Group, where: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converter.core import bounds
@@ -46,6 +46,10 @@ class Node:
             self._attributes.update((text(attr, 1), message(attr, 2)) for attr in messages(self.message, 5))
         return self._attributes.get(name)
 
+    def as_op(self, op: str) -> Node:
+        """The node with another operator."""
+        return replace(self, op=op)
+
     def number(self, name: str, default: int = 0) -> int:
         """An integer, a truth value (0 or 1) or a type's code."""
         value = self._attribute(name)
@@ -68,6 +72,11 @@ class Node:
         value = self._attribute(name)
         values = message(value or memoryview(b""), 1)
         return [signed(n) for code, _, packed in fields(values) if code == 3 for n in numbers(packed)]
+
+    def strings(self, name: str) -> list[str]:
+        """A list of texts; empty if it is absent.  ListValue {2: s}."""
+        values = message(self._attribute(name) or memoryview(b""), 1)
+        return [string(value, "replace") for value in messages(values, 2)]
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
         """A shape, unknown sizes as None; None if nothing is known."""
