@@ -22,6 +22,7 @@ OTHERS = (
     ".pkl",
     ".joblib",
     ".npy",
+    ".msgpack",
     ".tar.gz",
 )
 """What may be a checkpoint too, where no file is called like one for certain."""

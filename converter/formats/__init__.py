@@ -19,7 +19,7 @@ from converter.formats.zips import Zip
 Opener = Callable[[Path], Checkpoint]
 KNOWN = (
     "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, TensorFlow.js, Lua Torch, Caffe, "
-    "MXNet, Paddle, MindSpore"
+    "MXNet, Paddle, MindSpore, flax"
 )
 
 # Each reader is imported when its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
@@ -71,7 +71,7 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     yield params.matches_records(path, head), params.open_records
     yield params.matches_params(path, head), params.open_params
     yield bare_pickle.matches(path, head), bare_pickle.open_bare_pickle
-    from converter.formats import caffe, mindspore, mxnet, npy, onnx_file, sharded, t7
+    from converter.formats import caffe, mindspore, msgpack, mxnet, npy, onnx_file, sharded, t7
 
     yield npy.matches(path, head), npy.open_npy
 
@@ -79,6 +79,7 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     yield onnx_file.matches(path, head), onnx_file.open_onnx
     yield caffe.matches(path, head), caffe.open_caffe
     yield mindspore.matches(path, head), mindspore.open_mindspore
+    yield msgpack.matches(path, head), msgpack.open_msgpack
     yield t7.matches(path, head), t7.open_t7  # has no magic number: after all that have one
     if depth < bounds.ARCHIVES:
         from converter.formats import packed

@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UnreadableFile(f"{path}: truncated, its header ends behind the end of the file")
         try:
             header = parsed(file.read(length), bounds.SAFETENSORS_HEADER)
-            metadata = header.pop("__metadata__", {})
+            metadata = header.pop("__metadata__", None) or {}  # MLX writes null
             entries = {
                 name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"]) for name, entry in header.items()
             }

@@ -14,7 +14,9 @@ from typing import Any
 
 from converter.core.checkpoint import Tensor
 from converter.layouts import LAYOUTS
+from converter.reading.channels_last import channels_first
 from converter.reading.fit import prefixes
+from converter.reading.flax import from_flax
 from converter.reading.parametrizations import computed
 from converter.reading.renaming import renamed
 from converter.reading.wrappers import Group, groups
@@ -63,7 +65,7 @@ def sets_of_weights(tree: Any) -> list[Group]:
 
 def _plain(group: Group) -> Group:
     siblings = {name: renamed(computed(other)) for name, other in group.siblings.items()}
-    return replace(renamed(computed(group)), siblings=siblings)
+    return replace(channels_first(from_flax(renamed(computed(group)))), siblings=siblings)
 
 
 def _copies(group: Group) -> list[Group]:

@@ -19,6 +19,9 @@ FIRST = re.compile(r"^(stem|init|first|entry|input|conv0|conv_?in)")
 LAST = re.compile(r"^(classifier|fc|head|output|linear|logits|last_linear|post|final|norm_final|bn_final)")
 """How what comes first and last is called."""
 
+LISTED = re.compile(r"(?<=[A-Za-z_])\.(\d+)(?=\.)")
+"""The number of a list's member, which can be read as the list's own: ``blocks.0``, ``transitions.0``."""
+
 TRANSITION = re.compile(r"^(trans|down|reduc)")
 NORM, CONV = re.compile(r"(^|_)(norm|bn|batch_?norm)"), re.compile(r"(^|_)conv")
 
@@ -30,12 +33,15 @@ def orders(keys: Sequence[str]) -> Iterator[list[str]]:
     """Orders in which keys may follow each other: the file's, by number, and sorted ones with the norms put back.
 
     In a layer and a transition a norm precedes its convolution, in a stem it follows.  A transition inside a numbered
-    stage may come before its layers, or behind them.
+    stage may come before its layers, or behind them.  Blocks and transitions in a list each alternate, too.
     """
     yield list(keys)
     yield sorted(keys, key=lambda key: [_natural(part) for part in re.split(r"(\d+)", key)])
-    for transition, norm_first, stem_differs in product((1, 0, 2), (True, False), (True, False)):
-        yield sorted(keys, key=lambda key: _place(key, norm_first, stem_differs, transition))
+    plain = {key: key for key in keys}
+    numbered = {key: LISTED.sub(r"\1", key) for key in keys}
+    for names in (plain, numbered) if numbered != plain else (plain,):
+        for transition, norm_first, stem_differs in product((1, 0, 2), (True, False), (True, False)):
+            yield sorted(keys, key=lambda key: _place(names[key], norm_first, stem_differs, transition))
 
 
 def _natural(part: str) -> tuple[int, str]:

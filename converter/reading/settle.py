@@ -12,6 +12,7 @@ from converter.core.metadata import CONFIG_KEY
 from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
+from converter.reading.flax import PADDING
 from converter.reading.told import Told
 from converter.structures.stated import Stated
 from densenet.config import SETTINGS, DenseNetConfig
@@ -73,7 +74,7 @@ def settle(
         if name not in said:
             said[name] = value
             notes.append(why)
-    notes += [f"{why}; --set {name}=... changes it" for name, why in layout.assumes.items() if name not in said]
+    notes += _assumed(candidate, config, said)
     if not (candidate.group.classes or candidate.graph) and (place := AT.search(candidate.prefix)) and int(place[1]):
         notes.append(
             f"the network is number {place[1]} of a sequence: what runs before it has no tensors and is not known "
@@ -107,6 +108,16 @@ def settle(
     except (TypeError, ValueError) as error:
         raise ConverterError(f"{checkpoint.path}: {error}") from error
     return config, notes
+
+
+def _assumed(candidate: Candidate, config: DenseNetConfig, said: Said) -> list[str]:
+    """What is taken where an ecosystem's files leave it open."""
+    assumes = candidate.layout.assumes.items()
+    padded = candidate.group.flax and config.stem != "cifar" and "padding" not in said
+    return [
+        *(f"{why}; --set {name}=... changes it" for name, why in assumes if name not in said),
+        *([PADDING] if padded else []),
+    ]
 
 
 def _own(checkpoint: Checkpoint, candidate: Candidate) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from densenet.module import COUNTER
 MIN_TENSORS = 8
 
 SKIPPED = frozenset(
-    "optimizer optimizers optimizer_states optimizer_state_dict optim_state_dict opt optim lr_scheduler lr_schedulers "
-    "scheduler param_schedulers amp_scaler scaler grad_scaler message_hub callbacks loops rng_state _metadata".split()
+    "optimizer optimizers optimizer_states optimizer_state_dict optim_state_dict opt optim opt_state lr_scheduler "
+    "lr_schedulers lr_schedule scheduler param_schedulers amp_scaler scaler grad_scaler message_hub callbacks loops "
+    "rng_state _metadata".split()
 )
 """Training state that holds tensors but no network."""
 
@@ -57,6 +58,7 @@ class Group:
         notes: what people should know of these tensors.
         siblings: the few tensors that stand beside this group in the file, by their place there.
         problem: why this cannot be read at all.
+        flax: whether these were flax', whose windows may be padded by another rule.
     """
 
     path: str
@@ -70,6 +72,7 @@ class Group:
     notes: tuple[str, ...] = ()
     siblings: Mapping[str, Group] = field(default_factory=dict)
     problem: str = ""
+    flax: bool = False
 
     def names(self, key: str) -> tuple[str, ...]:
         """What the file calls a tensor."""

@@ -446,6 +446,8 @@ MAKERS: dict[str, Maker] = {
     "prototxt": _prototxt,
     "mxnet": _mxnet,
     "mxnet-symbol": _mxnet,
+    "msgpack": _case("flax-msgpack"),
+    "keras-preset": _case("kerashub-preset/preset"),
     "mindspore": _mindspore,
     "t7": _t7,
     "config-beside": _config,

@@ -203,6 +203,8 @@ READERS = {
     "prototxt": Reader("m.prototxt", lambda path: whole(path.with_suffix(".caffemodel"))),
     "mxnet": Reader("m-0000.params", whole),
     "mxnet-symbol": Reader("m-symbol.json", lambda path: whole(path.with_name("m-0000.params"))),
+    "msgpack": Reader("densenet.msgpack", whole),
+    "keras-preset": Reader("task.json", whole),
     "mindspore": Reader("m.ckpt", whole),
     "t7": Reader("m.t7", whole),
     "config-beside": Reader("config.json", lambda path: whole(path.with_name("model.safetensors"))),
