@@ -1,4 +1,4 @@
-"""What calibrates 8-bit numbers: typical inputs, and the ranges of a graph's values on them."""
+"""What calibrates 8-bit numbers: typical inputs, and what the values of a graph are on them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -10,10 +10,12 @@ import onnx
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError
 from converter.core.model import Model
+from converter.core.progress import Progress
 from converter.engines.onnxruntime import session
 from converter.exporters.fp16 import LARGEST
-from converter.exporters.int8 import scaled_values, to_int8
+from converter.exporters.int8 import needed, to_int8
 from converter.exporters.lazy import LazyModel
+from converter.exporters.moments import Moments, Needed, Seen
 from converter.use.assumed import preprocess_for
 from converter.use.images import find_images
 from converter.use.inputs import Batch, arrays, synthetic
@@ -21,14 +23,16 @@ from densenet.images import load
 from densenet.topology import INPUT
 
 
-def calibrate(model: LazyModel, inputs: Iterable[Array]) -> LazyModel:
+def calibrate(model: LazyModel, inputs: Iterable[Array], progress: Progress = lambda _: None) -> LazyModel:
     """A float32 model in 8 bits, with the ranges its values have on these inputs (N, C, H, W).
+
+    ``progress`` is called with a line for each image.
 
     Raises:
         CannotExpress: the graph takes bytes, or its opset is too old.
         ConverterError: ONNX Runtime cannot run it, or there is no calibration input.
     """
-    return to_int8(model, ranges(model, scaled_values(model), inputs))
+    return to_int8(model, seen(model, needed(model), inputs, progress))
 
 
 def values(model: LazyModel, names: Iterable[str], images: Iterable[Array]) -> Iterator[tuple[str, Array]]:
@@ -42,23 +46,36 @@ def values(model: LazyModel, names: Iterable[str], images: Iterable[Array]) -> I
         yield from zip(wanted, running.run(None, {graph.input[0].name: image}))
 
 
-def ranges(model: LazyModel, names: list[str], inputs: Iterable[Array]) -> dict[str, tuple[Array, Array]]:
-    """Smallest and largest number of each channel of the input and some values (N, C, ...), float64 (C,) each.
+def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Progress) -> Seen:
+    """Ranges of values (N, C, ...) and moments of what convolutions take, on these inputs.
 
     Raises:
         ConverterError: there are no inputs, or a value is not finite.
     """
     images = [batch[i : i + 1] for batch in inputs for i in range(len(batch))]  # one at a time saves memory
-    found: dict[str, tuple[Array, Array]] = {}
-    for name, value in chain(((INPUT, image) for image in images), values(model, names, images)):
+    if not images:
+        raise ConverterError("8 bits need at least one input to calibrate with")
+
+    def announced() -> Iterator[Array]:
+        for number, image in enumerate(images, 1):
+            progress(f"calibrating int8: image {number} of {len(images)}")
+            yield image
+
+    found, random = Seen({}, {}), np.random.default_rng(CALIBRATION_SEED)
+    names = [name for name in dict.fromkeys([*wanted.ranges, *wanted.takers]) if name != INPUT]
+    for name, value in chain(((INPUT, image) for image in images), values(model, names, announced())):
         axes = (0, *range(2, value.ndim))
         low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise ConverterError(f"{name} is NaN or infinite on a calibration input")
-        before = found.get(name, (low, high))
-        found[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
-    if not found:
-        raise ConverterError("8 bits need at least one input to calibrate with")
+        before = found.ranges.get(name, (low, high))
+        found.ranges[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+        for conv, window in wanted.takers.get(name, {}).items():
+            rows = window.rows(value[0], random)
+            if conv not in found.moments:
+                found.moments[conv] = Moments(window.taps, rows.shape[1])
+            found.moments[conv].add(rows)
+    progress("rounding weights")
     return found
 
 

@@ -10,15 +10,15 @@ import pytest
 from helpers.networks import CIFAR, SMALL, random_model, random_tensors
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, numpy_helper
 
 from converter.core.errors import CannotExpress
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.fp16 import to_half
-from converter.exporters.int8 import quantised
+from converter.exporters.moments import Moments
 from converter.exporters.onnx import lazy_onnx
+from converter.exporters.rounding import quantised, rounded
 from converter.parity.budget import judged, judges
 from converter.use.calibrate import calibrate, calibration_inputs
 
@@ -67,20 +67,42 @@ def test_eight_bits_from_the_first_norm_to_the_last_concatenation(trained: Model
     assert all(imported.domain == "" for imported in proto.opset_import)
 
 
-@given(
-    st.integers(1, 5).flatmap(
-        lambda m: arrays(np.float64, st.tuples(st.just(m), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)),
-                         elements=st.floats(-1e3, 1e3, allow_subnormal=False))
-    )
-)  # fmt: skip
-def test_two_products_of_neighbours_fit_in_sixteen_bits(weight: np.ndarray) -> None:
-    values, scale = quantised(weight)
-    wide = values.astype(int)
-    for order in (wide.reshape(len(wide), -1), np.moveaxis(wide, 1, -1).reshape(len(wide), -1)):
-        sums = order[:, :-1] + order[:, 1:]
-        assert 255 * np.abs(sums).max(initial=0) <= 32767
+@given(st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)), st.integers(0, 99))
+def test_two_products_of_neighbours_fit_in_sixteen_bits(shape: tuple[int, ...], seed: int) -> None:
+    random, inputs = np.random.default_rng(seed), int(np.prod(shape[1:]))
+    weight = random.standard_cauchy(shape)
+    nearest, scale = quantised(weight)
     units = scale.astype(np.float64).reshape(-1, 1, 1, 1)
-    assert np.all(np.abs(values * units - weight) <= units * 0.5001)
+    assert np.all(np.abs(nearest * units - weight) <= units * 0.5001)
+    moments = Moments(int(np.prod(shape[2:])), inputs)
+    moments.add((random.random((8, inputs)) @ random.random((inputs, inputs))).astype(np.float32))
+    for values in (nearest, rounded(weight, scale, moments, np.ones(inputs))):
+        wide = values.astype(int)
+        for order in (wide.reshape(len(wide), -1), np.moveaxis(wide, 1, -1).reshape(len(wide), -1)):
+            sums = order[:, :-1] + order[:, 1:]
+            assert 255 * np.abs(sums).max(initial=0) <= 32767
+        assert np.abs(wide).max() <= 127
+
+
+def test_weights_are_rounded_so_that_outputs_change_little() -> None:
+    random = np.random.default_rng(0)
+    inputs = (random.random((500, 12)) @ random.random((12, 54))).astype(np.float32)  # of six channels, 3x3
+    weight = random.normal(size=(16, 6, 3, 3))
+    nearest, scale = quantised(weight)
+    moments = Moments(9, 54)
+    moments.add(inputs)
+    centred = inputs - inputs.mean(axis=0)
+    errors = [
+        np.std(centred @ (values * scale[:, None, None, None] - weight).reshape(16, -1).T)
+        for values in (rounded(weight, scale, moments, np.ones(54)), nearest)
+    ]
+    assert errors[0] < errors[1] / 3
+
+
+def test_equal_weights_as_of_average_pooling_are_exact() -> None:
+    weight = np.full((3, 1, 2, 2), 0.25) * np.array([1, 0.37, 1e-6]).reshape(3, 1, 1, 1)
+    values, scale = quantised(weight)
+    np.testing.assert_allclose(values * scale[:, None, None, None], weight, rtol=1e-6)
 
 
 VARIANTS: dict[str, dict[str, object]] = {
