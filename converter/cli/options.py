@@ -181,8 +181,8 @@ def said_of_images(
         typer.Option(
             "--labels",
             metavar="[HEAD=]FILE",
-            help=f"Class names: a text, one a line; a JSON list, id2label or class_to_idx; or {IMAGENET}. Repeatable, of "
-            "several heads.",
+            help=f"Class names: a text, one a line; a JSON list, id2label or class_to_idx; or {IMAGENET}. "
+            "Repeatable, of several heads.",
             rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
