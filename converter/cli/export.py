@@ -35,7 +35,8 @@ def command(
         str, typer.Option(help="fp32; fp16: half the size; int8: about a quarter, and about twice as fast.")
     ] = "fp32",
     calibration: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Typical images, whose ranges int8 takes over.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Typical images, to whose values int8 fits its ranges and weights."),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -43,19 +44,21 @@ def command(
     """Write a checkpoint as ONNX, for any batch and image size."""
     from converter.use.export import export_onnx
 
-    done = export_onnx(
-        source,
-        target,
-        images=images,
-        precision=precision,
-        calibration=calibration,
-        graph=graph,  # type: ignore[arg-type]  # checked there, where the choices are named
-        opset=opset,
-        features=features,
-        probabilities=probabilities,
-        image_input=image_input,
-        force=force,
-    )
+    with show.progress("exporting") as say:
+        done = export_onnx(
+            source,
+            target,
+            images=images,
+            precision=precision,
+            calibration=calibration,
+            graph=graph,  # type: ignore[arg-type]  # checked there, where the choices are named
+            opset=opset,
+            features=features,
+            probabilities=probabilities,
+            image_input=image_input,
+            force=force,
+            progress=say,
+        )
     if as_json:
         show.print_json(done.to_dict())
         return

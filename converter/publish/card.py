@@ -263,7 +263,12 @@ def _limitations(facts: CardFacts) -> list[str]:
             "matter in training only, not to the logits."
         )
     if any(file.precision == "int8" for file in facts.files):
-        lines.append("8-bit files are right for inputs like those that calibrated them; measure on your own images.")
+        seen = (
+            "typical images" if facts.recipe.calibration else "synthetic images only, which costs accuracy on real ones"
+        )
+        lines.append(
+            f"The 8-bit file was calibrated with {seen}; it is right for inputs like those: measure on your own images."
+        )
     if any(file.precision == "fp16" for file in facts.files):
         lines.append("fp16 halves the file; it is faster only where the runtime has float16 kernels (GPUs; not x86).")
     lines += [f"On conversion: {cell(note)}." for note in facts.model.notes]

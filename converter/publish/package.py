@@ -49,7 +49,7 @@ from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
 from converter.publish.transformers_code import code_of
 from converter.reading.load import load
-from converter.use.calibrate import calibrate, calibration_inputs, check_range, images_of
+from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, check_range, images_of
 from converter.use.evaluate import check, evaluate
 from converter.use.evaluation.dataset import Dataset
 from converter.use.network import names_of, onnx_logits
@@ -236,7 +236,8 @@ class _Builder:
         )
         self.put(CARD, model_card(facts).encode())
         judgements = {name: file.judgement for name, file in self.files.items() if file.judgement}
-        notes = (*proof.notes, *(f"{name} is left out: {why}" for name, why in self.left_out.items()))
+        unseen = [UNSEEN] if ONNX_FILES["int8"] in self.files and not images else []
+        notes = (*proof.notes, *unseen, *(f"{name} is left out: {why}" for name, why in self.left_out.items()))
         proof = replace(proof, budgets=judgements, notes=notes)
         self.put(PARITY, to_text(rounded(proof.to_dict())))
         self.put(PARITY_HTML, to_html(proof).encode())
@@ -315,7 +316,7 @@ class _Builder:
                     made = to_half(self.made)
                     check_range(self.made, batches[-4:])
                 else:
-                    made = calibrate(self.made, calibration_inputs(self.model, images[::2]))
+                    made = calibrate(self.made, calibration_inputs(self.model, images[::2]), self.progress)
                 path = self.put(name, made.write)
                 verdict = judged(precision, onnx_logits(path, config), batches, truths, config)
             except CannotWrite:

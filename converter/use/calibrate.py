@@ -79,6 +79,11 @@ def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Pr
     return found
 
 
+UNSEEN = (
+    "int8 was calibrated with synthetic images only, which costs accuracy on real ones; "
+    "--calibration FOLDER takes typical images"
+)
+"""The note where no images calibrate."""
 CALIBRATION_SEED = 10_000
 """Calibration inputs are never the ones that judge: their seeds start here."""
 SYNTHETIC_CALIBRATION = 16

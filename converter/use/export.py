@@ -8,6 +8,7 @@ from converter.core.errors import ConverterError
 from converter.core.files import replacing
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
+from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
 from converter.exporters.graph import GraphOptions
@@ -94,6 +95,7 @@ def export_onnx(
     calibration: str | Path | None = None,
     images: Images | None = None,
     force: bool = False,
+    progress: Progress = lambda _: None,
     **options: Unpack[ExportOptions],
 ) -> Export:
     """Write any DenseNet checkpoint as ONNX with dynamic batch, height and width.
@@ -104,6 +106,7 @@ def export_onnx(
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
         images: what its images and classes are, where the source does not say.
         force: whether a file that this tool did not write may be replaced, or the source.
+        progress: called with a line before each step that takes long.
         options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
             ``image_input`` as for :func:`converter.exporters.onnx.lazy_onnx`; the others say how to read it, and are
             fields of ``images``.
@@ -136,10 +139,12 @@ def export_onnx(
 
         made = to_half(made)
     elif precision.name == "int8":
-        from converter.use.calibrate import calibrate, calibration_inputs, images_of  # noqa: PLC0415 (ONNX Runtime)
+        from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, images_of  # noqa: PLC0415 (ORT)
 
         typical = images_of(model, precision.calibration) if precision.calibration else ()
-        made = calibrate(made, calibration_inputs(model, typical))
+        made = calibrate(made, calibration_inputs(model, typical), progress)
+        known = assumed(model.config, model.images) if precision.calibration else (UNSEEN,)
+        notes += tuple(note for note in known if note not in notes)
     with replacing(target, force=force) as file:
         made.write(file)
     proto = made.proto

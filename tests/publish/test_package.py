@@ -156,6 +156,8 @@ def test_onnx_files_can_be_chosen(wanted: list[str], tmp_path: Path) -> None:
     names = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_quantized.onnx"}
     assert {name for name in done.files if name.endswith(".onnx")} == {names[p] for p in wanted}
     assert (tmp_path / "out" / "onnx").exists() == bool(wanted)
+    said = "calibrated with synthetic images only" in (tmp_path / "out" / "README.md").read_text()
+    assert said == any("synthetic images only" in note for note in done.proof.notes) == ("int8" in wanted)
 
 
 def test_packaging_over_an_older_package_replaces_it_and_leaves_other_files_alone(tmp_path: Path) -> None:

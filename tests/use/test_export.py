@@ -45,6 +45,18 @@ def test_export_writes_each_precision(precision: str, tmp_path: Path) -> None:
     done = export_onnx(CHECKPOINT, tmp_path / "model.onnx", precision=precision)  # type: ignore[arg-type]
     assert (done.inputs, done.outputs) == (("pixel_values",), ("logits",))
     assert onnx_engine(done.path)(np.zeros((2, 3, 32, 40), np.float32)).shape == (2, 10)
+    assert any("synthetic images only" in note for note in done.notes) == (precision == "int8")
+
+
+def test_how_calibration_prepares_images_is_said_where_it_is_assumed(tmp_path: Path) -> None:
+    said: list[str] = []
+    done = export_onnx(CHECKPOINT, tmp_path / "a.onnx", precision="int8", calibration=IMAGES, progress=said.append)
+    assert (
+        [note for note in done.notes if "mean" in note or "synthetic" in note]
+        == [note for note in done.notes if "are assumed" in note]
+        != []
+    )
+    assert said[0].startswith("calibrating int8: image 1 of ")
 
 
 def test_export_refuses_what_makes_no_sense(tmp_path: Path) -> None:
