@@ -177,7 +177,16 @@ def _new_file(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
 
 def _opened_folder(path: Path, mode: int) -> int | None:
     path.mkdir(mode)
-    return None if sys.platform == "win32" else os.open(path, os.O_RDONLY)
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise _SweptError from error
+
+
+class _SweptError(Exception):
+    """A sweep took something for litter before it was opened."""
 
 
 def _claimed(folder: Path, make: Callable[[Path], int | None]) -> tuple[Path, int | None]:
@@ -186,7 +195,7 @@ def _claimed(folder: Path, make: Callable[[Path], int | None]) -> tuple[Path, in
         path = folder / f".densenet-{os.urandom(8).hex()}.tmp"
         try:
             handle = make(path)
-        except FileExistsError:
+        except (FileExistsError, _SweptError):
             continue
         if handle is None or _lock(path, handle):
             return path, handle

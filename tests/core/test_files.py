@@ -202,3 +202,17 @@ def test_what_is_in_memory_is_steady_as_it_is() -> None:
 
     array = np.arange(5)
     assert steady(array[1:]).base is array
+
+
+def test_folders_are_made_while_others_sweep(tmp_path: Path) -> None:
+    sweeping = "import sys, pathlib, converter.core.files as f\nwhile True: f.sweep(pathlib.Path(sys.argv[1]))"
+    others = [subprocess.Popen([sys.executable, "-c", sweeping, str(tmp_path)]) for _ in range(2)]
+    try:
+        for _ in range(1500):
+            with scratch(tmp_path) as folder:
+                (folder / "a").touch()
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    assert names(tmp_path) == []

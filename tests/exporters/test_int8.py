@@ -126,10 +126,10 @@ def test_every_architecture_can_be_eight_bit(changes: dict[str, object], graph: 
     onnx.checker.check_model(made.whole(), full_check=True)
     batches = judges(model)[:2]
     run = onnx_engine(whole)
-    verdict = judged("int8", onnx_engine(made), batches, [run(b.array) for b in batches])
+    verdict = judged("int8", onnx_engine(made), batches, [run(b.array) for b in batches], config)
     assert verdict.error < 0.1, verdict
     plain = onnx_engine(made, level="disabled")  # where nothing is fused, floats compute the same
-    assert judged("int8", plain, batches, [run(b.array) for b in batches]).error < 0.1
+    assert judged("int8", plain, batches, [run(b.array) for b in batches], config).error < 0.1
 
 
 @pytest.mark.parametrize("gamma", [1e-3, 1e-5, 1e-6, 1e-12, 1e-38, 0.0])
@@ -143,7 +143,7 @@ def test_a_bias_outlives_a_weight_that_is_almost_zero(gamma: float) -> None:
     run = onnx_engine(whole)
     truths = [run(batch.array) for batch in batches]
     for level in ("disabled", "all"):  # in floats, and in integers
-        assert judged("int8", onnx_engine(made, level=level), batches, truths).error < 0.01
+        assert judged("int8", onnx_engine(made, level=level), batches, truths, SMALL).error < 0.01
 
 
 def test_the_same_input_gives_the_same_bytes(trained: Model, trained_images: list[np.ndarray]) -> None:
