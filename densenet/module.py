@@ -6,7 +6,7 @@ from densenet.names import Kind, Name, parse
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 COUNTER = "num_batches_tracked"
-"""Kept when a checkpoint has it, never invented (PyTorch 0.4.1 and later store it)."""
+"""Kept when a checkpoint has it (PyTorch 0.4.1 and later do); zeros are made for packages that transformers reads."""
 
 
 class Module(NamedTuple):

@@ -29,6 +29,8 @@ ONE = "The one output is a logit: its sigmoid is the probability."
 CALLS = {"sigmoid": ", top_k={}", "none": ', function_to_apply="none"'}
 """What transformers' pipeline is called with: all classes, 5 are usual; or no softmax of what are no logits."""
 
+RGB = 3
+"""Channels that transformers gives timm's networks, whatever their own number is."""
 JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 """transformers.js' names of the files of :data:`ONNX_FILES`."""
 
@@ -131,7 +133,7 @@ def _metadata(facts: CardFacts) -> Any:
 def _loaders(facts: CardFacts) -> list[str]:
     """The Hub's tags for who loads a package."""
     if facts.timm:
-        return ["timm", "transformers"]
+        return ["timm", "transformers"] if facts.model.config.in_channels == RGB else ["timm"]
     return ["transformers", "custom_code"] if facts.described.code else []
 
 
@@ -173,7 +175,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "about": facts.recipe.about,
         "timm": facts.timm,
         "described": facts.described,
-        "pipeline": bool(config.num_classes or config.heads) and (config.in_channels == 3 or not facts.timm),
+        "pipeline": bool(config.num_classes or config.heads) and (config.in_channels == RGB or not facts.timm),
         "axes": list(SPACE[config.spatial_dims]),
         "volumes": facts.model.images.preprocess if config.spatial_dims == 3 else None,
         "pixels": facts.preprocess is not None,
@@ -259,8 +261,8 @@ def _limitations(facts: CardFacts) -> list[str]:
         lines.append("The preprocessing is assumed, and a wrong one costs accuracy without any error message.")
     if facts.timm and not any(name.endswith(COUNTER) for name in facts.model.tensors):
         lines.append(
-            f"transformers reports `{COUNTER}` as missing: these counters, which the source does not have, "
-            "matter in training only, not to the logits."
+            f"`{COUNTER}`, which the source does not have, is 0 everywhere: these counters matter in training only, "
+            "not to the logits."
         )
     if any(file.precision == "int8" for file in facts.files):
         seen = (

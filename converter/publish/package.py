@@ -17,6 +17,7 @@ from converter.core.errors import CannotWrite, ConverterError, Unavailable, Veri
 from converter.core.files import make_folder, scratch, sweep
 from converter.core.memory import give_back
 from converter.core.model import Images, Model
+from converter.core.norms import missing_counters
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
@@ -242,7 +243,8 @@ class _Builder:
         self.put(PARITY, to_text(rounded(proof.to_dict())))
         self.put(PARITY_HTML, to_html(proof).encode())
         paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        self.put(PROVENANCE, to_text(provenance(model, paths, repo=recipe.repo, used_torch=has_torch())))
+        record = provenance(model, paths, repo=recipe.repo, used_torch=has_torch(), added=len(self.added))
+        self.put(PROVENANCE, to_text(record))
         paths[PROVENANCE] = self.folder / PROVENANCE
         return Package(
             self.folder,
@@ -272,7 +274,10 @@ class _Builder:
         """model.safetensors, the JSON files beside it, and the code that these name; returns what they say."""
         self.progress("writing the weights")
         said = describe(self.model.config, self.model.images, license_id)
-        write(self.folder / WEIGHTS, in_layout(self.model, layout_named(said.layout)))
+        # Without them transformers, which takes nothing for granted, says that it made up weights.
+        self.added = missing_counters(self.model.config, self.model.tensors) if said.layout == "timm" else {}
+        whole = replace(self.model, tensors={**self.model.tensors, **self.added})
+        write(self.folder / WEIGHTS, in_layout(whole, layout_named(said.layout)))
         self.put(CONFIG, to_text(said.config))
         if said.preprocessor:
             self.put(PREPROCESSOR, to_text(said.preprocessor))

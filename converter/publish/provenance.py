@@ -16,6 +16,7 @@ from converter.core.model import Model
 from converter.core.text import indented_json
 from converter.core.version import __version__
 from converter.publish.expectations import PLACEHOLDER
+from densenet.module import COUNTER
 
 PROVENANCE = "provenance.json"
 KIND = "densenet-converter provenance"
@@ -37,8 +38,13 @@ def record(path: Path) -> Recorded:
     return Recorded(sha256_of((path,)), path.stat().st_size)
 
 
-def provenance(model: Model, files: Mapping[str, Path], *, repo: str, used_torch: bool) -> dict[str, Any]:
-    """The content of provenance.json for these files (by their path in the repository) and the card's repository."""
+def provenance(
+    model: Model, files: Mapping[str, Path], *, repo: str, used_torch: bool, added: int = 0
+) -> dict[str, Any]:
+    """The content of provenance.json for these files (by their path in the repository) and the card's repository.
+
+    ``added`` is the number of norms that were given counters.
+    """
     libraries = [name for name in LIBRARIES if used_torch or name != "torch"]
     return {
         "kind": KIND,
@@ -49,6 +55,7 @@ def provenance(model: Model, files: Mapping[str, Path], *, repo: str, used_torch
         "python": platform.python_version(),
         "libraries": {name: version for name in libraries if (version := _version(name))},
         "dropped": dict(model.dropped),
+        **({"added": {f"*.{COUNTER}": f"zeros, of {added} norms: the source does not have them"}} if added else {}),
         "notes": list(model.notes),
         "files": {name: asdict(record(path)) for name, path in sorted(files.items())},
     }

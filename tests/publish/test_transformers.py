@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -11,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.networks import CIFAR, SMALL, TIMM, random_tensors, save
-from helpers.packages import LABELS, read, save_described
+from helpers.networks import CIFAR, SMALL, TIMM, random_model, random_tensors, save
+from helpers.packages import LABELS, read, save_described, small_images
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from converter.core.hashing import sha256_of
@@ -147,6 +150,47 @@ def test_transformers_pipeline_gives_the_one_probability_of_a_network_of_bgr(pho
     assert verify_repository(tmp_path / "out").passed
     (expected,) = predictor(tmp_path / "out" / "model.safetensors").results([photo])
     assert abs(piped(tmp_path / "out", photo)["LABEL_0"] - expected["pred_score"]) < 1e-5
+
+
+@pytest.mark.torch
+def test_transformers_misses_nothing_of_an_old_checkpoint(photo: Path, tmp_path: Path) -> None:
+    """PyTorch 0.3 did not count batches; what transformers misses it says to have initialised anew."""
+    transformers = pytest.importorskip("transformers")
+    source = save_described(TIMM, tmp_path / "a.safetensors")
+    done = package(source, tmp_path / "out", onnx=[])
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        found = piped(tmp_path / "out", photo)
+        network = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "out")
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert "newly initialized" not in said.getvalue()
+    assert "MISSING" not in said.getvalue()
+    assert int(network.state_dict()["timm_model.features.norm0.num_batches_tracked"]) == 0
+    (expected,) = predictor(source).results([photo])
+    assert np.abs(np.array(list(found.values())) - np.sort(expected["pred_scores"])[::-1]).max() < 1e-5
+    assert read(tmp_path / "out" / "provenance.json")["added"] == {
+        "*.num_batches_tracked": "zeros, of 14 norms: the source does not have them"
+    }
+    assert verify_repository(tmp_path / "out").passed
+    assert not any(name.endswith("num_batches_tracked") for name in done.model.tensors)
+
+
+def test_nothing_is_added_where_the_source_counts(tmp_path: Path) -> None:
+    model = random_model(TIMM, counters=True, preprocess=small_images(TIMM))
+    package(save(model, tmp_path / "a.safetensors"), tmp_path / "out", onnx=[])
+    assert "added" not in read(tmp_path / "out" / "provenance.json")
+
+
+def test_a_network_that_transformers_would_give_other_channels_is_not_tagged_as_its(tmp_path: Path) -> None:
+    tags = {}
+    for name, config in {"grey": replace(TIMM, in_channels=1), "own code": replace(CIFAR, in_channels=1)}.items():
+        package(save_described(config, tmp_path / f"{name}.safetensors"), tmp_path / name, onnx=[])
+        tags[name] = set(ModelCard.load(tmp_path / name / "README.md").data.tags)
+    assert {"timm", "transformers"} & tags["grey"] == {"timm"}
+    assert "transformers" in tags["own code"]
 
 
 def piped(folder: Path, image: Path) -> dict[str, float]:
