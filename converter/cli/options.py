@@ -299,6 +299,17 @@ def what_to_package(
             rich_help_panel=CONTENTS,
         ),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--page", help="Add index.html, a page that classifies images in a browser.")
+    ] = False,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            "--ort-web",
+            metavar="URL",
+            help="Where that page loads ONNX Runtime Web from: an address, or a path from the page; default: a CDN.",
+        ),
+    ] = "",
     original: Asked = None,
 ) -> "Recipe":
     """What goes into a package."""
@@ -309,7 +320,10 @@ def what_to_package(
         raise ConverterError("--dataset names the images of --evaluate, and there are none")
     images = Dataset(evaluation, name=dataset) if evaluation is not None else None
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
-    return Recipe(wanted, calibration, images, license_id=license_id, original=original)
+    if runtime and not page:
+        raise ConverterError("--ort-web is for --page")
+    of_page: dict[str, Any] = {"page": page, **({"runtime": runtime} if runtime else {})}
+    return Recipe(wanted, calibration, images, license_id=license_id, original=original, **of_page)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

@@ -51,10 +51,40 @@ def classifier_weight(proto: onnx.ModelProto, head: str = "") -> Array:
     Raises:
         CannotExpress: there is no such layer, or its weight is in 8 bits.
     """
+    array: Array = numpy_helper.to_array(_weight(proto)).astype("float32")
+    return array
+
+
+def _weight(proto: onnx.ModelProto) -> onnx.TensorProto:
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         linear = node.op_type == "Gemm" and node.output[0].removesuffix(".half") == (head or LOGITS)
         if linear and node.input[0].removesuffix(".half") == FEATURES and node.input[1] in constants:
-            array: Array = numpy_helper.to_array(constants[node.input[1]]).astype("float32")
-            return array
+            return constants[node.input[1]]
     raise CannotExpress("class activation maps need the classifier's weights, which are not in the graph as floats")
+
+
+def class_maps(proto: onnx.ModelProto) -> bytes:
+    """What, written behind a float32 graph's file, makes it give the maps of all classes of one image, too.
+
+    Messages of one field each are merged (Protocol Buffers, Encoding: Last One Wins), so nodes and outputs of a second
+    ``graph`` are added to those of the first.  The outputs are ``cam`` (classes, h * w), the classifier's weights times
+    the last feature maps, and ``cam.shape``, which is 1, channels, h and w.
+
+    Raises:
+        CannotExpress: as :func:`maps_of` and :func:`classifier_weight`.
+    """
+    maps, weight = maps_of(proto), _weight(proto)
+    if weight.data_type != onnx.TensorProto.FLOAT:
+        raise CannotExpress("class activation maps need the classifier's weights in float32")
+    more = onnx.ModelProto()
+    more.graph.node.extend(
+        [
+            onnx.helper.make_node("Shape", [maps], ["cam.shape"], name="cam.shape"),
+            onnx.helper.make_node("Flatten", [maps], ["cam.places"], name="cam.places", axis=2),
+            onnx.helper.make_node("MatMul", [weight.name, "cam.places"], ["cam"], name="cam"),
+        ]
+    )
+    more.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ("cam", "cam.shape"))
+    data: bytes = more.SerializeToString()
+    return data

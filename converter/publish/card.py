@@ -174,6 +174,7 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "license_text": facts.recipe.license_id or "not stated by the source; ask its authors before you use it",
         "about": facts.recipe.about,
         "timm": facts.timm,
+        "page": facts.recipe.page,
         "described": facts.described,
         "pipeline": bool(config.num_classes or config.heads) and (config.in_channels == RGB or not facts.timm),
         "axes": list(SPACE[config.spatial_dims]),

@@ -26,11 +26,13 @@ from converter.publish.expectations import (
     CARD,
     CONFIG,
     OURS,
+    PAGE,
     PARITY,
     PREPROCESSOR,
     REQUIRED,
     describe,
 )
+from converter.publish.page import why_other
 from converter.publish.provenance import PROVENANCE, Recorded
 from converter.publish.transformers_code import CODE, code_of
 from converter.reading.load import load
@@ -120,6 +122,9 @@ def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, 
         passed = _read(folder / PARITY).get("passed")
         result[PARITY] = [Check("verdict", passed is True, "" if passed is True else f"says {json.dumps(passed)}")]
     result |= _code_checks(folder, good, said.code)
+    if PAGE in good:
+        why = why_other((folder / PAGE).read_bytes(), model, folder)
+        result[PAGE] = [Check("page", not why, why)]
     recorded = _read(folder / PROVENANCE).get("config")
     # The source's own eps may be folded into the norms.
     same = isinstance(recorded, dict) and {**recorded, "eps": 0} == {**model.config.to_dict(), "eps": 0}

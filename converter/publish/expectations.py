@@ -22,6 +22,8 @@ WEIGHTS, CONFIG, PREPROCESSOR, CARD = "model.safetensors", "config.json", "prepr
 PLACEHOLDER = "OWNER/NAME"
 """Stands for the repository in a card written before it is known."""
 PARITY, PARITY_HTML = "parity.json", "parity.html"
+PAGE = "index.html"
+"""The page that classifies images in a browser."""
 ONNX_FILES: Mapping[str, str] = {
     "fp32": "onnx/model.onnx",
     "fp16": "onnx/model_fp16.onnx",
@@ -30,7 +32,7 @@ ONNX_FILES: Mapping[str, str] = {
 """The names transformers.js and optimum look for."""
 REQUIRED = (WEIGHTS, CONFIG, CARD)
 """What every package has; a proof that does not cover these proves nothing."""
-OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values(), *CODE})
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, PAGE, *ONNX_FILES.values(), *CODE})
 """Every file of a package, beside provenance.json."""
 
 PROBLEM_TYPES = {

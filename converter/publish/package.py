@@ -35,6 +35,7 @@ from converter.publish.expectations import (
     CARD,
     CONFIG,
     ONNX_FILES,
+    PAGE,
     PARITY,
     PARITY_HTML,
     PREPROCESSOR,
@@ -43,6 +44,7 @@ from converter.publish.expectations import (
     describe,
     unknown_labels,
 )
+from converter.publish.page import PRECISIONS, check_page, page
 from converter.publish.proof import prove_float
 from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
 from converter.publish.recipe import Ingredients, Recipe
@@ -50,6 +52,7 @@ from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
 from converter.publish.transformers_code import code_of
 from converter.reading.load import load
+from converter.use.assumed import assumed, assumed_activation
 from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, check_range, images_of
 from converter.use.evaluate import check, evaluate
 from converter.use.evaluation.dataset import Dataset
@@ -154,6 +157,8 @@ def package(
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
     model = _described(model, zoo, said)
     heads: list[str] = []
+    if recipe.page:
+        check_page(model.config, list(recipe.onnx))
     if recipe.evaluation is not None:
         if not (model.config.num_classes or model.config.heads):
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
@@ -200,8 +205,10 @@ class _Builder:
         self.progress = progress
         self.zoo = zoo
         self.recorded = model.images.preprocess is not None
+        self.assumed: tuple[str, ...] = ()
         with suppress(ValueError):  # a network that takes no ordinary images
             usual = Images(Preprocess.usual(model.config))
+            self.assumed = (*assumed(model.config, model.images), *assumed_activation(model.config, model.images))
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
         self.files: dict[str, OnnxFile] = {}
@@ -236,6 +243,8 @@ class _Builder:
             proof,
         )
         self.put(CARD, model_card(facts).encode())
+        if recipe.page:
+            self.page(recipe.runtime)
         judgements = {name: file.judgement for name, file in self.files.items() if file.judgement}
         unseen = [UNSEEN] if ONNX_FILES["int8"] in self.files and not images else []
         notes = (*proof.notes, *unseen, *(f"{name} is left out: {why}" for name, why in self.left_out.items()))
@@ -258,6 +267,18 @@ class _Builder:
             self.left_out,
             results,
         )
+
+    def page(self, runtime: str) -> None:
+        """index.html, for the most exact of the ONNX files.
+
+        Raises:
+            ConverterError: none was written.
+        """
+        name = next((ONNX_FILES[one] for one in PRECISIONS if ONNX_FILES[one] in self.files), None)
+        if name is None:
+            raise ConverterError(f"the page has no ONNX file to compute with: {'; '.join(self.left_out.values())}")
+        self.progress("writing the page")
+        self.put(PAGE, page(self.model, name, self.folder / name, place=runtime, notes=self.assumed))
 
     def put(self, name: str, data: bytes | Callable[[IO[bytes]], None]) -> Path:
         """Write a file: its bytes, or what writes them."""

@@ -10,6 +10,7 @@ from converter.core.errors import ConverterError
 from converter.engines.original import Original
 from converter.fetch.hub_client import check_name
 from converter.publish.expectations import ONNX_FILES, PLACEHOLDER
+from converter.publish.ort_web import PLACE, check_place
 from converter.use.evaluation.dataset import Dataset
 
 
@@ -23,6 +24,8 @@ class Ingredients(TypedDict, total=False):
     datasets: Sequence[str]
     about: Sequence[str]
     original: str | Original | None
+    page: bool
+    runtime: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Recipe:
             publisher's, for models of the zoo.
         datasets: names on the Hub of what the weights were trained on.
         about: paragraphs for the card.
+        page: whether it has a page that classifies images in a browser.
+        runtime: where that page loads ONNX Runtime Web from: an address, or a path from the page.
         original: the user's own network, as in a :class:`converter.Bench`: the proof then rests on its logits.
 
     Raises:
@@ -55,6 +60,8 @@ class Recipe:
     datasets: Sequence[str] = ()
     about: Sequence[str] = ()
     original: str | Original | None = None
+    page: bool = False
+    runtime: str = PLACE
 
     def __post_init__(self) -> None:
         if self.original is not None:
@@ -64,6 +71,7 @@ class Recipe:
             known = ", ".join(ONNX_FILES)
             raise ConverterError(f"no precision is called {', '.join(sorted(unknown))}; there are {known}")
         object.__setattr__(self, "onnx", tuple(precision for precision in ONNX_FILES if precision in asked))
+        object.__setattr__(self, "runtime", check_place(self.runtime))
         if self.repo != PLACEHOLDER:
             check_name(self.repo)
         if self.license_id is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", self.license_id):
