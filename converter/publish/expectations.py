@@ -32,8 +32,8 @@ ONNX_FILES: Mapping[str, str] = {
 """The names transformers.js and optimum look for."""
 REQUIRED = (WEIGHTS, CONFIG, CARD)
 """What every package has; a proof that does not cover these proves nothing."""
-OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, PAGE, *ONNX_FILES.values(), *CODE})
-"""Every file of a package, beside provenance.json."""
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values(), *CODE})
+"""Every file of a package that tools read, beside provenance.json; an index.html may be anybody's."""
 
 PROBLEM_TYPES = {
     "softmax": "single_label_classification",

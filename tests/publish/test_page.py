@@ -156,7 +156,7 @@ def test_the_page_says_which_of_several_labels_are_there(runtime: Path, tab: Tab
         found = given(tab, next(IMAGES.glob("*/*.png")))
         assert np.abs(np.array(found["scores"]) - expected["pred_scores"]).max() < 1e-6
         cells = "[...document.querySelectorAll('#classes tr')].map(row => [0, 3].map(i => row.cells[i].textContent))"
-        there = ("yes, from 0.0000", "", "no, from 1.0000", "yes, from 0.0000", "no, from 1.0000")
+        there = ("yes, ≥ 0", "", "no, ≥ 1", "yes, ≥ 0", "no, ≥ 1")
         assert dict(tab.run(cells)) == dict(zip(names, there))
         assert tab.console == []
         # Another model than the page was made for is not computed with.

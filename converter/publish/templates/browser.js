@@ -192,7 +192,8 @@ function list(image, answer) {
     cell(row, bar, "bar").setAttribute("aria-hidden", "true");
     if (FACTS.thresholds.length === 0) continue;
     const there = typeof threshold === "number" && score >= threshold;
-    cell(row, typeof threshold === "number" ? `${there ? "yes" : "no"}, from ${threshold.toFixed(4)}` : "", there ? "there" : "");
+    const text = typeof threshold === "number" ? `${there ? "yes" : "no"}, ≥ ${Number(threshold.toFixed(4))}` : "";
+    cell(row, text, there ? "there" : "absent");
   }
   choose(image, answer, answer.order[0]);
 }
