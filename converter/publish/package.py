@@ -208,7 +208,8 @@ class _Builder:
         self.assumed: tuple[str, ...] = ()
         with suppress(ValueError):  # a network that takes no ordinary images
             usual = Images(Preprocess.usual(model.config))
-            self.assumed = (*assumed(model.config, model.images), *assumed_activation(model.config, model.images))
+            notes = (*assumed(model.config, model.images), *assumed_activation(model.config, model.images))
+            self.assumed = (*notes, *model.unsaid.values())  # as predict says them
             # Every file of the package says the same of its images; the card says that it is assumed.
             self.model = replace(model, images=model.images.or_else(usual))
         self.files: dict[str, OnnxFile] = {}
