@@ -51,11 +51,11 @@ def classifier_weight(proto: onnx.ModelProto, head: str = "") -> Array:
     Raises:
         CannotExpress: there is no such layer, or its weight is in 8 bits.
     """
-    array: Array = numpy_helper.to_array(_weight(proto)).astype("float32")
+    array: Array = numpy_helper.to_array(_weight(proto, head)).astype("float32")
     return array
 
 
-def _weight(proto: onnx.ModelProto) -> onnx.TensorProto:
+def _weight(proto: onnx.ModelProto, head: str = "") -> onnx.TensorProto:
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         linear = node.op_type == "Gemm" and node.output[0].removesuffix(".half") == (head or LOGITS)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from converter.core.errors import CannotExpress, ConverterError
-from converter.core.model import Model
+from converter.core.model import Model, several
 from converter.core.page import render
 from converter.core.version import __version__
 from converter.exporters.tap import class_maps
@@ -46,6 +46,8 @@ def check_page(config: DenseNetConfig, onnx_files: Sequence[str]) -> None:
     """
     if not onnx_files:
         raise ConverterError("a page computes with an ONNX file of the package, and none is wanted")
+    if config.heads:
+        raise several(config, "a page is of one head")
     if not config.num_classes or config.spatial_dims != 2 or config.in_channels not in MODES:
         what = f"{config.num_classes} classes, {config.in_channels} channels and {config.spatial_dims} dimensions"
         raise ConverterError(f"a page is of a network that classifies images, grey or RGB, and not of one of {what}")
