@@ -48,6 +48,7 @@ def test_timm_computes_the_same_from_the_folder(changes: dict[str, Any], tmp_pat
     source = save_described(config, tmp_path / "source.safetensors")
     done = package(source, tmp_path / "out", onnx=["fp32"])
     assert (done.layout, done.why_not_timm) == ("timm", "")
+    assert ("`pipeline` fails on it" in (tmp_path / "out" / "README.md").read_text()) is (config.in_channels == 1)
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     x = np.random.default_rng(1).normal(size=(2, config.in_channels, 64, 64)).astype(np.float32)
     expected = onnx_engine(to_onnx(load(source), graph="exact").SerializeToString())(x)
