@@ -70,13 +70,19 @@ def command(
 
 def _table(title: str, ranked: list[dict[str, Any]], thresholds: bool) -> None:
     rows = [
-        [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), str(t["class"])]
+        [str(result["image"]) if place == 0 else "", f"{t['score']:.4f}", str(t["label"]), _named(t)]
         + ([_threshold(t["threshold"])] if thresholds else [])
         for result in ranked
         for place, t in enumerate(result["top"])
     ]
     columns = ["image", "score", "label", "class", *(["threshold"] if thresholds else [])]
     show.table(title, columns, rows, right=("score", "label", "threshold"))
+
+
+def _named(ranked: dict[str, Any]) -> str:
+    """A class with what its name means."""
+    name, meaning = str(ranked["class"]), str(ranked.get("description", ""))
+    return f"{name}: {meaning}" if meaning not in ("", name) else name
 
 
 def _threshold(value: float | None) -> str:

@@ -16,9 +16,11 @@ ACTIVATION_KEY = "densenet.activation"
 """``softmax`` or ``sigmoid``: what makes probabilities of the logits; ``none``: they are no logits of probabilities."""
 THRESHOLDS_KEY = "densenet.thresholds"
 """From which probability on a class is taken to be there, one number a class, null for none."""
+DESCRIPTIONS_KEY = "densenet.descriptions"
+"""What the classes' names mean, one text a class, where they are synsets or codes."""
 HEADS_KEY = "densenet.heads"
 """Of several heads by name what else stands under those keys: labels, activation, thresholds."""
-OF_IMAGES = (PREPROCESS_KEY, LABELS_KEY, ACTIVATION_KEY, THRESHOLDS_KEY, HEADS_KEY)
+OF_IMAGES = (PREPROCESS_KEY, LABELS_KEY, ACTIVATION_KEY, THRESHOLDS_KEY, HEADS_KEY, DESCRIPTIONS_KEY)
 """What is known of images and classes, which files of every kind keep."""
 TOOL_KEY = "densenet.tool"
 TOOL = f"densenet-converter {__version__}"

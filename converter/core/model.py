@@ -78,6 +78,8 @@ class Images:
             nobody says.
         heads: of several heads, by name, all of this but the preprocessing; of those that are named. An activation
             beside them is that of the others.
+        descriptions: what the labels mean, one each, where they are synsets or codes (timm's ``label_descriptions``);
+            empty where nobody says.
 
     Raises:
         ConverterError: there is no such activation.
@@ -88,6 +90,7 @@ class Images:
     activation: str = ""
     thresholds: tuple[float | None, ...] = ()
     heads: tuple[tuple[str, Images], ...] = ()
+    descriptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.activation and not known_activation(self.activation):
@@ -103,6 +106,7 @@ class Images:
             self.activation or other.activation,
             self.thresholds or other.thresholds,
             tuple(heads.items()),
+            self.descriptions or (other.descriptions if self.labels in ((), other.labels) else ()),
         )
 
     def of(self, head: str) -> Images:
@@ -162,6 +166,7 @@ class Images:
             self.activation,
             to_json(self.thresholds) if self.thresholds else "",
             to_json({name: text for name, said in self.heads if (text := said.metadata())}) if self.heads else "",
+            to_json(self.descriptions) if self.descriptions else "",
         )
         return {key: text for key, text in zip(OF_IMAGES, said) if text}
 

@@ -87,10 +87,10 @@ def published_model(weights: Path) -> Model:
         raise UnreadableFile(f"{weights.name}: its tensors have other names than the {layout} layout's") from error
     if model.origin.prefix or model.origin.inside:
         raise UnreadableFile(f"{weights.name}: its names have {model.origin.prefix or model.origin.inside} before them")
-    said, of_heads = model.images, model.images.heads
-    return replace(
-        model, images=Images(own, tuple(labels), model.stated.get(ACTIVATION_KEY, ""), said.thresholds, of_heads)
-    )
+    said, activation = model.images, model.stated.get(ACTIVATION_KEY, "")
+    descriptions = said.descriptions if labels else ()
+    images = Images(own, tuple(labels), activation, said.thresholds, said.heads, descriptions)
+    return replace(model, images=images)
 
 
 def weights_checks(model: Model) -> list[Check]:

@@ -148,7 +148,7 @@ def _class_fields(num_classes: int, images: Images) -> dict[str, Any]:
         return problem | ({"num_labels": num_classes} if num_classes else {})
     return problem | {
         "label_names": list(labels),
-        "label_descriptions": {name: name for name in labels},
+        "label_descriptions": dict(zip(labels, images.descriptions or labels)),
         "id2label": {str(i): name for i, name in enumerate(labels)},
         "label2id": {name: i for i, name in enumerate(labels)},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, json_or_none, parsed
+from converter.core.metadata import (
+    ACTIVATION_KEY,
+    DESCRIPTIONS_KEY,
+    LABELS_KEY,
+    PREPROCESS_KEY,
+    THRESHOLDS_KEY,
+    json_or_none,
+    parsed,
+)
 from converter.core.model import Images, known_activation
 from converter.core.text import well_formed
 from converter.reading.activation import PROBLEMS, Judged
@@ -62,7 +71,9 @@ def images_of(checkpoint: Checkpoint, classes: int) -> Images:
     """
     activation = known_activation(checkpoint.metadata.get(ACTIVATION_KEY, ""))
     thresholds = recorded_thresholds(checkpoint.metadata.get(THRESHOLDS_KEY, ""), classes)
-    return Images(_preprocess(checkpoint), tuple(_labels(checkpoint, classes)), activation, thresholds)
+    labels = tuple(_labels(checkpoint, classes))
+    descriptions = _descriptions(checkpoint, labels)
+    return Images(_preprocess(checkpoint), labels, activation, thresholds, descriptions=descriptions)
 
 
 def problem_type(checkpoint: Checkpoint, classes: int) -> Judged | None:
@@ -103,6 +114,27 @@ def _labels(checkpoint: Checkpoint, classes: int) -> list[str]:
     if isinstance(found, Record) or not isinstance(found, (list, tuple)) or len(found) != classes:
         return []
     return [well_formed(str(name)) for name in found]
+
+
+def _descriptions(checkpoint: Checkpoint, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """What class names mean, of this tool or timm (``label_descriptions``); empty where they speak for themselves."""
+    if LABELS_KEY in checkpoint.metadata:
+        return recorded_descriptions(checkpoint.metadata.get(DESCRIPTIONS_KEY, ""), labels)
+    values = config_json(checkpoint)
+    pretrained = values.get("pretrained_cfg")
+    inner = pretrained.get("label_descriptions") if isinstance(pretrained, dict) else None
+    said = values.get("label_descriptions") or inner
+    if not isinstance(said, dict):
+        return ()
+    found = tuple(well_formed(text) if isinstance(text := said.get(name), str) and text else name for name in labels)
+    return found if found != labels else ()
+
+
+def recorded_descriptions(text: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """What this tool recorded; empty if it is damaged, or of other classes."""
+    values = json_or_none(text)
+    good = isinstance(values, list) and len(values) == len(labels) and all(isinstance(name, str) for name in values)
+    return tuple(values) if good else ()
 
 
 def _preprocess(checkpoint: Checkpoint) -> Preprocess | None:

@@ -12,13 +12,22 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, THRESHOLDS_KEY, parsed
+from converter.core.metadata import (
+    ACTIVATION_KEY,
+    CONFIG_KEY,
+    DESCRIPTIONS_KEY,
+    LABELS_KEY,
+    PREPROCESS_KEY,
+    THRESHOLDS_KEY,
+    parsed,
+)
 from converter.core.model import Images, known_activation, usual_activation
 from converter.core.source import Source, shown
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
 from converter.engines.torch import any_module
 from converter.formats.onnx_file import is_onnx
+from converter.reading.beside import recorded_descriptions
 from converter.reading.load import load
 from converter.reading.several_heads import metadata_of_head
 from converter.reading.thresholds import recorded_thresholds
@@ -58,6 +67,7 @@ class Predictor:
         network: what ``run`` was started from.
         heads: of several heads, whose logits stand side by side, what is said of the classes of each; there are no
             ``labels``, ``activation`` and ``thresholds`` of all then.
+        descriptions: what the labels mean, empty if they speak for themselves.
         takes_pixels: whether it preprocesses by itself, and is given uint8 images (N, H, W, C).
         batch: how many images at once are computed best.
     """
@@ -72,6 +82,7 @@ class Predictor:
     takes_pixels: bool = False
     batch: int = BATCH
     heads: Mapping[str, Images] = field(default_factory=dict)
+    descriptions: tuple[str, ...] = ()
 
     def prepare(self, image: ImageSource, say: Say = silent, *, upright: bool = True) -> Array:
         """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
@@ -176,6 +187,7 @@ class Predictor:
             network=network,
             thresholds=said.thresholds,
             heads={},
+            descriptions=said.descriptions,
         )
 
     def best(self, logits: Array) -> dict[str, Any]:
@@ -193,6 +205,7 @@ class Predictor:
         names = {i: self.labels[i] if self.labels else "" for i in best}
         ranks: list[dict[str, Any]] = [
             {"label": i, "score": float(scores[i]), "class": names[i]}
+            | ({"description": self.descriptions[i]} if self.descriptions else {})
             | ({"threshold": self.thresholds[i]} if self.thresholds else {})
             for i in best
         ]
@@ -270,7 +283,8 @@ def _predictor(source: str, engine: str, changed: int, said: Images, head: str) 
     steps, heads = preprocess_for(model.config, images), _heads(model.config, model.images)
     thresholds, batch = model.images.thresholds, batch_of(model.config)
     activation = "" if heads else model.activation
-    return Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, batch=batch, heads=heads)
+    found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, batch=batch, heads=heads)
+    return replace(found, descriptions=images.descriptions)
 
 
 def _heads(config: DenseNetConfig, images: Images) -> dict[str, Images]:
@@ -337,6 +351,7 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
+    found = replace(found, descriptions=images.descriptions)
     return found.only(head) if head else found
 
 
@@ -349,4 +364,6 @@ def _recorded(held: Mapping[str, str], config: DenseNetConfig) -> Images:
     recorded = parsed(held.get(PREPROCESS_KEY, "{}"))
     steps, names = Preprocess.from_dict(recorded) if recorded else None, parsed(held.get(LABELS_KEY, "[]"))
     thresholds = recorded_thresholds(held.get(THRESHOLDS_KEY, ""), config.num_classes)
-    return Images(steps, tuple(names), known_activation(held.get(ACTIVATION_KEY, "")), thresholds)
+    descriptions = recorded_descriptions(held.get(DESCRIPTIONS_KEY, ""), names)
+    activation = known_activation(held.get(ACTIVATION_KEY, ""))
+    return Images(steps, tuple(names), activation, thresholds, descriptions=descriptions)

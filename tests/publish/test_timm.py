@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.command import ok
 from helpers.networks import CIFAR, TIMM, random_model, save
-from helpers.packages import read, save_described
+from helpers.packages import read, save_described, small_images
 from helpers.presets import PRESETS
 from PIL import Image
 
 from converter import load
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.onnx import to_onnx
+from converter.publish.claims import json_checks, published_model
 from converter.publish.expectations import crop_fraction, unlike_timm
 from converter.publish.package import package
 from converter.publish.repository import verify_repository
@@ -136,3 +139,35 @@ def test_all_crops_and_sizes_survive_timms_fraction() -> None:
         for resize in range(crop, 400, 11):
             p = Preprocess(resize=resize, crop=(crop, crop))
             assert int(np.floor(crop / crop_fraction(p))) == resize
+
+
+def test_what_timm_s_label_names_mean_is_kept(tmp_path: Path) -> None:
+    names = ["n02085620", "n02085782", "n02085936", "n02086079", "cat"]
+    means = {
+        "n02085620": "Chihuahua",
+        "n02085782": "Japanese spaniel",
+        "n02085936": "Maltese dog",
+        "n02086079": "Pekinese",
+    }
+    given = {"architecture": "densenet121", "num_classes": 5, "label_names": names, "label_descriptions": means}
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(given))
+    save(random_model(TIMM, preprocess=small_images(TIMM)), tmp_path / "hub" / "model.safetensors", "timm")
+    # What this tool writes into a file beats what stands beside it; here it wrote no labels.
+    package(tmp_path / "hub" / "model.safetensors", tmp_path / "out", onnx=["fp32"])
+    said = read(tmp_path / "out" / "config.json")
+    assert said["label_names"] == names
+    assert said["label_descriptions"] == {**means, "cat": "cat"}
+    Image.new("RGB", (70, 70), (200, 30, 90)).save(tmp_path / "image.png")
+    for source in (tmp_path / "out", tmp_path / "out" / "onnx" / "model.onnx"):
+        shown = ok("predict", source, tmp_path / "image.png")
+        assert "n02085620: Chihuahua" in shown
+        assert "cat: cat" not in shown
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    other = ok("predict", tmp_path / "out", tmp_path / "image.png", "--labels", tmp_path / "labels.txt")
+    assert "Chihuahua" not in other
+    said["label_descriptions"]["n02085620"] = "Maltese dog"
+    (tmp_path / "out" / "config.json").write_text(json.dumps(said))
+    model = published_model(tmp_path / "out" / "model.safetensors")
+    (wrong,) = [check for check in json_checks(tmp_path / "out", ["config.json"], model)["config.json"] if not check.ok]
+    assert wrong.name == "label_descriptions"
