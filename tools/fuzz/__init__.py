@@ -8,7 +8,8 @@
 A reader (``targets.py``) is what turns one file into something: each format, what stands beside one (an index, a
 prototxt, a symbol), and the other files that people hand over (layouts, labels, images, tables of truths, records). What it
 is given may be read or refused with a ``ConverterError``. Findings are other exceptions, more than 5 s, more than 1 GB; each
-is kept in ``FOLDER/READER/findings``, exceptions one a place in the code, and a run goes on after them.
+is kept in ``FOLDER/READER/findings``, exceptions one a place in the code, and a run goes on after them.  What is mended
+goes to ``tests/tools/found/READER``, where a test reads it from then on.
 
 ``run`` needs atheris (``pip install atheris``), and the test extra to make seeds. ``--open`` leaves out what follows once a
 checkpoint is open and its tensors are read: recognising, graphs, settling. PYTHONPATH must name ``.`` and ``tests``.
