@@ -41,7 +41,7 @@ def entries(tree: Any) -> Iterator[Entry]:
                 continue
             if (count := count + 1) > bounds.ENTRIES:
                 return
-            there = ".".join(filter(None, (place, "" if name == "_modules" else str(name))))
+            there = place if name in ("_modules", "") else f"{place}.{name}" if place else str(name)
             if named:
                 yield Entry(there, str(name), value)
             if depth < bounds.ENTRIES_NESTED and isinstance(value, dict | list | tuple | Record):

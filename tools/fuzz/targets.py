@@ -109,7 +109,7 @@ def labels(path: Path) -> None:
     """Class names, as ``--labels`` takes them."""
     from converter.cli.options import said_of_images
 
-    said_of_images(labels=path)
+    said_of_images(labels=[str(path)])
 
 
 def layout(path: Path) -> None:
