@@ -18,8 +18,8 @@ from converter.formats.zips import Zip
 
 Opener = Callable[[Path], Checkpoint]
 KNOWN = (
-    "PyTorch, safetensors, npz, ONNX, TorchScript, torch.export, Keras, TensorFlow, TensorFlow.js, Lua Torch, Caffe, "
-    "MXNet, Paddle, MindSpore, flax"
+    "PyTorch, safetensors, npz, ONNX, ONNX Runtime, TorchScript, torch.export, Keras, TensorFlow, TensorFlow.js, "
+    "TensorFlow Lite, Lua Torch, Caffe, MXNet, Paddle, MindSpore, OpenVINO, flax"
 )
 
 # Each reader is imported when its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
@@ -52,12 +52,14 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
 
     yield tar.matches(path, head), tar.open_tar
     yield safetensors.matches(path, head), safetensors.open_safetensors
-    from converter.formats import hdf5
+    from converter.formats import hdf5, openvino, ort, tflite
     from converter.formats.keras import h5, preset
-
-    yield preset.matches(path), preset.open_preset
     from converter.formats.keras import sharded as keras_sharded
 
+    yield preset.matches(path), preset.open_preset
+    yield openvino.matches(path, head) or openvino.matches_weights(path), openvino.open_openvino
+    yield tflite.matches(path, head), tflite.open_tflite
+    yield ort.matches(path, head), ort.open_ort
     yield hdf5.matches(path, head), h5.open_h5
     yield keras_sharded.matches(path, head), keras_sharded.open_sharded
     from converter.formats.tensorflow import bundle, graph

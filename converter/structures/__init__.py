@@ -18,6 +18,11 @@ def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
     Each is imported when its turn comes: a .pth does not pay for the others.
     """
     format_name = checkpoint.format
+    if format_name == "TensorFlow Lite":
+        from converter.structures.tflite_graph import read_tflite  # noqa: PLC0415
+
+        yield read_tflite
+        return
     if format_name.startswith("TensorFlow"):
         from converter.structures.tf_graph import read_tf_graph  # noqa: PLC0415
 
@@ -59,10 +64,14 @@ def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
         from converter.structures.paddle_numbered import read_paddle_numbered  # noqa: PLC0415
 
         yield read_paddle_numbered
-    if format_name.startswith("onnx"):
+    if format_name.lower().startswith("onnx"):
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 
         yield read_onnx
+    if format_name.startswith("OpenVINO"):
+        from converter.structures.openvino_ir import read_openvino  # noqa: PLC0415
+
+        yield read_openvino
     yield from torch_readers(checkpoint)
 
 

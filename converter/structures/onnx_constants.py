@@ -144,7 +144,7 @@ def name_of(node: Node) -> str:
     """What errors call a node."""
     name = node["name"] or (node["outputs"] or [""])[0]
     domain = "" if node["domain"] in DOMAINS else f"{node['domain']}."
-    return f"{domain}{node['op']} {name}"
+    return f"{node.get('said') or domain + node['op']} {name}"
 
 
 def _ints(tensor: Tensor) -> list[int]:
@@ -189,6 +189,13 @@ def _flatten(array: Array, attributes: Mapping[str, Any], _: list[int] | None) -
     return array.reshape(prod(array.shape[:axis]), -1)
 
 
+def _range(_: Mapping[str, Any], start: Array, limit: Array, delta: Array) -> Array:
+    first, last, step = (float(each.reshape(-1)[0]) for each in (start, limit, delta))
+    if not abs(last - first) <= bounds.COMPUTED * abs(step):
+        raise ValueError("a range without end")
+    return np.arange(first, last, step).astype(start.dtype)
+
+
 def _slice(_: Mapping[str, Any], array: Array, *given: Array) -> Array:
     start, end, *rest = (a.tolist() for a in given)
     axes = rest[0] if rest else range(len(start))
@@ -219,4 +226,5 @@ ARITHMETIC: Mapping[str, Callable[..., Array]] = {
     "Concat": lambda attributes, *arrays: np.concatenate(arrays, attributes["axis"]),
     "Gather": lambda attributes, a, i: np.take(a, i, attributes.get("axis", 0)),
     "Slice": _slice,
+    "Range": _range,
 }

@@ -29,6 +29,7 @@ from converter.structures.wiring import read_wiring
 from densenet.module import NORM_TENSORS
 
 NAME = "onnx"
+FORMATS = (NAME, "ONNX Runtime")
 OWN_INPUT = "pixel_values"
 """Where the network begins in our own files that take images and preprocess them (converter/exporters/graph.py)."""
 
@@ -55,16 +56,26 @@ def read_onnx(checkpoint: Checkpoint) -> Structure | None:
     Raises:
         NotADenseNet: it computes something else; names the node.
     """
-    if checkpoint.format != NAME:
+    if checkpoint.format not in FORMATS:
         return None
     try:
-        return _structure(checkpoint)
+        return structure_of(NAME, checkpoint.tree, checkpoint.head, own=CONFIG_KEY in checkpoint.metadata)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
 
 
-def _structure(checkpoint: Checkpoint) -> Structure:
-    tree = checkpoint.tree
+def structure_of(layout: str, tree: Mapping[str, Any], head: str = "", *, own: bool = False) -> Structure:
+    """The network of a graph.
+
+    Args:
+        layout: name of the source's conventions.
+        tree: the graph as plain data (``formats/onnx_file.py``).
+        head: which of several heads is wanted.
+        own: whether this tool wrote it.
+
+    Raises:
+        NotADenseNet: it computes something else; names the node.
+    """
     constants, ops = Constants(tree["initializers"], tree["opset"]), list[Op]()
     inputs = {name: shape for name, shape in tree["inputs"].items() if name not in tree["initializers"]}
     if len(inputs) != 1:
@@ -79,13 +90,20 @@ def _structure(checkpoint: Checkpoint) -> Structure:
                     ops += [] if constants.take(part) else _operators(constants, part)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
             raise NotADenseNet(f"{name_of(node)} has attributes or constants that cannot be ({error})") from error
-    if CONFIG_KEY in checkpoint.metadata and any(op.y == OWN_INPUT for op in ops):
+    if own and any(op.y == OWN_INPUT for op in ops):
         start, shape = OWN_INPUT, None
-    size = tuple(n for n in (shape or [])[2:] if n is not None)
-    if not shape or len(size) != len(shape) - 2:
-        size = ()
+    first = next((op for op in ops if op.kind in ("turn", "conv")), None)
+    last = first is not None and first.kind == "turn" and first.axis == 1  # images are given as NHWC
+    sizes = (shape or [])[1:-1] if last else (shape or [])[2:]
+    size = tuple(n for n in sizes if n is not None)
     return read_wiring(
-        NAME, ops, start, tree["outputs"], size=size, constants=tree["initializers"], head=checkpoint.head
+        layout,
+        ops,
+        start,
+        tree["outputs"],
+        size=size if len(size) == len(sizes) else (),
+        constants=tree["initializers"],
+        head=head,
     )
 
 
@@ -229,7 +247,8 @@ def _pool(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     kernel = node["attributes"].get("kernel_shape") or []
     window = _window(constants, node, len(kernel))
     kind: Kind = "max_pool" if node["op"] == "MaxPool" else "avg_pool"
-    return _op(kind, node, data, window=window) if window else None
+    counted = kind == "avg_pool" and window is not None and window.same and node["attributes"].get("count_include_pad")
+    return _op(kind, node, data, window=window) if window and not counted else None
 
 
 def _reduce(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:

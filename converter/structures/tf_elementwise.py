@@ -30,7 +30,14 @@ def _leaky(node: Node) -> Compute:
     return lambda x: FUNCTIONS["leaky_relu"](x, slope)
 
 
+def _gelu(node: Node) -> Compute:
+    kind = "gelu_tanh" if node.number("approximate") else "gelu"
+    return lambda x: FUNCTIONS[kind](x, 1.0)
+
+
 MAKERS: Mapping[str, Maker] = {
+    "Gelu": _gelu,  # this and the next are TensorFlow Lite's
+    "HardSwish": _activation("hardswish"),
     "LeakyRelu": _leaky,
     **{
         op: _activation(op.lower())

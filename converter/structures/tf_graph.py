@@ -39,7 +39,7 @@ def read_tf_graph(checkpoint: Checkpoint) -> Structure | None:
         return None
     try:
         with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return _structure(checkpoint.graph, checkpoint.head)
+            return structure_of(NAME, checkpoint.graph, checkpoint.head)
     except (NotADenseNet, UnreadableFile) as error:
         raise type(error)(f"{checkpoint.path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
@@ -48,7 +48,17 @@ def read_tf_graph(checkpoint: Checkpoint) -> Structure | None:
         ) from error
 
 
-def _structure(graph: Graph, head: str) -> Structure | None:
+def structure_of(layout: str, graph: Graph, head: str) -> Structure | None:
+    """The network of a graph; None where it computes nothing.
+
+    Args:
+        layout: name of the source's conventions.
+        graph: the graph.
+        head: which of several heads is wanted.
+
+    Raises:
+        NotADenseNet: it computes something else; names the node.
+    """
     calls, notes = Calls(graph), list[str]()
     if graph.signatures:
         signature = _signature(graph.signatures, notes)
@@ -76,19 +86,19 @@ def _structure(graph: Graph, head: str) -> Structure | None:
         except NotADenseNet as error:
             reasons.append(error)
             continue
-        structure = _judged(network, start, outputs, starts[start], head)
+        structure = _judged(layout, network, start, outputs, starts[start], head)
         notes += calls.notes
         return replace(structure, notes=(*structure.notes, *notes), dropped=_dropped(network, structure, graph))
     raise reasons[0]
 
 
-def _judged(network: Network, start: str, outputs: list[str], shape: Shape, head: str) -> Structure:
+def _judged(layout: str, network: Network, start: str, outputs: list[str], shape: Shape, head: str) -> Structure:
     ends = [output for output in outputs if output in network.maps and output != start]
     sizes = () if shape is None else network.maps[start].sizes
     fixed = tuple(n for n in sizes if n is not None)
     constants = [name for name, weight in network.constants.values.items() if weight.sources == (name,)]
     return read_wiring(
-        NAME,
+        layout,
         network.ops,
         start,
         ends or outputs,

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.cases import file_of
 from helpers.mxnet import params
 from helpers.networks import export_model, random_model, random_tensors, save
 from helpers.tensorflow import table
@@ -154,6 +155,8 @@ SOME = np.concatenate([np.random.default_rng(0).normal(size=1000), np.zeros(5000
 LAYER = data(100, data(1, "a") + data(2, "Convolution") + data(7, data(5, b"")))
 CAFFE = LAYER + LAYER.replace(b"\x0a\x01a", b"\x0a\x01b")
 T7 = struct.pack("<iii", 3, 1, 1) + struct.pack("<id", 1, 1.0) + struct.pack("<iiiidii", 3, 2, 1, 1, 2.0, 5, 1)
+IR = b'<net version="10"><layers><layer id="0"/></layers></net>'
+TFLITE = file_of("tflite-int8").read_bytes()
 STEPS = Preprocess(resize=32, crop=(32, 32))
 
 
@@ -245,6 +248,10 @@ EDGES = {
     "T7_NESTED": Edge("nested", _file(T7, "m.t7")),
     "PROTOTXT": Edge("too large", _file(b'name: "a"'), read_prototxt),
     "PROTOTXT_NESTED": Edge("malformed", _file(b"a { b { c { d: 1 } } }"), read_prototxt),
+    "IR": Edge("too large", _file(IR, "m.xml")),
+    "IR_ELEMENTS": Edge("more elements", _file(IR, "m.xml")),
+    "IR_NESTED": Edge("more elements", _file(IR, "m.xml")),
+    "TABLES": Edge("tables", _file(TFLITE, "m.tflite")),
     "SNAPPY": Edge("its size cannot be right", _snappy),
     "TABLE_KEYS": Edge("keys are too long", _table),
     "PADDLE_DESC": Edge(

@@ -11,7 +11,16 @@ from helpers.command import python
 
 CASES = (
     *("caffe-cifar-L13-k8", "keras2-checkpoint", "keras2-frozen", "keras3-savedmodel", "mxnet-symbol-miraclewkf"),
-    *("onnx-dynamo", "onnx-zoo-small-external", "paddle-jit2", "paddle-jit3", "tf1-frozen"),
+    *(
+        "openvino10-mo",
+        "ort-fixed",
+        "tflite-f16",
+        "onnx-dynamo",
+        "onnx-zoo-small-external",
+        "paddle-jit2",
+        "paddle-jit3",
+        "tf1-frozen",
+    ),
     *("t7-a-cifar10-bc22-purenn-official", "t7-l-cifar10-bc22-convbias-cudnn-float"),
 )
 CUT = """

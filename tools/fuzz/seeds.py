@@ -30,6 +30,8 @@ OF_DATA = {
     "tf-bundle": ("tf-slim-v2ckpt/tf-densenet.ckpt.index",),
     "tf-graph": ("tf1-frozen/frozen.pb", "keras2-frozen/frozen.pb"),
     "onnx": ("onnx-zoo-small-external/densenet-s.onnx",),
+    "tflite": ("tflite-f16/model.tflite", "tflite-softmax/model.tflite"),
+    "ort": ("ort-fixed/model.ort",),
     "paddle-program": ("paddle-jit2/inference.pdmodel",),
     "paddle-json": ("paddle-jit3/inference.json",),
     "mxnet-symbol": ("mxnet-symbol-miraclewkf/densenet-s-symbol.json",),
@@ -219,6 +221,12 @@ def _onnx(folder: Path) -> list[Path]:
             tensor.CopyFrom(onnx.helper.make_tensor(tensor.name, 1, values.shape, values.reshape(-1)))
     (folder / "u.onnx").write_bytes(proto.SerializeToString())
     return [folder / "u.onnx"]
+
+
+def _openvino(folder: Path) -> None:
+    from helpers.openvino import Version7
+
+    Version7(CONFIG, folder, 32).write(folder / "m.xml")
 
 
 def _hdf5(folder: Path) -> list[Path]:
@@ -430,6 +438,9 @@ MAKERS: dict[str, Maker] = {
     "packed": _packed,
     "tar": _tar,
     "onnx": _onnx,
+    "openvino": _openvino,
+    "tflite": lambda _: [],
+    "ort": lambda _: [],
     "hdf5": _hdf5,
     "keras-zip": lambda _: [],
     "keras-index": _keras_index,
