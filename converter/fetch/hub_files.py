@@ -20,7 +20,10 @@ PREFERRED = (
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pth"),
 )
 """What the Hub's own libraries call the weights; safetensors before what must be unpickled."""
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pth.tar", ".pt", ".ckpt", ".h5", ".keras", ".onnx", ".npz", ".t7")
+SUFFIXES = (
+    *(".safetensors", ".bin", ".pth", ".pth.tar", ".pt", ".ckpt", ".h5", ".keras", ".onnx", ".npz", ".t7"),
+    *(".tflite", ".ort"),
+)
 """Where none of those is there, the only file of the first of these kinds."""
 INDEX = ".index.json"
 CONFIG = "config.json"
@@ -147,7 +150,9 @@ class Cached:
 
 
 def _companions(path: Path, file: str) -> list[str]:
-    """Files the file cannot be read without: the shards of an index, the data of an ONNX graph."""
+    """Files the file cannot be read without: the shards of an index, an ONNX graph's data, OpenVINO's other half."""
+    if file.endswith((".xml", ".bin")):
+        return [str(PurePosixPath(file).with_suffix(".xml" if file.endswith(".bin") else ".bin"))]
     if file.endswith(".onnx"):
         return [f"{file}_data", f"{file}.data"]
     if not file.endswith(INDEX):

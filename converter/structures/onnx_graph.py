@@ -69,7 +69,8 @@ def structure_of(layout: str, tree: Mapping[str, Any], head: str = "", *, own: b
 
     Args:
         layout: name of the source's conventions.
-        tree: the graph as plain data (``formats/onnx_file.py``).
+        tree: the graph as plain data (``formats/onnx_file.py``); ``own`` names the file's constants, where others are
+            among them.
         head: which of several heads is wanted.
         own: whether this tool wrote it.
 
@@ -102,7 +103,7 @@ def structure_of(layout: str, tree: Mapping[str, Any], head: str = "", *, own: b
         start,
         tree["outputs"],
         size=size if len(size) == len(sizes) else (),
-        constants=tree["initializers"],
+        constants=tree.get("own", tree["initializers"]),
         head=head,
     )
 

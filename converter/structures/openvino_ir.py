@@ -49,7 +49,11 @@ def _tree(description: Description) -> dict[str, object]:
     names, taken = _names(layers), {(second, into): (first, out) for first, out, second, into in description.edges}
     scope, inputs, outputs = Scope(), dict[str, list[int | None]](), list[str]()
     nodes: list[Node] = []
-    ends: dict[str, None] = {}
+    left: dict[str, None] = {}  # what no layer takes
+    for number, layer in layers.items():  # before those that take them, in whichever order the file has them
+        if layer.type == "Const":
+            scope.add(names[number, layer.outputs[0].number], _value(layer), layer.element)
+    own = list(scope.constants)
     for number, layer in layers.items():
         given = [names.get(taken.get((number, port.number), (-1, -1)), "") for port in layer.inputs]
         if "" in given:
@@ -57,24 +61,22 @@ def _tree(description: Description) -> dict[str, object]:
         made = [names[number, port.number] for port in layer.outputs]
         if layer.type in STARTS:
             inputs[made[0]] = [size if size > 0 else None for size in layer.outputs[0].sizes]
-        elif layer.type == "Const":
-            scope.add(made[0], _value(layer), layer.element)
         elif layer.type == "Result":
             outputs += given
-        else:
+        elif layer.type != "Const":
             reader = (OLD if old else READERS).get(layer.type, plain(layer.type, domain="openvino"))
             nodes += reader(scope, layer, given, made)
-            ends |= dict.fromkeys(made[:1])
-        if old:
-            for name in given:
-                ends.pop(name, None)
+            left |= dict.fromkeys(made[:1])
+    every = {name for node in nodes for name in node["inputs"]}
+    results = outputs if not old else [name for name in left if name not in every]
     if old and len(inputs) == 1:
         nodes = start_without(description.means, next(iter(inputs)), nodes, scope)
     return {
         "nodes": nodes,
         "initializers": scope.constants,
+        "own": [*own, *(name for name in scope.constants if old and name.endswith(("/weights", "/biases")))],
         "inputs": inputs,
-        "outputs": outputs or [*ends],
+        "outputs": results,
         "functions": [],
         "opset": 0,
     }

@@ -90,8 +90,9 @@ class Scope:
         return self.add(LiteNode(name, "Const", (), {"value": tensor}))
 
     def ints(self, name: str, values: Sequence[int]) -> str:
-        """Integers that an attribute had, as a constant."""
-        return self.constant(name, Tensor.of(np.array(values, np.int64)))
+        """Integers that an attribute had, as a constant; one alone without dimensions, as what is no weight."""
+        array = np.array(values, np.int64)
+        return self.constant(name, Tensor.of(array if len(values) > 1 else array.reshape(())))
 
     def value(self, name: str) -> Tensor | None:
         """The values of a constant, of one in half precision too; None where it is none."""

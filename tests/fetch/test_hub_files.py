@@ -33,6 +33,8 @@ def test_an_address_taken_apart() -> None:
         (["README.md", "weights/densenet.safetensors", "x.pth"], "weights/densenet.safetensors"),
         (["a.pth", "old/b.pth", "README.md"], "a.pth"),
         (["onnx/model.onnx"], "onnx/model.onnx"),
+        (["openvino_model.xml", "openvino_model.bin", "README.md"], "openvino_model.bin"),
+        (["densenet.tflite", "labels.txt"], "densenet.tflite"),
     ],
 )
 def test_the_right_file_is_chosen(files: list[str], chosen: str) -> None:

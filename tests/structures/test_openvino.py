@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def test_reference_files_compute_what_their_producer_did(case: str) -> None:
     expected = np.load(CASES / case / "logits.npy")
     computed = logits_of(CASES / case / "model.xml", np.load(CASES / case / "input.npy"))
     assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_layers_may_come_in_any_order(tmp_path: Path) -> None:
+    case = CASES / "openvino10-mo"
+    before, *layers = (case / "model.xml").read_text().split("<layer ")
+    last, _, behind = layers[-1].partition("</layers>")
+    (tmp_path / "m.xml").write_text("<layer ".join([before, *[last, *layers[-2::-1]]]) + f"</layers>{behind}")
+    shutil.copy(case / "model.bin", tmp_path / "m.bin")
+    given = np.load(case / "input.npy")
+    np.testing.assert_array_equal(logits_of(tmp_path / "m.xml", given), logits_of(case / "model.xml", given))
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin"])
