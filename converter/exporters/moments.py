@@ -53,27 +53,31 @@ class Moments:
 
     def __init__(self, taps: int, inputs: int) -> None:
         size = max(1, GROUP // taps) * taps
-        self.count, self.total = 0, np.zeros(inputs)
+        self.count, self.total, self.origin = 0, np.zeros(inputs), np.zeros(inputs, np.float32)
         self.groups = [slice(start, min(start + size, inputs)) for start in range(0, inputs, size)]
         self.products = [np.zeros((group.stop - group.start,) * 2, np.float32) for group in self.groups]
 
     def add(self, rows: Array) -> None:
-        """Count further samples, (N, inputs)."""
+        """Count further samples, float32 (N, inputs): from the mean of the first, so that float32 keeps what varies."""
+        if not self.count:
+            self.origin = rows.mean(axis=0)
+        rows = rows - self.origin
         self.count += len(rows)
         self.total += rows.sum(axis=0, dtype=np.float64)
-        for i, group in enumerate(self.groups):
-            part = rows[:, group]
-            self.products[i] += part.T @ part
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not used
+            for i, group in enumerate(self.groups):
+                part = rows[:, group]
+                self.products[i] += part.T @ part
 
     @property
     def mean(self) -> Array:
         """Float64 (inputs,)."""
-        return self.total / self.count
+        return self.origin + self.total / self.count
 
     def covariances(self) -> Iterator[Array]:
         """Of each group, float64."""
         for group, product in zip(self.groups, self.products):
-            mean = self.mean[group]
+            mean = self.total[group] / self.count
             yield product / self.count - np.outer(mean, mean)
 
 

@@ -9,6 +9,7 @@ arXiv 1906.04721).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 
 import numpy as np
@@ -57,7 +58,10 @@ def _feedback(covariance: Array) -> Array:
     noise = 1 / (12 * LEVELS**2)  # that of inputs rounded to bytes
     variances = covariance.diagonal()
     regular = covariance + np.diag(np.full(len(covariance), DAMPING * variances.mean() + noise))
-    factor = np.linalg.cholesky(regular[::-1, ::-1])[::-1, ::-1]
+    factor = np.eye(len(covariance))
+    if np.isfinite(regular).all():
+        with suppress(np.linalg.LinAlgError):  # float32 did not hold it: each weight to its nearest
+            factor = np.linalg.cholesky(regular[::-1, ::-1])[::-1, ::-1]
     return np.ascontiguousarray((factor / factor.diagonal()).T)
 
 

@@ -99,6 +99,24 @@ def test_weights_are_rounded_so_that_outputs_change_little() -> None:
     assert errors[0] < errors[1] / 3
 
 
+@pytest.mark.parametrize(("mean", "spread", "same"), [(1e4, 1.0, False), (0.0, 1e25, True), (1.0, 0.0, True)])
+def test_rounding_by_covariances_that_float32_hardly_holds(mean: float, spread: float, same: bool) -> None:
+    random = np.random.default_rng(0)
+    rows = mean + spread * (random.random((500, 6)) @ random.random((6, 12)))
+    weight = random.normal(size=(8, 12, 1, 1))
+    nearest, scale = quantised(weight)
+    moments = Moments(1, 12)
+    for part in np.array_split(rows.astype(np.float32), 5):
+        moments.add(part)
+    values = rounded(weight, scale, moments, np.ones(12))
+    assert (values == nearest).all() == same
+    errors = [
+        np.std((rows - rows.mean(axis=0)) @ (w * scale[:, None, None, None] - weight)[..., 0, 0].T)
+        for w in (values, nearest)
+    ]
+    assert same or errors[0] < errors[1] / 1.5
+
+
 def test_equal_weights_as_of_average_pooling_are_exact() -> None:
     weight = np.full((3, 1, 2, 2), 0.25) * np.array([1, 0.37, 1e-6]).reshape(3, 1, 1, 1)
     values, scale = quantised(weight)
