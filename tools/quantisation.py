@@ -1,6 +1,6 @@
 """What 8 bits cost and gain, by method: the table of docs/int8.md.
 
-    python tools/quantisation.py CHECKPOINT IMAGES FOLDER [--only ours,ort-conv] [--rounds 7] [--threads 0]
+    python tools/quantisation.py CHECKPOINT IMAGES FOLDER [--only ours,ort-conv] [--rounds 7]
 
 One float32 graph, ours, is quantised by each method on the same inputs: every other image and the synthetic ones that
 ``densenet export --calibration`` adds.  The other images judge.  FOLDER keeps the files: a method whose file is there is not
@@ -50,8 +50,8 @@ def nearest(model: LazyModel, source: Path, inputs: Sequence[Array], target: Pat
         to_int8(model, Seen(seen(model, needed(model), inputs, lambda _: None).ranges, {})).write(file)
 
 
-def ort(kinds: list[str] | None) -> Method:
-    """ONNX Runtime's own tool as its documentation advises for x86: QDQ, scales per channel, ranges from extremes."""
+def ort(kinds: list[str] | None, *, seven_bits: bool = False) -> Method:
+    """ONNX Runtime's own tool: QDQ, scales per channel, ranges from extremes; it advises 7 bits where there is no VNNI."""
 
     def run(model: LazyModel, source: Path, inputs: Sequence[Array], target: Path) -> None:
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -65,7 +65,9 @@ def ort(kinds: list[str] | None) -> Method:
                 return None if image is None else {INPUT: image}
 
         types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-        quantize_static(source, target, Reader(), op_types_to_quantize=kinds, per_channel=True, **types)
+        quantize_static(
+            source, target, Reader(), op_types_to_quantize=kinds, per_channel=True, reduce_range=seven_bits, **types
+        )
 
     return run
 
@@ -83,14 +85,18 @@ METHODS: Mapping[str, tuple[str, Method]] = {
     "ours": ("`densenet export --precision int8`", ours),
     "nearest": ("the same, each weight its nearest", nearest),
     "ort-conv": ("ONNX Runtime, convolutions only", ort(["Conv"])),
+    "ort-conv-7": ("the same, weights of 7 bits", ort(["Conv"], seven_bits=True)),
     "ort-all": ("ONNX Runtime, all it can", ort(None)),
     "nncf": ("NNCF", nncf),
 }
 
 
-def errors(path: Path, judges: Sequence[Array], truths: Array, threads: int) -> tuple[float, float, int, int]:
-    """Logit error, that of the worst class, images whose best class changed, and of these where float32 led clearly."""
-    run = onnx_engine(path, threads=threads)
+def errors(path: Path, judges: Sequence[Array], truths: Array, level: str = "all") -> tuple[float, float, int, int]:
+    """Logit error, that of the worst class, images whose best class changed, and of these where float32 led clearly.
+
+    On level ``disabled`` nothing is fused and floats compute what integers would that never saturate.
+    """
+    run = onnx_engine(path, level=level)
     found = np.concatenate([run(image) for image in judges])
     verdict = judge([found], [truths], "int8")
     ordered = np.sort(truths, axis=1)
@@ -99,9 +105,9 @@ def errors(path: Path, judges: Sequence[Array], truths: Array, threads: int) -> 
     return verdict.error, verdict.worst, int(changed.sum()), int((changed & led).sum())
 
 
-def ratios(paths: Mapping[str, Path], judges: Sequence[Array], rounds: int, threads: int) -> dict[str, list[str]]:
+def ratios(paths: Mapping[str, Path], judges: Sequence[Array], rounds: int) -> dict[str, list[str]]:
     """For each file and batch how many times as fast as ``fp32`` it is."""
-    engines = {name: onnx_engine(path, threads=threads) for name, path in paths.items()}
+    engines = {name: onnx_engine(path) for name, path in paths.items()}
     result: dict[str, list[str]] = {name: [] for name in paths}
     for size in BATCHES:
         batch = np.concatenate([judges[i % len(judges)] for i in range(size)])
@@ -136,7 +142,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default=",".join(METHODS), help="methods, comma-separated")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     model = load(given.checkpoint)
@@ -145,7 +150,7 @@ def main() -> None:
     graph, float32 = lazy_onnx(model), given.folder / "fp32.onnx"
     with float32.open("wb") as file:
         graph.write(file)
-    run = onnx_engine(float32, threads=given.threads)
+    run = onnx_engine(float32)
     truths = np.concatenate([run(image) for image in judges])
     rows, paths = {}, {"fp32": float32}
     for name in given.only.split(","):
@@ -155,17 +160,20 @@ def main() -> None:
         if not path.exists():
             method(graph, float32, inputs, path)
             print(f"{title}: {time.perf_counter() - start:.0f} s", flush=True)
-        error, worst, changed, clearly = errors(path, judges, truths, given.threads)
+        error, worst, changed, clearly = errors(path, judges, truths)
+        exact = errors(path, judges, truths, "disabled")[0]
         size = path.stat().st_size / float32.stat().st_size
-        rows[name] = f"| {title} | {error:.1%} | {worst:.1%} | {changed} ({clearly}) | {size:.2f} |"
+        rows[name] = f"| {title} | {error:.1%} | {exact:.1%} | {worst:.1%} | {changed} ({clearly}) | {size:.2f} |"
         print(rows[name], flush=True)
         paths[name] = path
-    fast = ratios(paths, judges, given.rounds, given.threads)
+    fast = ratios(paths, judges, given.rounds)
     print(f"\n{machine()}; {len(inputs)} inputs calibrate, {len(judges)} images judge\n")
     print(
-        "| method | logit error | worst class | top-1 changed (clearly led) | of fp32's size | speed, batch 1 | batch 8 |"
+        "| method | logit error | exact arithmetic | worst class | top-1 changed (clearly led) | of fp32's size |",
+        end="",
     )
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(" speed, batch 1 | batch 8 |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, row in rows.items():
         print(f"{row} {' | '.join(fast[name])} |")
 
