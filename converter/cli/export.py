@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Force, Json, handed, reading, said_of_images
+from converter.cli.options import INTERFACE, Force, Json, handed, interface_of, listed, reading, said_of_images
 from converter.core.source import Source
 
 if TYPE_CHECKING:
+    from converter.core.interface import Interface
     from converter.core.model import Images
 
 
-@handed(source=reading, images=said_of_images)
+@handed(source=reading, interface=interface_of, images=said_of_images)
 def command(
     source: Source,
     target: Annotated[Path, typer.Argument(metavar="DST.onnx", help="The file to write.")],
     images: "Images",
+    interface: "Interface",
     graph: Annotated[
         str, typer.Option(help="fused: rewritten to be faster, equal in real arithmetic; exact: operator for operator.")
     ] = "fused",
@@ -27,10 +29,19 @@ def command(
         bool | None,
         typer.Option(help="Also give probabilities; where nothing is said, if the source itself gives them."),
     ] = None,
-    image_input: Annotated[
-        bool,
-        typer.Option("--image-input", help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph."),
-    ] = False,
+    outputs: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="All that the file gives, comma-separated: logits, features, probabilities, cam (class activation "
+            "maps), maps (the last feature maps), stem, blocks.N, transitions.N. Default: logits.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = "",
+    runtime: Annotated[
+        str | None,
+        typer.Option("--for", metavar="NAME", help="Write what opencv, tensorrt, onnx2torch or web takes, or refuse."),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32; fp16: half the size; int8: about a quarter, and about twice as fast.")
     ] = "fp32",
@@ -38,10 +49,13 @@ def command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Typical images, to whose values int8 fits its ranges and weights."),
     ] = None,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="Write the weights into a file of their own, DST.onnx_data.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX, for any batch and image size."""
+    """Write a checkpoint as ONNX, for any batch and image size unless they are said."""
     from converter.use.export import export_onnx
 
     with show.progress("exporting") as say:
@@ -55,7 +69,10 @@ def command(
             opset=opset,
             features=features,
             probabilities=probabilities,
-            image_input=image_input,
+            outputs=listed(outputs),
+            interface=interface,
+            external_data=external_data,
+            runtime=runtime,
             force=force,
             progress=say,
         )
@@ -65,5 +82,6 @@ def command(
     show.say(
         f"{done.path}: {done.model.config.name}, {done.graph} graph, {done.precision}, opset {done.opset}, "
         f"{done.nodes} nodes, {', '.join(done.inputs)} -> {', '.join(done.outputs)}"
+        + (f", weights in {done.data}" if done.data else "")
     )
     show.notes(done.notes)

@@ -15,6 +15,7 @@ from densenet.fields import AXES, CHOICES
 from densenet.head import layers_of
 
 if TYPE_CHECKING:  # imported where they are made: a verb that does not need numpy answers without it
+    from converter.core.interface import Interface
     from converter.core.model import Images
     from converter.publish.recipe import Recipe
 
@@ -24,6 +25,7 @@ IMAGENET = "imagenet-1k"
 HOW_READ = "How SRC is read, where it does not say"
 WHAT_IT_IS = "What its images and classes are, where SRC does not say or is wrong"
 CONTENTS = "What goes into the repository"
+INTERFACE = "How the file takes images and gives results"
 """Panels of the help."""
 
 Force = Annotated[
@@ -251,6 +253,85 @@ def _names(path: Path) -> Sequence[str]:
     if not names:
         raise ConverterError(f"{path}: has no class names")
     return names
+
+
+# -- how an ONNX file takes images and gives results ------------------------------------------------
+
+
+def interface_of(
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", help="Take so many images at once; default: any number.", rich_help_panel=INTERFACE
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size",
+            metavar="HxW",
+            help="Take images of this size alone, 224 or 224x320; default: any size.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = None,
+    input_name: Annotated[
+        str,
+        typer.Option(
+            "--input-name",
+            metavar="NAME",
+            help="Default: pixel_values, or image with --image-input.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = "",
+    output_name: Annotated[
+        str,
+        typer.Option(
+            "--output-name",
+            metavar="LIST",
+            help="Names of all outputs in their order, comma-separated.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = "",
+    io_layout: Annotated[
+        str,
+        typer.Option(
+            "--io-layout",
+            metavar="NAME",
+            help="nchw, or nhwc (as --layout nhwc): images and maps with channels last.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = "nchw",
+    io_dtype: Annotated[
+        str,
+        typer.Option(
+            "--io-dtype",
+            metavar="NAME",
+            help="fp32, or fp16: images and results in float16.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = "fp32",
+    image_input: Annotated[
+        bool,
+        typer.Option(
+            "--image-input",
+            help="Take uint8 RGB images (N, H, W, C) of any size; preprocess in the graph.",
+            rich_help_panel=INTERFACE,
+        ),
+    ] = False,
+) -> "Interface":
+    """How the file takes images and gives results."""
+    from converter.core.interface import Interface
+
+    lengths = tuple(int(part) if part.isdecimal() else 0 for part in size.split("x")) if size else ()
+    if not all(lengths):
+        raise ConverterError(f"--size {size}: a size is a number of pixels, 224, or one for each axis, 224x320")
+    names = listed(output_name)
+    return Interface(batch, lengths, input_name, names, io_layout, io_dtype, image_input)  # type: ignore[arg-type]  # checked
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 # -- what a package holds --------------------------------------------------------------------------

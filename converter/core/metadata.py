@@ -31,6 +31,8 @@ GRAPH_KEY = "densenet.graph"
 """``exact`` or ``fused``, of an ONNX file."""
 PRECISION_KEY = "densenet.precision"
 """``fp16`` or ``int8``, of an ONNX file of reduced precision."""
+INTERFACE_KEY = "densenet.interface"
+"""Of an ONNX file whose outputs have other names than what they are, or whose channels are last: what is what."""
 
 
 def to_json(value: Any) -> str:

@@ -46,6 +46,8 @@ ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 OF_CLASSES = ("preprocess", "labels", "activation", "thresholds")
 """What can be said of images, and of one head's classes."""
+OF_HEAD = ("head.", "heads.", "classifier.")
+"""How the names of tensors behind the pooled features begin."""
 
 
 def known_activation(name: str) -> str:
@@ -220,6 +222,14 @@ class Model:
         tensors = {name.removeprefix(at): tensor for name, tensor in own.items()}
         unsaid = {name.removeprefix(f"{head}."): note for name, note in self.unsaid.items() if name.startswith(at[6:])}
         return replace(self, config=config, tensors=tensors, images=self.images.of(head), stated={}, unsaid=unsaid)
+
+    def headless(self) -> Model:
+        """The network up to its pooled features."""
+        config = replace(self.config, num_classes=0, head=(), heads=())
+        tensors = {name: self.tensors[name] for name in self.tensors if not name.startswith(OF_HEAD)}
+        return replace(
+            self, config=config, tensors=tensors, images=Images(self.images.preprocess), stated={}, unsaid={}
+        )
 
     def branches(self) -> dict[str, Model]:
         """The plain networks of several heads, by name; the model itself, by an empty one, where there is one."""

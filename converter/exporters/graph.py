@@ -4,7 +4,7 @@ Nodes, values and initializers carry library names, so that an intermediate resu
 the ONNX file can be laid beside the PyTorch module's of the same name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -28,7 +28,7 @@ class GraphOptions(TypedDict, total=False):
     opset: int | None
     features: bool
     probabilities: bool | None
-    image_input: bool
+    outputs: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,16 @@ class Graph:
             for name in node.inputs:
                 result.setdefault(name, []).append(node)
         return result
+
+    def cut(self) -> None:
+        """Drop nodes that no output depends on."""
+        needed, kept = set(self.outputs), list[Node]()
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.prune()
 
     def prune(self) -> None:
         """Drop constants that no node takes any more."""

@@ -12,12 +12,15 @@ from converter.core.errors import ConverterError
 from converter.exporters.graph import IMAGE, Graph
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
+from densenet.topology import INPUT
 
+ANTIALIAS_OPSET = 18
+"""The first with antialiased resizing."""
 MODES = {"bilinear": ("linear", {}), "bicubic": ("cubic", {"cubic_coeff_a": -0.5})}
 
 
-def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess | None) -> None:
-    """Put preprocessing (None: the usual) before a network's graph, whose input becomes ``image``, uint8 (N, H, W, C).
+def steps_of(config: DenseNetConfig, preprocess: Preprocess | None) -> Preprocess:
+    """What a graph does to images: as said (None: as usual).
 
     Raises:
         ConverterError: the network takes no ordinary images (volumes, 5 channels), or the images are smaller
@@ -29,14 +32,23 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
         steps = preprocess or Preprocess.usual(config)
     except ValueError as error:
         raise ConverterError(str(error)) from error
-    network, first = graph.nodes, graph.input
-    graph.nodes, graph.input = [], IMAGE
+    if steps.resize is not None and steps.pads:
+        raise ConverterError("this preprocessing pads after resizing, which the graph cannot do")
+    return steps
+
+
+def resizes(steps: Preprocess, opset: int) -> bool:
+    """Whether operators of that version can do all of it, or images have to come resized and cropped."""
+    return opset >= ANTIALIAS_OPSET or steps.resize is None or steps.interpolation == "nearest" or not steps.antialias
+
+
+def image_input(steps: Preprocess, *, resized: bool = False) -> Graph:
+    """What makes ``pixel_values`` of ``image``, uint8 (N, H, W, C); where that is ``resized``, of what is cropped."""
+    graph = Graph(input=IMAGE)
     x = graph.add("Transpose", (IMAGE,), "preprocess.nchw", perm=[0, 3, 1, 2])
-    if steps.resize is not None:
-        if steps.pads:
-            raise ConverterError("this preprocessing pads after resizing, which the graph cannot do")
-        x = _resized(graph, x, steps)
-    x = _cropped(graph, x, steps)
+    if not resized:
+        x = _resized(graph, x, steps) if steps.resize is not None else x
+        x = _cropped(graph, x, steps)
     if steps.order == "bgr":
         x = graph.add("Gather", (x, _constant(graph, "bgr", [2, 1, 0])), "preprocess.reversed", axis=1)
     x = graph.add("Cast", (x,), "preprocess.float", to=1)
@@ -44,8 +56,8 @@ def add_image_input(graph: Graph, config: DenseNetConfig, preprocess: Preprocess
     std, mean = np.array(steps.std, np.float64), np.array(steps.mean, np.float64)
     taken = _constant(graph, "mean", (255 * mean).reshape(channels), np.float32)
     x = graph.add("Sub", (x, taken), "preprocess.centred")
-    graph.add("Div", (x, _constant(graph, "std", (255 * std).reshape(channels), np.float32)), first)
-    graph.nodes += network
+    graph.add("Div", (x, _constant(graph, "std", (255 * std).reshape(channels), np.float32)), INPUT)
+    return graph
 
 
 def _constant(graph: Graph, name: str, value: Any, dtype: Any = np.int64) -> str:
@@ -82,7 +94,8 @@ def _resized(graph: Graph, x: str, steps: Preprocess) -> str:
     # All four sizes, not two with `axes`: ONNX Runtime's transpose optimiser mishandles the latter.
     wanted = graph.add("Concat", (outer, *edges), "preprocess.edges", axis=0)
     mode, extra = MODES[steps.interpolation]
-    attributes = {"mode": mode, "antialias": int(steps.antialias), "coordinate_transformation_mode": "half_pixel"}
+    attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
+    attributes |= {"antialias": 1} if steps.antialias else {}
     return graph.add("Resize", (x, "", "", wanted), "preprocess.resized", **attributes, **extra)
 
 

@@ -96,7 +96,7 @@ class _Quantiser:
             raise CannotExpress("8 bits are for graphs that take normalised images, not bytes")
         if not any(node.op_type == "Relu" and node.output[0] not in MAPS for node in proto.graph.node):
             raise CannotExpress("8 bits are for networks with ReLUs, between which values have one sign")
-        self.source = list(proto.graph.node)
+        self.source, self.given = list(proto.graph.node), [value.name for value in proto.graph.output]
         self.weights = model.values
         self.makers = {node.output[0]: node for node in self.source}
         self.consumers: dict[str, list[onnx.NodeProto]] = {}
@@ -205,6 +205,8 @@ class _Quantiser:
                 self.max_pool(node)
             elif node.op_type != "Relu":  # which is written with what it rectifies
                 self.linear(node)
+        for value in self.given:
+            self.decoded(value)
         used = {name for node in self.nodes for name in node.input}
         kept = {name: tensor for name, tensor in self.weights.items() if name not in self.constants}
         values = {name: tensor for name, tensor in {**kept, **self.constants}.items() if name in used}
@@ -268,13 +270,20 @@ class _Quantiser:
                 scale, shift = self.affine(node)
                 self.norm(self.decode(x), node.output[0], scale * self.width[x], shift + scale * self.offset[x])
                 return
-            if x in self.eight_bit and x not in self.written:
-                self.norm(self.decode(x), x, self.width[x], self.offset[x])
+            self.decoded(x)
         if node.op_type == "Gemm":
             x, weight, *bias = node.input
             self.add("Gemm", [x, self.classifier(weight), *bias], node.output[0], **attributes_of(node))
+        elif node.op_type == "Reshape":
+            weight, shape = node.input
+            self.add("Reshape", [self.classifier(weight), shape], node.output[0])
         else:
             self.nodes.append(node)
+
+    def decoded(self, name: str) -> None:
+        """An 8-bit value as what it was, under its own name."""
+        if name in self.eight_bit and name not in self.written:
+            self.norm(self.decode(name), name, self.width[name], self.offset[name])
 
     def norm(self, x: str, name: str, scale: Array, shift: Array) -> None:
         """``scale * x + shift`` in float32."""
@@ -341,6 +350,8 @@ class _Quantiser:
 
     def classifier(self, name: str) -> str:
         """The classifier's weights in 8 bits; decoded by operators that runtimes compute once, on loading."""
+        if f"{name}.decoded" in self.written:
+            return f"{name}.decoded"
         values, scale = quantised(self.real(name), products=False)
         whole = self.add("Cast", [self.constant(f"{name}.integer", values)], f"{name}.whole", to=TensorProto.FLOAT)
         return self.add("Mul", [whole, self.constant(f"{name}.scale", scale[:, None])], f"{name}.decoded")

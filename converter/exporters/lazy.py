@@ -97,21 +97,25 @@ class LazyModel:
             yield path
 
     def _in_two(self, folder: Path) -> Path:
+        path = folder / "model.onnx"
+        with path.open("wb") as file, (folder / WEIGHTS).open("wb") as weights:
+            self.write_in_two(file, weights, WEIGHTS)
+        return path
+
+    def write_in_two(self, file: IO[bytes], weights: IO[bytes], location: str) -> None:
+        """Write it with its large weights in another file, which is called ``location`` beside it."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        with (folder / WEIGHTS).open("wb") as file:
-            for tensor in proto.graph.initializer:
-                data = _bytes(self.values[tensor.name].read())
-                if len(data) < SMALL:  # shapes are inferred from some
-                    tensor.raw_data = bytes(data)
-                    continue
-                place = {"location": WEIGHTS, "offset": file.tell(), "length": file.write(data)}
-                tensor.data_location = onnx.TensorProto.EXTERNAL
-                for key, value in place.items():
-                    tensor.external_data.add(key=key, value=str(value))
-        path = folder / "model.onnx"
-        path.write_bytes(proto.SerializeToString())
-        return path
+        for tensor in proto.graph.initializer:
+            data = _bytes(self.values[tensor.name].read())
+            if len(data) < SMALL:  # shapes are inferred from some
+                tensor.raw_data = bytes(data)
+                continue
+            place = {"location": location, "offset": weights.tell(), "length": weights.write(data)}
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+        file.write(proto.SerializeToString())
 
     def whole(self) -> onnx.ModelProto:
         """The model as one message, weights inside."""

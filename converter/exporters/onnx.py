@@ -4,32 +4,44 @@ Batch, height and width are dynamic; weights are inside the file; the metadata h
 the config and the source with its SHA-256.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 import onnx
 from onnx import TensorProto
 
 from converter.core.errors import ConverterError
+from converter.core.interface import Interface, InterfaceFields
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
+from converter.core.shorthand import taken
 from converter.core.version import __version__
-from converter.exporters.graph import IMAGE, PROBABILITIES, SPACE, Graph, GraphOptions, build
-from converter.exporters.image_input import add_image_input
+from converter.exporters.graph import PROBABILITIES, SPACE, Graph, GraphOptions, build
 from converter.exporters.lazy import LazyModel
+from converter.exporters.outputs import CAM, add_cam, channels, check_outputs, stages, vectors
 from converter.exporters.passes import PASSES
+from converter.exporters.presented import presented
 from densenet.topology import FEATURES, LOGITS
 
 DEFAULT_OPSET = 21
 """The newest that ONNX Runtime runs since 1.20, the oldest we depend on."""
 LOWEST_OPSET = 11
 """Below, padding and rounding up cannot be said the way the graph needs."""
-IMAGE_OPSET = 18
-"""The first with antialiased resizing."""
 
 
-def to_onnx(model: Model, **options: Unpack[GraphOptions]) -> onnx.ModelProto:
-    """The ONNX model as one message in memory; options as for :func:`lazy_onnx`."""
-    return lazy_onnx(model, **options).whole()
+class Options(GraphOptions, InterfaceFields, total=False):
+    """Keywords of :func:`to_onnx`."""
+
+
+def to_onnx(model: Model, **options: Unpack[Options]) -> onnx.ModelProto:
+    """The ONNX model in float32 as one message in memory.
+
+    Args:
+        model: weights in the library layout.
+        options: as for :func:`lazy_onnx`, and the fields of an :class:`Interface`.
+    """
+    made = lazy_onnx(model, **taken(options, GraphOptions))
+    return presented(made, model, Interface(**taken(options, InterfaceFields))).whole()
 
 
 def lazy_onnx(
@@ -39,7 +51,7 @@ def lazy_onnx(
     opset: int | None = None,
     features: bool = False,
     probabilities: bool | None = False,
-    image_input: bool = False,
+    outputs: Sequence[str] = (),
 ) -> LazyModel:
     """Build the ONNX model; its weights are read when it is written.
 
@@ -51,67 +63,79 @@ def lazy_onnx(
         features: also give the pooled features, output ``features`` (N, classifier_features).
         probabilities: also give what the model's activation makes of the logits as output ``probabilities``, of
             several heads as ``NAME.probabilities`` beside ``NAME``.
-        image_input: take ``image``, uint8 (N, H, W, C) in RGB, and resize, crop and
-            normalise it inside the graph.
+        outputs: all that it gives, in this order (:mod:`.outputs`), instead of the logits; a graph that gives no
+            logits ends where it gives the last.
 
     Raises:
-        ConverterError: an opset that cannot express the graph, no such output, or more weights than a file holds.
+        ConverterError: an opset that cannot express the graph, or no such output.
     """
     opset = opset or DEFAULT_OPSET
     newest = onnx.defs.onnx_opset_version()
     if not LOWEST_OPSET <= opset <= newest:
         raise ConverterError(f"opset {opset} cannot be written; choose from {LOWEST_OPSET} to {newest}")
-    if image_input and opset < IMAGE_OPSET:
-        raise ConverterError(f"resizing images inside the graph needs opset {IMAGE_OPSET} or newer, not {opset}")
-    config = model.config
-    heads = model.branches()
-    if probabilities and not all(one.config.num_classes for one in heads.values()):
-        raise ConverterError("a model without a classifier has no probabilities")
-    if probabilities and all(one.activation == "none" for one in heads.values()):
-        raise ConverterError("the model's activation is none, so it has no probabilities; --activation sets another")
-    built = build(config, model.tensors)
+    config, heads = model.config, model.branches()
+    wanted = _wanted(model, outputs, features, probabilities)
+    check_outputs(config, wanted)
+    if not any(name in heads or name == LOGITS for name in wanted):
+        model = model.headless()
+    built = build(model.config, model.tensors)
     if graph == "fused":
         for rewrite in PASSES.values():
             rewrite(built)
     elif graph != "exact":
         raise ConverterError(f"no graph is called {graph!r}; there are fused and exact")
-    if features and FEATURES not in built.outputs:
-        built.outputs.append(FEATURES)
-    for name, one in heads.items() if probabilities else ():
-        if one.activation != "none":
-            built.outputs.append(_probabilities(built, one.activation, name))
-    if image_input:
-        add_image_input(built, config, model.images.preprocess)
+    if CAM in wanted:
+        add_cam(built, config)
+    for name, one in heads.items():
+        if f"{name}.{PROBABILITIES}".removeprefix(".") in wanted:
+            _add_probabilities(built, one.activation, name)
+    built.outputs = [stages(config).get(name, name) for name in wanted]
+    built.cut()
     return _proto(built, model, graph, opset)
 
 
-def _probabilities(graph: Graph, activation: str, head: str) -> str:
+def _wanted(model: Model, outputs: Sequence[str], features: bool, probabilities: bool | None) -> list[str]:
+    """What a graph gives, in order."""
+    heads = model.branches()
+    if probabilities and not all(one.config.num_classes for one in heads.values()):
+        raise ConverterError("a model without a classifier has no probabilities")
+    usual = [head.name for head in model.config.heads] or [LOGITS if model.config.num_classes else FEATURES]
+    wanted = list(outputs) or usual
+    wanted += [FEATURES] * (features and FEATURES not in wanted)
+    probable = {f"{name}.{PROBABILITIES}".removeprefix("."): one.activation for name, one in heads.items()}
+    given = [name for name, activation in probable.items() if activation != "none"]
+    if (probabilities and not given) or any(name in wanted and name not in given for name in probable):
+        raise ConverterError("the model's activation is none, so it has no probabilities; --activation sets another")
+    return wanted + [name for name in given if probabilities and name not in wanted]
+
+
+def _add_probabilities(graph: Graph, activation: str, head: str) -> None:
     logits, name = (head, f"{head}.{PROBABILITIES}") if head else (LOGITS, PROBABILITIES)
     if activation == "sigmoid":
-        return graph.add("Sigmoid", (logits,), name)
-    return graph.add("Softmax", (logits,), name, axis=1)
+        graph.add("Sigmoid", (logits,), name)
+    else:
+        graph.add("Softmax", (logits,), name, axis=1)
 
 
 def _proto(graph: Graph, model: Model, kind: str, opset: int) -> LazyModel:
     helper, config = onnx.helper, model.config
-    space = SPACE[config.spatial_dims]
-    if graph.input == IMAGE:
-        shape: list[Any] = ["batch_size", *space, config.in_channels]
-    else:
-        shape = ["batch_size", config.in_channels, *space]
-    input_type = TensorProto.UINT8 if graph.input == IMAGE else TensorProto.FLOAT
-    widths = {FEATURES: config.classifier_features}
-    for name, classes in ((head.name, head.num_classes) for head in config.heads):
-        widths |= {name: classes, f"{name}.{PROBABILITIES}": classes}
+    widths, maps = vectors(config), {stages(config).get(name, name): n for name, n in channels(config).items()}
     nodes = [helper.make_node(n.op, list(n.inputs), [n.output], name=n.output, **n.attributes) for n in graph.nodes]
+    shapes = {
+        name: ["batch_size", widths[name]]
+        if name in widths
+        else ["batch_size", maps[name], *[None] * config.spatial_dims]
+        for name in graph.outputs
+    }
     proto = helper.make_graph(
         nodes,
         config.name,
-        [helper.make_tensor_value_info(graph.input, input_type, shape)],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch_size", widths.get(name, config.num_classes)])
-            for name in graph.outputs
+            helper.make_tensor_value_info(
+                graph.input, TensorProto.FLOAT, ["batch_size", config.in_channels, *SPACE[config.spatial_dims]]
+            )
         ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
     )
     imports = [helper.make_opsetid("", opset)]
     result = helper.make_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,14 +12,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.interface import Presented
+from converter.core.metadata import CONFIG_KEY, json_or_none
 from converter.core.model import Model, several
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import main_output
 from converter.engines.run import Run
 from converter.engines.specs import THREADED, Spec
+from converter.exporters.graph import PROBABILITIES
 from converter.exporters.lazy import LazyModel
 from converter.exporters.onnx import lazy_onnx, to_onnx
+from converter.exporters.outputs import maps_in
+from converter.exporters.presented import plain
 from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
 from converter.parity.heads import branch_of, heads_of
@@ -27,14 +34,17 @@ from converter.parity.proto import (
     channels_last,
     fixed_size,
     has_free_batch,
+    inputs_of,
     is_own,
     precision_of,
     read_proto,
     read_structure,
+    takes_pixels,
 )
 from converter.reading.inspection import Inspection
 from converter.reading.load import inspect_place
-from densenet.topology import FEATURES
+from densenet.config import DenseNetConfig
+from densenet.topology import FEATURES, LOGITS
 
 PARTS = re.compile(r"[^\w-]+")
 """What stands between the parts of names that others give to results."""
@@ -49,7 +59,10 @@ class Artifact:
         place: the file; None for what is in memory.
         wanted: how to read it.
         proto: of an ONNX file, or of one that is none yet, without the weights' values; None for another checkpoint.
+            One of this tool's is without its interface, which hides nothing but names, axes and types.
         made: what is no file yet.
+        given: the same as it is in the file.
+        problem: why an interface could not be taken off.
         head: of several heads the one that is judged.
         branched: ``proto`` is that head's graph, of several in a file of this tool.
         results: what such a file gives, of all heads.
@@ -61,6 +74,8 @@ class Artifact:
     wanted: Source
     proto: onnx.ModelProto | None
     made: LazyModel | None = None
+    given: onnx.ModelProto | None = None
+    problem: str = ""
     head: str = ""
     branched: bool = False
     results: tuple[str, ...] = ()
@@ -77,10 +92,23 @@ class Artifact:
         place = resolve(wanted.address)
         if is_onnx(place.path):
             with place.kept_if_read():
-                return cls(place.path.name, place, wanted, read_structure(place.path))
+                return cls.of_onnx(place.path.name, place, wanted)
         result = cls(place.path.name, place, wanted, None)
         assert result.found  # reads it, or says why it cannot
         return result
+
+    @classmethod
+    def of_onnx(cls, name: str, place: Place, wanted: Source) -> Artifact:
+        """An ONNX file.
+
+        Raises:
+            ConverterError: it cannot be read.
+        """
+        given = read_structure(place.path)
+        try:
+            return cls(name, place, wanted, plain(given) if is_own(given) else given, given=given)
+        except ConverterError as error:
+            return cls(name, place, wanted, given, given=given, problem=str(error))
 
     @classmethod
     def export(cls, model: Model) -> Artifact:
@@ -147,6 +175,8 @@ class Artifact:
             ConverterError: it has no such head.
         """
         config = heads_of(self.proto) if self.proto is not None else None
+        if self.is_headless():
+            return self
         result = replace(self, head=head, joint=joint)
         if self.proto is None or config is None:
             return result
@@ -161,7 +191,7 @@ class Artifact:
         Raises:
             ConverterError: its results are not called as its heads.
         """
-        if not self.head or self.proto is None or name == FEATURES:
+        if not self.head or self.proto is None or name not in ("", PROBABILITIES):
             return name
         if self.branched:
             return f"{self.head}.{name}" if name else self.head
@@ -194,7 +224,7 @@ class Artifact:
         if self.made is not None:
             whole = self.made.whole()
         elif self.proto is not None and self.path is not None and self.is_own():
-            whole = read_proto(self.path)
+            whole = plain(read_proto(self.path))
         else:
             return to_onnx(self.inspection.model, graph="fused" if self.proto is not None else "exact")
         config = heads_of(whole) if self.branched else None
@@ -204,11 +234,56 @@ class Artifact:
         """Whether it is no ONNX file of others: its values have library names."""
         return self.proto is None or is_own(self.proto)
 
+    def main(self) -> str:
+        """The output that is compared first; empty where a file of this tool gives maps alone."""
+        if self.proto is None:
+            return LOGITS
+        names = [value.name for value in self.proto.graph.output]
+        if self.head and not self.branched and names:
+            return self.output("")
+        if self.is_own() and self.given is not None:
+            return next((name for name in (LOGITS, FEATURES) if name in names), "" if self.said().values else names[0])
+        return main_output([*names, ""])
+
+    def is_headless(self) -> bool:
+        """Whether it is a file of this tool that ends before the classifier of whatever it was made from."""
+        if self.proto is None or not self.is_own():
+            return False
+        said = json_or_none(next((prop.value for prop in self.proto.metadata_props if prop.key == CONFIG_KEY), ""))
+        with suppress(ValueError, TypeError, AttributeError):  # what is damaged is found by other checks
+            config = DenseNetConfig.from_dict(said)
+            return not config.num_classes and not config.heads
+        return False
+
     def further_outputs(self) -> list[str]:
         """What an ONNX file gives beside its logits."""
-        names = [value.name for value in self.proto.graph.output] if self.proto is not None else []
-        main = self.output("") if self.head and not self.branched and names else main_output([*names, ""])
-        return [name for name in names if name != main]
+        main = self.main()
+        return [value.name for value in self.proto.graph.output if value.name != main] if self.proto is not None else []
+
+    def called(self, output: str) -> str:
+        """What the file itself calls an output."""
+        pairs: list[tuple[str, str]] = []
+        if self.proto is not None and self.given is not None and not self.branched:
+            pairs = [(ours.name, theirs.name) for ours, theirs in zip(self.proto.graph.output, self.given.graph.output)]
+        elif self.given is not None and self.branched:
+            whole = plain(self.given)
+            pairs = [(ours.name, theirs.name) for ours, theirs in zip(whole.graph.output, self.given.graph.output)]
+        return dict(pairs).get(output, output)
+
+    def said(self) -> Presented:
+        """What a file of this tool says of its input and outputs."""
+        if self.given is None or self.problem or not self.is_own():
+            return Presented()
+        return Presented.of({prop.key: prop.value for prop in self.given.metadata_props})
+
+    def in_half(self) -> tuple[bool, bool]:
+        """Whether a file of this tool takes float16, and whether it gives float16."""
+        if self.given is None or not self.is_own():
+            return False, False
+        both = (inputs_of(self.given), self.given.graph.output)
+        kinds = [[value.type.tensor_type.elem_type for value in values] for values in both]
+        taken, given = (onnx.TensorProto.FLOAT16 in found for found in kinds)
+        return taken, given
 
     def fixed(self) -> tuple[int, ...]:
         """The height and width it is fixed to; empty if it takes any."""
@@ -223,12 +298,15 @@ class Artifact:
         kinds = THREADED if self.proto is not None else ("torch",)
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]
+        wanted = self.output(output) or self.main()
+        half, last = self.in_half(), self.said().layout == "nhwc"
+        maps = last and self.proto is not None and wanted in maps_in(self.proto)
+        form = Form(self.is_channels_last() or (last and not self.takes_pixels()), maps, *half)
         for spec in chosen:
             engine = f"{spec.label}, {self.name}"
-            start = self.started_once(spec, engine, output) or partial(
-                spec.start, self.source(), self.model, self.output(output)
-            )
-            yield engine, partial(transposing, start) if self.is_channels_last() else start
+            name = self.called(wanted) if self.given is not None and self.is_own() else self.output(output)
+            start = self.started_once(spec, engine, output) or partial(spec.start, self.source(), self.model, name)
+            yield engine, start if form == Form() else partial(formed, start, form)
 
     def started_once(self, spec: Spec, engine: str, output: str) -> Callable[[], Run] | None:
         """How to start an engine that runs once for all heads; None where there are no others."""
@@ -241,18 +319,40 @@ class Artifact:
         if self.branched and not {*outputs} <= {*self.results}:  # probabilities, say, of some
             return None
         model = None if self.proto is not None else self.found.model
-        start = partial(spec.start_heads, self.source(), model, outputs)
+        start = partial(spec.start_heads, self.source(), model, [*map(self.called, outputs)])
         return partial(self.joint.run, f"{engine}, {output}", self.head, start)
+
+    def takes_pixels(self) -> bool:
+        """Whether it takes 8-bit images."""
+        return self.proto is not None and takes_pixels(self.proto)
 
     def is_channels_last(self) -> bool:
         """Whether it is an ONNX file that takes images (N, H, W, C)."""
         return self.proto is not None and channels_last(self.proto)
 
 
-def transposing(start: Callable[[], Run]) -> Run:
-    """An engine that takes images (N, H, W, C), for ours."""
+@dataclass(frozen=True)
+class Form:
+    """How an engine's arrays differ from ours: channels last in and out, float16 in and out."""
+
+    taken_last: bool = False
+    given_last: bool = False
+    taken_half: bool = False
+    given_half: bool = False
+
+
+def formed(start: Callable[[], Run], form: Form) -> Run:
+    """An engine that takes and gives other arrays, for ours."""
     run = start()
-    return lambda x: run(np.ascontiguousarray(np.moveaxis(x, 1, -1)))
+
+    def ours(x: Array) -> Array:
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if form.taken_last else x
+        result = run(x.astype(np.float16) if form.taken_half else x)
+        if form.given_half and result.dtype == np.float16:
+            result = result.astype(np.float32)
+        return np.ascontiguousarray(np.moveaxis(result, -1, 1)) if form.given_last else result
+
+    return ours
 
 
 def precision_of_model(model: Model) -> str:

@@ -5,12 +5,14 @@ from dataclasses import replace
 import onnx
 
 from converter.core.errors import CannotWrite, ConverterError, first_line
+from converter.core.interface import Presented
 from converter.core.metadata import LABELS_KEY, PREPROCESS_KEY, json_or_none
 from converter.core.model import Images, Model
 from converter.engines.run import loadable
 from converter.engines.stoppable import stoppable
 from converter.exporters.graph import IMAGE
 from converter.exporters.onnx import LOWEST_OPSET
+from converter.exporters.outputs import channels, stages, vectors
 from converter.parity.artifact import Artifact
 from converter.parity.checks import (
     Check,
@@ -32,8 +34,8 @@ def onnx_checks(
 ) -> list[Check]:
     """Compare what an ONNX file says with the reference.
 
-    A file that carries this tool's metadata promises more than a foreign one: batch, height and
-    width are dynamic, and the graph is one that can be read back as a DenseNet.
+    A file that carries this tool's metadata promises more than a foreign one: its input and outputs are what it says,
+    and the graph is one that can be read back as a DenseNet.
 
     Args:
         file: the candidate; one in memory is not read back.
@@ -45,9 +47,11 @@ def onnx_checks(
     assert proto is not None
     own = promised or is_own(proto)
     given = file.output("") if file.head and not file.branched else ""
-    result = [_valid(file), _opset(proto, own), _input(proto, config, own), _output(proto, config, own, given)]
+    result = [_valid(file), _opset(proto, own), _input(proto, config, own), _output(file, config, own, given)]
+    if file.said() != Presented() or file.problem:
+        result.append(Check("interface", not file.problem, file.problem))
     if takes_pixels(proto) and own:
-        result.append(prepares_images(proto, config, images.preprocess))
+        result.append(prepares_images(proto, config, images.preprocess, resized=file.said().resized))
     if file.path is None:
         return result
     if precision_of(proto) != "fp32":
@@ -55,6 +59,9 @@ def onnx_checks(
         result += own_metadata(said, config) if own else []
         activation = activation_of(proto)
         return result + metadata_checks(images, said.get(PREPROCESS_KEY), said.get(LABELS_KEY), activation)
+    if own and not file.main():
+        ends = ", ".join(file.called(name) for name in file.further_outputs())
+        return [*result, Check("graph", None, f"gives {ends} alone, and is no whole network to be read back")]
     try:
         found = file.inspection
     except ConverterError as error:
@@ -110,20 +117,30 @@ def _input(proto: onnx.ModelProto, config: DenseNetConfig, own: bool) -> Check:
     if len(dims) != rank or (isinstance(dims[channels], int) and dims[channels] != config.in_channels):
         return Check("input", False, f"{said}: {rank} axes and {config.in_channels} channels expected")
     fixed = [d for i, d in enumerate(dims) if i != channels and isinstance(d, int)]
-    if own and fixed:
-        return Check("input", False, f"{said}: batch and size are dynamic in files of this tool")
     return Check("input", True, f"{said}; compared on such inputs only" if fixed else said)
 
 
-def _output(proto: onnx.ModelProto, config: DenseNetConfig, own: bool, given: str) -> Check:
+def _output(file: Artifact, config: DenseNetConfig, own: bool, given: str) -> Check:
+    proto = file.proto
+    assert proto is not None
     values = {value.name: dims_of(value) for value in proto.graph.output}
-    said = ", ".join(f"{name} {dims}" for name, dims in values.items())
+    said = ", ".join(f"{file.called(name)} {dims}" for name, dims in values.items())
     width, name = (config.num_classes, LOGITS) if config.num_classes else (config.classifier_features, FEATURES)
-    if own and name not in values:
+    if own and name not in values and (file.main() or file.problem):
         return Check("output", False, f"{said}: one is called {name} in files of this tool")
+    for inner, wanted in _widths(config).items() if own else ():
+        dims = values.get(inner, [])
+        if dims and (len(dims) < 2 or dims[1] != wanted):
+            return Check("output", False, f"{said}: {wanted} values or maps expected of {inner}")
     dims = values.get(given or name) or next(iter(values.values()), [])
-    if not dims or (isinstance(dims[-1], int) and dims[-1] != width):
+    if not dims or (file.main() and isinstance(dims[-1], int) and dims[-1] != width):
         return Check("output", False, f"{said}: {width} values per image expected")
-    if own and isinstance(dims[0], int):
-        return Check("output", False, f"{said}: the batch is dynamic in files of this tool")
+    taken = dims_of(inputs_of(proto)[0])[:1] if inputs_of(proto) else []
+    if own and [isinstance(dims[0], int), dims[0]] != [isinstance(n, int) for n in taken] + taken:
+        return Check("output", False, f"{said}: as many as images expected, {taken[0] if taken else 'none'}")
     return Check("output", True, said)
+
+
+def _widths(config: DenseNetConfig) -> dict[str, int]:
+    """Channels of everything a file of this tool may give, by name in the graph."""
+    return {stages(config).get(name, name): n for name, n in {**vectors(config), **channels(config)}.items()}

@@ -107,10 +107,10 @@ def channels_last(proto: onnx.ModelProto) -> bool:
 
 
 def fixed_size(proto: onnx.ModelProto) -> tuple[int, ...]:
-    """The height and width a foreign file is fixed to; empty if it takes any, or says it does."""
+    """The height and width a file is fixed to; empty if it takes any, or says it does."""
     values = inputs_of(proto)
-    dims = dims_of(values[0]) if len(values) == 1 and not is_own(proto) else []
-    space = dims[1:-1] if channels_last(proto) else dims[2:]
+    dims = dims_of(values[0]) if len(values) == 1 else []
+    space = dims[1:-1] if channels_last(proto) or takes_pixels(proto) else dims[2:]
     return tuple(int(n) for n in space) if space and all(isinstance(n, int) for n in space) else ()
 
 

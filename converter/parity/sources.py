@@ -24,7 +24,6 @@ from converter.parity.bench import Bench
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, relative_error
 from converter.parity.joint import Joint
-from converter.parity.proto import read_structure
 from converter.parity.trial import Trial, floats, listed, pixels
 from converter.use.activation import activated
 from converter.use.inputs import Batch
@@ -47,7 +46,7 @@ class Sources:
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
         if model.origin.format == "onnx" and (self.threaded or not self.specs):
-            file = Artifact(OWN_FILE, place, source, read_structure(place.path))
+            file = Artifact.of_onnx(OWN_FILE, place, source)
             self.files.append(file.of(head, joint) if head else file)
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         if head and named:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,11 +35,10 @@ from converter.parity.compare import (
 )
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.proto import activation_of, takes_pixels
-from converter.parity.truth import Truth
+from converter.parity.proto import activation_of
+from converter.parity.truth import Truth, kind_of_pixels
 from converter.parity.verdict import Verification
 from converter.use.inputs import Batch
-from densenet.topology import FEATURES
 
 T = TypeVar("T")
 FEW = 5
@@ -126,11 +126,25 @@ class Trial:
             self.logits[name] = (both[0], both[1])
 
     def artifact(self, file: Artifact, specs: Sequence[Spec]) -> None:
-        """One candidate: what it says, what it computes, and where it breaks."""
+        """One candidate: what it says, what it computes, and where it breaks.
+
+        Raises:
+            ConverterError: it gives something that is not known of the reference.
+        """
+        trial = copy(self)
+        if file.is_headless() and self.truth.config.num_classes:
+            trial.truth = trial.truth.of_features()
+            self.note(f"{file.name} ends before the classifier; what it gives is compared")
+        if file.in_half()[1]:
+            trial.truth = trial.truth.rounded_to_half()
+        trial.candidate(file, specs)
+
+    def candidate(self, file: Artifact, specs: Sequence[Spec]) -> None:
+        """The same against the truth that is right for it."""
         truth, name, precision = self.truth, file.name, self.precision(file)
         self.progress(f"{name}, static checks")
         self.checks[name] = self.static(file)
-        eight_bit = file.proto is not None and takes_pixels(file.proto)
+        eight_bit = file.takes_pixels()
         batches = self.suitable(file)
         if file.is_channels_last():
             self.note(f"{name} takes images (N, H, W, C); it is given them so")
@@ -142,25 +156,28 @@ class Trial:
             except ConverterError as error:
                 self.results[engine] = [failed("loading", 0.0, str(error))]
                 continue
-            made = self.compute(engine, partial(pixels if eight_bit else floats, run), batches)
+            told = batches if file.main() else []
+            made = self.compute(engine, partial(pixels if eight_bit else floats, run), told)
             outputs = [None if isinstance(output, ConverterError) else output for output in made]
             if file.proto is not None:
-                found = [c for c in frozen_axes(batches, outputs) if c not in self.checks[name]]
+                found = [c for c in frozen_axes(told, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
-            judge = self.under(name, self.activation(file, batches, outputs))
-            telling, told = judge.known(batches, made)
-            logits = judge.judge(engine, telling, told)
+            judge = self.under(name, self.activation(file, told, outputs))
+            telling, made = judge.known(told, made)
+            logits = judge.judge(engine, telling, made) if told else []
             for output in file.further_outputs():
-                if output == PROBABILITIES or (output == FEATURES and truth.features):
+                if output == PROBABILITIES or output in truth.values:
                     other = partial(pixels if eight_bit else floats, dict(file.runs(specs, output))[engine]())
-                    self.further(engine, output, other, file, zip(batches, outputs))
+                    self.further(engine, output, other, file, zip_longest(batches, outputs))
                     del other
                 else:
-                    why = "the reference records none" if output == FEATURES else "nothing is known of it"
+                    why = "the reference records none" if truth.model is None else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
-            if precision == "fp32" and not eight_bit and file.takes_any_batch():
+            if told and precision == "fp32" and not eight_bit and file.takes_any_batch():
                 self.results[engine] += judge.together(run, telling)
-            agrees = all(c.passed for c in self.results[engine]) and all(c.ok is not False for c in self.checks[name])
+            seen = [key for key in self.results if key == engine or (not told and key.startswith(f"{engine}, "))]
+            agrees = all(c.passed for key in seen for c in self.results[key])
+            agrees = agrees and all(c.ok is not False for c in self.checks[name])
             if precision != "fp32":
                 judge.budget(engine, precision, telling, logits)
             elif not agrees and (culprit := self.where(file, engine)) is not None:
@@ -174,13 +191,12 @@ class Trial:
         Raises:
             ConverterError: there are none.
         """
-        eight_bit = file.proto is not None and takes_pixels(file.proto)
         size = file.fixed()
-        batches = [
-            batch
-            for batch in self.truth.batches
-            if (batch.pixels is not None) == eight_bit and (not size or batch.array.shape[2:] == size)
-        ]
+        if file.takes_pixels():
+            batches = [batch for batch in self.truth.batches if batch.kind == kind_of_pixels(file)]
+        else:
+            plain = [batch for batch in self.truth.batches if batch.pixels is None]
+            batches = [batch for batch in plain if not size or batch.array.shape[2:] == size]
         if not batches:
             raise ConverterError(
                 f"{file.name}: takes images of {listed({size})} only, and no input of the record is so"
@@ -226,21 +242,25 @@ class Trial:
         logits: Iterable[tuple[Batch, Array | None]],
     ) -> None:
         """Another output than the logits: features like the oracle's, or the probabilities of the file's own logits."""
-        name, precision = f"{engine}, {output}", self.precision(file)
-        pairs = [(b, own) for b, own in logits if own is not None and (precision == "fp32" or b.kind not in NOT_JUDGED)]
+        name, precision = f"{engine}, {file.called(file.output(output))}", self.precision(file)
+        pairs = [
+            (b, own)
+            for b, own in logits
+            if (precision == "fp32" or b.kind not in NOT_JUDGED) and (own is not None or output != PROBABILITIES)
+        ]
         comparisons = self.results.setdefault(name, [])
         stated = activation_of(file.proto) if file.proto is not None else ""
         activation = stated or self.truth.images.activation or usual_activation(self.truth.config.num_classes)
         for (batch, own), found in zip(pairs, self.compute(name, run, [batch for batch, _ in pairs])):
             if isinstance(found, ConverterError):
                 comparisons.append(failed(batch.name, 0.0, str(found)))
-            elif output == PROBABILITIES:
-                half = precision in ("fp16", "bf16")
+            elif output == PROBABILITIES and own is not None:
+                half = precision in ("fp16", "bf16") or file.in_half()[1]
                 comparisons.append(compare_probabilities(batch.name, found, own, activation, half=half))
             else:
-                features, limit = self.truth.features[batch.name]
+                expected, limit = self.truth.values[output][batch.name]
                 limit = limit if precision == "fp32" else FACTOR * BUDGETS[precision].error
-                comparisons.append(compare(batch.name, found, features, limit))
+                comparisons.append(compare(batch.name, found, expected, limit))
 
     def static(self, file: Artifact) -> list[Check]:
         """What can be compared without computing."""
@@ -283,7 +303,7 @@ class Trial:
         if model is None:
             return None
         self.progress(f"{engine}, where it breaks")
-        failing = {c.batch: c.error / c.limit if c.limit else 0.0 for c in self.results[engine] if c.problem}
+        failing = {c.batch: c.error / c.limit if c.limit else 0.0 for c in self.results.get(engine, ()) if c.problem}
         batches = [b for b in self.truth.batches if b.name in failing] or self.truth.batches[:1]
         # One image is enough, unless the fault is between images.
         alone = [b for b in batches if len(b.array) == 1] or sorted(batches, key=lambda b: len(b.array))[:1]

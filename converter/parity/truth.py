@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from converter.core.checkpoint import Array
+from converter.core.errors import ConverterError
 from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
@@ -17,16 +18,23 @@ from converter.engines.torch import behind_pooling, torch_engine, torch_module
 from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench
 from converter.parity.compare import explained_error, limits_for, relative_error
+from converter.parity.image_checks import front
 from converter.parity.joint import Joint, look
-from converter.parity.proto import takes_pixels
 from converter.parity.verdict import OUR_READING
+from converter.parity.watched import TAKEN, Watched
 from converter.use.assumed import preprocess_for
 from converter.use.images import find_images, shipped_images
 from converter.use.inputs import Batch, arrays, pixels, standard
 from densenet.config import DenseNetConfig
+from densenet.preprocess import Preprocess
+from densenet.topology import FEATURES
 
 YARDSTICK = "PyTorch float32"
 ORACLE = "PyTorch float64"
+
+
+HALF_STEP = float(np.finfo(np.float16).eps) / 2
+SMALLEST_HALF = float(np.finfo(np.float16).smallest_subnormal)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Truth:
         own: their error on each input.
         limits: the error permitted on each input.
         rests_on: as in a :class:`converter.Verification`.
-        features: what global pooling gives, by input: the oracle's, and the error permitted; none unless needed.
+        values: what the network computes on its way, by name and input: the oracle's, and the error permitted.
     """
 
     model: Model | None
@@ -54,7 +62,7 @@ class Truth:
     rounded: Mapping[str, Array]
     own: list[float]
     limits: list[float]
-    features: Mapping[str, tuple[Array, float]] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, tuple[Array, float]]] = field(default_factory=dict)
     rests_on: str = OUR_READING
 
     @classmethod
@@ -78,13 +86,10 @@ class Truth:
         if isinstance(progress, Steps):
             progress.batches = len(batches)
         outputs: list[list[Array]] = [[], []]
-        pooled: list[list[Array]] = [[], []]
-        taken: list[list[Array]] = [[], []]
         positions: list[int] = []
-        shown: dict[str, list[Array]] = {"pooled": [], "taken": []}
-        module.head.register_forward_pre_hook(lambda _, inputs: shown["pooled"].append(inputs[0].numpy()))
-        module.classifier.register_forward_pre_hook(lambda _, inputs: shown["taken"].append(inputs[0].numpy()))
         module.norm.register_forward_hook(lambda _, inputs, maps: positions.append(prod(maps.shape[2:])))
+        watched = Watched(model, module, {name for file in files for name in file.further_outputs()})
+        joint = None if watched.maps else joint  # which begins behind them
         for double in (False, True):
             run, behind = torch_engine(module, double=double), torch_engine(behind_pooling(module), double=double)
             for batch in batches:
@@ -99,14 +104,17 @@ class Truth:
                     images = np.split(batch.array, len(batch.array)) if double else [batch.array]
                     outputs[double].append(np.concatenate([run(image) for image in images]))
                 if joint and key:
-                    joint.pooled[key] = [*shown["pooled"]], positions[first:]
-                for name, kept in (("pooled", pooled), ("taken", taken)):
-                    kept[double].append(np.concatenate(shown[name]))
-                    shown[name].clear()
+                    joint.pooled[key] = [*watched.shown[FEATURES]], positions[first:]
+                watched.keep(double=double)
         del run, behind, module
         give_back()
-        allowed = limits_for([relative_error(a, b) for a, b in zip(*pooled)], positions)
-        features = {batch.name: (array, limit) for batch, array, limit in zip(batches, pooled[True], allowed)}
+        places = positions[: len(batches)]
+        taken = watched.found[TAKEN]
+        values = {}
+        for name, found in watched.found.items():
+            averaged = places if name == FEATURES else [0] * len(batches)
+            allowed = limits_for([relative_error(a, b) for a, b in zip(*found)], averaged)
+            values[name] = {batch.name: (array, limit) for batch, array, limit in zip(batches, found[True], allowed)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
         explained = own
         if model.config.num_classes:
@@ -114,9 +122,37 @@ class Truth:
             explained = [
                 explained_error(rough, fine, weight, logits) for rough, fine, logits in zip(*taken, outputs[True])
             ]
-        limits = limits_for([max(pair) for pair in zip(own, explained)], positions)
+        limits = limits_for([max(pair) for pair in zip(own, explained)], places)
         rounded = {batch.name: logits for batch, logits in zip(batches, outputs[False])}
-        return cls(model, model.config, model.images, ORACLE, batches, outputs[True], rounded, own, limits, features)
+        return cls(model, model.config, model.images, ORACLE, batches, outputs[True], rounded, own, limits, values)
+
+    def of_features(self) -> Truth:
+        """The same of the network that ends in its pooled features.
+
+        Raises:
+            ConverterError: only logits were recorded.
+        """
+        if self.model is None or FEATURES not in self.values:
+            raise ConverterError(
+                "only logits were recorded, and the file gives features; verify it against its checkpoint"
+            )
+        pairs = [self.values[FEATURES][batch.name] for batch in self.batches]
+        model, (truths, limits) = self.model.headless(), map(list, zip(*pairs))
+        return replace(self, model=model, config=model.config, images=model.images, truths=truths, limits=limits)
+
+    def rounded_to_half(self) -> Truth:
+        """The same for files that give float16: a number may be off by half a step of that more."""
+
+        def limit(before: float, truth: Array) -> float:
+            largest = float(np.abs(truth).max(initial=0))
+            return before + HALF_STEP + (SMALLEST_HALF / largest if largest else 0.0)
+
+        values = {
+            name: {batch: (array, limit(before, array)) for batch, (array, before) in of.items()}
+            for name, of in self.values.items()
+        }
+        limits = [limit(before, truth) for before, truth in zip(self.limits, self.truths)]
+        return replace(self, limits=limits, values=values)
 
     def of(self, batch: Batch) -> tuple[Array, float]:
         """The oracle's logits on one of the inputs, and the error permitted there."""
@@ -135,11 +171,44 @@ def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[B
     arrays_given = given is not None and given.suffix == ".npy"
     found = () if arrays_given else find_images(given) if given else shipped_images()
     result = standard(config, steps, found, seed)
-    for size in {file.fixed(): None for file in files if file.fixed()}:
+    floats = [file for file in files if not file.takes_pixels()]
+    for size in {file.fixed(): None for file in floats if file.fixed()}:
         names = {batch.name for batch in result}
         result += [b for b in standard(config, steps, (), seed, size=size) if b.name not in names]
     if given and arrays_given:
         result += arrays(given, config)
-    if any(file.proto is not None and takes_pixels(file.proto) for file in files):
-        result += pixels(preprocess_for(config, model.images), seed)
+    if any(file.in_half()[0] for file in floats):  # all networks take those numbers, too
+        result = [replace(batch, array=halved(batch.array), seed=None) for batch in result]
+    for kind, file in {kind_of_pixels(file): file for file in files if file.takes_pixels()}.items():
+        result += [replace(batch, kind=kind) for batch in pixels_of(file, preprocess_for(config, model.images), seed)]
     return result
+
+
+def kind_of_pixels(file: Artifact) -> str:
+    """Which of the 8-bit images are for a file: all take the same, but those of one size, and those resized before."""
+    if file.said().resized:
+        return "pixels, resized before"
+    return f"pixels, as {file.name} takes them" if file.fixed() else "pixels"
+
+
+def halved(array: Array) -> Array:
+    """The nearest float16 numbers, as float32."""
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(array, -largest, largest).astype(np.float16).astype(np.float32)
+
+
+def pixels_of(file: Artifact, steps: Preprocess, seed: int) -> list[Batch]:
+    """8-bit images that a file takes, and what the network takes of them.
+
+    Of images that a graph of one size has to resize, that is what it makes of them itself: how well it does so is
+    checked by itself.
+    """
+    size, kind = file.fixed(), kind_of_pixels(file)
+    if not size:
+        return pixels(steps, seed)
+    made = pixels(replace(steps, resize=None, crop=size), seed)
+    if not file.said().resized:
+        assert file.proto is not None
+        prepare = front(file.proto)
+        made = [replace(batch, array=prepare(batch.pixels)) for batch in made if batch.pixels is not None]
+    return [replace(batch, name=f"{batch.name}{kind.removeprefix('pixels')}") for batch in made]

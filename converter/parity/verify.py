@@ -19,7 +19,6 @@ from converter.parity.bench import USUAL, Bench, BenchFields
 from converter.parity.compare import RULE
 from converter.parity.heads import by_heads, heads_of
 from converter.parity.joint import Joint
-from converter.parity.proto import takes_pixels
 from converter.parity.record import check_record, read_record, write_record
 from converter.parity.sources import Sources
 from converter.parity.trial import Trial
@@ -152,8 +151,9 @@ def verify_against(
     file = Artifact.open(candidate)
     if file.proto is None:
         raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")
-    if takes_pixels(file.proto):
-        raise ConverterError(f"{candidate}: takes 8-bit images; verify it against its checkpoint")
+    if file.takes_pixels() or file.in_half()[0]:
+        what = "8-bit images" if file.takes_pixels() else "float16 images"
+        raise ConverterError(f"{candidate}: takes {what}; verify it against its checkpoint")
     trial = Trial(truth, progress)
     trial.artifact(file, specs)
     return trial.verification(str(record), start, None)

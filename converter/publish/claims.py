@@ -21,7 +21,6 @@ from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
 from converter.parity.checks import Check, own_metadata
 from converter.parity.onnx_checks import onnx_checks
-from converter.parity.proto import read_structure
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -188,16 +187,16 @@ def _short(fields: Mapping[tuple[str, ...], Any], key: tuple[str, ...]) -> str:
 def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
     """An ONNX file of a package: what every reader of one relies on, and what any ONNX file is checked for."""
     try:
-        file = Artifact(path.name, Place(path, path.name), Source(path), read_structure(path))
+        file = Artifact.of_onnx(path.name, Place(path, path.name), Source(path))
     except UnreadableFile:
         return [UNREADABLE]
-    assert file.proto is not None
+    assert file.given is not None
     found = file.precision()
     checks = [
         Check("precision", found == precision, "" if found == precision else f"{found}, {precision} expected"),
-        _interface(file.proto, model.config),
+        _interface(file.given, model.config),
     ]
-    said = any(prop.key == CONFIG_KEY for prop in file.proto.metadata_props)
+    said = any(prop.key == CONFIG_KEY for prop in file.given.metadata_props)
     checks.append(Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"))
     known = {check.name for check in checks}
     for head, own in model.branches().items():

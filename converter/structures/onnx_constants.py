@@ -36,12 +36,14 @@ class Constants:
     Attributes:
         opset: of the standard operators; 0 if the file does not say.
         image: shape of the graph's input; empty if the file does not say.
+        start: name of that input.
         makers: nodes by what they make, as far as they were taken.
     """
 
     def __init__(self, initializers: Mapping[str, Tensor | None], opset: int) -> None:
         self.opset = opset
         self.image: list[int | None] = []
+        self.start = ""
         self.values = {
             name: Weight(name, tensor, (name,)) for name, tensor in initializers.items() if tensor is not None
         }

@@ -16,8 +16,9 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
-from converter.core.errors import NotADenseNet
-from converter.core.metadata import CONFIG_KEY
+from converter.core.errors import ConverterError, NotADenseNet
+from converter.core.interface import Presented
+from converter.core.metadata import CONFIG_KEY, INTERFACE_KEY
 from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
@@ -32,6 +33,9 @@ NAME = "onnx"
 FORMATS = (NAME, "ONNX Runtime")
 OWN_INPUT = "pixel_values"
 """Where the network begins in our own files that take images and preprocess them (converter/exporters/graph.py)."""
+
+OWN_MAPS = ("stem", "blocks.", "transitions.", "maps", "cam")
+"""How the names of feature maps begin in our own files (converter/exporters/outputs.py)."""
 
 FLOATS = (1, 10, 11, 16)
 
@@ -59,7 +63,8 @@ def read_onnx(checkpoint: Checkpoint) -> Structure | None:
     if checkpoint.format not in FORMATS:
         return None
     try:
-        return structure_of(NAME, checkpoint.tree, checkpoint.head, own=CONFIG_KEY in checkpoint.metadata)
+        tree = _with_own_names(checkpoint) if INTERFACE_KEY in checkpoint.metadata else checkpoint.tree
+        return structure_of(NAME, tree, checkpoint.head, own=CONFIG_KEY in checkpoint.metadata)
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
 
@@ -82,7 +87,7 @@ def structure_of(layout: str, tree: Mapping[str, Any], head: str = "", *, own: b
     if len(inputs) != 1:
         raise NotADenseNet(f"a graph with {len(inputs)} inputs; a DenseNet has one, the image")
     start, shape = next(iter(inputs.items()))
-    constants.image = shape or []
+    constants.image, constants.start = shape or [], start
     for node in in_order(inlined(tree["nodes"], tree["functions"])):
         _check_supported(node)
         try:
@@ -106,6 +111,34 @@ def structure_of(layout: str, tree: Mapping[str, Any], head: str = "", *, own: b
         constants=tree.get("own", tree["initializers"]),
         head=head,
     )
+
+
+def _with_own_names(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The graph of a file of this tool with the names its results have there, whatever they are called in this file.
+
+    Raises:
+        NotADenseNet: it gives feature maps alone.
+    """
+    tree = checkpoint.tree
+    try:
+        said = Presented.of(checkpoint.metadata)
+    except ConverterError as error:
+        raise NotADenseNet(str(error)) from error
+    values = {name: said.value(name) for name in tree["outputs"]}
+    vectors = {name: value for name, value in values.items() if not value.startswith(OWN_MAPS)}
+    if not vectors:
+        raise NotADenseNet(f"gives {', '.join(values)} alone: the network behind is not in the file")
+
+    made = {name for node in tree["nodes"] for name in node["outputs"]}
+    # Else it is a cast of that value.
+    names = {name: value for name, value in vectors.items() if value not in made or value in vectors}
+
+    def renamed(node: Node) -> Node:
+        ends = {end: [names.get(name, name) for name in node[end]] for end in ("inputs", "outputs")}
+        return {**node, **ends}
+
+    outputs = [vectors.get(name, name) for name in tree["outputs"]]
+    return {**tree, "nodes": [renamed(node) for node in tree["nodes"]], "outputs": outputs}
 
 
 def _check_supported(node: Node) -> None:
@@ -336,8 +369,14 @@ def _turn(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     reversed_of = reversed_between_turns(constants, node)
     if reversed_of is not None:
         return _op("flip", node, (reversed_of,), axis=1)
-    axis = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1}.get(tuple(node["attributes"].get("perm") or ()))
-    return _op("turn", node, data, axis=axis) if axis else None
+    order = tuple(node["attributes"].get("perm") or ())
+    if order == (0, 2, 1):  # which is its own inverse: signals come with their channels last
+        return _op("turn", node, data, axis=1) if data == (constants.start,) else None
+    return _op("turn", node, data, axis=TURNS[order]) if order in TURNS else None
+
+
+TURNS = {(0, 2, 3, 1): -1, (0, 3, 1, 2): 1, (0, 2, 3, 4, 1): -1, (0, 4, 1, 2, 3): 1}
+"""Permutations by where the channels come to lie."""
 
 
 QUANTISED = (

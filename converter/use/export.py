@@ -1,20 +1,26 @@
 """Any checkpoint to an ONNX file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from converter.core.errors import ConverterError
+from converter.core.errors import CannotWrite, ConverterError
 from converter.core.files import replacing
+from converter.core.interface import LAYOUTS, Interface, InterfaceFields, Presented
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
-from converter.exporters.graph import GraphOptions
+from converter.exporters.graph import PROBABILITIES, GraphOptions
+from converter.formats import open_checkpoint
 from converter.reading.load import inspect
-from converter.use.assumed import assumed, assumed_activation
-from converter.writing.target import check_not_source, check_target
+from converter.use.assumed import assumed, assumed_activation, preprocess_for
+from converter.writing.target import ADVICE, check_not_source, check_target
+from densenet.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from converter.exporters.lazy import LazyModel
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -54,6 +60,7 @@ class Export:
         nodes: number of its operators.
         inputs, outputs: names.
         notes: what was assumed on the way.
+        data: the file of its weights, where they are in one of their own.
     """
 
     model: Model
@@ -65,6 +72,7 @@ class Export:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    data: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -79,12 +87,21 @@ class Export:
             "nodes": self.nodes,
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
+            "external_data": None if self.data is None else str(self.data),
             "notes": list(self.notes),
         }
 
 
-class ExportOptions(GraphOptions, Shorthand, total=False):
-    """Keywords of :func:`export_onnx`: the graph's, how to read the checkpoint, what its images and classes are."""
+class ExportOptions(GraphOptions, InterfaceFields, Shorthand, total=False):
+    """Keywords of :func:`export_onnx`: of graph and interface, how to read the checkpoint, what its images are.
+
+    Attributes:
+        external_data: whether the weights are a file of their own, ``NAME.onnx_data``.
+        runtime: what the file is for: a key of :data:`converter.exporters.runtimes.RUNTIMES`.
+    """
+
+    external_data: bool
+    runtime: str | None
 
 
 def export_onnx(
@@ -94,22 +111,25 @@ def export_onnx(
     precision: str | Precision = "fp32",
     calibration: str | Path | None = None,
     images: Images | None = None,
+    interface: Interface | None = None,
     force: bool = False,
     progress: Progress = lambda _: None,
     **options: Unpack[ExportOptions],
 ) -> Export:
-    """Write any DenseNet checkpoint as ONNX with dynamic batch, height and width.
+    """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width unless they are said.
 
     Args:
         source: a checkpoint, as for :func:`converter.load`.
         target: an ``.onnx`` file.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
         images: what its images and classes are, where the source does not say.
+        interface: how the file takes images and gives results.
         force: whether a file that this tool did not write may be replaced, or the source.
         progress: called with a line before each step that takes long.
-        options: ``graph``, ``opset``, ``features``, ``probabilities`` (unless said, where the source gives them) and
-            ``image_input`` as for :func:`converter.exporters.onnx.lazy_onnx`; the others say how to read it, and are
-            fields of ``images``.
+        options: ``graph``, ``opset``, ``outputs``, ``features`` and ``probabilities`` (unless said, where the source
+            gives them) as for :func:`converter.exporters.onnx.lazy_onnx`; ``external_data``, weights in a file of their
+            own beside; ``runtime``, what it is for (opencv, tensorrt, onnx2torch, web); the others are fields of
+            ``interface`` and ``images``, and say how to read it.
 
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
@@ -119,21 +139,37 @@ def export_onnx(
         raise ConverterError(f"{target}: end the name in .onnx")
     if not isinstance(precision, Precision):
         precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
-    graph = taken(options, GraphOptions)
+    graph, seen = taken(options, GraphOptions), replace(interface or Interface(), **taken(options, InterfaceFields))
+    data = target.with_name(f"{target.name}_data") if options.pop("external_data", False) else None
+    runtime = options.pop("runtime", None)
     wanted, said = records(source, images, taken(options, Shorthand))
+    if wanted.layout in LAYOUTS:  # no project's, but the order of axes
+        seen, wanted = replace(seen, io_layout=wanted.layout), replace(wanted, layout=None)  # type: ignore[arg-type]
     check_target(target, force=force)
+    if data is not None and not force:
+        check_data(data, target)
     found = inspect(wanted)
-    check_not_source(target, found.checkpoint.files, force=force)
+    for path in filter(None, (target, data)):
+        check_not_source(path, found.checkpoint.files, force=force)
     model = found.model.described(said)
     from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
+    from converter.exporters.presented import presented  # noqa: PLC0415 (onnx is slow to import)
 
     if graph.get("probabilities") is None:  # the file's own results, where it gives probabilities itself
         stated = [one.images.activation for one in model.branches().values() if one.config.num_classes]
-        graph["probabilities"] = any(activation not in ("", "none") for activation in stated)
+        own = any(activation not in ("", "none") for activation in stated)
+        graph["probabilities"] = own and not graph.get("outputs")
+    notes = assumed(model.config, model.images) if seen.image_input else ()
+    if runtime:
+        from converter.exporters.runtimes import fitting  # noqa: PLC0415 (onnx is slow to import)
+
+        graph, seen, note = fitting(runtime, model, graph, seen, precision.name)
+        notes += (note,)
     made = lazy_onnx(model, **graph)
-    notes = assumed(model.config, model.images) if graph.get("image_input") else ()
-    for one in model.branches().values() if graph["probabilities"] else ():
-        notes += assumed_activation(one.config, one.images)
+    given = {value.name for value in made.proto.graph.output}
+    for name, one in model.branches().items():
+        if f"{name}.{PROBABILITIES}".removeprefix(".") in given:
+            notes += assumed_activation(one.config, one.images)
     if precision.name == "fp16":
         from converter.exporters.fp16 import to_half  # noqa: PLC0415 (for few)
 
@@ -145,17 +181,53 @@ def export_onnx(
         made = calibrate(made, calibration_inputs(model, typical), progress)
         known = assumed(model.config, model.images) if precision.calibration else (UNSEEN,)
         notes += tuple(note for note in known if note not in notes)
-    with replacing(target, force=force) as file:
-        made.write(file)
+    made = presented(made, model, seen)
+    props = {prop.key: prop.value for prop in made.proto.metadata_props}
+    if Presented.of(props).resized:
+        notes += (outside(preprocess_for(model.config, model.images), made.proto.opset_import[0].version),)
+    _write(made, target, data, force=force)
     proto = made.proto
     return Export(
         model,
         target,
-        next(p.value for p in proto.metadata_props if p.key == GRAPH_KEY),
+        props[GRAPH_KEY],
         precision.name,
         proto.opset_import[0].version,
         len(proto.graph.node),
         tuple(value.name for value in proto.graph.input),
         tuple(value.name for value in proto.graph.output),
         (*model.notes, *notes),
+        data,
+    )
+
+
+def check_data(data: Path, target: Path) -> None:
+    """Look at where weights are to be written: only those of a file of this tool that is replaced, too, are replaced.
+
+    Raises:
+        CannotWrite: another file is there.
+    """
+    if data.exists() and not (target.exists() and data in open_checkpoint(target).files):
+        raise CannotWrite(f"{data}: exists, and does not belong to a file of this tool; {ADVICE}")
+
+
+def _write(made: "LazyModel", target: Path, data: Path | None, *, force: bool) -> None:
+    """Write a graph, with its weights inside or in a file of their own."""
+    if data is None:
+        with replacing(target, force=force) as file:
+            made.write(file)
+        return
+    with replacing(target, force=force) as file, replacing(data, force=force) as weights:
+        made.write_in_two(file, weights, data.name)
+        if data.exists() and target.is_file():
+            target.unlink()  # at no time does it stand beside weights of another
+
+
+def outside(steps: Preprocess, opset: int) -> str:
+    """What users of a file that takes 8-bit images have to do before, in a sentence."""
+    size = "x".join(map(str, steps.crop))
+    return (
+        f"operators of opset {opset} cannot resize as this preprocessing does ({steps.sizes}, {steps.interpolation}, "
+        f"antialiased): the file takes 8-bit images that are resized and cropped to {size} already, and normalises "
+        "them; opset 18 and newer resize inside the graph"
     )

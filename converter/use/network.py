@@ -11,11 +11,13 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError
+from converter.core.interface import Presented
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_outputs
 from converter.engines.run import Loadable, Outputs, Run
 from converter.engines.torch import torch_module, torch_outputs
 from densenet.config import DenseNetConfig
+from densenet.topology import FEATURES, LOGITS
 
 if TYPE_CHECKING:
     import onnx
@@ -64,18 +66,23 @@ class OnnxNetwork:
         file: its path, or its bytes.
         config: the architecture.
         model: reads its weights.
+        said: what it says of its input and outputs.
+        last: it takes images (N, H, W, C), and is given them (N, C, H, W).
     """
 
     name: str
     file: str | bytes = field(repr=False)
     config: DenseNetConfig
     model: Callable[[], Model] = field(repr=False)
+    said: Presented = field(default_factory=Presented)
+    last: bool = False
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`; what was not an output yet becomes one."""
-        heads = names_of(self.config)
+        heads = [head.name for head in self.config.heads] or [LOGITS if self.config.num_classes else FEATURES]
         if not more:
-            return side_by_side(onnx_outputs(self.file, heads, threads=threads), len(heads))
+            run = onnx_outputs(self.file, [*map(self.said.name, heads)], threads=threads)
+            return side_by_side(with_channels_last(run) if self.last else run, len(heads))
         from converter.exporters.tap import maps_of, tapped  # noqa: PLC0415 (onnx is slow to import)
 
         try:
@@ -104,10 +111,12 @@ class OnnxNetwork:
 
     @cached_property
     def proto(self) -> onnx.ModelProto:
-        """The graph."""
+        """The graph, without its interface."""
         import onnx  # noqa: PLC0415 (slow to import)
 
-        return onnx.load_from_string(self.file) if isinstance(self.file, bytes) else onnx.load(self.file)
+        from converter.exporters.presented import plain  # noqa: PLC0415 (onnx is slow to import)
+
+        return plain(onnx.load_from_string(self.file) if isinstance(self.file, bytes) else onnx.load(self.file))
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,11 @@ def onnx_logits(source: Loadable, config: DenseNetConfig) -> Run:
     names = names_of(config)
     run = side_by_side(onnx_outputs(source, names), len(names))
     return lambda x: run(x)[0]
+
+
+def with_channels_last(run: Outputs) -> Outputs:
+    """An engine that takes images (N, H, W, C), for those that have (N, C, H, W)."""
+    return lambda x: run(np.ascontiguousarray(np.moveaxis(x, 1, -1)))
 
 
 def side_by_side(run: Outputs, heads: int) -> Outputs:

@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.interface import Presented
 from converter.core.metadata import (
     ACTIVATION_KEY,
     CONFIG_KEY,
@@ -43,6 +44,7 @@ from densenet.images import ImageSource, decode
 from densenet.images import load as load_image
 from densenet.pixels import name_of
 from densenet.preprocess import Preprocess
+from densenet.topology import FEATURES, LOGITS
 from densenet.zoo import is_published
 
 BATCH = 8
@@ -70,6 +72,8 @@ class Predictor:
         descriptions: what the labels mean, empty if they speak for themselves.
         takes_pixels: whether it preprocesses by itself, and is given uint8 images (N, H, W, C).
         batch: how many images at once are computed best.
+        fixed: height and width of the only images that a graph which preprocesses takes; empty where it takes any.
+        resized: such a graph takes them resized and cropped.
     """
 
     run: Run
@@ -83,6 +87,8 @@ class Predictor:
     batch: int = BATCH
     heads: Mapping[str, Images] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
+    fixed: tuple[int, ...] = ()
+    resized: bool = False
 
     def prepare(self, image: ImageSource, say: Say = silent, *, upright: bool = True) -> Array:
         """A batch of one: float32 (1, C, H, W), or uint8 (1, H, W, C) where the graph preprocesses.
@@ -98,9 +104,14 @@ class Predictor:
         steps = self.preprocess
         if not self.takes_pixels:
             return load_image(image, steps, upright=upright, say=say)
+        if self.resized:
+            raw = replace(steps, mean=(0.0,) * steps.channels, std=(1 / 255,) * steps.channels, order="rgb")
+            values = load_image(image, raw, upright=upright, say=say)
+            whole: Array = np.rint(values).astype(np.uint8).transpose(0, 2, 3, 1)
+            return whole
         decoded = decode(image, steps.channels, window=steps.window, upright=upright, say=say)
         pixels: Array = np.atleast_3d(np.asarray(decoded))
-        check_pixels(name_of(image), pixels.shape, steps)
+        check_pixels(name_of(image), pixels.shape, steps, self.fixed)
         return pixels[None]
 
     def answers(
@@ -332,8 +343,14 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
         said = Images(said.preprocess, heads=((head, replace(said, preprocess=None)),))
     said.check(config)
     check_classes(source, config, images)
-    given = loaded.get_inputs()[0]
+    given, shown_as = loaded.get_inputs()[0], Presented.of(held)
     pixels = given.type == "tensor(uint8)"
+    results = {output.name for output in loaded.get_outputs()}
+    wanted = [each.name for each in config.heads] or [LOGITS if config.num_classes else FEATURES]
+    if not {*map(shown_as.name, wanted)} <= results:
+        raise ConverterError(
+            f"{source}: gives {', '.join(sorted(results))}, and not {', '.join(wanted)}, which are needed"
+        )
     if pixels and said.preprocess:
         raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
     images = said.of_every_head(config).or_else(images)
@@ -347,11 +364,14 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     images, notes = fitting(images, config, () if pixels else size)
     notes += (*assumed(config, images, labels), *_activations(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
-    network = OnnxNetwork(source, source, config, lambda: load(source))
+    last = shown_as.layout == "nhwc" and not pixels
+    network = OnnxNetwork(source, source, config, lambda: load(source), shown_as, last)
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
-    found = replace(found, descriptions=images.descriptions)
+    found = replace(
+        found, descriptions=images.descriptions, fixed=size if pixels else (), resized=shown_as.resized
+    )
     return found.only(head) if head else found
 
 

@@ -43,12 +43,16 @@ def fitting(images: Images, config: DenseNetConfig, size: tuple[int, ...]) -> tu
     return replace(images, preprocess=fitted), (note,)
 
 
-def check_pixels(name: str, shape: Sequence[int], steps: Preprocess) -> None:
+def check_pixels(name: str, shape: Sequence[int], steps: Preprocess, fixed: tuple[int, ...] = ()) -> None:
     """Refuse an image (H, W, C) that a graph which preprocesses would cut differently than we do, or blow up.
+
+    Of a graph that takes one size alone (``fixed``), any other.
 
     Raises:
         ValueError: names it.
     """
+    if fixed and tuple(shape[:2]) != fixed:
+        raise ValueError(f"{name}: {shape[1]}x{shape[0]}, and the graph takes images of {fixed[1]}x{fixed[0]} alone")
     if steps.resize is None and (shape[0] < steps.crop[0] or shape[1] < steps.crop[1]):
         wanted = f"{steps.crop[1]}x{steps.crop[0]}"
         raise ValueError(f"{name}: {shape[1]}x{shape[0]} is smaller than the {wanted} that the graph takes of it")

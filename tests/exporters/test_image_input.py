@@ -14,10 +14,14 @@ from PIL import Image
 from converter import export_onnx, verify
 from converter.core.errors import ConverterError
 from converter.core.model import Images
+from converter.demo.demo import CHECKPOINT, IMAGES, record
 from converter.exporters.onnx import to_onnx
+from converter.use.predict import predictor
 from densenet.config import DenseNetConfig
 from densenet.images import load as load_image
 from densenet.preprocess import FAMILIES, Preprocess
+
+DIGITS = Preprocess.from_dict(record()["preprocessing"])
 
 
 def photograph(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -75,12 +79,43 @@ def test_blue_first_inside_the_graph() -> None:
 
 def test_preprocessing_in_the_graph_needs_what_it_needs() -> None:
     model = random_model(SMALL, scaled=True)
-    with pytest.raises(ConverterError, match="opset 18"):
-        to_onnx(model, image_input=True, opset=17)
+    with pytest.raises(ConverterError, match="opset 17 cannot resize"):
+        to_onnx(model, image_input=True, opset=17, size=(300, 400))
     with pytest.raises(ConverterError, match="volumes"):
         to_onnx(random_model(VARIANTS["volumes"], scaled=True), image_input=True)
     with pytest.raises(ConverterError, match="pads"):
         to_onnx(replace(model, images=Images(Preprocess(resize=32, crop=(64, 64)))), image_input=True)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_what_an_older_opset_cannot_resize_is_given_resized(opset: int, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    steps = Preprocess(resize=36, crop=(32, 32))
+    model = random_model(replace(CIFAR, block_config=(2, 2)), scaled=True, preprocess=steps)
+    source = save(model, tmp_path / "a.safetensors")
+    done = export_onnx(source, tmp_path / "a.onnx", image_input=True, opset=opset)
+    (note,) = [note for note in done.notes if "opset 18" in note]
+    assert "resized and cropped to 32x32" in note
+    image = photograph(32, 32)
+    (logits,) = run(onnx.load(tmp_path / "a.onnx"), np.asarray(image)[None])
+    expected = torch_logits(model, load_image(image, replace(steps, resize=None)))
+    assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert verify(source, tmp_path / "a.onnx", engines=["onnxruntime@1"]).passed
+    photo, found = photograph(90, 70), predictor(tmp_path / "a.onnx")  # which resizes it itself
+    expected = torch_logits(model, load_image(photo, steps))
+    assert np.abs(found.logits([photo]) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_smaller_files_take_images_too(precision: Any, tmp_path: Path) -> None:
+    done = export_onnx(CHECKPOINT, tmp_path / "a.onnx", image_input=True, precision=precision, preprocess=DIGITS)
+    plain = export_onnx(CHECKPOINT, tmp_path / "b.onnx", precision=precision, preprocess=DIGITS)
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(IMAGES.rglob("*.*"))[:3]]
+    assert done.inputs == ("image",)
+    for image in images:
+        (found,) = run(onnx.load(done.path), image[None])
+        (expected,) = run(onnx.load(plain.path), load_image(image, DIGITS))
+        assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()
 
 
 UNRECORDED = {

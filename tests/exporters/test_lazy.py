@@ -14,10 +14,12 @@ from helpers.networks import SMALL, random_model, save
 from converter import export_onnx
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress
+from converter.core.interface import Interface
 from converter.engines.onnxruntime import onnx_engine
 from converter.exporters.fp16 import to_half
 from converter.exporters.lazy import LazyModel
 from converter.exporters.onnx import lazy_onnx
+from converter.exporters.presented import presented
 from converter.use.calibrate import calibrate, calibration_inputs
 from densenet.preprocess import Preprocess
 
@@ -35,7 +37,8 @@ from densenet.preprocess import Preprocess
 )
 def test_what_is_written_is_what_protobuf_writes(precision: str, options: dict[str, Any]) -> None:
     model = random_model(SMALL, preprocess=Preprocess(resize=72, crop=(64, 64)), scaled=True)
-    made = lazy_onnx(model, **options)
+    interface = Interface(image_input=options.pop("image_input", False))
+    made = presented(lazy_onnx(model, **options), model, interface)
     made = to_half(made) if precision == "fp16" else made
     made = calibrate(made, calibration_inputs(model)[:1]) if precision == "int8" else made
     file = io.BytesIO()

@@ -96,7 +96,7 @@ def normalise(proto: onnx.ModelProto) -> None:
         (stale, "blocks.2.layers.1.norm1", "running_var differs in 1 of"),
         (freeze, None, "batch is declared dynamic, but only 1 can be computed, not 2, 7"),
         (widen, None, "eps"),
-        (fix_batch, None, "batch and size are dynamic"),
+        (fix_batch, None, "as many as images expected, 1"),
         (rename, None, "one is called logits"),
         (normalise, "stem.conv", "centred"),
     ],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from helpers.cases import CASES
+from helpers.networks import SMALL, save
 
 from converter import export_onnx, load
 from converter.core.errors import ConverterError
@@ -65,3 +68,99 @@ def test_export_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(ConverterError, match="only int8 is calibrated"):
         export_onnx(CHECKPOINT, tmp_path / "a.onnx", precision="fp16", calibration=IMAGES)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
+    inside = export_onnx(CHECKPOINT, tmp_path / "inside.onnx")
+    done = export_onnx(CHECKPOINT, tmp_path / "a.onnx", external_data=True)
+    assert done.data == tmp_path / "a.onnx_data"
+    assert done.data.stat().st_size > 0.8 * inside.path.stat().st_size > 5 * done.path.stat().st_size
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    np.testing.assert_array_equal(onnx_engine(done.path)(x), onnx_engine(inside.path)(x))
+    before = [done.path.read_bytes(), done.data.read_bytes()]
+    export_onnx(CHECKPOINT, tmp_path / "a.onnx", external_data=True)  # what we wrote may be replaced
+    assert [done.path.read_bytes(), done.data.read_bytes()] == before
+    for name, tensor in load(inside.path).tensors.items():
+        np.testing.assert_array_equal(tensor.read(), load(done.path).tensors[name].read())
+
+
+def test_weights_of_others_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx_data").write_bytes(b"mine")
+    with pytest.raises(ConverterError, match="does not belong to a file of this tool"):
+        export_onnx(CHECKPOINT, tmp_path / "a.onnx", external_data=True)
+    export_onnx(CHECKPOINT, tmp_path / "a.onnx")
+    with pytest.raises(ConverterError, match="does not belong"):
+        export_onnx(CHECKPOINT, tmp_path / "a.onnx", external_data=True)
+    assert (tmp_path / "a.onnx_data").read_bytes() == b"mine"
+    export_onnx(CHECKPOINT, tmp_path / "a.onnx", external_data=True, force=True)
+    with pytest.raises(ConverterError, match="is what is read"):
+        export_onnx(tmp_path / "a.onnx", tmp_path / "a.onnx", external_data=True)
+
+
+def test_the_order_of_axes_is_no_project(tmp_path: Path) -> None:
+    done = export_onnx(CHECKPOINT, tmp_path / "a.onnx", layout="nhwc", batch=1, size=32)
+    proto = onnx.load(done.path)
+    assert [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim] == [1, 32, 32, 3]
+
+
+# -- for other runtimes ------------------------------------------------------------------------
+
+
+def written_for(runtime: str, folder: Path, **options: Any) -> tuple[Path, np.ndarray, np.ndarray]:
+    """A file for a runtime, an input, and what ONNX Runtime makes of it."""
+    done = export_onnx(CHECKPOINT, folder / "a.onnx", runtime=runtime, size=32, **options)
+    assert any(note.startswith("for ") for note in done.notes)
+    x = np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    return done.path, x, onnx_engine(done.path)(x)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_opencv_computes_the_same(precision: Any, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    path, x, expected = written_for("opencv", tmp_path, precision=precision)
+    network = cv2.dnn.readNetFromONNX(str(path))
+    network.setInput(x)
+    assert np.abs(network.forward() - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnx2torch_computes_the_same(precision: Any, tmp_path: Path) -> None:
+    onnx2torch, torch = pytest.importorskip("onnx2torch"), pytest.importorskip("torch")
+    path, x, expected = written_for("onnx2torch", tmp_path, precision=precision)
+    with torch.no_grad():
+        found = onnx2torch.convert(str(path)).eval()(torch.from_numpy(x)).numpy()
+    assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "config", "how", "words"),
+    [
+        ("opencv", {"padding": "same"}, {}, "SAME_UPPER"),
+        ("opencv", {"spatial_dims": 3}, {}, "images alone"),
+        ("opencv", {}, {"opset": 23}, "opset 22 at most"),
+        ("onnx2torch", {"global_pool": "max"}, {}, "GlobalMaxPool"),
+        ("onnx2torch", {}, {"outputs": ("logits", "cam")}, "cam"),
+        ("onnx2torch", {}, {"precision": "int8"}, "does not take our int8"),
+        ("tensorrt", {}, {"precision": "int8"}, "does not take our int8"),
+        ("tensorrt", {"spatial_dims": 1}, {}, "2 and 3 dimensions"),
+        ("ncnn", {}, {}, "no runtime is called 'ncnn'; there are opencv, tensorrt, onnx2torch, web"),
+    ],
+)
+def test_what_a_runtime_does_not_take_is_refused(
+    runtime: str, config: dict[str, Any], how: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    source = save(replace(SMALL, **config), tmp_path / "a.safetensors")
+    with pytest.raises(ConverterError, match=words):
+        export_onnx(source, tmp_path / "a.onnx", runtime=runtime, **how)
+
+
+def test_what_a_runtime_takes_is_the_default_alone(tmp_path: Path) -> None:
+    source = save(SMALL, tmp_path / "a.safetensors")
+    dims = {}
+    for name, how in (("usual", {}), ("said", {"batch": 3, "size": (64, 96), "opset": 13})):
+        done = export_onnx(source, tmp_path / f"{name}.onnx", runtime="opencv", **how)  # type: ignore[arg-type]
+        shape = onnx.load(done.path).graph.input[0].type.tensor_type.shape.dim
+        dims[name] = [done.opset, *(d.dim_value for d in shape)]
+    assert dims == {"usual": [17, 1, 3, 224, 224], "said": [13, 3, 3, 64, 96]}
+    done = export_onnx(source, tmp_path / "image.onnx", runtime="opencv", image_input=True)
+    assert any("resized and cropped to 224x224" in note for note in done.notes)
