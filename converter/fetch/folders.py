@@ -227,6 +227,22 @@ def _tfjs(folder: Path) -> Path | None:
     return _one([p for p in found if TFJS.search(p.read_text("utf-8", "replace"))])
 
 
+def _mlpackage(folder: Path) -> Path | None:
+    """A Core ML package: ``Manifest.json`` names the model among its items, which lie below ``Data``."""
+    try:
+        manifest = json.loads(_text(folder / "Manifest.json") or "{}")
+        place = str(manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return folder / "Data" / place if ".." not in Path(place).parts and not place.startswith("/") else None
+
+
+def _ncnn(folder: Path) -> Path | None:
+    """ncnn's models: the layers, with their weights beside them; PNNX leaves its own description there too."""
+    layers = [path for path in sorted(folder.glob("*.param")) if not path.name.endswith(".pnnx.param")]
+    return _one([path for path in layers if path.with_suffix(".bin").is_file()])
+
+
 STATE = re.compile(r'^model_checkpoint_path:\s*"([^"]+)"', re.MULTILINE)
 
 
@@ -237,19 +253,6 @@ def _tensorflow(folder: Path) -> Path | None:
 
 
 RULES: Sequence[Rule] = (
-    *(
-        _mlflow,
-        _bentoml,
-        _latest,
-        _deepspeed,
-        _monai,
-        _triton,
-        _mmdeploy,
-        _skorch,
-        _keras_hub,
-        _keras,
-        _tfjs,
-        _tensorflow,
-    ),
-    *(_paddle, _fsdp, _hub),
+    *(_mlflow, _bentoml, _latest, _deepspeed, _monai, _triton, _mmdeploy, _skorch, _keras_hub, _keras, _tfjs),
+    *(_ncnn, _mlpackage, _tensorflow, _paddle, _fsdp, _hub),
 )

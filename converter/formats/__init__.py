@@ -19,7 +19,7 @@ from converter.formats.zips import Zip
 Opener = Callable[[Path], Checkpoint]
 KNOWN = (
     "PyTorch, safetensors, npz, ONNX, ONNX Runtime, TorchScript, torch.export, Keras, TensorFlow, TensorFlow.js, "
-    "TensorFlow Lite, Lua Torch, Caffe, MXNet, Paddle, MindSpore, OpenVINO, flax"
+    "TensorFlow Lite, Lua Torch, Caffe, MXNet, Paddle, MindSpore, OpenVINO, flax, Core ML, ncnn"
 )
 
 # Each reader is imported when its turn comes, so that reading a .pth does not pay for TensorFlow's protocol buffers.
@@ -43,10 +43,14 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
 
     yield legacy.matches(path, head), legacy.open_legacy
     if path.suffix in (".bin", ".json"):
+        from converter.formats import ncnn
+        from converter.formats.coreml import model as coreml
         from converter.formats.tfjs import model as tfjs
 
         yield tfjs.matches(path, head), tfjs.open_model
         yield tfjs.index_of(path) is not None, tfjs.open_shard
+        yield ncnn.param_of(path) is not None, ncnn.open_bin
+        yield coreml.model_beside(path) is not None, coreml.open_weights
     from converter.formats import safetensors
     from converter.formats.torch import tar
 
@@ -73,11 +77,16 @@ def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]
     yield params.matches_records(path, head), params.open_records
     yield params.matches_params(path, head), params.open_params
     yield bare_pickle.matches(path, head), bare_pickle.open_bare_pickle
-    from converter.formats import caffe, mindspore, msgpack, mxnet, npy, onnx_file, sharded, t7
+    from converter.formats import caffe, mindspore, msgpack, mxnet, ncnn, npy, onnx_file, sharded, t7
 
     yield npy.matches(path, head), npy.open_npy
+    yield ncnn.matches(path, head), ncnn.open_ncnn
 
     yield mxnet.matches(path, head), mxnet.open_mxnet
+    if path.suffix == ".mlmodel":
+        from converter.formats.coreml import model as coreml
+
+        yield coreml.matches(path, head), coreml.open_coreml
     yield onnx_file.matches(path, head), onnx_file.open_onnx
     yield caffe.matches(path, head), caffe.open_caffe
     yield mindspore.matches(path, head), mindspore.open_mindspore

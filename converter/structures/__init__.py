@@ -64,6 +64,14 @@ def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
         from converter.structures.paddle_numbered import read_paddle_numbered  # noqa: PLC0415
 
         yield read_paddle_numbered
+    if format_name == "Core ML":
+        from converter.structures.coreml import read_coreml  # noqa: PLC0415
+
+        yield read_coreml
+    if format_name == "ncnn":
+        from converter.structures.ncnn import read_ncnn  # noqa: PLC0415
+
+        yield read_ncnn
     if format_name.lower().startswith("onnx"):
         from converter.structures.onnx_graph import read_onnx  # noqa: PLC0415
 

@@ -1,0 +1,1 @@
+"""Core ML's models: programs (``.mlpackage``) and neural networks (``.mlmodel``), as one list of operations."""

@@ -1,0 +1,98 @@
+"""Core ML: programs with their weights beside, neural networks; compressed weights, damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.cases import CASES, logits_of
+
+from converter import load
+from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+
+PACKAGE = CASES / "coreml-program" / "DenseNet.mlpackage"
+INSIDE = Path("Data/com.apple.CoreML")
+NETWORK = CASES / "coreml-network" / "DenseNet.mlmodel"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return shutil.copytree(PACKAGE, tmp_path / "m.mlpackage")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"]
+)
+def test_any_part_finds_the_rest(name: str) -> None:
+    model = load(PACKAGE / name)
+    assert model.images.labels == ("ash", "birch", "elm", "oak", "yew")
+    assert model.images.activation == "softmax"
+    assert model.config == load(PACKAGE).config
+
+
+def test_a_neural_network_is_the_same_as_a_program() -> None:
+    x = np.load(CASES / "coreml-network" / "input.npy")
+    assert np.abs(logits_of(NETWORK, x) - logits_of(PACKAGE, x)).max() < 1e-5
+    assert load(NETWORK).images.labels == load(PACKAGE).images.labels
+
+
+def test_missing_weights_are_named(package: Path) -> None:
+    (package / INSIDE / "weights" / "weight.bin").unlink()
+    with pytest.raises(UnreadableFile, match=r"weights/weight\.bin, which is missing beside it"):
+        load(package)
+
+
+def test_weights_of_another_model_are_refused(package: Path) -> None:
+    weights = package / INSIDE / "weights" / "weight.bin"
+    weights.write_bytes(weights.read_bytes()[64:])
+    with pytest.raises(UnreadableFile, match="damaged or another model's"):
+        load(package)
+
+
+def swapped(path: Path, old: bytes, new: bytes, count: int = -1) -> None:
+    """Bytes of a file for others of the same length."""
+    assert len(old) == len(new)
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, count))
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"\x04relu", b"\x04erf_"), (b"\x06concat", b"\x06stack_")])
+def test_what_a_densenet_does_not_do_is_refused_by_name(old: bytes, new: bytes, package: Path) -> None:
+    swapped(package / INSIDE / "model.mlmodel", old, new, 1)
+    with pytest.raises(NotADenseNet, match=new[1:].decode()):
+        load(package)
+
+
+def test_weights_elsewhere_are_refused(package: Path) -> None:
+    swapped(package / INSIDE / "model.mlmodel", b"@model_path/weights/weight.bin", b"@model_path/../../../weigh.bin")
+    with pytest.raises(UnsafeFile, match="outside its own folder"):
+        load(package)
+
+
+def test_a_manifest_that_leads_elsewhere_is_not_followed(package: Path) -> None:
+    manifest = package / "Manifest.json"
+    values = json.loads(manifest.read_text())
+    values["itemInfoEntries"][values["rootModelIdentifier"]]["path"] = "../../other.mlmodel"
+    manifest.write_text(json.dumps(values))
+    assert load(package).config == load(PACKAGE).config  # the one model in the package
+
+
+def test_a_truncated_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.mlmodel"
+    content = NETWORK.read_bytes()
+    for cut in (600, len(content) // 2, len(content) - 9):
+        path.write_bytes(content[:cut])
+        with pytest.raises(ConverterError):
+            load(path)
+
+
+def test_what_is_no_network_is_named(tmp_path: Path) -> None:
+    """{1: 4, 2: {1: {1: x}}, 402: a tree ensemble}."""
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(b"\x08\x04\x12\x05\x0a\x03\x0a\x01x" + bytes([0x92, 0x19, 2, 0x0A, 0]))
+    with pytest.raises(UnreadableFile, match="no neural network"):
+        load(path)
