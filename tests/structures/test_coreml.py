@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cases import CASES, logits_of
+from helpers.wire import data, number
 
 from converter import load
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
@@ -95,4 +96,17 @@ def test_what_is_no_network_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.mlmodel"
     path.write_bytes(b"\x08\x04\x12\x05\x0a\x03\x0a\x01x" + bytes([0x92, 0x19, 2, 0x0A, 0]))
     with pytest.raises(UnreadableFile, match="no neural network"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["constexpr_lut_to_dense", "constexpr_affine_dequantize"])
+def test_compressed_weights_are_refused_in_one_sentence(kind: str, tmp_path: Path) -> None:
+    """A program whose first operation makes weights of smaller ones, as coremltools.optimize writes it."""
+    operation = data(1, kind) + data(3, data(1, "conv0_weight"))
+    block = data(3, operation)
+    function = data(2, "CoreML5") + data(3, data(1, "CoreML5") + data(2, block))
+    model = number(1, 6) + data(2, data(1, data(1, "x"))) + data(502, data(2, data(1, "main") + data(2, function)))
+    path = tmp_path / "m.mlmodel"
+    path.write_bytes(model)
+    with pytest.raises(UnreadableFile, match=f"its weights are compressed \\({kind} of conv0_weight"):
         load(path)
