@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from converter.core.checkpoint import Tensor
-from converter.reading.wrappers import Group
+from converter.reading.wrappers import SKIPPED, Group
 from converter.structures.weights import lazily
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COLLECTIONS = ("params", "batch_stats")
 BOXES = ("value", "raw_value")
 """What nnx keeps a variable's array under."""
+TRAINING = "state of the training, not of the network"
 AUTOMATIC = re.compile(r"([A-Z]\w*?)_(\d{1,9})")
 PADDING = (
     "flax' files do not say how strided windows are padded: by half the window, as in PyTorch's networks, and not by "
@@ -29,8 +30,10 @@ PADDING = (
 def from_flax(group: Group) -> Group:
     """The group in PyTorch's names and orientation; as it is where it is not flax'."""
     parts = {key: _parts(key) for key in group.tensors}
+    training = {key: TRAINING for key, names in parts.items() if not SKIPPED.isdisjoint(names)}
+    parts = {key: names for key, names in parts.items() if names[-1] in LEAVES and key not in training}
     leaves = {key: names[-1] for key, names in parts.items()}
-    if not {"kernel", "scale", "mean", "var"} <= set(leaves.values()) <= set(LEAVES):
+    if not {"kernel", "scale", "mean", "var"} <= set(leaves.values()):
         return group
     kernels = [group.tensors[key] for key, leaf in leaves.items() if leaf == "kernel"]
     if not {len(tensor.shape) for tensor in kernels} & {4, 5}:
@@ -39,9 +42,11 @@ def from_flax(group: Group) -> Group:
     called = {key: ".".join(filter(None, (modules[".".join(n[:-1])], LEAVES[n[-1]]))) for key, n in parts.items()}
     if len(set(called.values())) < len(called):
         return group
-    tensors = {called[key]: _turned(tensor, leaves[key]) for key, tensor in group.tensors.items()}
+    others = {key: tensor for key, tensor in group.tensors.items() if key not in called and key not in training}
+    tensors = {new: _turned(group.tensors[old], leaves[old]) for old, new in called.items()}
     sources = {new: group.names(old) for old, new in called.items()}
-    return replace(group, tensors=tensors, sources=sources, flax=True)
+    dropped = {**group.dropped, **training}
+    return replace(group, tensors={**others, **tensors}, sources=sources, dropped=dropped, flax=True)
 
 
 def _parts(key: str) -> list[str]:
