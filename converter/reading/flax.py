@@ -19,6 +19,7 @@ LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runnin
 COLLECTIONS = ("params", "batch_stats")
 BOXES = ("value", "raw_value")
 """What nnx keeps a variable's array under."""
+COUNTS = ("step", "count")
 TRAINING = "state of the training, not of the network"
 AUTOMATIC = re.compile(r"([A-Z]\w*?)_(\d{1,9})")
 PADDING = (
@@ -30,7 +31,7 @@ PADDING = (
 def from_flax(group: Group) -> Group:
     """The group in PyTorch's names and orientation; as it is where it is not flax'."""
     parts = {key: _parts(key) for key in group.tensors}
-    training = {key: TRAINING for key, names in parts.items() if not SKIPPED.isdisjoint(names)}
+    training = {k: TRAINING for k, names in parts.items() if not SKIPPED.isdisjoint(names) or names[-1] in COUNTS}
     parts = {key: names for key, names in parts.items() if names[-1] in LEAVES and key not in training}
     leaves = {key: names[-1] for key, names in parts.items()}
     if not {"kernel", "scale", "mean", "var"} <= set(leaves.values()):

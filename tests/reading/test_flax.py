@@ -45,6 +45,8 @@ def test_flattened_trees_are_read(sep: str, tmp_path: Path) -> None:
 def test_the_optimizer_of_a_train_state_is_left_alone(tmp_path: Path) -> None:
     arrays = flattened(open_checkpoint(FLAX / "densenet.msgpack").tree)
     moments = {f"opt_state/0/mu/{name}": array + 1 for name, array in arrays.items() if name.startswith("params")}
+    save_file({**arrays, **moments, "step": np.array([3], np.int32)}, tmp_path / "state.safetensors")
+    assert right(tmp_path / "state.safetensors", FLAX)
     (tmp_path / "state.msgpack").write_bytes(packed(nested({**arrays, **moments})))
     assert right(tmp_path / "state.msgpack", FLAX)
 
