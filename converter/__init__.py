@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from converter.use.export import Export as Export
     from converter.use.export import Precision as Precision
     from converter.use.export import export_onnx as export_onnx
+    from converter.use.export_runtime import RuntimeExport as RuntimeExport
+    from converter.use.export_runtime import export_runtime as export_runtime
     from converter.use.inference import get_model as get_model
     from converter.use.inference import inference_model as inference_model
     from converter.use.inference import list_models as list_models
@@ -65,6 +67,7 @@ HOMES = {
     "use.evaluation.dataset": "Dataset",
     "use.evaluation.result": "Evaluation",
     "use.export": "Export Precision export_onnx",
+    "use.export_runtime": "RuntimeExport export_runtime",
     "use.inference": "get_model inference_model list_models",
     "writing.convert": "Conversion convert",
 }

@@ -48,6 +48,7 @@ class Features(nn.Module):
         self.norm = NORMS[config.spatial_dims](config.num_features, eps=config.eps)
         self.act = _activation(config.final_layer) if config.final_relu else nn.Identity()
         self.global_pool: str = config.global_pool
+        self.positions: list[int] = list(range(2, config.spatial_dims + 2))
 
     def _initialise(self) -> None:
         """He initialisation, as the paper's code does it (liuzhuang13/DenseNet, models/densenet.lua)."""
@@ -67,16 +68,16 @@ class Features(nn.Module):
 
     def pool(self, x: Tensor) -> Tensor:
         """Global pooling: feature maps (N, C, h, w) to vectors (N, classifier_features)."""
-        x = x.flatten(2)
+        over = self.positions
         if self.global_pool == "avg":
-            return x.mean(2)
+            return x.mean(over)
         if self.global_pool == "max":
-            return x.amax(2)
+            return x.amax(over)
         if self.global_pool == "avgmax":
-            return 0.5 * (x.mean(2) + x.amax(2))
+            return 0.5 * (x.mean(over) + x.amax(over))
         if self.global_pool == "catavgmax":
-            return torch.cat([x.mean(2), x.amax(2)], 1)
-        return torch.cat([x.amax(2), x.mean(2)], 1)
+            return torch.cat([x.mean(over), x.amax(over)], 1)
+        return torch.cat([x.amax(over), x.mean(over)], 1)
 
     @torch.jit.unused
     def extract_feat(self, x: Tensor, out_indices: Sequence[int] = (-1,)) -> tuple[Tensor, ...]:

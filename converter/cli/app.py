@@ -13,7 +13,21 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import convert, demo, diff, evaluate, export, inspect, package, predict, push, streams, verify, zoo
+from converter.cli import (
+    convert,
+    demo,
+    diff,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    package,
+    predict,
+    push,
+    streams,
+    verify,
+    zoo,
+)
 from converter.cli.help import GroupedCommand, ending
 from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
@@ -31,6 +45,7 @@ VERBS: Mapping[str, Callable[..., None]] = {
     "push": push.command,
     "list": zoo.command,
     "demo": demo.command,
+    "doctor": doctor.command,
 }
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 

@@ -6,18 +6,43 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import INTERFACE, Force, Json, handed, interface_of, listed, reading, said_of_images
+from converter.cli.options import (
+    INTERFACE,
+    Force,
+    Json,
+    given_options,
+    handed,
+    interface_of,
+    listed,
+    reading,
+    said_of_images,
+)
+from converter.core.errors import ConverterError
 from converter.core.source import Source
 
 if TYPE_CHECKING:
     from converter.core.interface import Interface
     from converter.core.model import Images
 
+OF_RUNTIMES = frozenset(
+    "source layout weights drop settings head target labels preprocess activation precision calibration force "
+    "as_json".split()
+)
+"""Options that are for files of every runtime."""
+
 
 @handed(source=reading, interface=interface_of, images=said_of_images)
 def command(
+    context: typer.Context,
     source: Source,
-    target: Annotated[Path, typer.Argument(metavar="DST.onnx", help="The file to write.")],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DST",
+            help="The file to write, by its ending: .onnx; .xml (OpenVINO), .pt2 (torch.export), .pt (TorchScript), "
+            ".tflite (LiteRT), .mlpackage (Core ML) or .pte (ExecuTorch).",
+        ),
+    ],
     images: "Images",
     interface: "Interface",
     graph: Annotated[
@@ -55,7 +80,15 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX, for any batch and image size unless they are said."""
+    """Write a checkpoint as ONNX, for any batch and image size, or for another runtime by the ending of DST."""
+    if target.suffix not in ("", ".onnx"):
+        from converter.engines.runtimes import runtime_for
+
+        runtime_for(target)
+        if foreign := [name for name in given_options(context) if name not in OF_RUNTIMES]:
+            raise ConverterError(f"--{foreign[0].replace('_', '-')} is for .onnx files, and {target} is none")
+        _for_runtime(source, target, images, precision, calibration, force=force, as_json=as_json)
+        return
     from converter.use.export import export_onnx
 
     with show.progress("exporting") as say:
@@ -84,4 +117,27 @@ def command(
         f"{done.nodes} nodes, {', '.join(done.inputs)} -> {', '.join(done.outputs)}"
         + (f", weights in {done.data}" if done.data else "")
     )
+    show.notes(done.notes)
+
+
+def _for_runtime(
+    source: Source,
+    target: Path,
+    images: "Images",
+    precision: str,
+    calibration: Path | None,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """The same for a runtime that has files of its own."""
+    from converter.use.export_runtime import export_runtime
+
+    done = export_runtime(source, target, images=images, precision=precision, calibration=calibration, force=force)
+    if as_json:
+        show.print_json(done.to_dict())
+        return
+    size = f"images of {'x'.join(map(str, done.size))}" if done.size else "images of any size"
+    written = ", ".join(f"{name} {size:,} bytes" for name, size in done.files.items())
+    show.say(f"{done.path}: {done.model.config.name} for {done.runtime}, {done.precision}, {size}; {written}")
     show.notes(done.notes)

@@ -31,6 +31,8 @@ Next: densenet push repository/ OWNER/NAME""",
 Next: densenet verify OWNER/NAME""",
     "list": """densenet list
 Next: densenet inspect densenet121_3rdparty_in1k""",
+    "doctor": """densenet doctor --json
+Next: densenet export checkpoint.pth model.xml, for OpenVINO""",
     "demo": """densenet demo
 Next: densenet inspect checkpoint.pth, one of your own""",
 }

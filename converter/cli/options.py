@@ -347,6 +347,15 @@ def what_to_package(
             rich_help_panel=CONTENTS,
         ),
     ] = "fp32,fp16,int8",
+    also: Annotated[
+        str,
+        typer.Option(
+            "--also",
+            metavar="LIST",
+            help="Files of other runtimes, comma-separated: openvino, torch-export, torchscript, tflite, coreml, "
+            "executorch (see doctor).",
+        ),
+    ] = "",
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -403,8 +412,9 @@ def what_to_package(
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
     if runtime and not page:
         raise ConverterError("--ort-web is for --page")
-    of_page: dict[str, Any] = {"page": page, **({"runtime": runtime} if runtime else {})}
-    return Recipe(wanted, calibration, images, license_id=license_id, original=original, **of_page)
+    others = [part.strip() for part in also.split(",") if part.strip()]
+    more: dict[str, Any] = {"page": page, "also": others, **({"runtime": runtime} if runtime else {})}
+    return Recipe(wanted, calibration, images, license_id=license_id, original=original, **more)
 
 
 # -- groups as records ---------------------------------------------------------------------------------
@@ -435,6 +445,12 @@ def handed(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Call
         return run
 
     return decorate
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """The parameters of a verb that stand on the command line."""
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return [name for name, source in sources if source is not None and source.name == "COMMANDLINE"]
 
 
 def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:

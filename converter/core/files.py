@@ -66,6 +66,39 @@ def _known(path: Path) -> Path:
     return next((folder.parent for folder in path.parents if OURS.fullmatch(folder.name)), path)
 
 
+def placed(folder: Path, target: Path, *, force: bool = False) -> None:
+    """Move what a scratch folder holds into place: a target's file or folder, and what belongs beside it.
+
+    The target goes first and comes last: whoever is killed meanwhile leaves none, and never half of two.
+
+    Args:
+        folder: a folder beside the target, which is thrown away afterwards.
+        target: a name that is in it.
+        force: whether files that are read-only or another user's may be replaced.
+
+    Raises:
+        CannotWrite: something is in the way, or the disk is full.
+    """
+    names = sorted((path.name for path in folder.iterdir()), key=lambda name: name == target.name)
+    try:
+        for name in names:
+            there = target.parent / name
+            if there.is_dir() != (folder / name).is_dir() and there.exists():
+                kind = "a folder" if there.is_dir() else "a file"
+                raise CannotWrite(f"{there}: is {kind}; name another")
+            if not force and (why := protected(there)):
+                raise CannotWrite(f"{there}: {why}; name another file, or remove it")
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            with path.open("r+b") as file:
+                os.fsync(file.fileno())
+        if target.exists() and (target.is_dir() or len(names) > 1):
+            target.rename(folder / f"{target.name}.old")
+        for name in names:
+            (folder / name).replace(target.parent / name)
+    except OSError as error:
+        raise CannotWrite(f"{target}: cannot be written ({error.strerror or error})") from error
+
+
 def write_bytes(path: Path, data: bytes, *, force: bool = False) -> None:
     """Write a whole file at once, as :func:`replacing` does."""
     with replacing(path, force=force) as file:

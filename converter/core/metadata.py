@@ -35,6 +35,10 @@ INTERFACE_KEY = "densenet.interface"
 """Of an ONNX file whose outputs have other names than what they are, or whose channels are last: what is what."""
 
 
+MEMBER = "densenet.json"
+"""What all of this is called in files that keep texts by name: one text, a JSON object of texts by key."""
+
+
 def to_json(value: Any) -> str:
     """Compact JSON, keys in the order given; lone surrogates, which no file can hold, become question marks."""
     return well_formed(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
@@ -53,6 +57,12 @@ def from_comment(text: str) -> dict[str, str]:
     values = json_or_none(rest)
     said = values if isinstance(values, dict) else {}
     return {TOOL_KEY: tool, **{key: value for key, value in said.items() if isinstance(value, str)}}
+
+
+def from_member(text: str | bytes) -> dict[str, str]:
+    """What such a text says; nothing where it is damaged."""
+    values = json_or_none(text)
+    return {k: v for k, v in values.items() if isinstance(v, str)} if isinstance(values, dict) else {}
 
 
 def parsed(text: str | bytes, most: int | None = None) -> Any:

@@ -65,6 +65,27 @@ def any_module(model: Model) -> DenseNet | MultiHeadDenseNet:
     return module.eval()
 
 
+def named_module(model: Model, output: str) -> torch.nn.Module:
+    """The module as converters take it over: it takes ``pixel_values`` and gives a dict with one name.
+
+    Raises:
+        CannotExpress: it has several heads.
+        Unavailable: PyTorch is not installed.
+    """
+    module = torch_module(model)
+    import torch  # noqa: PLC0415 (loaded by now)
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = module
+
+        def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {output: self.network(pixel_values)}
+
+    return Named().eval()
+
+
 def behind_pooling(module: DenseNet) -> torch.nn.Module:
     """The layers of a module that take pooled features: head and classifier."""
     import torch  # noqa: PLC0415 (slow to import)

@@ -1,4 +1,4 @@
-"""A candidate: an ONNX file, an ONNX graph in memory, or a checkpoint."""
+"""A candidate: an ONNX file, an ONNX graph in memory, a file of another runtime, or a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 import onnx
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError
+from converter.core.errors import ConverterError, Unavailable
 from converter.core.interface import Presented
 from converter.core.metadata import CONFIG_KEY, json_or_none
 from converter.core.model import Model, several
 from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import main_output
 from converter.engines.run import Run
+from converter.engines.runtime import Declared, Runtime
+from converter.engines.runtimes import runtime_of
 from converter.engines.specs import THREADED, Spec
 from converter.exporters.graph import PROBABILITIES
 from converter.exporters.lazy import LazyModel
@@ -63,6 +65,7 @@ class Artifact:
         made: what is no file yet.
         given: the same as it is in the file.
         problem: why an interface could not be taken off.
+        runtime: of a file that has its own.
         head: of several heads the one that is judged.
         branched: ``proto`` is that head's graph, of several in a file of this tool.
         results: what such a file gives, of all heads.
@@ -76,6 +79,7 @@ class Artifact:
     made: LazyModel | None = None
     given: onnx.ModelProto | None = None
     problem: str = ""
+    runtime: Runtime | None = None
     head: str = ""
     branched: bool = False
     results: tuple[str, ...] = ()
@@ -83,9 +87,10 @@ class Artifact:
 
     @classmethod
     def open(cls, source: AnySource) -> Artifact:
-        """An ONNX file, by its name; any other checkpoint.
+        """An ONNX file or another runtime's, by its name; any other checkpoint.
 
         Raises:
+            Unavailable: its runtime is not installed.
             ConverterError: it cannot be read, or is no DenseNet.
         """
         wanted = Source.of(source)
@@ -93,6 +98,11 @@ class Artifact:
         if is_onnx(place.path):
             with place.kept_if_read():
                 return cls.of_onnx(place.path.name, place, wanted)
+        runtime = runtime_of(place.path)
+        if runtime is not None and not runtime.elsewhere:
+            if lacks := runtime.lacks(runtime.runs):
+                raise Unavailable(f"{place.path}: is compared in {runtime.name}; {lacks}")
+            return cls(place.path.name, place, wanted, None, runtime=runtime)
         result = cls(place.path.name, place, wanted, None)
         assert result.found  # reads it, or says why it cannot
         return result
@@ -202,8 +212,24 @@ class Artifact:
 
     @property
     def model(self) -> Model | None:
-        """The checkpoint as a model; None for ONNX."""
-        return None if self.proto is not None else self.inspection.model
+        """The checkpoint as a model; None for what is run as it is."""
+        return None if self.proto is not None or self.runtime is not None else self.inspection.model
+
+    @property
+    def elsewhere(self) -> str:
+        """Why it is read and not run in its own engine; empty where it is run, or has none."""
+        runtime = runtime_of(self.path) if self.path is not None and self.proto is None else None
+        return runtime.elsewhere if runtime is not None else ""
+
+    @cached_property
+    def declared(self) -> Declared:
+        """What a file of another runtime says of itself.
+
+        Raises:
+            ConverterError: its runtime cannot load it.
+        """
+        assert self.runtime is not None and self.path is not None
+        return self.runtime.declared(self.path)
 
     def source(self) -> Path | LazyModel | None:
         """The ONNX file, or what is none yet, for an engine; None for another checkpoint."""
@@ -211,7 +237,11 @@ class Artifact:
 
     def precision(self) -> str:
         """``fp32``, ``fp16``, ``bf16`` or ``int8``: what most of its weights are."""
-        return precision_of(self.proto) if self.proto is not None else precision_of_model(self.inspection.model)
+        if self.proto is not None:
+            return precision_of(self.proto)
+        if self.runtime is not None:
+            return self.declared.precision
+        return precision_of_model(self.inspection.model)
 
     def named_graph(self) -> onnx.ModelProto:
         """A graph with library names: the file's own, or one of the network it was read as.
@@ -231,7 +261,9 @@ class Artifact:
         return branch_of(whole, config, self.head) if config is not None else whole
 
     def is_own(self) -> bool:
-        """Whether it is no ONNX file of others: its values have library names."""
+        """Whether it is no ONNX file of others (its values have library names), nor another runtime's."""
+        if self.runtime is not None:
+            return CONFIG_KEY in self.declared.metadata
         return self.proto is None or is_own(self.proto)
 
     def main(self) -> str:
@@ -287,14 +319,24 @@ class Artifact:
 
     def fixed(self) -> tuple[int, ...]:
         """The height and width it is fixed to; empty if it takes any."""
+        if self.runtime is not None:
+            space = self.declared.shape[2:]
+            return tuple(n for n in space if n is not None) if None not in space else ()
         return fixed_size(self.proto) if self.proto is not None else ()
 
     def takes_any_batch(self) -> bool:
-        """Whether it is an ONNX file that does not fix how many images come at once."""
+        """Whether it is a program that does not fix how many images come at once."""
+        if self.runtime is not None:
+            return self.declared.shape[:1] == (None,)
         return self.proto is not None and has_free_batch(self.proto)
 
     def runs(self, specs: Sequence[Spec], output: str = "") -> Iterator[tuple[str, Callable[[], Run]]]:
         """For each engine that can run it, its name and how to start it; for another output than the logits."""
+        if self.runtime is not None:
+            assert self.path is not None
+            threads = next((spec.threads for spec in specs if spec.kind == self.runtime.key), 0)
+            yield f"{self.runtime.name}, {self.name}", partial(self.runtime.start, self.path, threads)
+            return
         kinds = THREADED if self.proto is not None else ("torch",)
         default = Spec(kinds[0])
         chosen = [spec for spec in specs if spec.kind in kinds] or [default]

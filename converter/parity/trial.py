@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError, Unavailable
+from converter.core.errors import ConverterError, Unavailable, UnsafeFile
 from converter.core.memory import give_back
 from converter.core.model import Model, usual_activation
 from converter.core.progress import Progress
@@ -36,6 +36,7 @@ from converter.parity.compare import (
 from converter.parity.locate import Break, locate
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import activation_of
+from converter.parity.runtime_checks import runtime_checks
 from converter.parity.truth import Truth, kind_of_pixels
 from converter.parity.verdict import Verification
 from converter.use.inputs import Batch
@@ -151,7 +152,7 @@ class Trial:
         for engine, start in file.runs(specs):
             try:
                 run = start()
-            except Unavailable:
+            except (Unavailable, UnsafeFile):
                 raise
             except ConverterError as error:
                 self.results[engine] = [failed("loading", 0.0, str(error))]
@@ -159,7 +160,7 @@ class Trial:
             told = batches if file.main() else []
             made = self.compute(engine, partial(pixels if eight_bit else floats, run), told)
             outputs = [None if isinstance(output, ConverterError) else output for output in made]
-            if file.proto is not None:
+            if file.model is None:
                 found = [c for c in frozen_axes(told, outputs) if c not in self.checks[name]]
                 self.checks[name] += found
             judge = self.under(name, self.activation(file, told, outputs))
@@ -205,10 +206,12 @@ class Trial:
 
     def activation(self, file: Artifact, batches: Sequence[Batch], outputs: Sequence[Array | None]) -> str:
         """What a file of others puts behind its logits."""
-        if file.proto is None or file.is_own():
+        if file.model is not None or file.is_own():
             return ""
         truths = [self.truth.of(batch)[0] for batch in batches]
-        return activation_of_graph(file.proto) or activation_of_numbers(outputs, truths)
+        return (activation_of_graph(file.proto) if file.proto is not None else "") or activation_of_numbers(
+            outputs, truths
+        )
 
     def together(self, run: Run, batches: Sequence[Batch]) -> list[Comparison]:
         """The same images in other company: what comes of one must not depend on how many come at once."""
@@ -267,8 +270,11 @@ class Trial:
         truth = self.truth
         if file.proto is not None:
             return onnx_checks(file, truth.config, truth.images, truth.model)
+        if file.runtime is not None:
+            return runtime_checks(file, truth, weights=self.precision(file) == "fp32")
         assert file.model is not None and truth.model is not None
-        return model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
+        found = model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
+        return [*found, Check("engine", None, file.elsewhere)] if file.elsewhere else found
 
     def precision(self, file: Artifact) -> str:
         """What a file's weights were reduced to; ``fp32`` if they are no coarser than the reference's."""

@@ -51,8 +51,8 @@ def verify(
 
     Args:
         reference: any checkpoint.
-        candidates: ``.onnx`` files, run in ONNX Runtime as they are; other checkpoints,
-            run in PyTorch.  None: the reference's own ONNX export, made in memory.
+        candidates: ``.onnx`` files, run in ONNX Runtime as they are, and those of other runtimes in theirs; other
+            checkpoints, run in PyTorch.  None: the reference's own ONNX export, made in memory.
         bench: what to compare on, and in which engines.
         about: what the reference itself does not say of its images and classes.
         record: write inputs, logits and limits to this ``.npz`` for :func:`verify_against`.
@@ -95,7 +95,8 @@ def verify(
 def _with_heads(files: Sequence[Artifact], source: Source) -> list[Artifact]:
     """Candidates for a plain network; of several heads the one that was read of the reference."""
     head = (source.head or "").replace("/", ".").rpartition(".")[2]
-    several_in = [heads_of(file.proto) if file.proto is not None else file.found.model.config.heads for file in files]
+    read = [file for file in files if file.model is not None]
+    several_in = [heads_of(f.proto) if f.proto else f in read and f.found.model.config.heads for f in files]
     return [file.of(head) if heads else file for file, heads in zip(files, several_in)]
 
 
@@ -149,7 +150,7 @@ def verify_against(
     check_installed(specs)
     truth = read_record(Path(record))
     file = Artifact.open(candidate)
-    if file.proto is None:
+    if file.model is not None:
         raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")
     if file.takes_pixels() or file.in_half()[0]:
         what = "8-bit images" if file.takes_pixels() else "float16 images"

@@ -47,6 +47,18 @@ class OnnxFile:
 
 
 @dataclass(frozen=True)
+class RuntimeFile:
+    """One float32 file of another runtime: for which, what the Hub calls that, and the images it takes if not any."""
+
+    path: str
+    runtime: str
+    tag: str
+    bytes: int
+    error: float
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """Everything a card is made of.
 
@@ -68,6 +80,7 @@ class CardFacts:
     left_out: Mapping[str, str]
     results: Sequence[Result]
     proof: Verification
+    others: Sequence[RuntimeFile] = ()
 
     @property
     def preprocess(self) -> Preprocess | None:
@@ -122,7 +135,7 @@ def _metadata(facts: CardFacts) -> Any:
         library_name="timm" if facts.timm else "densenet-converter",
         pipeline_tag=task if config.spatial_dims == 2 else None,
         license=facts.recipe.license_id,
-        tags=[task, "densenet", *_loaders(facts), "onnx", "safetensors"],
+        tags=[task, "densenet", *_loaders(facts), "onnx", *(file.tag for file in facts.others), "safetensors"],
         datasets=datasets or None,
         base_model=facts.zoo.hub_id if facts.zoo else None,
         model_name=_title(facts) if evaluations else None,
@@ -191,6 +204,8 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "figures": list(dict.fromkeys(figure.column for result in facts.results for figure in result.figures)),
         "results": [_stated(result) for result in facts.results],
         "files": [_row(file) for file in facts.files],
+        "others": [_row(OnnxFile(f.path, f"{f.runtime}, fp32", f.bytes, f.error)) for f in facts.others],
+        "fixed": {f.path: " × ".join(map(str, f.shape)) for f in facts.others if f.shape},
         "proof": facts.proof,
         "rests_on": cell(facts.proof.rests_on),
         "judged": _kinds(reduced[0]) if reduced else "",

@@ -16,6 +16,7 @@ from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images, Model
 from converter.core.source import Source
+from converter.engines.runtimes import runtime_of
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.place import Place
 from converter.parity.artifact import Artifact
@@ -207,6 +208,33 @@ def graph_checks(path: Path, precision: str, model: Model) -> list[Check]:
         named = f" of {head}" if head else ""
         checks += [replace(check, name=check.name + named) for check in others if check.name not in known]
     return checks
+
+
+def runs_here(path: Path) -> bool:
+    """Whether another runtime's file can be compared: its engine is installed and loads it, or it is read instead."""
+    runtime = runtime_of(path)
+    able = runtime is not None and not runtime.lacks(runtime.runs)
+    return able and all(check.ok is not False for check in program_checks(path))
+
+
+def program_checks(path: Path) -> list[Check]:
+    """A file of another runtime: float32, made by this tool; what it computes is compared where it can be run."""
+    runtime = runtime_of(path)
+    if runtime is None:
+        return [Check("program", False, "not a file of the runtime whose name it has")]
+    if lacks := runtime.lacks(runtime.runs):
+        return [Check("program", None, f"not run in {runtime.name}: {lacks}")]
+    if runtime.elsewhere:
+        return []
+    try:
+        declared = runtime.declared(path)
+    except ConverterError as error:
+        return [Check("program", False, str(error).removeprefix(f"{path}: "))]
+    right, said = declared.precision == "fp32", CONFIG_KEY in declared.metadata
+    return [
+        Check("precision", right, "" if right else f"{declared.precision}, fp32 expected"),
+        Check("own metadata", said, "" if said else f"no {CONFIG_KEY}"),
+    ]
 
 
 def _interface(proto: onnx.ModelProto, config: DenseNetConfig) -> Check:

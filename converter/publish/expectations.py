@@ -13,6 +13,7 @@ from typing import Any
 
 from converter.core.errors import CannotExpress
 from converter.core.model import Images
+from converter.engines.runtimes import RUNTIMES
 from converter.engines.timm_model import timm_model
 from converter.publish.transformers_code import CODE, PROCESSING, PROCESSOR, model_fields, why_not_transformers
 from densenet.config import DenseNetConfig
@@ -32,7 +33,9 @@ ONNX_FILES: Mapping[str, str] = {
 """The names transformers.js and optimum look for."""
 REQUIRED = (WEIGHTS, CONFIG, CARD)
 """What every package has; a proof that does not cover these proves nothing."""
-OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values(), *CODE})
+OURS = frozenset({WEIGHTS, CONFIG, PREPROCESSOR, CARD, PARITY, PARITY_HTML, *ONNX_FILES.values(), *CODE}) | frozenset(
+    name for runtime in RUNTIMES for name in runtime.files()
+)
 """Every file of a package that tools read, beside provenance.json; an index.html may be anybody's."""
 
 PROBLEM_TYPES = {

@@ -16,12 +16,12 @@ from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import make_folder, scratch, sweep
 from converter.core.memory import give_back
-from converter.core.model import Images, Model
+from converter.core.model import Images, Model, several
 from converter.core.norms import missing_counters
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
-from converter.engines.original import Original
+from converter.engines.runtime import Job
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import lazy_onnx
@@ -30,7 +30,7 @@ from converter.parity.budget import Judgement, judged, judges
 from converter.parity.heads import of_head
 from converter.parity.report import reason, to_html
 from converter.parity.verdict import Verification
-from converter.publish.card import CardFacts, OnnxFile, model_card
+from converter.publish.card import CardFacts, OnnxFile, RuntimeFile, model_card
 from converter.publish.expectations import (
     CARD,
     CONFIG,
@@ -45,6 +45,7 @@ from converter.publish.expectations import (
     unknown_labels,
 )
 from converter.publish.page import PRECISIONS, check_page, page
+from converter.publish.programs import program_files, write_programs
 from converter.publish.proof import prove_float
 from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
 from converter.publish.recipe import Ingredients, Recipe
@@ -53,7 +54,7 @@ from converter.publish.staging import move_into_place
 from converter.publish.transformers_code import code_of
 from converter.reading.load import load
 from converter.use.assumed import assumed, assumed_activation
-from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, check_range, images_of
+from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, check_range, images_of, input_shape
 from converter.use.evaluate import check, evaluate
 from converter.use.evaluation.dataset import Dataset
 from converter.use.network import names_of, onnx_logits
@@ -149,10 +150,14 @@ def package(
     wanted, said = records(source, images, order)
     if recipe.original is not None and not has_torch():
         raise Unavailable("an original is judged in PyTorch: pip install 'densenet-converter[torch]'")
+    for runtime in recipe.runtimes:
+        runtime.check_writes(folder)
     if folder.exists() and not folder.is_dir():
         raise CannotWrite(f"{folder}: is a file; name a folder")
     progress(f"reading {wanted}")
     model = load(wanted)
+    if model.config.heads and recipe.runtimes:
+        raise several(model.config, f"a file for {recipe.runtimes[0].name} gives the logits of one head")
     zoo = zoo_entry(wanted.address, model)
     recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
     model = _described(model, zoo, said)
@@ -191,14 +196,7 @@ def zoo_entry(address: str | Path, model: Model) -> ZooModel | None:
 class _Builder:
     """Writes the files of one package, in the order in which they need each other."""
 
-    def __init__(
-        self,
-        source: Source,
-        model: Model,
-        zoo: ZooModel | None,
-        folder: Path,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, source: Source, model: Model, zoo: ZooModel | None, folder: Path, progress: Progress) -> None:
         self.source = source
         self.model = model
         self.folder = folder
@@ -214,13 +212,15 @@ class _Builder:
             self.model = replace(model, images=model.images.or_else(usual))
         self.files: dict[str, OnnxFile] = {}
         self.left_out: dict[str, str] = {}
+        self.others: list[RuntimeFile] = []
+        self.used = ["torch"] if has_torch() else []
 
     def build(self, recipe: Recipe, heads: Sequence[str]) -> Package:
         """All of it; ``heads`` are those that are evaluated."""
         model, wanted = self.model, set(recipe.onnx)
         images = images_of(model, recipe.calibration) if recipe.calibration else []
         described = self.weights_and_config(recipe.license_id)
-        proof = self.float32("fp32" in wanted, recipe.original)
+        proof = self.float32("fp32" in wanted, recipe)
         if wanted & {"fp16", "int8"}:
             self.reduced(wanted, images)
         if "fp32" not in wanted:
@@ -242,6 +242,7 @@ class _Builder:
             self.left_out,
             results,
             proof,
+            self.others,
         )
         self.put(CARD, model_card(facts).encode())
         if recipe.page:
@@ -253,7 +254,7 @@ class _Builder:
         self.put(PARITY, to_text(rounded(proof.to_dict())))
         self.put(PARITY_HTML, to_html(proof).encode())
         paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        record = provenance(model, paths, repo=recipe.repo, used_torch=has_torch(), added=len(self.added))
+        record = provenance(model, paths, repo=recipe.repo, used=self.used, added=len(self.added))
         self.put(PROVENANCE, to_text(record))
         paths[PROVENANCE] = self.folder / PROVENANCE
         return Package(
@@ -307,18 +308,22 @@ class _Builder:
             self.put(name, code_of(name))
         return said
 
-    def float32(self, keep: bool, original: str | Original | None) -> Verification:
-        """The float32 graph, and the proof that it and the weights equal the source.
+    def float32(self, keep: bool, recipe: Recipe) -> Verification:
+        """The float32 graph and other runtimes' programs, and the proof that they and the weights equal the source.
 
         It is made even if it is not wanted: the reduced precisions are made from it and judged by it.
         """
         self.progress("writing the ONNX file")
         self.made = lazy_onnx(self.model)
         self.path = self.put(ONNX_FILES["fp32"], self.made.write)
-        weights = self.folder / WEIGHTS
-        proof = prove_float(self.source, self.model, weights, self.path, self.progress, original=original)
+        job = Job(self.model, "fp32", input_shape(self.model, 1), lambda: self.made)
+        programs, self.left_out = write_programs(recipe.runtimes, job, self.folder, self.progress)
+        self.used += [name for runtime in programs for name in runtime.writes if name not in self.used]
+        files = (self.folder / WEIGHTS, self.path, *programs.values())
+        proof = prove_float(self.source, self.model, files, self.progress, original=recipe.original)
         if not proof.passed:
             raise VerificationFailed(f"{self.source}: what was written does not compute the same ({reason(proof)})")
+        self.others = program_files(programs, job, self.folder, proof)
         if keep:
             size = self.path.stat().st_size
             runs = (f"ONNX Runtime, {self.path.name}{of_head(head)}" for head in names_of(self.model.config))

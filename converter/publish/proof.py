@@ -1,5 +1,6 @@
 """That published float32 files compute what their source computes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from converter.core.model import Model
 from converter.core.progress import Progress
 from converter.core.source import Source, shown
 from converter.engines.original import Original
+from converter.engines.runtimes import runtime_of
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import lazy_onnx
 from converter.parity.budget import judges
@@ -31,19 +33,19 @@ RULE_WITHOUT_ORACLE = (
 
 
 def prove_float(
-    source: Source, model: Model, weights: Path, onnx_file: Path, progress: Progress, *, original: str | Original | None
+    source: Source, model: Model, files: Sequence[Path], progress: Progress, *, original: str | Original | None
 ) -> Verification:
-    """Compare the published weights and graph with their source, in float64 where PyTorch is installed.
+    """Compare what is published (the weights first) with its source, in float64 where PyTorch is installed.
 
     The verdict does not say how long it took, so that the same package gives the same bytes.  What it calls the
     source is ``model.origin.name``.
     """
     if not has_torch():
-        return against_exact(model, weights, onnx_file, progress=progress)
+        return against_exact(model, *files, progress=progress)
     of_heads = {name: value for name, value in source.settings.items() if name not in SETTINGS}
     fields = [name for name in SETTINGS if name != "head" or not model.config.heads]
     settled = replace(source, settings=of_heads | {name: getattr(model.config, name) for name in fields})
-    verdict = verify(settled, weights, onnx_file, about=model.images, progress=progress, original=original)
+    verdict = verify(settled, *files, about=model.images, progress=progress, original=original)
     checks = {name: [_folded(check) for check in found] for name, found in verdict.checks.items()}
     return replace(verdict, reference=model.origin.name, checks=checks, seconds=None)
 
@@ -55,24 +57,29 @@ def _folded(check: Check) -> Check:
     return check
 
 
-def against_exact(model: Model, weights: Path, *onnx_files: Path, progress: Progress = lambda _: None) -> Verification:
-    """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published graphs."""
+def against_exact(model: Model, weights: Path, *others: Path, progress: Progress = lambda _: None) -> Verification:
+    """Without PyTorch: the source's exact graph, the published weights' exact graph, and the published programs."""
     progress("comparing in ONNX Runtime (PyTorch is not installed)")
     batches = judges(model)[-3:]
     config = model.config
     exact = onnx_logits(lazy_onnx(model, graph="exact"), config)
     truths = [exact(batch.array) for batch in batches]
     results: dict[str, list[Comparison]] = {}
-    for file in (weights, *onnx_files):
+    for file in (weights, *others):
+        runtime = runtime_of(file)
+        engine = f"{runtime.name if runtime else 'ONNX Runtime'}, {file.name}"
         try:
-            run = onnx_logits(lazy_onnx(load(file), graph="exact") if file is weights else file, config)
+            if runtime is not None:
+                run = runtime.start(file, 0)
+            else:
+                run = onnx_logits(lazy_onnx(load(file), graph="exact") if file is weights else file, config)
             found = [run(batch.array) for batch in batches]
         except ConverterError as error:
-            results[f"ONNX Runtime, {file.name}"] = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
+            results[engine] = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]
             continue
         for head in names_of(config):
             own, every = logits_of(config, head), zip(batches, found, truths)
-            results[f"ONNX Runtime, {file.name}{of_head(head)}"] = [
+            results[f"{engine}{of_head(head)}"] = [
                 compare(batch.name, x[:, own], truth[:, own], LIMIT_WITHOUT_ORACLE) for batch, x, truth in every
             ]
     return Verification(

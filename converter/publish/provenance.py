@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ PROVENANCE = "provenance.json"
 KIND = "densenet-converter provenance"
 NAME_MAX, PATH_MAX = 255, 1024
 """Bytes of a file's name, and of a path in a repository, that every file system allows."""
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "huggingface_hub", "safetensors", "torch")
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "huggingface_hub", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ def record(path: Path) -> Recorded:
 
 
 def provenance(
-    model: Model, files: Mapping[str, Path], *, repo: str, used_torch: bool, added: int = 0
+    model: Model, files: Mapping[str, Path], *, repo: str, used: Collection[str], added: int = 0
 ) -> dict[str, Any]:
     """The content of provenance.json for these files (by their path in the repository) and the card's repository.
 
-    ``added`` is the number of norms that were given counters.
+    ``used`` are packages beside the usual ones, ``added`` is the number of norms that were given counters.
     """
-    libraries = [name for name in LIBRARIES if used_torch or name != "torch"]
+    libraries = [*LIBRARIES, *used]
     return {
         "kind": KIND,
         **({"repository": repo} if repo != PLACEHOLDER else {}),

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from converter.core.errors import ConverterError
 from converter.engines.original import Original
+from converter.engines.runtime import Runtime
+from converter.engines.runtimes import runtime_named
 from converter.fetch.hub_client import check_name
 from converter.publish.expectations import ONNX_FILES, PLACEHOLDER
 from converter.publish.ort_web import PLACE, check_place
@@ -24,6 +26,7 @@ class Ingredients(TypedDict, total=False):
     datasets: Sequence[str]
     about: Sequence[str]
     original: str | Original | None
+    also: Iterable[str]
     page: bool
     runtime: str
 
@@ -47,9 +50,10 @@ class Recipe:
         page: whether it has a page that classifies images in a browser.
         runtime: where that page loads ONNX Runtime Web from: an address, or a path from the page.
         original: the user's own network, as in a :class:`converter.Bench`: the proof then rests on its logits.
+        also: other runtimes that get a float32 file of their own: ``openvino``, ``tflite`` ...; ``runtimes`` are those.
 
     Raises:
-        ConverterError: there is no such precision, or it is no name of a repository, licence or function.
+        ConverterError: there is no such precision or runtime, or it is no name of a repository, licence or function.
     """
 
     onnx: Iterable[str] = tuple(ONNX_FILES)
@@ -60,6 +64,8 @@ class Recipe:
     datasets: Sequence[str] = ()
     about: Sequence[str] = ()
     original: str | Original | None = None
+    also: Iterable[str] = ()
+    runtimes: tuple[Runtime, ...] = field(init=False, compare=False)
     page: bool = False
     runtime: str = PLACE
 
@@ -71,6 +77,9 @@ class Recipe:
             known = ", ".join(ONNX_FILES)
             raise ConverterError(f"no precision is called {', '.join(sorted(unknown))}; there are {known}")
         object.__setattr__(self, "onnx", tuple(precision for precision in ONNX_FILES if precision in asked))
+        runtimes = tuple(dict.fromkeys(runtime_named(key) for key in self.also))
+        object.__setattr__(self, "runtimes", runtimes)
+        object.__setattr__(self, "also", tuple(runtime.key for runtime in runtimes))
         object.__setattr__(self, "runtime", check_place(self.runtime))
         if self.repo != PLACEHOLDER:
             check_name(self.repo)

@@ -9,6 +9,7 @@ from converter.core.errors import ConverterError, Unavailable, UnreadableFile
 from converter.core.memory import give_back
 from converter.core.model import Model
 from converter.core.progress import Progress
+from converter.engines.runtimes import RUNTIMES
 from converter.engines.torch import has_torch
 from converter.exporters.onnx import lazy_onnx
 from converter.fetch.hub_client import REPO
@@ -18,13 +19,23 @@ from converter.parity.budget import Judgement, judged, judges
 from converter.parity.checks import Check
 from converter.parity.verdict import Verification
 from converter.parity.verify import verify
-from converter.publish.claims import UNREADABLE, graph_checks, json_checks, listed, published_model, weights_checks
+from converter.publish.claims import (
+    UNREADABLE,
+    graph_checks,
+    json_checks,
+    listed,
+    program_checks,
+    published_model,
+    runs_here,
+    weights_checks,
+)
 from converter.publish.expectations import ONNX_FILES, WEIGHTS
 from converter.publish.proof import against_exact
 from converter.publish.provenance import PROVENANCE, changed, read_provenance
 from converter.use.calibrate import images_of
 from converter.use.network import onnx_logits
 
+PROGRAMS = (*ONNX_FILES.values(), *(runtime.published for runtime in RUNTIMES))
 NOTHING = Verification("", "none", {}, 0.0, float("nan"), float("nan"))
 """The verdict where nothing can be computed."""
 
@@ -84,9 +95,12 @@ def verify_repository(
             graphs = {precision: name for precision, name in ONNX_FILES.items() if name in good}
             checks |= {name: graph_checks(folder / name, precision, model) for precision, name in graphs.items()}
             runnable = {p: folder / name for p, name in graphs.items() if checks[name] != [UNREADABLE]}
+            programs = [folder / runtime.published for runtime in RUNTIMES if good.issuperset(runtime.files())]
+            checks |= {path.relative_to(folder).as_posix(): program_checks(path) for path in programs}
+            runnable |= {path.relative_to(folder).as_posix(): path for path in programs if runs_here(path)}
             verdict = _computed(model, folder, runnable, bench, progress)
     for file, more in verdict.checks.items():  # a file's own are under its path
-        path = next((path for path in ONNX_FILES.values() if path.endswith(f"/{file}")), file)
+        path = next((path for path in PROGRAMS if path.endswith(f"/{file}")), file)
         known = {check.name for check in checks.get(path, [])}
         checks[path] = [*checks.get(path, []), *(check for check in more if check.name not in known)]
     return replace(verdict, reference=str(target), checks=checks, seconds=time.perf_counter() - start)
@@ -95,18 +109,18 @@ def verify_repository(
 def _computed(
     model: Model,
     folder: Path,
-    onnx_files: Mapping[str, Path],
+    programs: Mapping[str, Path],
     bench: Bench,
     progress: Progress,
 ) -> Verification:
-    """What the artifacts compute, against the published weights."""
-    float32 = [path for precision, path in onnx_files.items() if precision == "fp32"]
+    """What the artifacts compute, against the published weights: ONNX files by precision, others by their path."""
+    float32 = [path for name, path in programs.items() if name not in ("fp16", "int8")]
     weights = folder / WEIGHTS
     if has_torch():
         verdict = verify(weights, *float32, bench=bench, progress=progress)
     else:
         verdict = against_exact(model, weights, *float32, progress=progress)
-    reduced = {precision: path for precision, path in onnx_files.items() if precision != "fp32"}
+    reduced = {precision: path for precision, path in programs.items() if precision in ("fp16", "int8")}
     budgets, problems = _reduced(model, reduced, bench.images, progress)
     return replace(verdict, budgets={**verdict.budgets, **budgets}, problems=(*verdict.problems, *problems))
 

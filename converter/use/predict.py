@@ -369,9 +369,7 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)
-    found = replace(
-        found, descriptions=images.descriptions, fixed=size if pixels else (), resized=shown_as.resized
-    )
+    found = replace(found, descriptions=images.descriptions, fixed=size if pixels else (), resized=shown_as.resized)
     return found.only(head) if head else found
 
 

@@ -45,7 +45,8 @@ def check_not_source(target: Path, files: Iterable[Path], *, force: bool) -> Non
 
 def _is_ours(path: Path) -> bool:
     """Whether a file says that this tool wrote it."""
-    try:
-        return TOOL_KEY in open_checkpoint(path).metadata
-    except ConverterError:
-        return False
+    with suppress(ConverterError):
+        if TOOL_KEY in open_checkpoint(path).metadata:
+            return True
+    # Nobody reads these back as checkpoints; their texts stand in them as they are.
+    return path.suffix in (".xml", ".tflite", ".pte") and TOOL_KEY.encode() in path.read_bytes()

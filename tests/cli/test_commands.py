@@ -13,7 +13,19 @@ from helpers.networks import TIMM, save
 from converter import load
 from converter.demo.demo import CHECKPOINT, IMAGES
 
-COMMANDS = ("inspect", "convert", "export", "verify", "predict", "evaluate", "package", "push", "list", "demo")
+COMMANDS = (
+    "inspect",
+    "convert",
+    "export",
+    "verify",
+    "predict",
+    "evaluate",
+    "package",
+    "push",
+    "list",
+    "demo",
+    "doctor",
+)
 
 
 def test_the_main_job(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def test_a_verb_imports_what_it_needs_and_nothing_else(verb: str, files: Path) -
 
 
 @pytest.mark.parametrize(
-    "verb", ["inspect", "convert", "export", "verify", "predict", "evaluate", "package", "push", "list", "demo"]
+    "verb",
+    ["inspect", "convert", "export", "verify", "predict", "evaluate", "package", "push", "list", "demo", "doctor"],
 )
 def test_help_imports_nothing_of_others(verb: str, tmp_path: Path) -> None:
     assert imported(tmp_path, verb, "--help") == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import ok, python, refused
-from helpers.networks import SMALL, TIMM, save
+from helpers.networks import CIFAR, SMALL, TIMM, save
 from helpers.packages import LABELS, read, save_described, small_images
 from helpers.presets import PRESETS
 from safetensors.numpy import load_file
@@ -265,3 +266,33 @@ def test_a_converted_file_packages_like_its_source(tmp_path: Path) -> None:
     convert(CHECKPOINT, tmp_path / "timm.safetensors", to="timm")
     done = package(tmp_path / "timm.safetensors", tmp_path / "out", onnx=["fp32"], preprocess=record()["preprocessing"])
     assert done.layout == "timm"
+
+
+def test_files_of_other_runtimes_with_their_proof(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("torch")
+    folder = tmp_path / "repo"
+    source = save_described(CIFAR, tmp_path / "m.safetensors")
+    done = package(source, folder, onnx=[], also=["openvino", "torchscript"])
+    names = ["openvino/openvino_model.xml", "openvino/openvino_model.bin", "torch/model.pt"]
+    assert set(names) <= set(done.files)
+    parity = json.loads((folder / "parity.json").read_text())
+    for engine in ("OpenVINO, openvino_model.xml", "TorchScript, model.pt"):
+        assert all(comparison["problem"] == "" for comparison in parity["results"][engine])
+    card = (folder / "README.md").read_text()
+    assert "| `openvino/openvino_model.xml` (OpenVINO, fp32) |" in card
+    weights = folder / names[1]
+    changed = np.fromfile(weights, np.float32)
+    changed[len(changed) // 2] += 0.5
+    changed.tofile(weights)
+    record = json.loads((folder / "provenance.json").read_text())
+    record["files"][names[1]] = {
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "size": weights.stat().st_size,
+    }
+    (folder / "provenance.json").write_text(json.dumps(record))
+    verdict = verify_repository(folder)
+    wrong = {engine for engine, found in verdict.results.items() if not all(c.passed for c in found)}
+    assert wrong == {"OpenVINO, openvino_model.xml"}
+    with pytest.raises(ConverterError, match=r"no runtime is called 'tensorrt'; there are openvino, "):
+        package(source, folder, also=["tensorrt"])

@@ -21,7 +21,7 @@ from converter.core.metadata import parsed
 from converter.formats.damage import damaged, typed
 from converter.formats.dtypes import numbered
 from converter.formats.torch.tensors import Storage, strided
-from converter.formats.torch.zip import pickle_in, read_pickle
+from converter.formats.torch.zip import extra_metadata, pickle_in, read_pickle
 from converter.formats.zips import Zip
 
 NAME = "torch.export"
@@ -61,12 +61,12 @@ def open_export(path: Path) -> Checkpoint:
     else:
         tree, inert = _inner(archive, holder)
     for other in archive.names:
-        if other.endswith(".pt") and other != holder and "sample_inputs" in other:
+        if other.endswith(".pt") and other != holder and "sample_inputs" in other and archive.size(other):
             _inner(archive, other)  # of no use here, but nobody shall take a file with code in it for good
     if not isinstance(tree, dict):
         raise UnreadableFile(f"{path}: {holder} holds no state dict")
     graph = {"program": _program(archive), "constants": _constants(archive)}
-    return Checkpoint(path, NAME, tree, {}, (path,), inert, graph=graph)
+    return Checkpoint(path, NAME, tree, extra_metadata(archive), (path,), inert, graph=graph)
 
 
 def _is_weights(name: str) -> bool:

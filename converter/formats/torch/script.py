@@ -15,7 +15,7 @@ from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Record
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged
-from converter.formats.torch.zip import read_pickle
+from converter.formats.torch.zip import extra_metadata, read_pickle
 from converter.formats.zips import Zip
 
 NAME = "torchscript"
@@ -75,7 +75,8 @@ def open_script(path: Path) -> Checkpoint:
     graph: dict[str, Any] = {"root": root, "constants": list(constants), "code": Code(archive, folder)}
     tree: Any = {f"c{i}": value for i, value in enumerate(constants)} if frozen else root
     name = FROZEN if frozen else NAME
-    return Checkpoint(path, name, tree, files=(path,), inert=tuple(dict.fromkeys((*inert, *more))), graph=graph)
+    inert = tuple(dict.fromkeys((*inert, *more)))
+    return Checkpoint(path, name, tree, extra_metadata(archive), (path,), inert, graph=graph)
 
 
 def _folder(archive: Zip) -> str | None:

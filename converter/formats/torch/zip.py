@@ -12,6 +12,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
+from converter.core.metadata import MEMBER, from_member
 from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
@@ -40,6 +41,12 @@ def open_zip(path: Path) -> Checkpoint:
         if other.endswith(".pkl") and other != f"{name}.pkl":  # of no use, but nobody shall take it for good
             Pickle(archive.read(other).data, str(path), persistent=lambda _: None).load()
     return Checkpoint(path, NAME, tree, archive.metadata, (path,), inert)
+
+
+def extra_metadata(archive: Zip) -> dict[str, str]:
+    """What this tool wrote into a program, as ``extra_files`` of torch.export.save and torch.jit.save."""
+    name = next((name for name in archive.names if name.endswith(f"extra/{MEMBER}")), None)
+    return from_member(bytes(archive.read(name))) if name is not None else {}
 
 
 def read_pickle(archive: Zip, name: str, depth: int = 0) -> tuple[Any, tuple[str, ...]]:

@@ -205,6 +205,8 @@ def _shape(function: str, a: Given, rank: int | None, name: str) -> Found | None
     """Shapes changed behind global pooling, where channels are all there is."""
     if function == "flatten":
         start, end = _axis(a.get("start_dim", 0), rank), a.get("end_dim", -1)
+        if rank is not None and rank > 3 and start == 2 and end == -1:
+            return Found("skip", 3)  # all positions in one axis, over which pooling goes
         return Found("flatten", 2) if start == 1 and (end == -1 or _axis(end, rank) == (rank or 0) - 1) else None
     if function == "squeeze":
         axes = a.get("dim")
@@ -212,6 +214,8 @@ def _shape(function: str, a: Given, rank: int | None, name: str) -> Found | None
         left = None if axes is None or rank is None else rank - len(_axes(axes, rank))
         return None if wrong else Found("flatten", left)
     sizes = a.get("size", a.get("shape"))
+    if isinstance(sizes, list | tuple) and [getattr(n, "axis", n) for n in sizes] == [0, 1, -1] and (rank or 0) > 3:
+        return Found("skip", 3)
     return Found("flatten", len(sizes) if isinstance(sizes, list | tuple) else None)
 
 

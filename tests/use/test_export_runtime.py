@@ -1,0 +1,150 @@
+"""export_runtime: files of every runtime that is installed pass verification in it, and a changed weight does not."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.networks import CIFAR, random_model, save
+
+from converter import Images, export_runtime, load, verify
+from converter.core.checkpoint import Tensor
+from converter.core.errors import CannotWrite, ConverterError, Unavailable, UnsafeFile
+from converter.engines.runtimes import RUNTIMES
+from densenet.preprocess import Preprocess
+
+torch = pytest.importorskip("torch")
+
+INSTALLED = [runtime for runtime in RUNTIMES if all(map(find_spec, (*runtime.writes, *runtime.runs)))]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    said = Images(Preprocess(resize=32, crop=(32, 32)), tuple("abcde"), "sigmoid")
+    return save(random_model(CIFAR).described(said), tmp_path_factory.mktemp("source") / "cifar.safetensors")
+
+
+@pytest.fixture(scope="module")
+def files(source: Path) -> list[Path]:
+    """Its file for each runtime."""
+    return [export_runtime(source, source.with_name(f"good{runtime.suffix}")).path for runtime in INSTALLED]
+
+
+@pytest.fixture(scope="module")
+def faulty(source: Path, files: list[Path]) -> list[Path]:
+    """The same files with one weight changed, a little: in the file itself where it lies there as it is."""
+    model, name = load(source), "blocks.1.layers.0.conv1.weight"
+    weight = model.tensors[name].read()
+    changed = weight.copy()
+    changed[1, 2, 1, 1] += 0.05
+    other = save(replace(model, tensors={**model.tensors, name: Tensor.of(changed)}), source.with_name("changed.pth"))
+    result = []
+    for runtime, good in zip(INSTALLED, files):
+        bad = source.with_name(f"bad{runtime.suffix}")
+        parts = [good.with_suffix(suffix) for suffix in (runtime.suffix, *([".bin"] if bad.suffix == ".xml" else []))]
+        if any(weight.tobytes() in part.read_bytes() for part in parts):
+            for part in parts:
+                data = part.read_bytes().replace(weight.tobytes(), changed.tobytes())
+                part.with_name(f"bad{part.suffix}").write_bytes(data)
+        else:
+            export_runtime(other, bad)
+        result.append(bad)
+    return result
+
+
+def test_each_passes_in_its_own_engine_and_a_changed_weight_does_not(
+    source: Path, files: list[Path], faulty: list[Path]
+) -> None:
+    verdict = verify(source, *files, *faulty)
+    for runtime, good, bad in zip(INSTALLED, files, faulty):
+        ours, theirs = (verdict.results[f"{runtime.name}, {file.name}"] for file in (good, bad))
+        assert all(c.passed for c in ours), runtime.name
+        assert all(check.ok is not False for check in verdict.checks[good.name]), runtime.name
+        assert {"preprocessing", "labels", "activation", "metadata"} <= {
+            check.name for check in verdict.checks[good.name] if check.ok
+        }, runtime.name
+        assert not all(c.passed for c in theirs), runtime.name
+        if any(check.name == "graph" and check.ok for check in verdict.checks[bad.name]):
+            assert verdict.breaks[f"{runtime.name}, {bad.name}"].module == "blocks.1.layers.0.conv1"
+
+
+def test_what_is_read_back_is_the_same_network(source: Path, files: list[Path]) -> None:
+    want = load(source)
+    for file in files:
+        if file.suffix in (".pt2", ".pt"):
+            model = load(file)
+            assert (model.config, model.images, model.notes) == (want.config, want.images, ())
+            for name, tensor in want.tensors.items():
+                np.testing.assert_array_equal(model.tensors[name].read(), tensor.read())
+
+
+def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], tmp_path: Path) -> None:
+    for file in files:
+        if file.suffix in (".xml", ".pt"):
+            again = export_runtime(source, tmp_path / f"again{file.suffix}")
+            assert again.path.read_bytes() == file.read_bytes()
+
+
+def test_openvino_in_fewer_bits(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    whole = export_runtime(source, tmp_path / "whole.xml")
+    for precision, smaller in (("fp16", 0.6), ("int8", 0.5)):
+        done = export_runtime(source, tmp_path / f"{precision}.xml", precision=precision)
+        assert done.files[f"{precision}.bin"] < smaller * whole.files["whole.bin"]
+    verdict = verify(source, tmp_path / "fp16.xml", tmp_path / "int8.xml")
+    judged = {name: judgement.precision for name, judgement in verdict.budgets.items()}
+    assert judged == {"OpenVINO, fp16.xml": "fp16", "OpenVINO, int8.xml": "int8"}
+    assert verdict.budgets["OpenVINO, fp16.xml"].passed  # 8 bits are judged on trained weights
+
+
+def test_a_program_that_does_more_than_compute_is_not_run(source: Path, tmp_path: Path) -> None:
+    class Noisy(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.rand([x.size(0), 3])
+
+    said = json.dumps(load(source).metadata())
+    torch.jit.save(torch.jit.script(Noisy()), tmp_path / "m.pt", _extra_files={"densenet.json": said})
+    with pytest.raises(UnsafeFile, match=r"m\.pt: its program calls rand, which no DenseNet needs; it is not run"):
+        verify(source, tmp_path / "m.pt")
+
+
+def test_texts_that_pytorch_would_evaluate_are_not_run(source: Path, files: list[Path], tmp_path: Path) -> None:
+    good = next(file for file in files if file.suffix == ".pt2")
+    with zipfile.ZipFile(good) as archive, zipfile.ZipFile(tmp_path / "m.pt2", "w") as bad:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name.endswith("models/model.json"):
+                assert b"stack_trace" not in data  # nor does it say where on this machine it was made
+                evil = f"__import__('pathlib').Path('{tmp_path}/touched').touch()"
+                data = json.dumps(replaced(json.loads(data), evil)).encode()
+            bad.writestr(name, data)
+    with pytest.raises(UnsafeFile, match=r"its program has Python evaluate .*; it is not run"):
+        verify(source, tmp_path / "m.pt2")
+    assert not (tmp_path / "touched").exists()
+
+
+def replaced(node: Any, text: str) -> Any:
+    """A program with that text for every length that is computed."""
+    if isinstance(node, dict):
+        return {key: text if key == "expr_str" else replaced(value, text) for key, value in node.items()}
+    return [replaced(value, text) for value in node] if isinstance(node, list) else node
+
+
+def test_what_cannot_be_written(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConverterError, match=r"m\.bla: end the name in \.onnx, or \.xml \(OpenVINO\), "):
+        export_runtime(source, tmp_path / "m.bla")
+    with pytest.raises(ConverterError, match=r"m\.pt2: is written for torch\.export in fp32, not in fp16"):
+        export_runtime(source, tmp_path / "m.pt2", precision="fp16")
+    (tmp_path / "notes.pt").write_text("mine")
+    with pytest.raises(CannotWrite, match="does not say that this tool wrote it"):
+        export_runtime(source, tmp_path / "notes.pt")
+    monkeypatch.setattr("converter.engines.runtime.find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match=r"openvino is not installed: pip install 'densenet-converter\[openvino\]'"):
+        export_runtime(source, tmp_path / "m.xml")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.pt"]
