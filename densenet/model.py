@@ -206,6 +206,7 @@ class _Stem(nn.Module):
     def __init__(self, config: DenseNetConfig) -> None:
         super().__init__()
         self.same = config.padding == "same"
+        self.same_pool = self.same and config.stem_halves and config.stem_pool == "max"
         self.kernel, self.stride = list(config.axes(config.first_kernel)), list(config.axes(config.first_stride))
         self.window, self.step = [3] * config.spatial_dims, list(config.axes(config.stem_pool_stride))
         self.act = _activation(config.hidden_layer)
@@ -230,7 +231,7 @@ class _Stem(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """The pooling; what pads it is below everything."""
-        y: Tensor = self.pool(pad_same(x, self.window, self.step, float("-inf")) if self.same else x)
+        y: Tensor = self.pool(pad_same(x, self.window, self.step, float("-inf")) if self.same_pool else x)
         return y
 
 

@@ -38,7 +38,8 @@ def images_said(
         return replace(said, activation=""), {}
     notes: dict[str, str] = {}
     texts = {key: json_or_none(text) for key, text in checkpoint.metadata.items() if CALLED.search(key)}
-    found = [*entries(checkpoint.tree), *entries(texts)]
+    graph = checkpoint.format.lower().startswith("onnx")  # nodes and tensors, thousands of them, and nothing else
+    found = [*entries({} if graph else checkpoint.tree), *entries(texts)]
     if LOSS in checkpoint.metadata:
         found.append(Entry("the loss it was compiled with", "loss", checkpoint.metadata[LOSS]))
     if not said.labels:

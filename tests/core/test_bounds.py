@@ -210,6 +210,7 @@ def said(read: Callable[[], Any]) -> Any:
         raise ConverterError(str(error)) from error
 
 
+MSGPACK = b"\x81\xa1a\x81\xa1b\x81\xa1c\x01"
 EDGES = {
     "DIMENSIONS": Edge("header is damaged", _npz(w=np.zeros((1, 2, 1, 2, 1)))),
     "NAME": Edge("has a name of", _file(params({"arg:weight": np.zeros(3, np.float32)}))),
@@ -246,6 +247,9 @@ EDGES = {
     "NPY_HEADER": Edge("header is damaged", _npz(w=np.zeros(5))),
     "T7_VALUES": Edge("values", _file(T7, "m.t7")),
     "T7_NESTED": Edge("nested", _file(T7, "m.t7")),
+    "MSGPACK_VALUES": Edge("too many values", _file(MSGPACK, "m.msgpack")),
+    "MSGPACK_NESTED": Edge("nested too deeply", _file(MSGPACK, "m.msgpack")),
+    "NCNN_PARAM": Edge("too large", lambda _: file_of("ncnn").with_suffix(".param")),
     "PROTOTXT": Edge("too large", _file(b'name: "a"'), read_prototxt),
     "PROTOTXT_NESTED": Edge("malformed", _file(b"a { b { c { d: 1 } } }"), read_prototxt),
     "IR": Edge("too large", _file(IR, "m.xml")),
@@ -275,7 +279,7 @@ OF_IMAGES = ("PIXELS", "INPUT", "TEXT", "WIDTH")
 UNSAID = """
     CONFIG MANIFEST PROTOTXTS OUTPUTS JOINED COMPUTED FILLED COMPARED REGION HOPS LUA_SEARCH HEAD_LAYERS HEAD_PARTS
     HEAD_MERGED HEAD_TRIED NUMBER ENTRIES ENTRIES_NESTED CLASSES BLOCKS PATH_PARTS NAME_PARTS WRAPPERS SYMBOL_TEXT
-    KERAS_NUMBERS KERAS_WIDTH""".split()
+    KERAS_NUMBERS KERAS_WIDTH BESIDE""".split()
 """What is beyond them is not looked at, or not found: the tests of their readers say what becomes of the file."""
 NOT_MET = """
     METADATA CHUNKS GRAPH_CODE FUNCTION_NODES CALLS STEPS LUA_NESTED EXPORTED_INPUTS MODULES SCRIPT_WORK SCRIPT_CALLS

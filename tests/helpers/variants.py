@@ -19,6 +19,7 @@ VARIANTS = {
     "rounded up": replace(SMALL, stem_ceil=True, transition_ceil=True),
     "same": replace(SMALL, padding="same"),
     "same deep": replace(SMALL, padding="same", stem="deep"),
+    "same, blurred": replace(SMALL, padding="same", stem_pool="blur"),
     "no relu": replace(SMALL, transition_relu=False, final_relu=False),
     "catavgmax": replace(SMALL, global_pool="catavgmax"),
     "avgmax": replace(SMALL, global_pool="avgmax", eps=1e-3),

@@ -44,10 +44,11 @@ def index_of(path: Path) -> Path | None:
 def indices_in(folder: Path) -> Iterator[Path]:
     """The models of TensorFlow.js in a folder."""
     for path in sorted(islice(folder.glob("*.json"), bounds.BESIDE)):
-        with path.open("rb") as file:
-            head = file.read(512)
-        if matches(path, head):
-            yield path
+        if path.is_file():
+            with path.open("rb") as file:
+                head = file.read(512)
+            if matches(path, head):
+                yield path
 
 
 def _file_name(path: str) -> str:

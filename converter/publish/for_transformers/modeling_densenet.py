@@ -101,7 +101,7 @@ class Stem(nn.Module):
     @staticmethod
     def _pool(net: SimpleNamespace) -> Iterator[nn.Module]:
         stride, same = axes(net.stem_pool_stride), net.padding == "same"
-        if net.stem_pool != "none" and same:
+        if net.stem_pool == "max" and same:
             yield SamePadding([3, 3], stride, float("-inf"))
         if net.stem_pool == "blur":
             yield nn.MaxPool2d(3, stride=1, padding=1)
