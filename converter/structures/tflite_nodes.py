@@ -195,7 +195,7 @@ def _concat(scope: Scope, options: Options | None, given: Names, made: Names, sh
 def _linear(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
     """FullyConnectedOptions {1: weights_format, 2: keep_num_dims}; what it takes becomes rows, if it is none."""
     said, x = _needed(options), given[0]
-    if said.number(1, "<b") or said.number(2, "<B"):
+    if said.number(1, "<b") or (said.number(2, "<B") and len(shapes[0] or ()) != 2):
         other(scope, options, given, made, shapes)
         return
     shape = shapes[1]

@@ -40,6 +40,14 @@ def test_a_normalisation_before_and_a_softmax_behind_are_said() -> None:
     np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), np.load(case / "probabilities.npy"), atol=1e-5)
 
 
+def test_a_network_of_pytorch_is_read_between_its_turns() -> None:
+    case = CASES / "tflite-litert"
+    found, expected = load(case / "densenet.tflite"), np.load(case / "logits.npy")
+    assert (found.config.block_config, found.config.padding, found.notes) == ((2, 1), "symmetric", ())
+    computed = logits_of(case / "densenet.tflite", np.load(case / "input.npy"))
+    assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_files_of_8_bits_are_refused() -> None:
     with pytest.raises(NotADenseNet, match="it is quantised; convert the float file it was made from"):
         load(CASES / "tflite-int8" / "model.tflite")
