@@ -91,12 +91,14 @@ class Presented:
         layout: the ``io_layout`` of an :class:`Interface`.
         values: by the name of an output what it is, where that is another: ``logits``, ``features``, ``blocks.3``.
         resized: it takes 8-bit images that somebody else has resized and cropped.
+        dtype: the ``io_dtype`` of an :class:`Interface`.
     """
 
     input: str = ""
     layout: Literal["nchw", "nhwc"] = "nchw"
     values: Mapping[str, str] = field(default_factory=dict)
     resized: bool = False
+    dtype: Literal["fp32", "fp16"] = "fp32"
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Presented:
@@ -112,9 +114,10 @@ class Presented:
             said = parsed(text)
             given, layout, values = said.get("input", ""), said.get("layout", "nchw"), said.get("outputs", {})
             texts = all(isinstance(name, str) for name in (given, *values, *values.values()))
-            if not texts or layout not in LAYOUTS or len({*values.values()}) < len(values):
+            dtype = said.get("dtype", "fp32")
+            if not texts or layout not in LAYOUTS or dtype not in IO_DTYPES or len({*values.values()}) < len(values):
                 raise ValueError(text)
-            return cls(given, layout, values, said.get("resized") is True)
+            return cls(given, layout, values, said.get("resized") is True, dtype)
         except (ValueError, AttributeError, TypeError) as error:
             raise ConverterError(f"its {INTERFACE_KEY} metadata is damaged") from error
 
@@ -124,6 +127,7 @@ class Presented:
         said |= {"layout": self.layout} if self.layout != "nchw" else {}
         said |= {"outputs": dict(self.values)} if self.values else {}
         said |= {"resized": True} if self.resized else {}
+        said |= {"dtype": self.dtype} if self.dtype != "fp32" else {}
         return {INTERFACE_KEY: to_json(said)} if said else {}
 
     def value(self, name: str) -> str:

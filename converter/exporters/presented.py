@@ -89,6 +89,7 @@ class _Presenting:
             self.interface.io_layout,
             {names[value]: value for inner, value in self.outputs.items() if not inner == value == names[value]},
             self.resized,
+            self.interface.io_dtype,
         )
         known = {prop.key: prop.value for prop in self.proto.metadata_props}
         helper.set_model_props(self.proto, {**known, **said.metadata()})
@@ -216,8 +217,7 @@ def plain(proto: onnx.ModelProto) -> onnx.ModelProto:
     metadata = {prop.key: prop.value for prop in proto.metadata_props}
     said = Presented.of(metadata)
     inputs = [value for value in proto.graph.input if value.name not in {w.name for w in proto.graph.initializer}]
-    types = {value.type.tensor_type.elem_type for value in (*inputs, *proto.graph.output)}
-    if (said == Presented() and TensorProto.FLOAT16 not in types) or len(inputs) != 1:
+    if said == Presented() or len(inputs) != 1:
         return proto
     try:
         config = DenseNetConfig.from_dict(parsed(metadata[CONFIG_KEY]))
@@ -236,7 +236,8 @@ class _Stripping:
     """Takes an interface off a graph."""
 
     def __init__(self, proto: onnx.ModelProto, said: Presented, config: DenseNetConfig, *, half: bool) -> None:
-        self.proto, self.said, self.config, self.half = proto, said, config, half
+        self.proto, self.said, self.config = proto, said, config
+        self.cast = said.dtype == "fp16" and not half
         self.nodes = list(proto.graph.node)
         self.names: Names = {}
         self.rank = config.spatial_dims + 2
@@ -252,7 +253,7 @@ class _Stripping:
         if self.said.layout == "nhwc" and not pixels:
             end = self.skipped("Transpose", end, [0, self.rank - 1, *range(1, self.rank - 1)])
             _turn(kind, [0, self.rank - 1, *range(1, self.rank - 1)])
-        if kind.elem_type == TensorProto.FLOAT16 and not self.half:
+        if kind.elem_type == TensorProto.FLOAT16 and self.cast:
             end = self.skipped("Cast", end, TensorProto.FLOAT)
             kind.elem_type = TensorProto.FLOAT
         self.names[end] = value.name = usual
@@ -262,7 +263,7 @@ class _Stripping:
         of, kind, start = self.said.value(value.name), value.type.tensor_type, value.name
         inner = stages(self.config).get(of, of)
         maps = of in channels(self.config)
-        if kind.elem_type == TensorProto.FLOAT16 and not self.half:
+        if kind.elem_type == TensorProto.FLOAT16 and self.cast:
             start = self.made_of("Cast", start, TensorProto.FLOAT16)
             kind.elem_type = TensorProto.FLOAT
         if self.said.layout == "nhwc" and maps:

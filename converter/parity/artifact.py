@@ -309,8 +309,8 @@ class Artifact:
         return Presented.of({prop.key: prop.value for prop in self.given.metadata_props})
 
     def in_half(self) -> tuple[bool, bool]:
-        """Whether a file of this tool takes float16, and whether it gives float16."""
-        if self.given is None or not self.is_own():
+        """Whether a file of this tool takes float16, and whether it gives float16, and says so."""
+        if self.given is None or self.said().dtype != "fp16":
             return False, False
         both = (inputs_of(self.given), self.given.graph.output)
         kinds = [[value.type.tensor_type.elem_type for value in values] for values in both]

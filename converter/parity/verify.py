@@ -95,8 +95,10 @@ def verify(
 def _with_heads(files: Sequence[Artifact], source: Source) -> list[Artifact]:
     """Candidates for a plain network; of several heads the one that was read of the reference."""
     head = (source.head or "").replace("/", ".").rpartition(".")[2]
-    read = [file for file in files if file.model is not None]
-    several_in = [heads_of(f.proto) if f.proto else f in read and f.found.model.config.heads for f in files]
+    several_in = [
+        heads_of(file.proto) if file.proto is not None else file.runtime is None and file.found.model.config.heads
+        for file in files
+    ]
     return [file.of(head) if heads else file for file, heads in zip(files, several_in)]
 
 

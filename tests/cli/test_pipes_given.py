@@ -81,7 +81,8 @@ def test_a_pipe_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch:
 
 def test_an_interrupt_gets_through_to_who_waits_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    code = "import sys; from densenet.labels import read_labels; from pathlib import Path; print(1, flush=True);"
+    code = "import signal, sys; from densenet.labels import read_labels; from pathlib import Path;"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); print(1, flush=True);"
     command = [sys.executable, "-c", code + "read_labels(Path(sys.argv[1]))", str(tmp_path / "pipe")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -21,7 +21,7 @@ from converter.core.errors import CannotExpress, CannotWrite, ConverterError, No
 from densenet import DenseNetConfig
 from densenet.preprocess import FAMILIES, Preprocess
 
-REAL = sorted(path.parent for path in CASES.glob("*/case.json"))
+REAL = sorted(path.parent for path in CASES.glob("*/logits.npy"))
 
 
 @pytest.mark.parametrize("folder", REAL, ids=lambda folder: folder.name)
