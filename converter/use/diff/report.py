@@ -99,7 +99,7 @@ def by_depth(found: Difference) -> Plot:
     starts: dict[str, int] = {}
     for i, tensor in enumerate(tensors):
         starts.setdefault(place_of(tensor.name), i)
-    parts = {place: at for place, at in starts.items() if place.startswith(("stem", "blocks", "classifier"))}
+    parts = {place: at for place, at in starts.items() if place.startswith("blocks")}
     changed = [tensor for tensor in tensors if tensor.status != "identical"]
     text = f"{len(changed)} of {len(tensors)} tensors of the same shape differ"
     if changed:
