@@ -16,8 +16,8 @@ from converter.engines.onnxruntime import in_pieces
 from converter.engines.run import Run
 from converter.engines.runtime import INPUT, OUTPUT, Declared, Job, Runtime, quietly
 from converter.engines.torch import named_module
+from converter.formats.tflite import MAGIC
 
-MAGIC = b"TFL3"
 PRECISIONS = {"float16": "fp16", "int8": "int8", "uint8": "int8"}
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS, shortest
+from converter.structures.following import following
 from converter.structures.ops import Compute, Kind, Op, Weight, Window
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, transposed
@@ -50,13 +51,8 @@ def read_coreml(checkpoint: Checkpoint) -> Structure | None:
     """
     if checkpoint.graph is None:
         return None
-    try:
-        with np.errstate(all="ignore"):
-            return _structure(checkpoint.graph, checkpoint.head)
-    except (NotADenseNet, UnreadableFile) as error:
-        raise type(error)(f"{checkpoint.path}: {error}") from error
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise NotADenseNet(f"{checkpoint.path}: its operations have parameters that cannot be ({error})") from error
+    with following(checkpoint.path, "its operations have parameters"):
+        return _structure(checkpoint.graph, checkpoint.head)
 
 
 def _structure(program: Program, head: str) -> Structure:

@@ -11,6 +11,7 @@ import numpy as np
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.following import following
 from converter.structures.onnx_constants import Node
 from converter.structures.onnx_graph import structure_of
 from converter.structures.openvino_description import Description, Layer
@@ -33,12 +34,8 @@ def read_openvino(checkpoint: Checkpoint) -> Structure | None:
     """
     if checkpoint.format != FORMAT:
         return None
-    try:
+    with following(checkpoint.path, "its layers have attributes"):
         return structure_of(NAME, _tree(checkpoint.graph), checkpoint.head)
-    except NotADenseNet as error:
-        raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-    except (ValueError, KeyError, IndexError, ArithmeticError, MemoryError) as error:
-        raise NotADenseNet(f"{checkpoint.path}: its layers have attributes that cannot be ({error})") from error
 
 
 def _tree(description: Description) -> dict[str, object]:

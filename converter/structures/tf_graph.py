@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint
-from converter.core.errors import NotADenseNet, UnreadableFile
+from converter.core.errors import NotADenseNet
+from converter.structures.following import following
 from converter.structures.parts import Structure
 from converter.structures.tf_calls import BOOL, Calls, Step, value_of
 from converter.structures.tf_constants import Constants, variables_of
@@ -37,15 +36,8 @@ def read_tf_graph(checkpoint: Checkpoint) -> Structure | None:
     """
     if checkpoint.graph is None:
         return None
-    try:
-        with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return structure_of(NAME, checkpoint.graph, checkpoint.head)
-    except (NotADenseNet, UnreadableFile) as error:
-        raise type(error)(f"{checkpoint.path}: {error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise NotADenseNet(
-            f"{checkpoint.path}: its graph has attributes or constants that cannot be ({error})"
-        ) from error
+    with following(checkpoint.path, "its graph has attributes or constants"):
+        return structure_of(NAME, checkpoint.graph, checkpoint.head)
 
 
 def structure_of(layout: str, graph: Graph, head: str) -> Structure | None:

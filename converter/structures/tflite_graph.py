@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
+from converter.structures.following import following
 from converter.structures.parts import Structure
 from converter.structures.tf_description import Function, Node, Shape, Signature
 from converter.structures.tf_graph import DEFAULT, structure_of
@@ -54,13 +53,8 @@ def read_tflite(checkpoint: Checkpoint) -> Structure | None:
     """
     if checkpoint.format != FORMAT:
         return None
-    try:
-        with np.errstate(all="ignore"):  # a damaged constant may hold anything
-            return structure_of(NAME, _graph(checkpoint.graph), checkpoint.head)
-    except NotADenseNet as error:
-        raise NotADenseNet(f"{checkpoint.path}: {error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, MemoryError) as error:
-        raise NotADenseNet(f"{checkpoint.path}: it has operators that cannot be ({error})") from error
+    with following(checkpoint.path, "it has operators"):
+        return structure_of(NAME, _graph(checkpoint.graph), checkpoint.head)
 
 
 def _graph(found: Description) -> LiteGraph:
