@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 # The networks are small: threads would wait for each other longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What load makes slow has not failed; what is pushed is judged on the same inputs each time.
+settings.register_profile(
+    "tests", max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), derandomize="CI" in os.environ
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)

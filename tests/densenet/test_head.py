@@ -64,7 +64,7 @@ def test_graphs_compute_every_activation_as_pytorch_does(word: str) -> None:
 
 
 @given(heads())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_graphs_and_folded_heads_compute_what_the_module_does(head: tuple[str, ...]) -> None:
     same(replace(TINY, head=head))
 

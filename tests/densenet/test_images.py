@@ -54,7 +54,7 @@ def test_as_timm(size):
     np.testing.assert_array_equal(load(image, TIMM_288), timm_eval(image, "densenet121.ra_in1k", use_test_size=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 300),
     width=st.integers(1, 300),
@@ -256,7 +256,7 @@ def test_truncated(suffix, tmp_path):
     check_refused(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(at=st.integers(8, 10_000), value=st.integers(0, 255), suffix=st.sampled_from(["png", "jpg", "gif", "tif"]))
 def test_damaged_bytes(at, value, suffix, tmp_path_factory):
     """Any flipped byte gives pixels or a ValueError, never another exception."""

@@ -18,7 +18,7 @@ HEADS = (Head("age", 4, ("norm", "linear:7:no_bias", "gelu")), Head("sex", 1))
 
 
 @given(several_heads())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_config_names_every_tensor_of_the_module(heads: tuple[Head, ...]) -> None:
     config = replace(TINY, heads=heads)
     module = MultiHeadDenseNet(config)

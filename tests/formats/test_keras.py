@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from helpers.keras import FILES, FLYYUFELIX, H5, WEIGHTS, error_of, same_tensors
 from helpers.networks import random_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
@@ -123,7 +123,7 @@ def test_element_types(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25)
 @given(data=st.data())
 def test_damaged_files_give_one_clear_error_or_a_model(tmp_path: Path, path: Path, data: st.DataObject) -> None:
     original = path.read_bytes()

@@ -97,7 +97,7 @@ def test_a_training_checkpoint(tmp_path):
     assert open_checkpoint(tmp_path / "x.ckpt").tree["arch"] == "densenet"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(imagenet_configs())
 def test_any_small_network_and_back(tmp_path_factory, config):
     folder, tensors = tmp_path_factory.mktemp("mindspore"), random_tensors(config)
@@ -137,7 +137,7 @@ def test_forged_entries_are_refused(tmp_path):
     assert "field 9" in refused(path, first + number(9, 1))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damage_anywhere_is_an_error_or_harmless(tmp_path_factory, draws):
     content = bytearray(ckpt(random_tensors(SMALL)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.cases import CASES, file_of
 from helpers.reader import Reader
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ASIDE = ("input.npy", "logits.npy", "logits_state_dict.npy", "case.json")
@@ -57,7 +57,7 @@ def changed(content: bytes, changes: list[Change]) -> bytes:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 @given(changes=st.lists(CHANGES, min_size=1, max_size=4))
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=3, derandomize=True, database=None)
 def test_damaged_files_are_read_or_refused(file: Path, reader: Reader, cases: Path, changes: list[Change]) -> None:
     path, whole = cases / file, (CASES / file).read_bytes()
     path.write_bytes(changed(whole, changes))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.arrays import arrays, assert_same, quiet, tensors
+from helpers.arrays import arrays, assert_same, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,6 @@ from converter.formats import open_checkpoint
 from converter.formats.npz import write_npz
 
 
-@quiet
 @given(arrays, st.booleans())
 def test_npz_both_ways(tmp_path: Path, values: dict[str, Any], compressed: bool) -> None:
     values = {name.replace("/", "_").replace("\\", "_"): array for name, array in values.items()} or {"a": np.zeros(2)}

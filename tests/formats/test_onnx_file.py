@@ -84,7 +84,7 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
             load(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8))
 def test_damage_gives_an_error_or_other_weights(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[float, int]]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cases import CASES, LEGACY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
@@ -116,7 +116,7 @@ def test_packed_in_packed_ends(tmp_path: Path) -> None:
         load(tmp_path / "x.gz")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     packer=st.sampled_from(["gzip", "bzip2", "zlib", "tar", "zip"]),
     place=st.floats(0, 1, exclude_max=True),

@@ -14,7 +14,7 @@ from helpers.cases import CASES, logits_of
 from helpers.networks import SMALL, imagenet_configs, random_model, random_tensors, save
 from helpers.paddle import named, pir, program, record, same, write_pickle, write_program
 from helpers.wire import number
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import convert, load
@@ -173,7 +173,7 @@ def test_a_file_per_parameter(tmp_path, dtype):
     assert len(open_checkpoint(tmp_path).files) == len(arrays) + 1
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(config=imagenet_configs(), layout=st.sampled_from((PADDLE, STATIC)))
 def test_round_trip(tmp_path, config, layout):
     tensors = random_tensors(config)
@@ -206,7 +206,7 @@ def test_truncation(tmp_path, file):
         assert model.config.block_config == SMALL.block_config
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     at=st.integers(0, 10**9),
     byte=st.integers(0, 255),

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from helpers.arrays import arrays, assert_same, quiet, tensors
+from helpers.arrays import arrays, assert_same, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,6 @@ from converter.formats.npz import write_npz
 from converter.formats.safetensors import write_safetensors
 
 
-@quiet
 @given(arrays, st.dictionaries(st.text(min_size=1), st.text()))
 def test_what_we_write_the_library_reads(tmp_path: Path, values: dict[str, Any], metadata: dict[str, str]) -> None:
     metadata.pop("format", None)
@@ -28,7 +27,6 @@ def test_what_we_write_the_library_reads(tmp_path: Path, values: dict[str, Any],
         assert file.metadata() == {"format": "pt", **metadata}
 
 
-@quiet
 @given(arrays)
 def test_what_the_library_writes_we_read(tmp_path: Path, values: dict[str, Any]) -> None:
     safetensors.numpy.save_file(values, tmp_path / "a.safetensors", {"k": "v"})

@@ -25,7 +25,7 @@ from helpers.tensorflow import (
     write_v2,
 )
 from helpers.wire import data, number, varint
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import convert, load
@@ -109,7 +109,7 @@ def test_graph_says_its_eps(tmp_path):
     assert load(write_graph(tmp_path / "x.pb", slim()[1], eps=0.01)).config.eps == 0.01
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(config=imagenet_configs())
 def test_round_trip(tmp_path, config):
     config = replace(config, eps=1.1e-5, padding="same")
@@ -135,7 +135,7 @@ def test_truncation(tmp_path, kind):
             load(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(at=st.integers(0, 10**9), byte=st.integers(0, 255), kind=st.sampled_from(sorted(WRITERS)))
 def test_a_wrong_byte_is_no_traceback(tmp_path, at, byte, kind):
     how = {} if kind == "graph" else {"snappy": True}

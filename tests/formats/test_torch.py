@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter.core.checkpoint import Tensor
@@ -194,7 +194,7 @@ def test_truncation_anywhere_is_one_clear_error(tmp_path: Path) -> None:
                 open_checkpoint(tmp_path / "b.pth")
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_flipped_bytes_never_crash(tmp_path: Path, data: st.DataObject) -> None:
     source = tmp_path / "source.pth"

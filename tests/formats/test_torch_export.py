@@ -142,7 +142,7 @@ def test_truncated_anywhere(tmp_path: Path, archives: list[bytes]) -> None:
                 load(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damage_gives_an_error_or_other_weights(
     tmp_path_factory: pytest.TempPathFactory, archives: list[bytes], data: st.DataObject

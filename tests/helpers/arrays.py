@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -18,7 +17,6 @@ arrays = st.dictionaries(
     ),
     max_size=6,
 )
-quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def tensors(values: dict[str, Any]) -> dict[str, Tensor]:

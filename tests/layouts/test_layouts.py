@@ -60,7 +60,7 @@ def read_back(tensors: Mapping[str, Tensor], layout: str, folder: Path, prefix: 
 
 
 @pytest.mark.parametrize("layout", WRITABLE, ids=lambda layout: layout.name)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_out_and_back_is_bit_exact(
     layout: Layout, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

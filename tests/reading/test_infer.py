@@ -54,7 +54,7 @@ def test_names_in_alphabetical_order_are_sorted_by_their_numbers(tmp_path: Path)
     same(tmp_path / "a.safetensors", random_tensors(config))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(imagenet_configs(), st.integers(0, 3))
 def test_any_network_is_inferred(config: DenseNetConfig, offset: int) -> None:
     from converter.core.checkpoint import Tensor

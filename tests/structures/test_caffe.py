@@ -59,7 +59,7 @@ def test_hdf5(tmp_path):
     same({name: tensor.read() for name, tensor in have.tensors.items()}, tensors)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(imagenet_configs(), st.booleans(), st.sampled_from(["float", "legacy"]))
 def test_any_small_network(tmp_path_factory, config, of_201, form):
     tensors = random_tensors(config)

@@ -79,7 +79,7 @@ def test_gluon_cast(tmp_path, dtype):
     same(loaded(tmp_path / "x.params", params(gluon(SMALL, tensors, "structured")))[1], tensors)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(imagenet_configs(), st.sampled_from(["structured", "legacy", "exported"]))
 def test_any_small_gluon_network(tmp_path_factory, config, style):
     tensors = random_tensors(config)
@@ -111,7 +111,7 @@ def test_symbol_names(tmp_path, generation, of_201):
     same(have, tensors)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(imagenet_configs(), st.sampled_from(["mxnet-symbol", "mxnet-symbol-201"]))
 def test_symbol_names_and_back(tmp_path_factory, config, layout):
     folder, tensors = tmp_path_factory.mktemp("mxnet"), random_tensors(config)
@@ -156,7 +156,7 @@ def test_fixed_gammas_are_ones(tmp_path, batch_norm):
         assert np.all(model.tensors[name].read() == 1)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(imagenet_configs())
 def test_any_small_symbol(tmp_path_factory, config):
     folder, tensors = tmp_path_factory.mktemp("mxnet"), random_tensors(config)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.cases import CASES, logits_of
 from helpers.t7 import SMALL, Function, Longs, Obj, Official, at, check, saved, weights
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
@@ -101,7 +101,7 @@ def test_a_table_of_named_tensors_is_read_by_its_names(tmp_path: Path) -> None:
     check(saved(tmp_path / "model.t7", {"model": tensors}), SMALL, tensors)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(
     config=st.builds(
         DenseNetConfig,

@@ -102,7 +102,7 @@ def test_there_and_back(tmp_path: Path, graph: str, changes: dict[str, object]) 
     assert np.abs(run(path, x) - logits_of(path, x)).max() < 1e-5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(config=imagenet_configs(), seed=st.integers(0, 3))
 def test_any_network_exported_exactly_comes_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, config: DenseNetConfig, seed: int

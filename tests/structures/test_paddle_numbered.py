@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.networks import imagenet_configs
 from helpers.paddle import numbered, pir, record, same, write_pickle
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
@@ -15,7 +15,7 @@ from converter.core.errors import NotADenseNet
 # -- programs and records -----------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(config=imagenet_configs(), start=st.integers(0, 12))
 def test_numbered_parameters(tmp_path, config, start):
     tensors, arrays = numbered(config, start)

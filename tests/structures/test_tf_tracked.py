@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 from helpers.networks import SMALL, imagenet_configs
 from helpers.tensorflow import keras_objects, same, write_v2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converter import load
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(config=imagenet_configs(), named=st.booleans())
 def test_object_based_checkpoints(tmp_path, config, named):
     tensors, (arrays, graph) = keras_objects(config)

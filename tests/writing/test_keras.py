@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.cases import logits_of
 from helpers.networks import imagenet_configs, random_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from converter import Images, load
 from converter.formats.keras.h5_writer import write_keras_h5
@@ -22,7 +22,7 @@ from densenet.config import DenseNetConfig
 
 
 @pytest.mark.parametrize("layout", ["keras", "keras2"])
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15)
 @given(config=imagenet_configs())
 def test_round_trip(tmp_path: Path, layout: str, config: DenseNetConfig) -> None:
     model = random_model(config)

@@ -54,7 +54,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(()) is None
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 8))
 def test_one_class_each_as_scikit_learn_has_it(seed: int, images: int, classes: int) -> None:
     random = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def test_labels_as_scikit_learn_has_them(images: int, labels: int, unknown: floa
         assert found.micro.f1 == pytest.approx(metrics.f1_score(truth, yes, average="micro", zero_division=0))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000), st.integers(1, 200))
 def test_calibration_as_scikit_learn_bins_it(seed: int, count: int) -> None:
     from sklearn.calibration import calibration_curve
