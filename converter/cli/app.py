@@ -1,7 +1,6 @@
 """The command line: its verbs, and what becomes of errors, signals and streams."""
 
 import functools
-import gc
 import os
 import signal
 import sys
@@ -71,8 +70,6 @@ def command_line(words: Sequence[str]) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line; errors become one line on stderr and an exit status."""
-    # A short process: collecting garbage would cost more than the garbage.
-    gc.disable()
     # onnxruntime would leave a database of its own use in people's cache folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     status = _outcome(_run)

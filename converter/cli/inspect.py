@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FEW, TOLD = 3, 8
 """Members of a list that are shown, and of what else is in a file."""
-TELLING = re.compile(r"epoch|step|iter|best|acc|loss|auc|score|optim")
+TELLING = r"epoch|step|iter|best|acc|loss|auc|score|optim"
 
 
 @handed(source=reading)
@@ -115,5 +115,5 @@ def _short(value: Any) -> str:
 
 def _telling(contents: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """What people ask first, then the rest in the file's order, no more than a line holds."""
-    ranked = sorted(contents.items(), key=lambda item: not TELLING.search(item[0].lower()))
+    ranked = sorted(contents.items(), key=lambda item: not re.search(TELLING, item[0].lower()))
     return ranked[:TOLD]

@@ -16,17 +16,15 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import WINDOW, content
-from converter.formats import dtypes
 from converter.formats.damage import naming
 from converter.formats.protobuf import BYTES, fields, mapped, numbers
 
 NAME = "MindSpore"
-DTYPES = {
-    name: dtypes.dtype(name.lower())
-    for name in "Float16 Float32 Float64 BFloat16 Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Bool".split()
-}
+NUMBERS = "Float16 Float32 Float64 BFloat16 Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Bool"
+DTYPES = Types({name: name.lower() for name in NUMBERS.split()})
 """mindspore/train/serialization.py, tensor_to_np_type."""
 
 TEXT = "str"

@@ -15,10 +15,10 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.dtypes import named
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import Window, mapped, steady
 from converter.formats.damage import damaged
-from converter.formats.dtypes import named
 
 NAME = "msgpack"
 ARRAY, SCALAR = 1, 3

@@ -27,11 +27,11 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.dtypes import numbered
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.core.mapping import Window, mapped
 from converter.core.metadata import parsed
 from converter.formats.damage import MALFORMED, damaged
-from converter.formats.dtypes import numbered
 from converter.formats.settings import agreed
 
 NAME = "MXNet params"

@@ -19,11 +19,11 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.dtypes import numbered
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
 from converter.formats.companion import companion
 from converter.formats.damage import damaged, naming
-from converter.formats.dtypes import numbered
 from converter.formats.foreign import text_it_is
 from converter.formats.protobuf import BYTES, VARINT, as_varint, fields, mapped, numbers, signed, string, weights
 

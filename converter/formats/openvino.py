@@ -19,10 +19,10 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.dtypes import dtype
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped, steady
 from converter.formats.damage import damaged, naming
-from converter.formats.dtypes import dtype
 
 NAME = "OpenVINO IR"
 WEIGHTS = ".bin"

@@ -12,11 +12,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
@@ -24,23 +24,25 @@ from converter.core.metadata import parsed
 from converter.formats.damage import typed
 
 NAME = "safetensors"
-DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-}
+DTYPES = Types(
+    {
+        "F64": "float64",
+        "F32": "float32",
+        "F16": "float16",
+        "BF16": "bfloat16",
+        "I64": "int64",
+        "I32": "int32",
+        "I16": "int16",
+        "I8": "int8",
+        "U64": "uint64",
+        "U32": "uint32",
+        "U16": "uint16",
+        "U8": "uint8",
+        "BOOL": "bool",
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E5M2": "float8_e5m2",
+    }
+)
 
 
 def matches(_path: Path, head: bytes) -> bool:
@@ -108,7 +110,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UnreadableFile(f"{path}: {name} has dtype {code}, which cannot be read")
         if not all(isinstance(n, int) and n >= 0 for n in (*shape, start, end)):
             raise UnreadableFile(f"{path}: {name} has a malformed shape or range")
-        dtype = np.dtype(DTYPES[code])
+        dtype = DTYPES[code]
         if end - start != prod(shape) * dtype.itemsize or start != end_of_last:
             raise UnreadableFile(f"{path}: the byte range of {name} does not fit its shape or its neighbours")
         if end > len(data):
@@ -124,7 +126,7 @@ def _tensor(data: Array, start: int, end: int, dtype: np.dtype[Any], shape: tupl
     return Tensor(shape, dtype, lambda: steady(data[start:end]).view(dtype).reshape(shape))
 
 
-NAMES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+CODES = {name: code for code, name in DTYPES.names.items()}
 
 
 def write_safetensors(
@@ -142,10 +144,10 @@ def write_safetensors(
     order = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     at = 0
     for name, tensor in order:
-        if tensor.dtype not in NAMES:
+        if str(tensor.dtype) not in CODES:
             raise CannotExpress(f"{path}: safetensors cannot hold {name} of type {tensor.dtype}")
         size = prod(tensor.shape) * tensor.dtype.itemsize
-        entry = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+        entry = {"dtype": CODES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
         header[name] = entry
         at += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.dtypes import numbered
 from converter.core.errors import UnreadableFile
 from converter.formats.damage import damaged, naming
-from converter.formats.dtypes import numbered
 from converter.formats.flatbuffer import Buffer, Table
 
 NAME = "TensorFlow Lite"

@@ -7,7 +7,7 @@ the keys of a file whose config is not known yet.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -80,6 +80,15 @@ TORCH_LEAVES: Mapping[str, Leaf] = {
 """PyTorch's own tensor names; convolutions (out, in, height, width), linear layers (out, in)."""
 
 VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d+)?\}")
+NUMBER_OF_BLOCKS = re.compile(r"\{n([+-]\d+)?\}")
+NUMBER = re.compile(r"\d+")
+RUN = re.compile(r"(?:\d|\{[a-zA-Z](?:[+-]\d+)?\})+")
+"""Where a key has a number: what a template has there."""
+GAP = "\0"
+"""What is put in the place of numbers."""
+DIGITS = 6
+LAYERS_BEFORE = "L"
+"""The variable that may be any number: which one it must be is known with the config."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +206,10 @@ class Layout:
 
         Names can mean different things in a network of so many ``blocks``, or with a ``deep`` stem.
         """
-        for template, pattern, names, shifts in _patterns(self, blocks, deep):
-            found = pattern.fullmatch(key)
-            if found:
-                tensor, part = names[found["leaf"]]
-                groups = {name: int(found[name]) + shift for name, shift in shifts.items()}
-                if min(groups.values(), default=0) >= 0:
-                    return f"{fill(template, groups | {'n': blocks})}.{tensor}", part
+        for form in _forms(self, blocks, deep).get(NUMBER.sub(GAP, key), ()):
+            numbers = form.numbers(NUMBER.findall(key))
+            if numbers is not None:
+                return f"{fill(form.template, numbers | {'n': blocks})}.{form.tensor}", form.part
         return None
 
     @property
@@ -233,39 +239,68 @@ def variables(module: Name, config: DenseNetConfig) -> dict[str, int]:
     return values
 
 
-Pattern = tuple[str, re.Pattern[str], dict[str, tuple[str, int]], dict[str, int]]
+class Form(NamedTuple):
+    """How the keys of one tensor look but for their numbers.
+
+    Attributes:
+        template: the library's, of the module.
+        tensor, part: what of the module, and which of its arrays.
+        runs: for every number of a key, what the ecosystem's template has there: digits, a variable, or some of both.
+    """
+
+    template: str
+    tensor: str
+    part: int
+    runs: tuple[str, ...]
+
+    def numbers(self, found: Sequence[str]) -> dict[str, int] | None:
+        """The library's indices, from the numbers of a key of this form; None if it is no key of this tensor."""
+        if len(found) != len(self.runs):
+            return None
+        texts: dict[str, str] = {}
+        result: dict[str, int] = {}
+        for run, digits in zip(self.runs, found):
+            if run == digits:
+                continue
+            values = _values(run, digits)
+            if values is None:
+                return None
+            for (name, shift), text in zip(VARIABLE.findall(run), values):
+                if name == LAYERS_BEFORE:
+                    continue
+                if texts.setdefault(name, text) != text:
+                    return None
+                result[name] = int(text) - int(shift or 0)
+        return result if min(result.values(), default=0) >= 0 else None
+
+
+def _values(run: str, digits: str) -> Sequence[str] | None:
+    """What digits say of the variables of a run; None if they do not fit."""
+    if run.isdigit():
+        return None
+    if variable := VARIABLE.fullmatch(run):
+        return (digits,) if len(digits) <= DIGITS or variable[1] == LAYERS_BEFORE else None
+    found = re.fullmatch(VARIABLE.sub(rf"(\\d{{1,{DIGITS}}})", run), digits)  # beside others: in people's own layouts
+    return found.groups() if found else None
 
 
 @cache
-def _patterns(layout: Layout, blocks: int, deep: bool) -> tuple[Pattern, ...]:
-    """Per module template: a pattern for its keys, what each ending stands for, what to add to each number."""
+def _forms(layout: Layout, blocks: int, deep: bool) -> Mapping[str, Sequence[Form]]:
+    """What keys can be, by what they are but for their numbers."""
     other_stem = ("stem.conv", "stem.norm") if deep else ("stem.conv{s}", "stem.norm{s}")
-    return tuple(_compile(layout, template, blocks) for template in layout.modules if template not in other_stem)
-
-
-def _compile(layout: Layout, template: str, blocks: int) -> Pattern:
-    kind = parse(VARIABLE.sub("0", template)).kind
-    names = {
-        name: (kind_leaf.partition(".")[2], part)
-        for kind_leaf, leaf in layout.leaves.items()
-        if kind_leaf.startswith(f"{kind}.")
-        for part, name in enumerate(leaf.names)
-    }
-    text, at, source = "", 0, layout.modules[template]
-    shifts: dict[str, int] = {}  # to be added to a number found in a key for the library's index
-    for found in VARIABLE.finditer(source):
-        text += re.escape(source[at : found.start()])
-        variable, shift = found[1], int(found[2] or 0)
-        if variable == "n":
-            text += str(blocks + shift)
-        elif variable == "L":
-            text += r"\d+"
-        elif variable in shifts:
-            text += f"(?P={variable})"
-        else:
-            text += rf"(?P<{variable}>\d{{1,6}})"
-            shifts[variable] = -shift
-        at = found.end()
-    text += re.escape(source[at:])
-    endings = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return template, re.compile(rf"{text}(?P<leaf>{endings})"), names, shifts
+    result: dict[str, list[Form]] = {}
+    for template, theirs in layout.modules.items():
+        if template in other_stem:
+            continue
+        kind = parse(VARIABLE.sub("0", template)).kind
+        source = NUMBER_OF_BLOCKS.sub(lambda m: str(blocks + int(m[1] or 0)), theirs)
+        names = {
+            name: (kind_leaf.partition(".")[2], part)
+            for kind_leaf, leaf in layout.leaves.items()
+            if kind_leaf.startswith(f"{kind}.")
+            for part, name in enumerate(leaf.names)
+        }
+        for ending, (tensor, part) in names.items():
+            runs = tuple(RUN.findall(source + ending))
+            result.setdefault(RUN.sub(GAP, source + ending), []).append(Form(template, tensor, part, runs))
+    return result

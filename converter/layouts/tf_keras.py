@@ -4,7 +4,6 @@ Where a checkpoint says how its variables were called (``conv1/conv/kernel``), t
 layouts of converter/layouts/keras.py apply as they are.
 """
 
-import re
 from dataclasses import replace
 
 from converter.layouts.keras import KERAS, KERAS2, KERNEL
@@ -50,5 +49,5 @@ FROZEN = replace(
     },
 )
 
-TRACKED = re.compile(r"(?P<owner>.*/|)layer_with_weights-(?P<n>\d{1,9})/(?P<leaf>\w+)/\.ATTRIBUTES/VARIABLE_VALUE")
+TRACKED = r"(?P<owner>.*/|)layer_with_weights-(?P<n>\d{1,9})/(?P<leaf>\w+)/\.ATTRIBUTES/VARIABLE_VALUE"
 """A variable by its place in a Keras model (tensorflow/python/trackable, tf_keras/src/engine/functional.py)."""

@@ -15,28 +15,28 @@ from converter.reading.entries import Entry
 PROBLEMS = {"multi_label_classification": "sigmoid", "single_label_classification": "softmax", "regression": "none"}
 """transformers' ``problem_type`` (transformers/configuration_utils.py)."""
 
-LOSS = re.compile(
-    r"_?((train|training|main|base|cls|class|classification)_?)?(loss|criterion|criteria|objective)"
-    r"(_?(fn|func|function|name|type|mode|cls|class))?",
-    re.IGNORECASE,
+# Patterns are text, which re compiles where a file has something to be held against them.
+LOSS = (
+    r"(?i)_?((train|training|main|base|cls|class|classification)_?)?(loss|criterion|criteria|objective)"
+    r"(_?(fn|func|function|name|type|mode|cls|class))?"
 )
 """What a network's own loss is called in hyper-parameters and in modules; others are for distillation and the like."""
-LOSSES: Sequence[tuple[str, re.Pattern[str]]] = (
-    ("sigmoid", re.compile(r"bce|binary_?(focal_?)?cross_?entropy|multi_?label|sigmoid", re.I)),
-    ("softmax", re.compile(r"cross_?entropy|^(ce|nll|xent)(_?loss)?(flat)?$|nll_?loss", re.I)),
-    ("none", re.compile(r"^(mse|l1|smooth_?l1|mae|huber|rmse|mean_(squared|absolute)_error)(_?loss)?(flat)?$", re.I)),
+LOSSES = (
+    ("sigmoid", r"(?i)bce|binary_?(focal_?)?cross_?entropy|multi_?label|sigmoid"),
+    ("softmax", r"(?i)cross_?entropy|^(ce|nll|xent)(_?loss)?(flat)?$|nll_?loss"),
+    ("none", r"(?i)^(mse|l1|smooth_?l1|mae|huber|rmse|mean_(squared|absolute)_error)(_?loss)?(flat)?$"),
 )
 """What the loss of a name is computed from: probabilities of each class by itself, of one of all, or numbers.
 torch.nn.modules.loss, timm.loss, fastai.losses, keras.losses."""
-TASK = re.compile(r"(\w+_)?(task|problem|target|label|classification)(_?(type|mode|kind|name))?|mode", re.I)
-MULTI = re.compile(r"(^|[\W_])multi[\W_]?(label|hot)", re.I)
+TASK = r"(?i)(\w+_)?(task|problem|target|label|classification)(_?(type|mode|kind|name))?|mode"
+MULTI = r"(?i)(^|[\W_])multi[\W_]?(label|hot)"
 """A setting that says what kind of task it is, and its value where an image has several labels."""
-AUROC = re.compile(r"(.*[\W_])?(auroc|auc_?roc|roc_?auc|m?auc)([\W_].*)?", re.I)
+AUROC = r"(?i)(.*[\W_])?(auroc|auc_?roc|roc_?auc|m?auc)([\W_].*)?"
 """A figure by which findings of X-rays are judged, each by itself."""
-POS_WEIGHT = re.compile(r"(^|[./])pos_weight$")
+POS_WEIGHT = (".pos_weight", "/pos_weight")
 """A buffer that of torch's losses only those of BCE have."""
 BELOW = re.compile(r"\d{1,9}")
-NUMBERED = re.compile(r"(?P<above>(.*\.)?(?P<name>(?=\w*[A-Za-z])\w+))\.(?P<number>\d{1,9})\.\w+")
+NUMBERED = r"(?P<above>(.*\.)?(?P<name>(?=\w*[A-Za-z])\w+))\.(?P<number>\d{1,9})\.\w+"
 """A tensor of a module of a Sequential that has a name."""
 
 FINDINGS = frozenset(
@@ -69,11 +69,11 @@ def activation_said(found: Iterable[Entry], keys: Collection[str], classes: int)
             return _as_said(PROBLEMS[value], f"{place} is {value}", classes)
         if name in ("multi_label", "multilabel") and value is True:
             said.setdefault("sigmoid", f"{place} is true")
-        elif isinstance(value, str) and TASK.fullmatch(name) and MULTI.search(value):
+        elif isinstance(value, str) and re.fullmatch(TASK, name) and re.search(MULTI, value):
             said.setdefault("sigmoid", f"{place} is {value:.40}")
-        elif LOSS.fullmatch(name) and (loss := _loss(value)):
+        elif re.fullmatch(LOSS, name) and (loss := _loss(value)):
             said.setdefault(loss, f"{place} is {_called(value)}")
-    weight = next((key for key in keys if POS_WEIGHT.search(key)), "")
+    weight = next((key for key in keys if f".{key}".endswith(POS_WEIGHT)), "")
     if weight:
         said.setdefault("sigmoid", f"{weight} belongs to a binary cross entropy")
     if len(said) > 1:
@@ -85,7 +85,7 @@ def hint(candidate: Candidate, labels: Sequence[str], classes: int, found: Itera
     """A note where names or figures alone are known and speak for something behind the classifier; else nothing."""
     if classes > 2:  # of two it is how any classifier is judged
         for said in found:
-            if AUROC.fullmatch(said.name) and isinstance(said.value, int | float | list | tuple | dict):
+            if re.fullmatch(AUROC, said.name) and isinstance(said.value, int | float | list | tuple | dict):
                 return f"{said.place} is a figure of classes judged each by itself: {_assumed(classes)}"
     group = candidate.group
     names = [re.sub(r"\W+|_+", "_", name).lower() for name in labels]
@@ -96,7 +96,8 @@ def hint(candidate: Candidate, labels: Sequence[str], classes: int, found: Itera
     if group.classes or candidate.graph or "classifier.weight" not in candidate.used:
         return ""
     key = candidate.used["classifier.weight"].keys[0]
-    place = NUMBERED.fullmatch(key)
+    numbered = key.rpartition(".")[0][-1:].isdigit()
+    place = re.fullmatch(NUMBERED, key) if numbered else None
     if place is None or place["name"] in ("module", "model", "network", "net"):
         return ""
     above, count = place["above"], int(place["number"])
@@ -136,4 +137,4 @@ def _loss(value: Any) -> str:
     if not isinstance(value, str | Record | Global):
         return ""
     name = _called(value)
-    return next((activation for activation, pattern in LOSSES if pattern.search(name)), "")
+    return next((activation for activation, pattern in LOSSES if re.search(pattern, name)), "")

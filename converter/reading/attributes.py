@@ -17,7 +17,7 @@ from densenet.module import Module
 HOMES = ("torch.", "timm.")
 """Whose classes are known: of others it is taken that they do what their tensors look like."""
 
-FASTAI_BODY = re.compile(r"(.*\b0\.)0\.")
+FASTAI_BODY = r"(.*\b0\.)0\."
 """Where fastai's learners have torchvision's ``features``: in a Sequential of its own, the first of two."""
 
 SAME = "same"
@@ -37,7 +37,7 @@ def settings_of_names(candidate: Candidate, config: DenseNetConfig) -> dict[str,
     pooled = {name.rpartition(".")[0] for name in modules if name.rpartition(".")[2] == "mp"}
     if any(f"{name}.ap".lstrip(".") in modules for name in pooled):  # fastai's AdaptiveConcatPool2d
         said["global_pool"] = "catmaxavg"
-        if (place := FASTAI_BODY.fullmatch(prefix)) and f"{place[1]}1" not in modules:
+        if (place := re.fullmatch(FASTAI_BODY, prefix)) and f"{place[1]}1" not in modules:
             said["final_relu"] = False  # its bodies end in torchvision's last norm (vision/learner.py, create_body)
     return said
 

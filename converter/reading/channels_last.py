@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from converter.core.checkpoint import Tensor
 from converter.reading.wrappers import Group
-from converter.structures.weights import lazily
 
 QUANTISED = "{} is quantised (MLX keeps integers and {} of it), which is not read; save it before quantising"
 
@@ -40,5 +39,7 @@ def _is_packed(tensor: Tensor | None) -> bool:
 
 
 def _turned(tensor: Tensor) -> Tensor:
+    from converter.structures.weights import lazily  # noqa: PLC0415 (for few)
+
     order = (0, len(tensor.shape) - 1, *range(1, len(tensor.shape) - 1))
     return lazily(tensor, lambda array: array.transpose(order))

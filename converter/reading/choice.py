@@ -24,16 +24,15 @@ from converter.reading.wrappers import Group, groups
 AVERAGED, PLAIN, COPY = range(3)
 """How much a set of weights is to be preferred, best first."""
 
-NAMES: tuple[tuple[int, re.Pattern[str]], ...] = (
-    (AVERAGED, re.compile(r"(^|[._])(ema|swa|averaged?|average|polyak|shadow)([._]|$)|_ema$", re.IGNORECASE)),
+NAMES = (
+    (AVERAGED, r"(?i)(^|[._])(ema|swa|averaged?|average|polyak|shadow)([._]|$)|_ema$"),
     (
         COPY,
-        re.compile(
-            r"(^|[._])(teachers?|pretrained|pretrain|imagenet|init|initial|original|old|previous|prev|backup|momentum|"
+        (
+            r"(?i)(^|[._])(teachers?|pretrained|pretrain|imagenet|init|initial|original|old|previous|prev|backup|momentum|"
             r"source_model|source_net|ref_model|reference_model|discriminator|critic|lr_finder\w*|"
             r"target|encoder_k|key_encoder|hyper_parameters|hparams|hyperparams|args|config|cfg|options|"
-            r"current_model_state)([._]|$)",
-            re.IGNORECASE,
+            r"current_model_state)([._]|$)"
         ),
     ),
 )
@@ -48,7 +47,7 @@ OTHER_SET = "of another set of weights in the same file"
 
 def rank(name: str) -> int:
     """How much the weights at a place, or under a prefix, are to be preferred; less is better."""
-    return next((preference for preference, pattern in NAMES if pattern.search(name)), PLAIN)
+    return next((preference for preference, pattern in NAMES if name and re.search(pattern, name)), PLAIN)
 
 
 def sets_of_weights(tree: Any) -> list[Group]:
@@ -72,7 +71,7 @@ def _copies(group: Group) -> list[Group]:
     """The sets of weights in one group of tensors: ``student.*`` and ``teacher.*`` in one state dict."""
     for layout in LAYOUTS:
         found = prefixes(layout, group.tensors)
-        if len({rank(prefix) for prefix in found}) > 1:
+        if len(found) > 1 and len({rank(prefix) for prefix in found}) > 1:
             return [_one(group, prefix, [other for other in found if other != prefix]) for prefix in found]
     return [group]
 

@@ -9,12 +9,11 @@ from typing import Any
 from converter.core.text import well_formed
 from converter.reading.entries import Entry, listed, number
 
-CALLED = re.compile(r"class|label|cl2id|id2cl|idx|vocab|categor|patholog|^(names|targets)$", re.IGNORECASE)
+CALLED = r"(?i)class|label|cl2id|id2cl|idx|vocab|categor|patholog|^(names|targets)$"
 """What such a value is called; what else is called the names of something are metrics' or parameters'."""
-PLAINLY = re.compile(
-    r"class_?to_?idx|idx_?to_?class|class_?(names|labels|indices)|classes|label_?names|labels|id2label|label2id|"
-    r"vocab|pathologies",
-    re.IGNORECASE,
+PLAINLY = (
+    r"(?i)class_?to_?idx|idx_?to_?class|class_?(names|labels|indices)|classes|label_?names|labels|id2label|label2id|"
+    r"vocab|pathologies"
 )
 """What is called so and names another number of classes is worth a note."""
 UNNAMED = "LABEL_{}"
@@ -32,7 +31,7 @@ def class_names(found: Iterable[Entry], classes: int) -> tuple[list[str], str]:
     others: dict[str, tuple[int, str]] = {}
     judged: set[int] = set()
     for place, name, value in found:
-        if not CALLED.search(name) or id(value) in judged:
+        if not re.search(CALLED, name) or id(value) in judged:
             continue
         judged.add(id(value))  # a pickle can hold the same list a million times
         names = names_in(value)
@@ -41,7 +40,7 @@ def class_names(found: Iterable[Entry], classes: int) -> tuple[list[str], str]:
         elif len(names) == classes and any(names) and name in ("pathologies", "targets"):
             # torchxrayvision has no name for outputs that nothing was trained for
             said.setdefault(tuple(each or UNNAMED.format(i) for i, each in enumerate(names)), place)
-        elif len(names) > 1 and PLAINLY.fullmatch(name):
+        elif len(names) > 1 and re.fullmatch(PLAINLY, name):
             others[place] = len(names), well_formed(names[-1])
     if len(said) == 1:
         return [well_formed(name) for name in next(iter(said))], ""

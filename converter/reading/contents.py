@@ -12,9 +12,7 @@ from converter.core.text import well_formed
 from converter.reading.entries import listed, number
 from converter.reading.wrappers import SKIPPED
 
-INSIDE = re.compile(
-    r"meta|hyper_?parameters|hparams|args|arguments|cfg|config|opts?|options|params|stats|metrics|scores"
-)
+INSIDE = r"meta|hyper_?parameters|hparams|args|arguments|cfg|config|opts?|options|params|stats|metrics|scores"
 """Members whose own members are told, too."""
 MODULES = ("_modules", "_parameters", "_buffers")
 COUNTER = "num_batches_tracked"
@@ -47,7 +45,7 @@ def _told(name: str, value: Any) -> Iterator[tuple[str, Told]]:
         yield name, _state(value)
     elif isinstance(value, Tensor):
         return
-    elif INSIDE.fullmatch(name.lower()):
+    elif re.fullmatch(INSIDE, name.lower()):
         members = value.state if isinstance(value, Record) else value
         if isinstance(members, dict):
             for key, member in members.items():

@@ -13,7 +13,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Record, Tensor
 
-TEXTS = re.compile(r"[US][1-9]\d{0,5}")
+TEXTS = r"[US][1-9]\d{0,5}"
 """numpy's types of texts."""
 
 
@@ -94,7 +94,7 @@ def _texts(record: Record) -> list[Any] | None:
     if isinstance(data, list | tuple):  # of objects
         return list(data) if len(data) <= bounds.CLASSES else None
     code = dtype.args[0]
-    if not isinstance(code, str) or not TEXTS.fullmatch(code) or not isinstance(data, bytes):
+    if not isinstance(code, str) or not re.fullmatch(TEXTS, code) or not isinstance(data, bytes):
         return None
     order = dtype.state[1] if isinstance(dtype.state, list | tuple) and len(dtype.state) > 1 else "<"
     kind = np.dtype(code).newbyteorder(">" if order == ">" else "<")

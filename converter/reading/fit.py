@@ -188,7 +188,7 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
             rest[key] = tensor
     own = {key: tensors[key] for leaf in ("weight", "bias") for key in fit.parts.get(f"classifier.{leaf}", {}).values()}
     rest |= own  # the last of them, where the layout knows its name
-    if len(rest) < 3:
+    if len(rest) < 3 or any(len(matrix_shape(tensor.shape)) > 2 for tensor in rest.values()):
         return None
     from converter.reading.longer_heads import find_chain  # noqa: PLC0415 (for few)
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from converter.core.checkpoint import Tensor
 from converter.reading.wrappers import SKIPPED, Group
-from converter.structures.weights import lazily
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 COLLECTIONS = ("params", "batch_stats")
@@ -21,7 +20,7 @@ BOXES = ("value", "raw_value")
 """What nnx keeps a variable's array under."""
 COUNTS = ("step", "count")
 TRAINING = "state of the training, not of the network"
-AUTOMATIC = re.compile(r"([A-Z]\w*?)_(\d{1,9})")
+AUTOMATIC = r"([A-Z]\w*?)_(\d{1,9})"
 PADDING = (
     "flax' files do not say how strided windows are padded: by half the window, as in PyTorch's networks, and not by "
     "flax' own rule; --set padding=same changes it"
@@ -52,7 +51,7 @@ def from_flax(group: Group) -> Group:
 
 def _parts(key: str) -> list[str]:
     """A name's components, without the collection it is in and what its array is boxed in."""
-    parts = re.split(r"[/.]", key)
+    parts = key.replace("/", ".").split(".")
     if parts[-1] in BOXES:
         parts = parts[:-1]
     at = next((i for i, part in enumerate(parts) if part in COLLECTIONS), None)
@@ -64,6 +63,8 @@ def _turned(tensor: Tensor, leaf: str) -> Tensor:
     dims = len(tensor.shape)
     if leaf != "kernel" or dims < 2:
         return tensor
+    from converter.structures.weights import lazily  # noqa: PLC0415 (for few)
+
     order = (dims - 1, dims - 2, *range(dims - 2))
     return lazily(tensor, lambda array: array.transpose(order))
 
@@ -78,7 +79,7 @@ def _in_order(modules: Iterable[str]) -> Mapping[str, str]:
     lead = next((i for i, of in enumerate(zip(*(n.split(".") for n in names))) if len(set(of)) > 1), 0)
     prefix = ".".join(names[0].split(".")[:lead])
     inside = {name: name.removeprefix(f"{prefix}.") if prefix else name for name in names}
-    roots = {name: match for name, own in inside.items() if (match := AUTOMATIC.fullmatch(own))}
+    roots = {name: match for name, own in inside.items() if (match := re.fullmatch(AUTOMATIC, own))}
     counted: dict[str, list[tuple[int, str]]] = {}
     for name, match in roots.items():
         counted.setdefault(match[1], []).append((int(match[2]), name))
@@ -97,4 +98,4 @@ def _in_order(modules: Iterable[str]) -> Mapping[str, str]:
 
 def _lowered(name: str) -> str:
     """``DenseBlock_0.BatchNorm_1`` as ``denseblock_0.batchnorm_1``, by which order is told."""
-    return ".".join(part.lower() if AUTOMATIC.fullmatch(part) else part for part in name.split("."))
+    return ".".join(part.lower() if re.fullmatch(AUTOMATIC, part) else part for part in name.split("."))

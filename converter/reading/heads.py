@@ -14,13 +14,13 @@ from converter.layouts.layout import Layout
 from converter.reading.wrappers import Group
 from densenet.config import DenseNetConfig
 
-NOT_LINEAR = re.compile(
+NOT_LINEAR = (
     r"(^|[._])(arc\w*|cos\w*|am_?\w*|margin\w*|loss\w*|crit\w*|centers?|proto\w*|metric\w*|memory|queue|bank|embed\w*|"
     r"codebook|anchors?|vq\w*|quanti\w*|tables?|centroids?|clusters?|prox(y|ies)|templates?)([._]|$)"
 )
 """Weights of these names without a bias are multiplied in other ways (angles, distances)."""
 
-LINEAR = re.compile(r"(^|\.)(Linear|NonDynamicallyQuantizableLinear|LazyLinear|Conv[123]d)$")
+LINEAR = r"(^|\.)(Linear|NonDynamicallyQuantizableLinear|LazyLinear|Conv[123]d)$"
 """Classes of pickled modules that compute a linear layer."""
 
 
@@ -65,9 +65,9 @@ def find_heads(layout: Layout, config: DenseNetConfig, rest: Mapping[str, Tensor
         cls = group.classes.get(name)
         other = name + bias
         has_bias = other in rest and rest[other].shape == shape[:1]
-        if (cls is not None and not LINEAR.search(cls)) or (other in rest and not has_bias):
+        if (cls is not None and not re.search(LINEAR, cls)) or (other in rest and not has_bias):
             continue
-        if (not has_bias and NOT_LINEAR.search(name.lower())) or any(tensor is one for one in seen):
+        if (not has_bias and re.search(NOT_LINEAR, name.lower())) or any(tensor is one for one in seen):
             continue
         seen.append(tensor)
         found.append(Head(name, key, other if has_bias else None, *shape))

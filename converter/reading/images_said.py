@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -37,7 +38,7 @@ def images_said(
     if not classes:
         return replace(said, activation=""), {}
     notes: dict[str, str] = {}
-    texts = {key: json_or_none(text) for key, text in checkpoint.metadata.items() if CALLED.search(key)}
+    texts = {key: json_or_none(text) for key, text in checkpoint.metadata.items() if re.search(CALLED, key)}
     graph = checkpoint.format.lower().startswith("onnx")  # nodes and tensors, thousands of them, and nothing else
     found = [*entries({} if graph else checkpoint.tree), *entries(texts)]
     if LOSS in checkpoint.metadata:

@@ -24,19 +24,19 @@ from densenet.module import NORM_TENSORS, Module
 NUMBER = re.compile(r"(?<!\d)(\d{1,9})$")
 SEPARATORS = re.compile(r"[./]")
 DIGITS = re.compile(r"(?<!\d)\d{1,9}(?!\d)")
-PROJECTION = re.compile(
-    r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|aux\w*)([._]|$)"
+PROJECTION = (
+    r"(^|[._])(last_layer|proj\w*|predictor|contrast\w*|dino\w*|byol\w*|simclr\w*|moco\w*|swav\w*|ssl\w*|"
+    r"aux\w*)([._]|$)"
 )
 """Layers of these names belong to a training's own task, and normalise or detach between them."""
-BRANCH = re.compile(
-    r"(^|[._/])(proj\w*|predict\w*|adapt\w*|gat(e|es|ing)|att\w*|se|cbam|excit\w*|squeeze\w*|aux\w*|contrast\w*|"
-    r"res(idual)?)([._/]|$)",
-    re.IGNORECASE,
+BRANCH = (
+    r"(?i)(^|[._/])(proj\w*|predict\w*|adapt\w*|gat(e|es|ing)|att\w*|se|cbam|excit\w*|squeeze\w*|aux\w*|contrast\w*|"
+    r"res(idual)?)([._/]|$)"
 )
 """What is called so and gives as many features as it takes may multiply or add to them, or serve training alone."""
-BEHIND = re.compile(r"(^|[._/])(domain\w*|discrim\w*|critic|recon\w*|decod\w*|calib\w*|gcn)([._/]|$)", re.IGNORECASE)
+BEHIND = r"(?i)(^|[._/])(domain\w*|discrim\w*|critic|recon\w*|decod\w*|calib\w*|gcn)([._/]|$)"
 """What is called so judges, inverts or corrects what the layers before it give."""
-LAST = re.compile(r"(^|[._/])(classifier|logits)$")
+LAST = r"(^|[._/])(classifier|logits)$"
 """What gives the logits; layers elsewhere that take them correct, compare or discriminate."""
 
 
@@ -112,8 +112,8 @@ def _piece(
         if kind == "linear":
             shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
             biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
-            strange = NOT_LINEAR.search(name.lower()) or PROJECTION.search(name.lower())
-            unlike = not LINEAR.search(cls) if cls else bool(strange)
+            strange = re.search(NOT_LINEAR, name.lower()) or re.search(PROJECTION, name.lower())
+            unlike = not re.search(LINEAR, cls) if cls else bool(strange)
             if len(shape) == 2 and biased and not unlike:
                 return Piece(name, kind, named, shape[1], shape[0])
         elif all(leaf in named for leaf in NORM_TENSORS):
@@ -140,9 +140,11 @@ def _is_one_way(pieces: Sequence[Piece], features: int, classes: Mapping[str, st
         linears += one.kind == "linear"
         if _in_one_sequential(one, other, classes):
             continue
-        if LAST.search(one.name) or (linears and BEHIND.search(other.name) and not BEHIND.search(one.name)):
+        behind = re.search(BEHIND, other.name) and not re.search(BEHIND, one.name)
+        if re.search(LAST, one.name) or (linears and behind):
             return False
-        if linears and other.takes == features and (BRANCH.search(one.name) or (linears > 1 and _apart(one, other))):
+        branch = re.search(BRANCH, one.name) or (linears > 1 and _apart(one, other))
+        if linears and other.takes == features and branch:
             return False
     return True
 

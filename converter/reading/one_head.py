@@ -85,7 +85,7 @@ def side_by_side(group: Group) -> list[str]:
         heads = [name for name, own in layers.items() if not any(_feeds(own, other) for other in layers.values())]
         if len(heads) > 1 and len({layers[name][0][1] for name in heads}) == 1:
             names = [name[len(above) :].lower() for name in heads]
-            return [] if any(each.search(name) for each in OTHERS for name in names) else heads
+            return [] if any(re.search(each, name) for each in OTHERS for name in names) else heads
     return []
 
 

@@ -12,7 +12,7 @@ from converter.reading.wrappers import Group
 WRAPPERS = frozenset("module _orig_mod _fsdp_wrapped_module _checkpoint_wrapped_module _forward_module".split())
 """What DataParallel, torch.compile, FSDP, activation checkpointing and DeepSpeed call the module they wrap."""
 
-AGAIN = re.compile(
+AGAIN = (
     r"((?:^|/)(?:conv1/(?:conv|bn)|conv\d+_block\d+_[012]_(?:conv|bn)|conv1_(?:conv|bn)|pool\d+_(?:conv|bn)|bn|fc1000))"
     r"_\d+(?=/(?:kernel|bias|gamma|beta|moving_mean|moving_variance)$)"
 )
@@ -27,7 +27,9 @@ def renamed(group: Group) -> Group:
 
 
 def _again(group: Group) -> Group:
-    return _moved(group, lambda name: AGAIN.sub(r"\1", name)) if any(map(AGAIN.search, group.tensors)) else group
+    if not any("/" in key and re.search(AGAIN, key) for key in group.tensors):
+        return group
+    return _moved(group, lambda name: re.sub(AGAIN, r"\1", name))
 
 
 def unwrapped(group: Group) -> Group:

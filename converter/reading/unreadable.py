@@ -8,12 +8,13 @@ from typing import Any
 
 from converter.core.checkpoint import Record, Tensor
 
-LEAF = re.compile(
-    r"(^|[./_])(weight|bias|running_mean|running_var|gamma|beta|moving_mean|moving_variance|kernel)(_orig|_mask|_[guv])?$"
+LEAF = (
+    r"(^|[./_])(weight|bias|running_mean|running_var|gamma|beta|moving_mean|moving_variance|kernel)"
+    r"(_orig|_mask|_[guv])?$"
 )
 """How names of tensors end."""
 
-FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
+FLAT = r"(^|\.)_?flat_param(_\d+)?$"
 """What FSDP calls the parameters of a module as one (torch/distributed/fsdp/_flat_param.py)."""
 
 KINDS: tuple[tuple[str, str], ...] = (
@@ -35,13 +36,13 @@ def unreadable(values: Mapping[Any, Any]) -> dict[str, str]:
     found = {}
     for key, value in values.items():
         if isinstance(value, Tensor):
-            if 0 in value.shape and LEAF.search(str(key)):
+            if 0 in value.shape and re.search(LEAF, str(key)):
                 found[str(key)] = EMPTY
-            elif FLAT.search(str(key)):
+            elif "flat_param" in str(key) and re.search(FLAT, str(key)):
                 found[str(key)] = "FSDP's flat parameter of several tensors; save a FULL_STATE_DICT"
         elif packed := next(filter(_is_tensor, value if isinstance(value, (list, tuple)) else ()), None):
             found[str(key)] = _what(packed)  # what a quantised layer packs: its weight and bias
-        elif not isinstance(value, dict) and (LEAF.search(str(key)) or _is_tensor(value)):
+        elif not isinstance(value, dict) and (re.search(LEAF, str(key)) or _is_tensor(value)):
             found[str(key)] = _what(value)
     return found
 

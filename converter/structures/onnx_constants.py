@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
 from converter.structures.weights import lazily
@@ -18,14 +18,7 @@ from converter.structures.weights import lazily
 Node = Mapping[str, Any]
 
 DOMAINS = ("", "ai.onnx", "com.microsoft")
-CASTS: Mapping[int, Any] = {
-    1: np.float32,
-    10: np.float16,
-    11: np.float64,
-    16: ml_dtypes.bfloat16,
-    6: np.int32,
-    7: np.int64,
-}
+CASTS = Types({1: "float32", 10: "float16", 11: "float64", 16: "bfloat16", 6: "int32", 7: "int64"})
 
 BRANCHES = ("If", "Loop", "Scan")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import NotADenseNet
 from converter.structures.ops import Weight
 from converter.structures.tf_calls import Calls, Frame, Step
@@ -19,14 +19,7 @@ from converter.structures.weights import lazily
 
 VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 ASSIGNS = ("AssignVariableOp", "Assign")
-DTYPES: Mapping[int, Any] = {
-    1: np.float32,
-    2: np.float64,
-    3: np.int32,
-    9: np.int64,
-    14: ml_dtypes.bfloat16,
-    19: np.float16,
-}
+DTYPES = Types({1: "float32", 2: "float64", 3: "int32", 9: "int64", 14: "bfloat16", 19: "float16"})
 """types.proto, DataType."""
 
 

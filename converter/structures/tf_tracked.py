@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.keras import EPS
@@ -19,7 +21,7 @@ def read_tracked(checkpoint: Checkpoint) -> Structure | None:
     tree = checkpoint.tree
     if not isinstance(tree, dict):
         return None
-    found = [(TRACKED.fullmatch(key), key) for key, value in tree.items() if isinstance(value, Tensor)]
+    found = [(re.fullmatch(TRACKED, key), key) for key, value in tree.items() if isinstance(value, Tensor)]
     layers = sorted((match["owner"], int(match["n"]), match["leaf"], key) for match, key in found if match)
     if not layers:
         return None

@@ -1,14 +1,13 @@
 """A checkpoint of one layout to a file of another."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import ml_dtypes
 import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import CannotExpress, ConverterError
 from converter.core.metadata import LAYOUT_KEY
 from converter.core.model import Images, Model
@@ -19,13 +18,8 @@ from converter.reading.load import inspect, is_float
 from converter.writing.in_layout import Arranged, in_layout
 from converter.writing.target import check_not_source, check_target
 
-DTYPES: Mapping[str, Any] = {
-    "fp32": np.float32,
-    "fp16": np.float16,
-    "bf16": ml_dtypes.bfloat16,
-    "fp64": np.float64,
-}
-DTYPE_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "half": "fp16"}
+DTYPES = Types({"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"})
+DTYPE_NAMES = {name: code for code, name in DTYPES.names.items()} | {"half": "fp16"}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5")
 
 
@@ -141,7 +135,7 @@ def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:
     dtype = DTYPE_NAMES.get(dtype, dtype)
     if dtype not in DTYPES:
         raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}")
-    target = np.dtype(DTYPES[dtype])
+    target = DTYPES[dtype]
     if not is_float(tensor.dtype) or tensor.dtype == target:
         return tensor
 

@@ -45,8 +45,8 @@ def imported(folder: Path, *words: object) -> set[str]:
     return found - {"typer"}
 
 
-NUMPY = {"numpy", "ml_dtypes"}
-ONNX = NUMPY | {"onnx"}
+NUMPY = {"numpy"}
+ONNX = NUMPY | {"ml_dtypes", "onnx"}
 RUN = ONNX | {"onnxruntime", "PIL"}
 
 COMMANDS: dict[str, tuple[tuple[object, ...], set[str]]] = {
@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[tuple[object, ...], set[str]]] = {
     "export --precision fp16": (("export", LEGACY, Path("b.onnx"), "--precision", "fp16"), ONNX),
     "export --image-input": (("export", LEGACY, Path("b.onnx"), "--image-input"), ONNX),
     "predict": (("predict", CHECKPOINT, IMAGE, "--json"), RUN),
-    "predict with .onnx": (("predict", Path("a.onnx"), IMAGE, "--json"), RUN - {"onnx"}),
+    "predict with .onnx": (("predict", Path("a.onnx"), IMAGE, "--json"), RUN - {"ml_dtypes", "onnx"}),
     "evaluate": (("evaluate", CHECKPOINT, IMAGES, "--json"), RUN),
     "list": (("list", "--json"), set()),
     "list --layouts": (("list", "--layouts", "--json"), {"numpy"}),

@@ -16,20 +16,17 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
+from converter.core.dtypes import Types
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content, mapped, steady
 from converter.formats.companion import companion
 from converter.formats.coreml.program import Constant, Operation, Program
-from converter.formats.dtypes import dtype
 from converter.formats.protobuf import fields, message, messages, number, numbers, string, text
 
-TYPES = {
-    code: dtype(name)
-    for code, name in {
-        **{1: "bool", 10: "float16", 11: "float32", 12: "float64", 13: "bfloat16"},
-        **{21: "int8", 22: "int16", 23: "int32", 24: "int64", 31: "uint8", 32: "uint16", 33: "uint32", 34: "uint64"},
-    }.items()
-}
+TYPES = Types(
+    {1: "bool", 10: "float16", 11: "float32", 12: "float64", 13: "bfloat16"}
+    | {21: "int8", 22: "int16", 23: "int32", 24: "int64", 31: "uint8", 32: "uint16", 33: "uint32", 34: "uint64"}
+)
 """MIL.proto, DataType: those that numpy has."""
 STRING = 2
 SENTINEL, RECORD = 0xDEADBEEF, 64

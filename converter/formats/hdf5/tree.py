@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import struct
 
-import ml_dtypes
-import numpy as np
-
+from converter.core import dtypes
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import UnreadableFile, UnsafeFile
 from converter.formats.damage import damaged
@@ -111,7 +109,7 @@ class _Walk:
         kind, space = kind_of(one(self.file, found, DATATYPE)), one(self.file, found, DATASPACE)
         dtype, shape = kind.dtype, shape_of(space)
         if kind.size == 2 and self.attributes.of(found).get("dtype") == "bfloat16":
-            dtype = np.dtype(ml_dtypes.bfloat16)  # Keras 3, saving_lib.H5IOStore
+            dtype = dtypes.dtype("bfloat16")  # Keras 3, saving_lib.H5IOStore
         if dtype is None or shape is None:
             return None  # text, references ...: no weights
         return dataset(self.file, found, dtype, shape, path)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
+from converter.core.dtypes import Types
 from converter.formats.hdf5.counted import NotRead
 
 INTEGER, FLOAT, TEXT, ENUM, VARIABLE = 0, 1, 3, 8, 9
 """Classes of types."""
-FLOATS = {
-    (2, 15, 0, 16, 10, 5, 0, 10, 15): np.dtype(np.float16),
-    (2, 15, 0, 16, 7, 8, 0, 7, 127): np.dtype(ml_dtypes.bfloat16),
-    (4, 31, 0, 32, 23, 8, 0, 23, 127): np.dtype(np.float32),
-    (8, 63, 0, 64, 52, 11, 0, 52, 1023): np.dtype(np.float64),
-}
+FLOATS = Types(
+    {
+        (2, 15, 0, 16, 10, 5, 0, 10, 15): "float16",
+        (2, 15, 0, 16, 7, 8, 0, 7, 127): "bfloat16",
+        (4, 31, 0, 32, 23, 8, 0, 23, 127): "float32",
+        (8, 63, 0, 64, 52, 11, 0, 52, 1023): "float64",
+    }
+)
 """IEEE's types (and bfloat16) by their bytes, the place of the sign, the first bit and the bits there are, the places
 and sizes of exponent and mantissa, and the exponent's bias."""
 BOOLEAN = {b"FALSE": 0, b"TRUE": 1}

@@ -17,19 +17,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.dtypes import dtype, numbered
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import Window, mapped
 from converter.formats.damage import damaged
-from converter.formats.dtypes import numbered
 from converter.formats.paddle.program import Program, Shape, is_program, read_program, tensor_desc
 from converter.formats.torch import bare_pickle
 
-DTYPES = {**numbered("bool int16 int32 int64 float16 float32 float64"), **numbered("uint8 int8 bfloat16", 20)}
+DTYPES = numbered("bool int16 int32 int64 float16 float32 float64") | numbered("uint8 int8 bfloat16", 20)
 """VarType.Type of framework.proto."""
 
 SLICES = "UnpackBigParamInfor@@"
@@ -118,7 +117,7 @@ def _dicts(tree: Any) -> Iterator[dict[Any, Any]]:
 
 def _bfloat16(bits: Tensor) -> Tensor:
     """numpy has no bfloat16; Paddle's ``Tensor.numpy()`` gives its bits as uint16."""
-    return replace(bits, dtype=np.dtype(ml_dtypes.bfloat16), read=lambda: bits.read().view(ml_dtypes.bfloat16))
+    return replace(bits, dtype=dtype("bfloat16"), read=lambda: bits.read().view(dtype("bfloat16")))
 
 
 def _joined(parts: list[Any], shape: Shape, what: str) -> Tensor:

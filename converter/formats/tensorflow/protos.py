@@ -10,9 +10,9 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Tensor
+from converter.core.dtypes import numbered
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import content
-from converter.formats.dtypes import numbered
 from converter.formats.protobuf import as_varint, fields, message, messages, number, weights
 
 DTYPES = numbered(

@@ -16,10 +16,10 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
+from converter.core.dtypes import numbered
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import parsed
 from converter.formats.damage import damaged, typed
-from converter.formats.dtypes import numbered
 from converter.formats.torch.tensors import Storage, strided
 from converter.formats.torch.zip import extra_metadata, pickle_in, read_pickle
 from converter.formats.zips import Zip
@@ -31,10 +31,9 @@ OLD_STATES = ("serialized_state_dict.pt", "serialized_state_dict.json")
 CONSTANTS_CONFIG = "_constants_config.json"
 OLD_CONSTANTS = ("serialized_constants.pt", "serialized_constants.json")
 
-SCALARS = {
-    **numbered("uint8 int8 int16 int32 int64 float16 float32 float64 - complex64 complex128 bool bfloat16", 1),
-    **numbered("uint16 float8_e4m3fn float8_e5m2 - - - uint32 uint64", 28),
-}
+SCALARS = numbered(
+    "uint8 int8 int16 int32 int64 float16 float32 float64 - complex64 complex128 bool bfloat16", 1
+) | numbered("uint16 float8_e4m3fn float8_e5m2 - - - uint32 uint64", 28)
 """torch/_export/serde/schema.py, ScalarType."""
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Record, Tensor, Unordered
+from converter.core.dtypes import named
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import steady
-from converter.formats.dtypes import named
 from converter.formats.torch.pickle import Builder, Global, StateDict
 
 DTYPES = named(

@@ -17,10 +17,10 @@ import numpy as np
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
-from converter.formats.torch.tensors import DTYPES, STORAGES
+from converter.formats.torch.tensors import STORAGES
 from converter.formats.zips import ZipWriter, comment_of
 
-CLASSES = {DTYPES[name]: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
+CLASSES = {name: f"{stem}Storage" for stem, name in STORAGES.items() if stem != "Untyped"}
 
 
 def write_torch(
@@ -72,9 +72,9 @@ def _encode(value: Any, tensors: list[Tensor], path: Path) -> bytes:
 
 
 def _tensor(tensor: Tensor, tensors: list[Tensor], path: Path) -> bytes:
-    if tensor.dtype not in CLASSES:
+    if str(tensor.dtype) not in CLASSES:
         raise CannotExpress(f"{path}: a .pth cannot hold a tensor of type {tensor.dtype}")
-    cls, numel = CLASSES[tensor.dtype], prod(tensor.shape)
+    cls, numel = CLASSES[str(tensor.dtype)], prod(tensor.shape)
     strides = tuple(prod(tensor.shape[i + 1 :]) for i in range(len(tensor.shape)))
     storage = b"(" + _encode("storage", [], path) + f"ctorch\n{cls}\n".encode()
     storage += _encode(str(len(tensors)), [], path) + _encode("cpu", [], path) + _encode(numel, [], path) + b"tQ"
