@@ -42,8 +42,9 @@ def main() -> int:
     command = verbs.add_parser("run")
     command.add_argument("folder", type=Path)
     command.add_argument("readers", nargs="*", metavar="READER", choices=[[], *READERS])
-    command.add_argument("--runs", type=int, default=100_000, help="inputs for each reader")
-    command.add_argument("--seconds", type=int, default=3600, help="for each reader")
+    command.add_argument("--runs", type=int, default=100_000, help="inputs for each reader and turn")
+    command.add_argument("--seconds", type=int, default=3600, help="for each reader and turn")
+    command.add_argument("--turns", type=int, default=1, help="how often each reader has its turn")
     command.add_argument("--open", action="store_true", help="open checkpoints and read their tensors, no more")
     command = verbs.add_parser("try")
     command.add_argument("folder", type=Path)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         atheris.instrument_imports(include=GUIDED),
     ):
         _import_all()
-    return max([fuzzed(args, name) for name in args.readers or READERS])
+    return max([fuzzed(args, name) for _ in range(args.turns) for name in args.readers or READERS])
 
 
 def fuzzed(args: argparse.Namespace, name: str) -> int:

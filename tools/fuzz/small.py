@@ -306,7 +306,7 @@ def _coreml_program(path: Path) -> None:
 
 def _ncnn(path: Path) -> None:
     path.write_text(
-        "7767517\n3 2\nInput in 0 1 a\nInnerProduct r 1 1 a b 0=1 1=0 2=1277 -23301=2,1,2\nSoftmax s 1 1 b c 0=0 1=1\n"
+        "7767517\n3 2\nInput in 0 1 a\nInnerProduct r 1 1 a b 0=1 1=0 2=2554 -23301=2,1,2\nSoftmax s 1 1 b c 0=0 1=1\n"
     )
 
 

@@ -16,7 +16,7 @@ from converter.core.errors import ConverterError
 MOST = 1 << 24
 """Bytes of tensors read of one file."""
 DEEPEST = 40
-AGAIN = 16
+AGAIN = 64
 
 
 @dataclass(frozen=True)
