@@ -79,7 +79,7 @@ TORCH_LEAVES: Mapping[str, Leaf] = {
 }
 """PyTorch's own tensor names; convolutions (out, in, height, width), linear layers (out, in)."""
 
-VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d+)?\}")
+VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d{1,6})?\}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from densenet.config import DenseNetConfig
-from tools.fuzz.small import SMALL
+from tools.fuzz import small
 from tools.fuzz.targets import READERS
 
 CONFIG = DenseNetConfig(growth_rate=2, block_config=(1, 1), init_features=4, bn_size=1, num_classes=2)
@@ -60,7 +60,7 @@ def write(folder: Path) -> dict[str, int]:
         for i, path in enumerate([*found, scratch / reader.file]):
             if path.exists():
                 path.rename(home / "seeds" / f"made-{i}")
-        for i, make in enumerate(SMALL.get(name, ())):
+        for i, make in enumerate(small.SMALL.get(name, ())):
             place = home / "small" / reader.file
             place.parent.mkdir(parents=True)
             try:
@@ -290,9 +290,7 @@ def _labels_text(folder: Path) -> None:
 
 def _mlflow(folder: Path) -> None:
     (folder / "data").mkdir()
-    import torch
-
-    torch.save(_tensors(), folder / "data" / "model.pth")
+    small.torch_zip(folder / "data" / "model.pth")
     (folder / "MLmodel").write_text(
         "artifact_path: model\nflavors:\n  pytorch:\n    model_data: data\n    pytorch_version: 2.1\n"
         "  onnx:\n    data: model.onnx\nrun_id: 1\n"
@@ -300,9 +298,7 @@ def _mlflow(folder: Path) -> None:
 
 
 def _mmdeploy(folder: Path) -> None:
-    from helpers.networks import export_model, random_model
-
-    export_model(random_model(CONFIG), folder / "end2end.onnx")
+    small.onnx(folder / "end2end.onnx")
     models = [{"name": "densenet", "net": "end2end.onnx", "weights": "", "backend": "onnxruntime"}]
     (folder / "deploy.json").write_text(json.dumps({"version": "1.3.1", "task": "Classifier", "models": models}))
 
@@ -312,6 +308,19 @@ def _provenance(folder: Path) -> None:
     from converter.publish.provenance import KIND
 
     (folder / "provenance.json").write_text(json.dumps({"kind": KIND, "files": files}))
+
+
+def _coreml_weights(folder: Path) -> None:
+    small.coreml_program(folder / "model.mlmodel")
+    record = np.array([0xDEADBEEF, 11, 1152, 0, 128, 0], np.uint32).tobytes()
+    (folder / "weights").mkdir()
+    (folder / "weights" / "weight.bin").write_bytes(bytes(64) + record.ljust(64, b"\0") + bytes(1152))
+
+
+def _coreml_manifest(folder: Path) -> None:
+    (folder / "Data" / "com.apple.CoreML").mkdir(parents=True)
+    _coreml_weights(folder / "Data" / "com.apple.CoreML")
+    shutil.copy(DATA / "coreml-program" / "DenseNet.mlpackage" / "Manifest.json", folder)
 
 
 def _case(name: str) -> Maker:
@@ -512,8 +521,8 @@ MAKERS: dict[str, Maker] = {
     "mxnet-symbol": _mxnet,
     "coreml-program": _case("coreml-program/DenseNet.mlpackage/Data/com.apple.CoreML"),
     "coreml-network": _case("coreml-network"),
-    "coreml-weights": _case("coreml-program/DenseNet.mlpackage/Data/com.apple.CoreML"),
-    "coreml-manifest": _case("coreml-program/DenseNet.mlpackage"),
+    "coreml-weights": _coreml_weights,
+    "coreml-manifest": _coreml_manifest,
     "ncnn": _case("ncnn"),
     "ncnn-bin": _case("ncnn"),
     "msgpack": _case("flax-msgpack"),

@@ -30,7 +30,7 @@ def _tensors() -> dict[str, Any]:
     return {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
 
 
-def _torch(path: Path) -> None:
+def torch_zip(path: Path) -> None:
     import torch
 
     torch.save({"state_dict": _tensors(), "epoch": 1}, path)
@@ -92,7 +92,7 @@ def _tar(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3072])
 
 
-def _onnx(path: Path) -> None:
+def onnx(path: Path) -> None:
     from onnx import TensorProto, helper
 
     nodes = [
@@ -267,7 +267,7 @@ def _tflite(path: Path) -> None:
 def _ort(path: Path) -> None:
     from structures.test_ort import as_ort
 
-    _onnx(path.with_suffix(".onnx"))
+    onnx(path.with_suffix(".onnx"))
     as_ort(path.with_suffix(".onnx"), "DISABLE_ALL")
 
 
@@ -287,7 +287,7 @@ def _coreml_network(path: Path) -> None:
     path.write_bytes(_coreml(500, data(1, layer) + data(1, relu)))
 
 
-def _coreml_program(path: Path) -> None:
+def coreml_program(path: Path) -> None:
     """A constant beside the operation that takes it, one in the file of weights, and an operation."""
     from helpers.wire import data, number
 
@@ -377,7 +377,7 @@ SMALL: dict[str, tuple[Small, ...]] = {
     "safetensors": (_safetensors,),
     "npz": (lambda path: np.savez(path, **ARRAYS), lambda path: np.savez_compressed(path, **ARRAYS)),
     "npy": (lambda path: np.save(path, np.array(ARRAYS, object), allow_pickle=True),),
-    "torch-zip": (_torch,),
+    "torch-zip": (torch_zip,),
     "torch-legacy": (_legacy,),
     "torch-tar": (_tar_of_torch,),
     "torch-module": (_module,),
@@ -397,11 +397,11 @@ SMALL: dict[str, tuple[Small, ...]] = {
         lambda path: path.write_bytes(zlib.compress(_inner())),
     ),
     "tar": (_tar,),
-    "onnx": (_onnx,),
+    "onnx": (onnx,),
     "openvino": (_openvino, _openvino_of_7),
     "tflite": (_tflite,),
     "ort": (_ort,),
-    "coreml-program": (_coreml_program,),
+    "coreml-program": (coreml_program,),
     "coreml-network": (_coreml_network,),
     "ncnn": (_ncnn,),
     "msgpack": (_msgpack,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ _judged: Counter[int] = Counter()
 def whole(path: Path) -> None:
     """All that ``inspect`` and ``convert`` do with a checkpoint, but for hashing and writing.
 
-    What opens as something before did (no graph, the same names, shapes and plain values: other numbers, that is) is
+    What opens as something before did (the same names, shapes, plain values and graph: other numbers, that is) is
     judged every ``AGAIN``th time only, which is most of the time that it takes.
     """
     from converter.core.source import Source
@@ -79,11 +79,10 @@ def whole(path: Path) -> None:
 
     place = resolve(path)
     checkpoint = opened(place.path)
-    if checkpoint.graph is None:
-        looks = hash(_looks([checkpoint.tree, checkpoint.settings, checkpoint.metadata], DEEPEST))
-        _judged[looks] += 1
-        if _judged[looks] % AGAIN != 1:
-            return
+    looks = hash(_looks([checkpoint.tree, checkpoint.settings, checkpoint.metadata, checkpoint.graph], DEEPEST))
+    _judged[looks] += 1
+    if _judged[looks] % AGAIN != 1:
+        return
     left = MOST
     for tensor in inspect_place(place, Source.of(path), hashed=False).model.tensors.values():
         left -= prod(tensor.shape) * tensor.dtype.itemsize
@@ -103,7 +102,9 @@ def _looks(node: Any, depth: int) -> object:
         return node.cls, *(_looks(value, depth - 1) for value in _inside(node))
     if isinstance(node, list | tuple):
         return tuple(_looks(value, depth - 1) for value in node)
-    return str(node)
+    if is_dataclass(node):
+        return type(node), *(_looks(getattr(node, each.name), depth - 1) for each in fields(node))
+    return bytes(node) if isinstance(node, memoryview) else str(node)
 
 
 def folder(path: Path) -> None:
