@@ -75,7 +75,15 @@ def _said(folder: Path) -> Path | None:
     """The checkpoint that a folder names by itself; the folder where it is a format of its own."""
     if any((folder / name).is_file() for name in OWN):
         return folder
-    return next((found for rule in RULES if (found := rule(folder)) is not None and found.exists()), None)
+    return next((found for rule in RULES if (found := rule(folder)) is not None and _exists(found)), None)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is a file or folder; none has a name that the system takes for too long."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _text(path: Path) -> str:
@@ -86,7 +94,7 @@ def _inside(folder: Path, name: str) -> Path | None:
     """A file or folder named by one in the same folder; None where the name leads elsewhere."""
     name = name.strip()[:255]
     plain = name and Path(name).name == name and name not in (".", "..")
-    return folder / name if plain and (folder / name).exists() else None
+    return folder / name if plain and _exists(folder / name) else None
 
 
 def _file_name(path: str) -> str:

@@ -76,9 +76,12 @@ def read_layout(path: Path) -> Layout:
     if not modules or not all(isinstance(name, str) for name in modules.values()):
         raise ConverterError(f"{path}: [modules] must give every module of the network a name")
     for template, name in modules.items():
-        lost = {m[1] for m in VARIABLE.finditer(template)} - {m[1] for m in VARIABLE.finditer(name)} - {"n"}
-        if lost:
-            raise ConverterError(f"{path}: {name!r} must say {{{lost.pop()}}}, as {template!r} does")
+        counted, said = ({m[1] for m in VARIABLE.finditer(text)} for text in (template, name))
+        if lost := counted - said - {"n"}:
+            raise ConverterError(f"{path}: {name!r} must say {{{min(lost)}}}, as {template!r} does")
+        of_block = {"b"} if template.startswith(("blocks", "transitions")) else set()
+        if strange := said - counted - {"n", "L"} - of_block:
+            raise ConverterError(f"{path}: {name!r} says {{{min(strange)}}}, which {template!r} does not count")
     try:
         return Layout(
             name=str(table.get("name", path.stem)),

@@ -79,10 +79,10 @@ TORCH_LEAVES: Mapping[str, Leaf] = {
 }
 """PyTorch's own tensor names; convolutions (out, in, height, width), linear layers (out, in)."""
 
-VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d+)?\}")
-NUMBER_OF_BLOCKS = re.compile(r"\{n([+-]\d+)?\}")
+VARIABLE = re.compile(r"\{([a-zA-Z])([+-]\d{1,6})?\}")
+NUMBER_OF_BLOCKS = re.compile(r"\{n([+-]\d{1,6})?\}")
 NUMBER = re.compile(r"\d+")
-RUN = re.compile(r"(?:\d|\{[a-zA-Z](?:[+-]\d+)?\})+")
+RUN = re.compile(r"(?:\d|\{[a-zA-Z](?:[+-]\d{1,6})?\})+")
 """Where a key has a number: what a template has there."""
 GAP = "\0"
 """What is put in the place of numbers."""

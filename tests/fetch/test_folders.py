@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -132,8 +133,10 @@ def test_a_model_in_parts_is_refused(tmp_path: Path) -> None:
         {"config_dot_pbtxt": 'default_model_filename: "../../secret/model.pth"', "1__readme": ""},
         {"checkpoint": 'model_checkpoint_path: "/secret/model"'},
         {"deploy_dot_json": "[1"},
+        {"deploy_dot_json": json.dumps({"models": [{"net": "é" * 200}]})},
+        {"Manifest_dot_json": json.dumps({"rootModelIdentifier": 1, "itemInfoEntries": [{}, {"path": "a" * 5000}]})},
     ],
-    ids=["mlflow", "mmdeploy", "triton", "tensorflow", "broken"],
+    ids=["mlflow", "mmdeploy", "triton", "tensorflow", "broken", "longer than a name", "longer than a path"],
 )
 def test_what_a_folder_says_leads_nowhere_else(beside: dict[str, str], tmp_path: Path) -> None:
     weights(tmp_path / "secret/model.pth")

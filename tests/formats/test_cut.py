@@ -10,6 +10,16 @@ from helpers.cases import file_of
 from helpers.command import python
 
 CASES = (
+    *(
+        "coreml-network",
+        "coreml-program",
+        "flax-msgpack",
+        "kerashub-preset",
+        "mlx",
+        "ncnn",
+        "tfjs-graph",
+        "tfjs-layers",
+    ),
     *("caffe-cifar-L13-k8", "keras2-checkpoint", "keras2-frozen", "keras3-savedmodel", "mxnet-symbol-miraclewkf"),
     *(
         "openvino10-mo",

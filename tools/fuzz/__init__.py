@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing of every reader: is there a file that does more than be read or refused?
 
     python -m tools.fuzz seeds FOLDER                     seeds for every reader, made by the frameworks that are there
-    python -m tools.fuzz run FOLDER [READER...] [--runs N] [--seconds N] [--open]
+    python -m tools.fuzz run FOLDER [READER...] [--runs N] [--seconds N] [--turns N] [--open]
     python -m tools.fuzz try FOLDER READER FILE...        what inputs do, one by one
+    python -m tools.fuzz table FOLDER...                  what was run so far
     python -m tools.fuzz list
 
 A reader (``targets.py``) is what turns one file into something: each format, what stands beside one (an index, a

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,12 +37,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools.fuzz", description="Coverage-guided fuzzing of every reader.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("list")
+    verbs.add_parser("table").add_argument("folders", type=Path, nargs="+")
     verbs.add_parser("seeds").add_argument("folder", type=Path)
     command = verbs.add_parser("run")
     command.add_argument("folder", type=Path)
     command.add_argument("readers", nargs="*", metavar="READER", choices=[[], *READERS])
-    command.add_argument("--runs", type=int, default=100_000, help="inputs for each reader")
-    command.add_argument("--seconds", type=int, default=3600, help="for each reader")
+    command.add_argument("--runs", type=int, default=100_000, help="inputs for each reader and turn")
+    command.add_argument("--seconds", type=int, default=3600, help="for each reader and turn")
+    command.add_argument("--turns", type=int, default=1, help="how often each reader has its turn")
     command.add_argument("--open", action="store_true", help="open checkpoints and read their tensors, no more")
     command = verbs.add_parser("try")
     command.add_argument("folder", type=Path)
@@ -50,6 +54,8 @@ def main() -> int:
     if args.verb == "list":
         print(*READERS, sep="\n")
         return 0
+    if args.verb == "table":
+        return tabled(args.folders)
     if args.verb == "seeds":
         from tools.fuzz.seeds import write
 
@@ -71,13 +77,14 @@ def run(args: argparse.Namespace) -> int:
         atheris.instrument_imports(include=GUIDED),
     ):
         _import_all()
-    return max([fuzzed(args, name) for name in args.readers or READERS])
+    return max([fuzzed(args, name) for _ in range(args.turns) for name in args.readers or READERS])
 
 
 def fuzzed(args: argparse.Namespace, name: str) -> int:
     """Fuzz one reader until enough was run; 1 where something was found."""
     home, stats = args.folder / name, args.folder / name / "stats.json"
-    (home / "findings").mkdir(parents=True, exist_ok=True)
+    for kept in ("findings", "corpus"):
+        (home / kept).mkdir(parents=True, exist_ok=True)
     total: Counter[str] = Counter()
     start, ended = time.monotonic(), 0
     while ended <= CRASHES:
@@ -101,6 +108,8 @@ def fuzzed(args: argparse.Namespace, name: str) -> int:
             break
         ended += 1
     seconds = time.monotonic() - start
+    with (home / "counts.jsonl").open("a") as file:
+        file.write(json.dumps({**total, "ended": ended, "commit": _commit()}) + "\n")
     found = sorted(path.name for path in (home / "findings").iterdir())
     print(
         f"{name:18} {total['inputs']:9,} inputs  {total['read']:8,} read  {total['refused']:8,} refused  "
@@ -118,7 +127,10 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
     log = os.open(home / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    gc.freeze()  # all that was imported is never looked at again
     counts = Counter[str]()
+    known = len(list((home / "corpus").glob("*")))
+    known += bool(known) and len(list((home / "seeds").iterdir()))  # which were run in an earlier turn
     read = opened if only_open and reader.read is whole else reader.read
 
     def ended() -> NoReturn:
@@ -128,27 +140,32 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
     end = time.monotonic() + seconds
 
     def one(data: bytes) -> None:
+        nonlocal known
         path.write_bytes(data)
         signal.setitimer(signal.ITIMER_PROF, 2 * SECONDS)  # which ends the process: nothing in C can hold it up
         start = time.process_time()
         try:
             read(path)
-            counts["read"] += 1
+            said = "read"
         except ConverterError:
-            counts["refused"] += 1
+            said = "refused"
         except Exception as error:
             _keep(home, data, error)
+            said = "raised"
         spent = time.process_time() - start
         if spent > SLOW:
             (home / ("findings" if spent > SECONDS else "") / f"slow-{spent:.1f}").write_bytes(data)
         counts["slowest"] = max(counts["slowest"], int(spent * 1000))
+        if known:
+            known -= 1
+            return
+        counts[said] += 1
         counts["inputs"] += 1
         if counts["inputs"] % 256 == 0:
             (home / "stats.json").write_text(json.dumps(counts))
         if counts["inputs"] >= runs or time.monotonic() > end:
             ended()
 
-    (home / "corpus").mkdir(exist_ok=True)
     longest = max([LONGEST, *(seed.stat().st_size for seed in (home / "seeds").iterdir())])
     flags = ["-timeout=3600", f"-rss_limit_mb={MEGABYTES + 700}", f"-max_len={longest}", "-len_control=0"]
     flags += [f"-artifact_prefix={home / 'findings'}/", "-detect_leaks=0", "-entropic_scale_per_exec_time=1"]
@@ -156,6 +173,28 @@ def _child(home: Path, reader: Reader, path: Path, runs: int, seconds: int, *, o
     atheris.Setup([sys.argv[0], *flags, str(home / "corpus"), str(home / "seeds")], one)
     atheris.Fuzz()
     ended()
+
+
+def tabled(folders: list[Path]) -> int:
+    """Print what was run so far, reader by reader."""
+    sums = {name: Counter[str]() for name in READERS}
+    for name, total in sums.items():
+        for line in (line for f in folders if (p := f / name / "counts.jsonl").exists() for line in p.open()):
+            turn = json.loads(line)
+            slowest = max(turn.get("slowest", 0), total["slowest"])
+            total.update({key: turn.get(key, 0) for key in ("inputs", "read", "refused", "ended")})
+            total["slowest"] = slowest
+    print("| reader | inputs | read | refused | slowest |\n|---|---|---|---|---|")
+    for name, total in sums.items():
+        of = (f"{total[key]:,}" for key in ("inputs", "read", "refused"))
+        print(f"| {name} | {' | '.join(of)} | {total['slowest'] / 1000:.1f} s |")
+    print(f"| all | {sum(total['inputs'] for total in sums.values()):,} | | | |")
+    return 0
+
+
+def _commit() -> str:
+    said = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 def _beside(home: Path, reader: Reader) -> Path:

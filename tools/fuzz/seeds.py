@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from densenet.config import DenseNetConfig
-from tools.fuzz.small import SMALL
+from tools.fuzz import small
 from tools.fuzz.targets import READERS
 
 CONFIG = DenseNetConfig(growth_rate=2, block_config=(1, 1), init_features=4, bn_size=1, num_classes=2)
 DATA = Path(__file__).parents[2] / "tests" / "data"
-LARGEST = 64_000
+LARGEST = 32_000
 """Bytes of a seed: larger ones are mutated too seldom where it matters."""
 OF_DATA = {
+    "safetensors": ("mlx/model.safetensors",),
     "hdf5": ("keras3-weights/model.weights.h5", "keras3-h5/model.h5"),
     "keras-zip": ("keras3-zip/model.keras", "kerashub/model.keras"),
     "tf-bundle": ("tf-slim-v2ckpt/tf-densenet.ckpt.index",),
@@ -59,15 +60,15 @@ def write(folder: Path) -> dict[str, int]:
         for i, path in enumerate([*found, scratch / reader.file]):
             if path.exists():
                 path.rename(home / "seeds" / f"made-{i}")
-        for i, make in enumerate(SMALL.get(name, ())):
+        for i, make in enumerate(small.SMALL.get(name, ())):
             place = home / "small" / reader.file
-            place.parent.mkdir()
+            place.parent.mkdir(parents=True)
             try:
                 make(place)
                 place.rename(home / "seeds" / f"small-{i}")
             except Exception as error:
                 print(f"{name}: {type(error).__name__}: {str(error)[:200]}")
-            shutil.rmtree(place.parent)
+            shutil.rmtree(home / "small")
         for i, path in enumerate(DATA / each for each in OF_DATA.get(name, ())):
             shutil.copy(path, home / "seeds" / f"data-{i}")
         for path in (home / "seeds").iterdir():
@@ -164,6 +165,12 @@ def _distributed(folder: Path) -> None:
     checkpoint.save({"model": _tensors(), "epoch": 7}, checkpoint_id=folder, no_dist=True)
 
 
+def _shard(folder: Path) -> None:
+    from torch.distributed import checkpoint
+
+    checkpoint.save({"model": {"a": _tensors()["classifier.bias"]}}, checkpoint_id=folder, no_dist=True)
+
+
 def _torchscript(folder: Path) -> list[Path]:
     import torch
 
@@ -256,6 +263,13 @@ def _bundle(folder: Path) -> list[Path]:
     return [folder / "o.index"]
 
 
+def _data(folder: Path) -> None:
+    from helpers.tensorflow import keras_objects, write_v2
+
+    _, (arrays, graph) = keras_objects(CONFIG)
+    write_v2(folder / "m", arrays, graph=graph)
+
+
 def _table_v1(folder: Path) -> list[Path]:
     from helpers.tensorflow import slim, write_v1
 
@@ -268,6 +282,45 @@ def _graph(folder: Path) -> None:
     from helpers.tensorflow import slim, write_graph
 
     write_graph(folder / "m.pb", slim(CONFIG)[1], 1e-3)
+
+
+def _labels_text(folder: Path) -> None:
+    (folder / "labels.txt").write_text("cat\ndog, brown\n3 bird\n")
+
+
+def _mlflow(folder: Path) -> None:
+    (folder / "data").mkdir()
+    small.torch_zip(folder / "data" / "model.pth")
+    (folder / "MLmodel").write_text(
+        "artifact_path: model\nflavors:\n  pytorch:\n    model_data: data\n    pytorch_version: 2.1\n"
+        "  onnx:\n    data: model.onnx\nrun_id: 1\n"
+    )
+
+
+def _mmdeploy(folder: Path) -> None:
+    small.onnx(folder / "end2end.onnx")
+    models = [{"name": "densenet", "net": "end2end.onnx", "weights": "", "backend": "onnxruntime"}]
+    (folder / "deploy.json").write_text(json.dumps({"version": "1.3.1", "task": "Classifier", "models": models}))
+
+
+def _provenance(folder: Path) -> None:
+    files = {"model.safetensors": {"sha256": "0" * 64, "size": 3}, "onnx/model.onnx": {"sha256": "1" * 64, "size": 4}}
+    from converter.publish.provenance import KIND
+
+    (folder / "provenance.json").write_text(json.dumps({"kind": KIND, "files": files}))
+
+
+def _coreml_weights(folder: Path) -> None:
+    small.coreml_program(folder / "model.mlmodel")
+    record = np.array([0xDEADBEEF, 11, 1152, 0, 128, 0], np.uint32).tobytes()
+    (folder / "weights").mkdir()
+    (folder / "weights" / "weight.bin").write_bytes(bytes(64) + record.ljust(64, b"\0") + bytes(1152))
+
+
+def _coreml_manifest(folder: Path) -> None:
+    (folder / "Data" / "com.apple.CoreML").mkdir(parents=True)
+    _coreml_weights(folder / "Data" / "com.apple.CoreML")
+    shutil.copy(DATA / "coreml-program" / "DenseNet.mlpackage" / "Manifest.json", folder)
 
 
 def _case(name: str) -> Maker:
@@ -288,6 +341,12 @@ def _program(folder: Path) -> None:
     from helpers.paddle import numbered, write_program
 
     write_program(folder, numbered(CONFIG)[1])
+
+
+def _paddle_params(folder: Path) -> None:
+    names = {name: f"{name}_0" for name in _state()}
+    content = {**_state(), "StructuredToParameterName@@": names}
+    (folder / "m.pdparams").write_bytes(pickle.dumps(content, 2))
 
 
 def _paddle_json(folder: Path) -> None:
@@ -432,6 +491,7 @@ MAKERS: dict[str, Maker] = {
     "torch-tar": _torch_tar,
     "torch-module": _module,
     "torch-distributed": _distributed,
+    "torch-shard": _shard,
     "torchscript": _torchscript,
     "torch-export": _export,
     "pickle": _pickle,
@@ -445,6 +505,7 @@ MAKERS: dict[str, Maker] = {
     "keras-zip": lambda _: [],
     "keras-index": _keras_index,
     "tf-bundle": _bundle,
+    "tf-data": _data,
     "tf-table": _table_v1,
     "tf-graph": _graph,
     "tfjs-layers": _case("tfjs-layers"),
@@ -452,6 +513,7 @@ MAKERS: dict[str, Maker] = {
     "tf-saved-model": _saved_model,
     "paddle-program": _program,
     "paddle-records": _program,
+    "paddle-params": _paddle_params,
     "paddle-json": _paddle_json,
     "caffe": _caffe,
     "prototxt": _prototxt,
@@ -459,6 +521,8 @@ MAKERS: dict[str, Maker] = {
     "mxnet-symbol": _mxnet,
     "coreml-program": _case("coreml-program/DenseNet.mlpackage/Data/com.apple.CoreML"),
     "coreml-network": _case("coreml-network"),
+    "coreml-weights": _coreml_weights,
+    "coreml-manifest": _coreml_manifest,
     "ncnn": _case("ncnn"),
     "ncnn-bin": _case("ncnn"),
     "msgpack": _case("flax-msgpack"),
@@ -467,10 +531,14 @@ MAKERS: dict[str, Maker] = {
     "t7": _t7,
     "config-beside": _config,
     "layout": _layout,
+    "mlflow": _mlflow,
+    "mmdeploy": _mmdeploy,
     "labels": _labels,
+    "labels-text": _labels_text,
     "preprocess": _preprocess,
     "table": _table,
     "list": _list,
+    "provenance": _provenance,
     "record": _record,
     "array": _array,
     "image": _image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint, Record, Tensor
 from converter.core.errors import ConverterError
 
-MOST = 1 << 26
+MOST = 1 << 24
 """Bytes of tensors read of one file."""
 DEEPEST = 40
-AGAIN = 16
+AGAIN = 64
 
 
 @dataclass(frozen=True)
@@ -70,21 +70,21 @@ _judged: Counter[int] = Counter()
 def whole(path: Path) -> None:
     """All that ``inspect`` and ``convert`` do with a checkpoint, but for hashing and writing.
 
-    What opens as something before did (no graph, the same names, shapes and plain values: other numbers, that is) is
+    What opens as something before did (the same names, shapes, plain values and graph: other numbers, that is) is
     judged every ``AGAIN``th time only, which is most of the time that it takes.
     """
     from converter.core.source import Source
     from converter.fetch.place import resolve
     from converter.reading.load import inspect_place
 
-    checkpoint = opened(path)
-    if checkpoint.graph is None:
-        looks = hash(_looks([checkpoint.tree, checkpoint.settings, checkpoint.metadata], DEEPEST))
-        _judged[looks] += 1
-        if _judged[looks] % AGAIN != 1:
-            return
+    place = resolve(path)
+    checkpoint = opened(place.path)
+    looks = hash(_looks([checkpoint.tree, checkpoint.settings, checkpoint.metadata, checkpoint.graph], DEEPEST))
+    _judged[looks] += 1
+    if _judged[looks] % AGAIN != 1:
+        return
     left = MOST
-    for tensor in inspect_place(resolve(path), Source.of(path), hashed=False).model.tensors.values():
+    for tensor in inspect_place(place, Source.of(path), hashed=False).model.tensors.values():
         left -= prod(tensor.shape) * tensor.dtype.itemsize
         if left > 0:
             tensor.read()
@@ -102,7 +102,26 @@ def _looks(node: Any, depth: int) -> object:
         return node.cls, *(_looks(value, depth - 1) for value in _inside(node))
     if isinstance(node, list | tuple):
         return tuple(_looks(value, depth - 1) for value in node)
-    return str(node)
+    if is_dataclass(node):
+        return type(node), *(_looks(getattr(node, each.name), depth - 1) for each in fields(node))
+    return bytes(node) if isinstance(node, memoryview) else str(node)
+
+
+def folder(path: Path) -> None:
+    """A folder, which a file in it describes."""
+    whole(path.parent)
+
+
+def beside(name: str) -> Callable[[Path], None]:
+    """What reads a file of another name, which this one belongs to."""
+    return lambda path: whole(path.with_name(name))
+
+
+def provenance(path: Path) -> None:
+    """What a package says of its files."""
+    from converter.publish.provenance import read_provenance
+
+    read_provenance(path.parent)
 
 
 def labels(path: Path) -> None:
@@ -181,6 +200,7 @@ READERS = {
     "torch-tar": Reader("m.pth", whole),
     "torch-module": Reader("m.pt", whole),
     "torch-distributed": Reader(".metadata", whole),
+    "torch-shard": Reader("__0_0.distcp", whole),
     "torchscript": Reader("m.pt", whole),
     "torch-export": Reader("m.pt2", whole),
     "pickle": Reader("m.pkl", whole),
@@ -194,6 +214,7 @@ READERS = {
     "keras-zip": Reader("m.keras", whole),
     "keras-index": Reader("m.weights.json", whole),
     "tf-bundle": Reader("m.index", whole),
+    "tf-data": Reader("m.data-00000-of-00001", beside("m.index")),
     "tf-table": Reader("m.ckpt", whole),
     "tf-graph": Reader("m.pb", whole),
     "tfjs-layers": Reader("model.json", whole),
@@ -201,25 +222,32 @@ READERS = {
     "tf-saved-model": Reader("saved_model.pb", whole),
     "paddle-program": Reader("inference.pdmodel", whole),
     "paddle-records": Reader("inference.pdiparams", whole),
+    "paddle-params": Reader("m.pdparams", whole),
     "paddle-json": Reader("inference.json", whole),
     "caffe": Reader("m.caffemodel", whole),
-    "prototxt": Reader("m.prototxt", lambda path: whole(path.with_suffix(".caffemodel"))),
+    "prototxt": Reader("m.prototxt", beside("m.caffemodel")),
     "mxnet": Reader("m-0000.params", whole),
-    "mxnet-symbol": Reader("m-symbol.json", lambda path: whole(path.with_name("m-0000.params"))),
+    "mxnet-symbol": Reader("m-symbol.json", beside("m-0000.params")),
     "coreml-program": Reader("model.mlmodel", whole),
     "coreml-network": Reader("DenseNet.mlmodel", whole),
+    "coreml-weights": Reader("weights/weight.bin", whole),
+    "coreml-manifest": Reader("Manifest.json", folder),
     "ncnn": Reader("densenet.ncnn.param", whole),
     "ncnn-bin": Reader("densenet.ncnn.bin", whole),
     "msgpack": Reader("densenet.msgpack", whole),
     "keras-preset": Reader("task.json", whole),
     "mindspore": Reader("m.ckpt", whole),
     "t7": Reader("m.t7", whole),
-    "config-beside": Reader("config.json", lambda path: whole(path.with_name("model.safetensors"))),
+    "config-beside": Reader("config.json", beside("model.safetensors")),
     "layout": Reader("mine.toml", layout),
+    "mlflow": Reader("MLmodel", folder),
+    "mmdeploy": Reader("deploy.json", folder),
     "labels": Reader("labels.json", labels),
+    "labels-text": Reader("labels.txt", labels),
     "preprocess": Reader("steps.json", preprocess),
     "table": Reader("truths.csv", table),
     "list": Reader("truths.txt", table),
+    "provenance": Reader("provenance.json", provenance),
     "record": Reader("record.npz", record),
     "array": Reader("images.npy", array),
     "image": Reader("image.png", image),
