@@ -11,10 +11,10 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, UnreadableFile, first_line
-from converter.core.metadata import TOOL_KEY
 from converter.engines.onnxruntime import in_pieces, main_output
 from converter.engines.run import Loadable, Run, called, loadable
 from converter.engines.runtime import Declared, Job, Runtime
+from converter.formats.openvino import open_openvino
 
 UNNAMED = re.compile(r"\b([A-Z][A-Za-z]+)_\d+\b")
 PRECISIONS = {"f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
@@ -94,10 +94,9 @@ def _declared(path: Path) -> Declared:
         if op.get_type_name() == "Constant" and len(op.get_output_shape(0)) > 1:
             kind = PRECISIONS.get(op.get_output_element_type(0).get_type_name(), "fp32")
             counts[kind] = counts.get(kind, 0) + math.prod(op.get_output_shape(0))
-    said = network.get_rt_info()
-    texts = {key: str(said[key].value) for key in said if key.startswith(TOOL_KEY.partition(".")[0] + ".")}
+    said = open_openvino(path).metadata
     taken, given = ([_length(n) for n in port.get_partial_shape()] for port in (network.input(0), network.output(0)))
-    return Declared(tuple(taken), given[-1] or 0, max(counts, key=counts.__getitem__, default="fp32"), texts)
+    return Declared(tuple(taken), given[-1] or 0, max(counts, key=counts.__getitem__, default="fp32"), said)
 
 
 def _length(dimension: Any) -> int | None:

@@ -11,12 +11,12 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError, UnreadableFile, first_line
-from converter.core.metadata import MEMBER, from_member, to_json
+from converter.core.metadata import MEMBER, to_json
 from converter.engines.onnxruntime import in_pieces
 from converter.engines.run import Run
 from converter.engines.runtime import INPUT, OUTPUT, Declared, Job, Runtime, quietly
 from converter.engines.torch import named_module
-from converter.formats.tflite import MAGIC
+from converter.formats.tflite import MAGIC, open_tflite
 
 PRECISIONS = {"float16": "fp16", "int8": "int8", "uint8": "int8"}
 
@@ -53,16 +53,6 @@ def _with_metadata(data: bytes, text: str) -> bytes:
     return bytes(builder.Output())
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415 (of an extra)
-
-    model = schema.Model.GetRootAs(data, 0)
-    for entry in map(model.Metadata, range(model.MetadataLength())):
-        if entry.Name() == MEMBER.encode():
-            return from_member(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
-    return {}
-
-
 def _loaded(path: Path, threads: int) -> Any:
     with quietly():
         from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 (slow to import)
@@ -87,7 +77,7 @@ def _declared(path: Path) -> Declared:
             counts[kind] = counts.get(kind, 0) + math.prod(map(int, tensor["shape"]))
     shape = tuple(int(n) if n >= 0 else None for n in taken["shape_signature"])
     reduced = [kind for kind in ("int8", "fp16") if counts.get(kind)]
-    return Declared(shape, int(given[0]["shape"][-1]), (reduced or ["fp32"])[0], _metadata(path.read_bytes()))
+    return Declared(shape, int(given[0]["shape"][-1]), (reduced or ["fp32"])[0], open_tflite(path).metadata)
 
 
 def _start(path: Path, threads: int) -> Run:

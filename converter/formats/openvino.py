@@ -32,6 +32,8 @@ HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<net[\
 LETTERS = {"f": "float", "fp": "float", "bf": "bfloat", "i": "int", "u": "uint", "bool": "bool", "boolean": "bool"}
 ELEMENT = re.compile(r"([a-z]+)(8|16|32|64)?")
 LAYER = ("net", "layers", "layer")
+INFO = ("net", "rt_info")
+"""Where an IR says, by key, what its makers thought worth saying."""
 
 
 @dataclass
@@ -126,7 +128,8 @@ def open_openvino(path: Path) -> Checkpoint:
         if len(tensors) > bounds.ARRAYS:
             raise UnreadableFile(f"more than {bounds.ARRAYS} constants")
     files = (path, *([parser.weights] if parser.data is not None else []))
-    return Checkpoint(path, NAME, tensors, {}, files, graph=parser.found)
+    metadata = {**parser.framework, **parser.said}
+    return Checkpoint(path, NAME, tensors, metadata, files, graph=parser.found)
 
 
 def element_type(name: str) -> np.dtype[Any] | None:
@@ -144,6 +147,8 @@ class _Parser:
     def __init__(self, weights: Path) -> None:
         self.weights = weights
         self.found = Description()
+        self.said: dict[str, str] = {}
+        self.framework: dict[str, str] = {}  # what the ONNX file it was made from said
         self.path: list[str] = []
         self.left = int(bounds.IR_ELEMENTS)
         self.layer: Layer | None = None
@@ -175,6 +180,10 @@ class _Parser:
             self.of_layer(where[3:], attributes)
         elif where == ("net",):
             self.found.version = int(attributes.get("version", 0))
+        elif where[:2] == INFO and len(where) > len(INFO) and "value" in attributes:
+            inner = where[len(INFO) :]
+            kept, key = (self.framework, inner[1:]) if inner[0] == "framework" and inner[1:] else (self.said, inner)
+            kept["/".join(key)] = attributes["value"]
         elif where == ("net", "edges", "edge"):
             ends = (f"{way}-{what}" for way in ("from", "to") for what in ("layer", "port"))
             first, out, second, into = (int(attributes[end]) for end in ends)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.dtypes import numbered
 from converter.core.errors import UnreadableFile
+from converter.core.mapping import steady
+from converter.core.metadata import MEMBER, from_member
 from converter.formats.damage import damaged, naming
 from converter.formats.flatbuffer import Buffer, Table
 
@@ -92,7 +95,15 @@ def open_tflite(path: Path) -> Checkpoint:
         }
         if len(tensors) > bounds.ARRAYS:
             raise UnreadableFile(f"more than {bounds.ARRAYS} constants")
-    return Checkpoint(path, NAME, tensors, {}, (path,), graph=found)
+        said = _said(root)
+    return Checkpoint(path, NAME, tensors, said, (path,), graph=found)
+
+
+def _said(root: Table) -> dict[str, str]:
+    """What this tool wrote into it: Model {4: buffers, 6: metadata {0: name, 1: buffer}}."""
+    number = next((entry.number(1, "<I") for entry in root.tables(6) if entry.text(0) == MEMBER), None)
+    buffer = next(islice(root.tables(4), number, None), None) if number is not None else None
+    return from_member(steady(buffer.raw(0)).tobytes()) if buffer is not None else {}
 
 
 def _description(root: Table) -> Description:

@@ -28,6 +28,9 @@ from densenet.config import DenseNetConfig
 from densenet.fields import CHOICES
 from densenet.preprocess import Preprocess, from_timm
 
+MODEL_INFO = "model_info/"
+"""How the keys begin by which OpenVINO's Model API knows images and classes."""
+
 
 def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """The Hub ``config.json`` in the file's folder, as timm's push_to_hf_hub writes it, or nothing."""

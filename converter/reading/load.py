@@ -164,7 +164,13 @@ def _read_as(
         chosen.prefix,
     )
     activation = known_activation(chosen.activation or stated.activation or told.activation)
-    images, unsaid = images_said(checkpoint, chosen, config, Images(preprocess, activation=activation))
+    inside = Images(preprocess, activation=activation)
+    if any(key.startswith(beside.MODEL_INFO) for key in checkpoint.metadata):
+        from converter.reading.model_info import model_info  # noqa: PLC0415 (for few)
+
+        more, about = model_info(checkpoint, config, front)
+        inside, notes = inside.or_else(more), [*notes, *about]
+    images, unsaid = images_said(checkpoint, chosen, config, inside)
     images = images.or_else(Images(place.preprocess))
     said = (*notes, *unsaid.values())
     model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)

@@ -18,6 +18,7 @@ from helpers.openvino import Version7
 from converter import load
 from converter.core.errors import NotADenseNet
 from converter.engines.openvino import openvino_engine
+from densenet.preprocess import Preprocess
 
 openvino = pytest.importorskip("openvino")
 
@@ -181,3 +182,52 @@ def test_files_of_8_bits_are_refused(tmp_path: Path, how: str) -> None:
     openvino.serialize(openvino.Model([conv], [x]), path)
     with pytest.raises(NotADenseNet, match="it is quantised; convert the float file it was made from"):
         load(path)
+
+
+SAID = {
+    "labels": ["cat", "hot_dog", "c", "d", "e"],
+    "multilabel": True,
+    "mean_values": "123.675 116.28 103.53",
+    "scale_values": "58.395 57.12 57.375",
+    "reverse_input_channels": "True",
+}
+
+
+def with_model_info(folder: Path, said: dict[str, Any], *, prepared: bool = False) -> Path:
+    """An IR as OpenVINO's Model API knows it; ``prepared``: whose graph normalises images, too."""
+    onnx_path, _ = exported(folder, replace(TINY, num_classes=5))
+    model = openvino.Core().read_model(onnx_path)
+    model.set_rt_info("", "framework")
+    model.reshape([1, 3, 64, 64])
+    if prepared:
+        steps = openvino.preprocess.PrePostProcessor(model)
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+        steps.input().preprocess().mean([10.0, 20.0, 30.0]).scale([50.0] * 3)
+        model = steps.build()
+    for key, value in said.items():
+        model.set_rt_info(value, ["model_info", key])
+    return saved(model, folder / "said.xml")
+
+
+def test_what_the_model_api_is_told_is_taken(tmp_path: Path) -> None:
+    model = load(with_model_info(tmp_path, SAID))
+    assert (model.images.labels, model.images.activation) == (("cat", "hot_dog", "c", "d", "e"), "sigmoid")
+    imagenet = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    assert model.images.preprocess == Preprocess((64, 64), (64, 64), antialias=False, **imagenet)
+    (note,) = (note for note in model.notes if "model_info" in note)
+    assert note.endswith(
+        "channels red first (it has those of images that come blue first reversed), resized to 64x64 (standard)"
+    )
+    other = load(with_model_info(tmp_path, {**SAID, "labels": "a b", "resize_type": "fit_to_window"}))
+    assert other.images.labels == ()
+    assert any("its model_info has 2 labels, the network 5 outputs" in note for note in other.notes)
+    assert any("resized as usual (resize_type fit_to_window cannot be carried" in note for note in other.notes)
+
+
+def test_what_the_graph_does_already_is_not_done_twice(tmp_path: Path) -> None:
+    model = load(with_model_info(tmp_path, SAID, prepared=True))
+    assert model.images.preprocess is not None
+    np.testing.assert_allclose(model.images.preprocess.mean, np.array([10, 20, 30]) / 255, rtol=1e-6)
+    assert any("are taken to be what its graph does already" in note for note in model.notes)
+    embedded = load(with_model_info(tmp_path, {**SAID, "embedded_processing": "True"}))
+    assert embedded.images.preprocess is None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.cases import logits_of
 from helpers.networks import CIFAR, random_model, save
 
 from converter import Images, export_runtime, load, verify
@@ -26,7 +27,7 @@ INSTALLED = [runtime for runtime in RUNTIMES if all(map(find_spec, (*runtime.wri
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    said = Images(Preprocess(resize=32, crop=(32, 32)), tuple("abcde"), "sigmoid")
+    said = Images(Preprocess(36, (32, 32), mean=(0.1, 0.2, 0.3)), tuple("abçde"), "sigmoid", (0.5, None, 0.1, 0.2, 0.3))
     return save(random_model(CIFAR).described(said), tmp_path_factory.mktemp("source") / "cifar.safetensors")
 
 
@@ -75,11 +76,15 @@ def test_each_passes_in_its_own_engine_and_a_changed_weight_does_not(
 
 
 def test_what_is_read_back_is_the_same_network(source: Path, files: list[Path]) -> None:
-    want = load(source)
+    want, x = load(source), np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    expected = logits_of(source, x)
     for file in files:
+        if file.suffix == ".pte":  # is run, not read
+            continue
+        model = load(file)
+        assert (model.config, model.images, model.notes) == (want.config, want.images, ()), file.name
+        np.testing.assert_allclose(logits_of(file, x), expected, atol=1e-6)
         if file.suffix in (".pt2", ".pt"):
-            model = load(file)
-            assert (model.config, model.images, model.notes) == (want.config, want.images, ())
             for name, tensor in want.tensors.items():
                 np.testing.assert_array_equal(model.tensors[name].read(), tensor.read())
 

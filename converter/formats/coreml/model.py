@@ -15,7 +15,7 @@ from converter.formats.coreml.mil import program_of
 from converter.formats.coreml.neural_network import labels_of, network_of
 from converter.formats.coreml.program import Program
 from converter.formats.damage import naming
-from converter.formats.protobuf import mapped, message, messages, number, text
+from converter.formats.protobuf import mapped, message, messages, number, string, text
 
 NAME = "Core ML"
 HEAD = re.compile(rb"\x08[\x01-\x14]\x12[\x80-\xff]{0,4}[\x00-\x7f]\x0a", re.DOTALL)
@@ -70,12 +70,19 @@ def open_coreml(path: Path) -> Checkpoint:
             program, labels = network_of(inner, description), labels_of(inner) if kind == CLASSIFIER else []
         notes = (*program.notes, *_images(description))
         program = Program(program.inputs, program.operations, program.outputs, notes)
-    metadata = {"labels": to_json(labels)} if labels else {}
+        said = _said(description)
+    metadata = {**({"labels": to_json(labels)} if labels else {}), **said}
     return Checkpoint(path, NAME, {}, metadata, (path, *files), graph=program)
 
 
 def _has(data: memoryview, n: int) -> bool:
     return next(messages(data, n), None) is not None
+
+
+def _said(description: memoryview) -> dict[str, str]:
+    """What its makers say of it, by key: ModelDescription {100: Metadata {100: userDefined {1: key, 2: value}}}."""
+    entries = islice(messages(message(description, 100), 100), bounds.ENTRIES)
+    return {text(entry, 1): string(message(entry, 2), "replace") for entry in entries}
 
 
 def _classes(program: Program) -> list[str]:
