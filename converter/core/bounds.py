@@ -110,6 +110,7 @@ SYMBOL_TEXT = Bound(256, "characters of a tuple in an MXNet symbol", "a kernel i
 # -- weights and names ------------------------------------------------------------------------------------------
 
 WRAPPERS = Bound(6, "dicts, lists and records around weights", "a checkpoint, its state, its network")
+HELD = Bound(1 << 20, "objects in memory that are looked through for weights", "a network has some thousands")
 NESTED_NAMES = Bound(12, "dicts within each other that name one tensor", "blocks.0.layers.0.norm1.weight has six parts")
 TENSORS = Bound(1 << 13, "tensors of a set of weights", "five times what DenseNet-264 has")
 NAME_PARTS = Bound(32, "parts of a tensor's name, between dots", "blocks.0.layers.0.norm1.weight has six")

@@ -88,6 +88,7 @@ class Checkpoint:
         settings: config fields that the reader found stated beside the tensors.
         graph: the description of the network the file holds, as its format has it; None if it has none.
         head: which of several heads of that graph is to be read, where somebody says it.
+        held: it is no file but in memory, and ``path`` only what it is called.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Checkpoint:
     settings: Mapping[str, Any] = field(default_factory=dict)
     graph: Any = None
     head: str = ""
+    held: bool = False
 
 
 def child_items(node: Any) -> Iterator[tuple[str, Any]]:

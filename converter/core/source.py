@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from converter.core.errors import ConverterError
+from converter.core.held import Content, Held
 from densenet.config import SETTINGS
 
 OF_HEAD = re.compile(r"heads\.([\w-]+)\.head")
@@ -31,7 +33,9 @@ class Source:
     """A checkpoint and how to read it.
 
     Attributes:
-        address: a path, ``https://`` URL, ``hf://`` address or zoo name.
+        address: a path, ``https://`` URL, ``hf://`` address or zoo name; or what is in memory: a state dict of torch
+            tensors or numpy arrays, a ``torch.nn.Module``, a Keras model, bytes, a file opened in binary mode, or a
+            model that was loaded.
         layout: skip recognition and take this layout: its name, or a ``.toml`` file.
         weights: which set of weights, where a file has several: its place, as ``inspect``
             names it (``state_dict_ema``).
@@ -41,10 +45,10 @@ class Source:
             are ``{"heads.age.head": ("relu",)}``.
 
     Raises:
-        ConverterError: a setting that does not exist.
+        ConverterError: a setting that does not exist, or something that is no source.
     """
 
-    address: str | Path
+    address: str | Path | Held
     layout: str | None = None
     weights: str | None = None
     drop: tuple[str, ...] = ()
@@ -52,18 +56,21 @@ class Source:
     head: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.address, str | Path | Held):
+            address = Path(os.fspath(self.address)) if isinstance(self.address, os.PathLike) else Held(self.address)
+            object.__setattr__(self, "address", address)
         unknown = [name for name in self.settings if name not in SETTINGS and not OF_HEAD.fullmatch(name)]
         if unknown:
             raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}")
 
     @classmethod
     def of(cls, source: AnySource, **reading: Unpack[Reading]) -> Source:
-        """A source from an address or another source, and what is said beside it.
+        """A source from an address, another source or what is in memory, and what is said beside it.
 
         Raises:
-            ConverterError: a setting that does not exist.
+            ConverterError: a setting that does not exist, or something that is no source.
         """
-        base = source if isinstance(source, Source) else cls(source)
+        base = source if isinstance(source, Source) else cls(source)  # type: ignore[arg-type]  # made a Held there
         if not reading:
             return base
         return replace(
@@ -98,7 +105,7 @@ class Source:
         return shown(self.address)
 
 
-AnySource = str | Path | Source
+AnySource = str | Path | Source | Content
 """What functions that read a checkpoint take."""
 
 

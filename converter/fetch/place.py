@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import UnreadableFile
+from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.held import Held
 from converter.core.source import is_url, shown
 from densenet.preprocess import Preprocess
 
@@ -22,6 +23,8 @@ class Place:
         preprocess: what images go through, where the origin says so.
         settings: config fields the origin states and no tensor shows.
         unproven: whether it was downloaded from where no hash of it is published.
+        held: what is in memory instead of a file, which ``path`` names then.
+        temporary: whether ``path`` is a file of ours, which nobody knows by that name.
     """
 
     path: Path
@@ -29,31 +32,41 @@ class Place:
     preprocess: Preprocess | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     unproven: bool = False
+    held: Held | None = None
+    temporary: bool = False
 
     @contextmanager
     def kept_if_read(self) -> Iterator[None]:
         """Forget a downloaded file that cannot be read: what a server said once is not to stay for ever.
 
         Raises:
-            UnreadableFile: what the block raises.
+            ConverterError: what the block raises, a temporary file called by its name.
         """
         try:
             yield
-        except UnreadableFile as error:
-            if not self.unproven:
-                raise
-            with suppress(OSError):
-                self.path.unlink()
-            raise UnreadableFile(f"{error}; it is no longer kept, and the next run downloads it again") from error
+        except ConverterError as error:
+            if self.temporary and str(self.path) in str(error):
+                raise type(error)(str(error).replace(str(self.path), self.name)) from error
+            if isinstance(error, UnreadableFile) and self.unproven:
+                with suppress(OSError):
+                    self.path.unlink()
+                raise UnreadableFile(f"{error}; it is no longer kept, and the next run downloads it again") from error
+            raise
 
 
-def resolve(address: str | Path) -> Place:
+def resolve(address: str | Path | Held) -> Place:
     """The local file of an address; URLs, ``hf://`` addresses and zoo names are downloaded once and cached.
+
+    What is in memory stays there, but the bytes of a file, which become a temporary one.
 
     Raises:
         UnreadableFile: there is no such file, and no model of that name.
         Unavailable: it cannot be downloaded.
     """
+    if isinstance(address, Held):
+        from converter.fetch.in_memory import place_of  # noqa: PLC0415 (for few)
+
+        return place_of(address)
     text = str(address)
     if is_url(text):
         from converter.fetch.download import download  # noqa: PLC0415 (urllib and ssl, for few)

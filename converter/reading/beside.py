@@ -35,6 +35,8 @@ MODEL_INFO = "model_info/"
 def config_json(checkpoint: Checkpoint) -> dict[str, Any]:
     """The Hub ``config.json`` in the file's folder, as timm's push_to_hf_hub writes it, or nothing."""
     path = checkpoint.path.parent / "config.json"
+    if checkpoint.held:  # the folder that happens to be the current one says nothing of it
+        return {}
     try:
         if not path.is_file() or path.stat().st_size > bounds.CONFIG:
             return {}

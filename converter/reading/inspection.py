@@ -27,12 +27,14 @@ class Inspection:
         checkpoint: the opened file.
         chosen: the reading that accounts for every tensor.
         tried: all readings tried.
+        size_of_files: bytes of the files read; None of what is in memory.
     """
 
     model: Model
     checkpoint: Checkpoint
     chosen: Candidate
     tried: tuple[Candidate, ...]
+    size_of_files: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; the tensors by library name."""
@@ -40,7 +42,7 @@ class Inspection:
         return {
             "source": model.origin.name,
             "sha256": model.origin.sha256,
-            "size": sum(path.stat().st_size for path in self.checkpoint.files),
+            "size": self.size_of_files,
             "format": self.checkpoint.format,
             "layout": self.chosen.layout.name,
             "inside": self.chosen.group.path,

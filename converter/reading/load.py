@@ -21,9 +21,11 @@ from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
+from converter.formats.memory import open_memory
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
+from converter.layouts.library import LIBRARY
 from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
 from converter.reading.choice import sets_of_weights
@@ -35,6 +37,7 @@ from converter.reading.inspection import Inspection
 from converter.reading.recognise import UnknownNames, recognise
 from converter.reading.settle import settle
 from converter.reading.told import Told
+from converter.reading.wrappers import Group
 from converter.structures import stated_by_graph, structure_readers, torch_readers
 from densenet.config import DenseNetConfig
 from densenet.names import parse
@@ -44,8 +47,9 @@ def load(source: AnySource, **reading: Unpack[Reading]) -> Model:
     """Read any DenseNet checkpoint into the library layout.  Tensors are read on demand.
 
     Args:
-        source: a path, ``https://`` URL, ``hf://`` address or zoo name; or a
-            :class:`converter.Source`, whose fields the other arguments are.
+        source: a path, ``https://`` URL, ``hf://`` address or zoo name; what is in memory (a state dict of torch tensors
+            or numpy arrays, a ``torch.nn.Module``, a Keras model, bytes, an open file); or a :class:`converter.Source`,
+            whose fields the other arguments are.
 
     Raises:
         UnreadableFile: missing, damaged, or of no known format.
@@ -72,36 +76,53 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     with (
         place.kept_if_read(),
         damaged(f"{place.path}: {STRANGE}", why=typed),
-        hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256,
+        hashing((place.path,)) if hashed and not place.held else nullcontext(lambda _: "") as sha256,
     ):
-        checkpoint = open_checkpoint(place.path)
+        checkpoint = open_memory(place.held) if place.held else open_checkpoint(place.path)
+        if place.held and isinstance(place.held.content, Model) and wanted.is_plain:
+            return _read_already(place.held.content, checkpoint)
+        size = None if checkpoint.held else sum(file.stat().st_size for file in checkpoint.files)
+        return replace(_of_heads(checkpoint, place, wanted, sha256), size_of_files=size)
 
-        def read_as(head: str | None, name: str = "") -> Inspection:
-            return _read_as(checkpoint, place, replace(wanted, head=head, settings=wanted.settings_of(name)), sha256)
 
-        of_heads = [found[1] for name in wanted.settings if (found := OF_HEAD.fullmatch(name))]
+def _read_already(model: Model, checkpoint: Checkpoint) -> Inspection:
+    """A model that was loaded before, as it is."""
+    used = {name: stored for name, stored in LIBRARY.expand(model.config).items() if name in model.tensors}
+    chosen = Candidate(LIBRARY, Group("", model.tensors), "", model.config, used)
+    return Inspection(model, checkpoint, chosen, (chosen,))
 
-        own = own_heads(checkpoint)
-        if wanted.head is not None or (own is None and "head" in wanted.settings):
-            return _of_one(read_as(wanted.head), of_heads)
-        try:
-            if own is None:
-                return _of_one(read_as(None), of_heads)
-            refusal = NotADenseNet(f"{checkpoint.path}: has several heads")
-        except NotADenseNet as error:
-            refusal = error
-        from converter.reading.several_heads import heads_in, joined  # noqa: PLC0415 (for few)
 
-        given = {head.name: f"heads.{head.name}" for head in own.heads} if own else {}
-        heads = given or heads_in(checkpoint, wanted.weights, refusal)
-        if len(heads) < 2:
-            raise refusal
-        if strange := [name for name in of_heads if name not in heads]:
-            raise ConverterError(f"{checkpoint.path}: there is no head {strange[0]!r}; there are {', '.join(heads)}")
-        try:
-            return joined({name: read_as(at, name) for name, at in heads.items()}, checkpoint)
-        except NotADenseNet as error:
-            raise (error if own else refusal) from error
+def _of_heads(
+    checkpoint: Checkpoint, place: Place, wanted: Source, sha256: Callable[[Sequence[Path]], str]
+) -> Inspection:
+    """What a checkpoint is, with all of its heads or the one that is wanted."""
+
+    def read_as(head: str | None, name: str = "") -> Inspection:
+        return _read_as(checkpoint, place, replace(wanted, head=head, settings=wanted.settings_of(name)), sha256)
+
+    of_heads = [found[1] for name in wanted.settings if (found := OF_HEAD.fullmatch(name))]
+
+    own = own_heads(checkpoint)
+    if wanted.head is not None or (own is None and "head" in wanted.settings):
+        return _of_one(read_as(wanted.head), of_heads)
+    try:
+        if own is None:
+            return _of_one(read_as(None), of_heads)
+        refusal = NotADenseNet(f"{checkpoint.path}: has several heads")
+    except NotADenseNet as error:
+        refusal = error
+    from converter.reading.several_heads import heads_in, joined  # noqa: PLC0415 (for few)
+
+    given = {head.name: f"heads.{head.name}" for head in own.heads} if own else {}
+    heads = given or heads_in(checkpoint, wanted.weights, refusal)
+    if len(heads) < 2:
+        raise refusal
+    if strange := [name for name in of_heads if name not in heads]:
+        raise ConverterError(f"{checkpoint.path}: there is no head {strange[0]!r}; there are {', '.join(heads)}")
+    try:
+        return joined({name: read_as(at, name) for name, at in heads.items()}, checkpoint)
+    except NotADenseNet as error:
+        raise (error if own else refusal) from error
 
 
 def _of_one(found: Inspection, heads: Sequence[str]) -> Inspection:
@@ -251,6 +272,8 @@ def _tensors(
 
 def _check_size(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
     """Refuse weights that are many times their files' size: a value repeated, zeros compressed, one storage for all."""
+    if checkpoint.held:
+        return
     size = sum(prod(tensor.shape) * tensor.dtype.itemsize for tensor in tensors.values())
     files = sum(file.stat().st_size for file in checkpoint.files)
     if size > max(bounds.LARGE, bounds.LARGE_INFLATED * files):

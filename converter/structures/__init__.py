@@ -57,7 +57,7 @@ def structure_readers(checkpoint: Checkpoint) -> Iterator[StructureReader]:
         from converter.structures.lua import read_lua  # noqa: PLC0415
 
         yield read_lua
-    if format_name.startswith(("Paddle", "pickle")):
+    if format_name.startswith(("Paddle", "pickle", "numpy")):
         from converter.structures.paddle_program import read_program  # noqa: PLC0415
 
         yield read_program
