@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from densenet.config import SETTINGS
 
 OF_HEAD = re.compile(r"heads\.([\w-]+)\.head")
@@ -54,7 +55,8 @@ class Source:
     def __post_init__(self) -> None:
         unknown = [name for name in self.settings if name not in SETTINGS and not OF_HEAD.fullmatch(name)]
         if unknown:
-            raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}")
+            near = meant(unknown[0], SETTINGS)
+            raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}{near}")
 
     @classmethod
     def of(cls, source: AnySource, **reading: Unpack[Reading]) -> Source:

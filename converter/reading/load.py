@@ -21,6 +21,7 @@ from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
+from converter.formats.sharded import why_not_alone
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
@@ -74,6 +75,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         damaged(f"{place.path}: {STRANGE}", why=typed),
         hashing((place.path,)) if hashed else nullcontext(lambda _: "") as sha256,
     ):
+        if alone := why_not_alone(place.path):
+            raise UnreadableFile(f"{place.path}: {alone}")
         checkpoint = open_checkpoint(place.path)
 
         def read_as(head: str | None, name: str = "") -> Inspection:
