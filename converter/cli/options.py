@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.core.source import OF_HEAD, Source
 from densenet.config import SETTINGS, DenseNetConfig
 from densenet.fields import AXES, CHOICES
@@ -134,7 +135,8 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         of_head = OF_HEAD.fullmatch(name)
         if not equals or not (name in SETTINGS or of_head):
-            raise ConverterError(f"--set {pair}: not a setting; settings are {', '.join(SETTINGS)}")
+            near = meant(name, SETTINGS)
+            raise ConverterError(f"--set {pair}: not a setting; settings are {', '.join(SETTINGS)}{near}")
         kind = hints["head" if of_head else name]
         if kind is bool and text.lower() in ("true", "false"):
             result[name] = text.lower() == "true"
@@ -153,7 +155,8 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         else:
             numbers = ("a number", "one for each axis as in 1x2x2") if name in AXES else ("a number",)
             allowed = numbers if kind is float or name in AXES else get_args(kind) or ("true", "false")
-            raise ConverterError(f"--set {pair}: {name} takes {', '.join(map(str, allowed))}")
+            near = meant(text, map(str, allowed))
+            raise ConverterError(f"--set {pair}: {name} takes {', '.join(map(str, allowed))}{near}")
     return result
 
 
@@ -212,7 +215,8 @@ def said_of_images(
         try:
             steps = Preprocess.from_dict(parsed(read_small(preprocess)))
         except OSError as error:
-            known = f"; known preprocessings are {', '.join(FAMILIES)}" if not preprocess.suffix else ""
+            near = f"; known preprocessings are {', '.join(FAMILIES)}{meant(str(preprocess), FAMILIES)}"
+            known = near if not preprocess.suffix else ""
             raise ConverterError(f"{preprocess}: cannot be read ({error.strerror}){known}") from error
         except (ValueError, TypeError) as error:
             raise ConverterError(f"{preprocess}: not a preprocessing ({error})") from error

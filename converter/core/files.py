@@ -51,7 +51,7 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
             raise CannotWrite(f"{path}: is a folder; name a file")
         if not force and (why := protected(target)):
             raise CannotWrite(f"{path}: {why}; name another file, or remove it")
-        with _new_file(target.parent) as (temporary, file):
+        with with_parents(target), _new_file(target.parent) as (temporary, file):
             _keep_mode(target, file)
             yield file
             file.flush()
@@ -125,6 +125,25 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be created ({error.strerror or error})") from error
+
+
+@contextmanager
+def with_parents(path: Path) -> Iterator[None]:
+    """Make the folders that a file or folder is to lie in; those that were made are gone again if the block fails.
+
+    Raises:
+        CannotWrite: they cannot be made.
+    """
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        if missing:
+            make_folder(missing[0])
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()  # only while nothing else is in it
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from converter.core.errors import ConverterError
 from converter.core.metadata import INTERFACE_KEY, parsed, to_json
+from converter.core.nearest import meant
 
 LAYOUTS = ("nchw", "nhwc")
 IO_DTYPES = ("fp32", "fp16")
@@ -60,7 +61,9 @@ class Interface:
             raise ConverterError(f"a size is in pixels, 1 or more on each axis, not {'x'.join(map(str, self.size))}")
         for what, value, known in (("io_layout", self.io_layout, LAYOUTS), ("io_dtype", self.io_dtype, IO_DTYPES)):
             if value not in known:
-                raise ConverterError(f"no {what} is called {value!r}; there are {' and '.join(known)}")
+                raise ConverterError(
+                    f"no {what} is called {value!r}; there are {' and '.join(known)}{meant(str(value), known)}"
+                )
         names = [self.input_name, *self.output_names] if self.input_name else [*self.output_names]
         if not all(isinstance(name, str) and name.isprintable() and name.strip() == name != "" for name in names):
             raise ConverterError("names of inputs and outputs are printable, and not empty")

@@ -16,6 +16,7 @@ from converter.core.metadata import (
     TOOL_KEY,
     to_json,
 )
+from converter.core.nearest import meant
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -96,7 +97,10 @@ class Images:
 
     def __post_init__(self) -> None:
         if self.activation and not known_activation(self.activation):
-            raise ConverterError(f"no activation is called {self.activation!r}; there are {', '.join(ACTIVATIONS)}")
+            near = meant(self.activation, ACTIVATIONS)
+            raise ConverterError(
+                f"no activation is called {self.activation!r}; there are {', '.join(ACTIVATIONS)}{near}"
+            )
 
     def or_else(self, other: Images) -> Images:
         """What is said here, and what the other says where nothing is."""
@@ -154,7 +158,7 @@ class Images:
             raise ConverterError(f"labels are those of one head, of {' or '.join(known)}: --labels {known[0]}=FILE")
         for head, said in self.of_every_head(config).heads:
             if head not in known:
-                raise ConverterError(f"there is no head {head!r}; there are {', '.join(known)}")
+                raise ConverterError(f"there is no head {head!r}; there are {', '.join(known)}{meant(head, known)}")
             try:
                 said.check(config.branch(head))
             except ConverterError as error:

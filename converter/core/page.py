@@ -29,8 +29,6 @@ def check_targets(paths: Iterable[Path], endings: Iterable[str]) -> None:
     for path in paths:
         if path.suffix not in known:
             raise ConverterError(f"{path}: no such report; end the name in {', '.join(known)}")
-        if not path.absolute().parent.is_dir():
-            raise ConverterError(f"{path}: its folder does not exist; make it first")
 
 
 def render(room: str, template: str, **values: Any) -> str:

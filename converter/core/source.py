@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from converter.core.errors import ConverterError
 from converter.core.held import Content, Held
+from converter.core.nearest import meant
 from densenet.config import SETTINGS
 
 OF_HEAD = re.compile(r"heads\.([\w-]+)\.head")
@@ -61,7 +62,8 @@ class Source:
             object.__setattr__(self, "address", address)
         unknown = [name for name in self.settings if name not in SETTINGS and not OF_HEAD.fullmatch(name)]
         if unknown:
-            raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}")
+            near = meant(unknown[0], SETTINGS)
+            raise ConverterError(f"{unknown[0]}: not a setting; settings are {', '.join(SETTINGS)}{near}")
 
     @classmethod
     def of(cls, source: AnySource, **reading: Unpack[Reading]) -> Source:

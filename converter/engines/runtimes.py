@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.engines.coreml import COREML
 from converter.engines.executorch import EXECUTORCH
 from converter.engines.openvino import OPENVINO
@@ -24,7 +25,10 @@ def runtime_for(target: Path) -> Runtime:
     found = next((runtime for runtime in RUNTIMES if runtime.suffix == target.suffix), None)
     if found is None:
         known = ", ".join(f"{runtime.suffix} ({runtime.name})" for runtime in RUNTIMES)
-        raise ConverterError(f"{target}: end the name in .onnx, or {known}")
+        from converter.writing.convert import SUFFIXES  # noqa: PLC0415 (for this message)
+
+        instead = "; densenet convert writes weights alone" if target.suffix in SUFFIXES else ""
+        raise ConverterError(f"{target}: end the name in .onnx, or {known}{instead}")
     return found
 
 
@@ -41,5 +45,6 @@ def runtime_named(key: str) -> Runtime:
     """
     found = next((runtime for runtime in RUNTIMES if runtime.key == key), None)
     if found is None:
-        raise ConverterError(f"no runtime is called {key!r}; there are {', '.join(r.key for r in RUNTIMES)}")
+        known = [runtime.key for runtime in RUNTIMES]
+        raise ConverterError(f"no runtime is called {key!r}; there are {', '.join(known)}{meant(key, known)}")
     return found

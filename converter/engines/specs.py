@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
+from converter.core.nearest import meant
 from converter.engines.frameworks import FRAMEWORKS, PACKAGES
 from converter.engines.onnxruntime import LEVELS, onnx_engine, onnx_outputs
 from converter.engines.openvino import openvino_engine
@@ -93,7 +94,9 @@ def parse_specs(texts: Iterable[str]) -> list[Spec]:
         threaded = found is not None and (not found["threads"] or kind in THREADED)
         if kind not in OPTIONS or (option and option not in OPTIONS[kind]) or not threaded:
             known = ", ".join(k + (f"[-{'|'.join(v)}]" if v else "") for k, v in OPTIONS.items())
-            raise ConverterError(f"no engine is called {text!r}; there are {known}, and @N for N threads")
+            names = [*OPTIONS, *(f"{name}-{option}" for name, options in OPTIONS.items() for option in options)]
+            near = meant(text, names)
+            raise ConverterError(f"no engine is called {text!r}; there are {known}, and @N for N threads{near}")
         assert found is not None
         result.append(Spec(kind, option, int(found["threads"] or 0)))
     return result

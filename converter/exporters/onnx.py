@@ -14,6 +14,7 @@ from converter.core.errors import ConverterError
 from converter.core.interface import Interface, InterfaceFields
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Model
+from converter.core.nearest import meant
 from converter.core.shorthand import taken
 from converter.core.version import __version__
 from converter.exporters.graph import PROBABILITIES, SPACE, Graph, GraphOptions, build
@@ -83,7 +84,9 @@ def lazy_onnx(
         for rewrite in PASSES.values():
             rewrite(built)
     elif graph != "exact":
-        raise ConverterError(f"no graph is called {graph!r}; there are fused and exact")
+        raise ConverterError(
+            f"no graph is called {graph!r}; there are fused and exact{meant(graph, ('fused', 'exact'))}"
+        )
     if CAM in wanted:
         add_cam(built, config)
     for name, one in heads.items():

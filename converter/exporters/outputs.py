@@ -5,12 +5,12 @@ Maps of a stage are what timm calls its features: of ``stem``, ``blocks.N`` (a d
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 import onnx
 
 from converter.core.errors import CannotExpress, ConverterError
+from converter.core.nearest import meant
 from converter.exporters.graph import PROBABILITIES, Graph
 from densenet.config import DenseNetConfig
 from densenet.costs import spaces
@@ -71,9 +71,7 @@ def check_outputs(config: DenseNetConfig, wanted: Sequence[str]) -> None:
             )
         known = [*vectors(config), *channels(config)]
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            meant = f"; is {near[0]} meant?" if near else ""
-            raise ConverterError(f"no output is called {name!r}; there are {', '.join(known)}{meant}")
+            raise ConverterError(f"no output is called {name!r}; there are {', '.join(known)}{meant(name, known)}")
         needed = name.removesuffix(PROBABILITIES).removesuffix(".") or LOGITS
         if (name == CAM or name.endswith(PROBABILITIES)) and needed not in (*wanted, CAM):
             raise ConverterError(f"{name} is given beside {needed}, not alone")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from converter.core.errors import CannotExpress, ConverterError
 from converter.core.interface import Interface
 from converter.core.model import Model
+from converter.core.nearest import meant
 from converter.exporters.graph import GraphOptions
 from converter.exporters.outputs import CAM
 
@@ -76,7 +77,7 @@ def fitting(
         ConverterError: there is no such runtime, or it does not take what was asked for.
     """
     if name not in RUNTIMES:
-        raise ConverterError(f"no runtime is called {name!r}; there are {', '.join(RUNTIMES)}")
+        raise ConverterError(f"no runtime is called {name!r}; there are {', '.join(RUNTIMES)}{meant(name, RUNTIMES)}")
     runtime = RUNTIMES[name]
     if precision not in runtime.precisions:
         raise CannotExpress(

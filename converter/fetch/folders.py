@@ -10,6 +10,8 @@ from converter.core.errors import UnreadableFile
 from converter.fetch.hub_files import PREFERRED, SUFFIXES
 
 LISTED = 4
+SHARD = re.compile(r"-\d{5,6}-of-\d{5,6}\.")
+"""In the names of a checkpoint's parts; their index ends in ``.index.json``."""
 
 OTHERS = (
     ".mar",
@@ -44,6 +46,8 @@ def checkpoint_in(folder: Path) -> Path:
     if len(found) > 1:
         some = ", ".join(path.relative_to(folder).as_posix() for path in found[:LISTED])
         some += " ..." if len(found) > LISTED else ""
+        if all(SHARD.search(path.name) for path in found):
+            raise UnreadableFile(f"{folder}: a folder with {len(found)} shards ({some}) without their index")
         raise UnreadableFile(f"{folder}: a folder with {len(found)} files of weights ({some}); name one of them")
     return found[0] if found else folder
 

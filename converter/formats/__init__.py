@@ -154,7 +154,7 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
         return _first(_zips(Zip(path), depth), path, f"a zip without tensors; known formats: {KNOWN}")
     from converter.formats.foreign import text_it_is, what_it_is
 
-    if foreign := what_it_is(head):
+    if foreign := what_it_is(path, head):
         raise UnreadableFile(f"{path}: {foreign}")
     why = text_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
     return _first(_files(path, head, depth), path, why)

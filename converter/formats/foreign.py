@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from html import unescape
+from pathlib import Path
+
+from converter.core import bounds
 
 HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+TITLE = re.compile(rb"<title[^>]*>([^<]*)", re.IGNORECASE)
 TEXT = re.compile(rb"[\t\r\n\x20-\x7e]+")
 SHOWN = 60
 BEGINNINGS: tuple[tuple[bytes, str], ...] = (
@@ -18,14 +23,22 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 """First bytes, and what they say."""
 
 
-def what_it_is(head: bytes) -> str:
+def what_it_is(path: Path, head: bytes) -> str:
     """What the first bytes of a file say it is that can be no checkpoint; empty where they say nothing."""
     if HTML.match(head):
         return (
-            "an HTML page, not a checkpoint: the address gave a web page (a login, a confirmation, an error); "
-            "download the file itself"
+            f"an HTML page{_titled(path)}, not a checkpoint: the address gave a web page (a login, a confirmation, an "
+            "error); download the file itself"
         )
     return next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
+
+
+def _titled(path: Path) -> str:
+    """The title of a page, where its beginning has one."""
+    with path.open("rb") as file:
+        found = TITLE.search(file.read(bounds.MANIFEST))
+    title = " ".join(unescape(found[1].decode("utf-8", "replace")).split()) if found else ""
+    return f" ({title if len(title) <= SHOWN else f'{title[:SHOWN]}...'!r})" if title else ""
 
 
 def text_it_is(head: bytes) -> str:

@@ -142,10 +142,12 @@ def open_packed(path: Path, opener: Opener) -> Checkpoint:
 
 
 def _opened(path: Path, inner: Path, opener: Opener) -> Checkpoint:
+    """What is inside, as the archive's; errors name the archive and, of more than a stream, the member."""
     try:
         return replace(opener(inner), path=path, files=(path,))
     except ConverterError as error:
-        raise type(error)(str(error).replace(str(inner), str(path))) from error
+        named = str(path) if inner.suffix == ".tar" or inner.name == path.name else f"{path}: {inner.name} in it"
+        raise type(error)(str(error).replace(str(inner), named)) from error
 
 
 def _named(names: list[str], read: Callable[[str], bytes]) -> str:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.formats.safetensors import read_index
+
+SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5,6})-of-(?P<of>\d{5,6})(?P<kind>\.safetensors|\.bin|\.pth?)")
+"""What huggingface_hub and transformers call the parts of a checkpoint (huggingface_hub, serialization/_base.py)."""
+
+
+def why_not_alone(path: Path) -> str:
+    """Why a file is not to be read by itself: it is one of several shards.  Empty if it is none."""
+    found = SHARD.fullmatch(path.name)
+    if found is None or int(found["of"]) < 2:
+        return ""
+    index = path.with_name(f"{found['stem']}{found['kind']}.index.json")
+    where = "" if index.exists() else ", which is not beside it"
+    return f"shard {int(found['number'])} of {int(found['of'])} of a checkpoint: name the index, {index.name}{where}"
 
 
 def matches(path: Path, head: bytes) -> bool:

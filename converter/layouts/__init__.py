@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.layouts import (
     bamos,
     gpleiss,
@@ -65,4 +66,5 @@ def layout_named(name: str) -> Layout:
     for layout in LAYOUTS:
         if layout.name == name:
             return layout
-    raise ConverterError(f"no layout is named {name!r}; there are {', '.join(layout.name for layout in LAYOUTS)}")
+    known = [layout.name for layout in LAYOUTS]
+    raise ConverterError(f"no layout is named {name!r}; there are {', '.join(known)}{meant(name, known)}")

@@ -14,7 +14,7 @@ from typing import IO, Any, Unpack
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
-from converter.core.files import make_folder, scratch, sweep
+from converter.core.files import scratch, sweep, with_parents
 from converter.core.memory import give_back
 from converter.core.model import Images, Model, several
 from converter.core.norms import missing_counters
@@ -169,11 +169,11 @@ def package(
             raise ConverterError(f"{wanted}: has no classifier, so there is no accuracy to evaluate")
         heads = check(Dataset.of(recipe.evaluation), model)
     target = Path(os.path.realpath(folder))
-    make_folder(target.parent)
     sweep(target.parent)
     try:
         # Inside a folder that is there: what is beside it may be read-only, or another file system.
-        with scratch(target if target.is_dir() else target.parent) as temporary:
+        inside = target if target.is_dir() else target.parent
+        with with_parents(target), scratch(inside) as temporary:
             done = _Builder(wanted, model, zoo, temporary, progress).build(recipe, heads)
             move_into_place(temporary, target)
     except OSError as error:

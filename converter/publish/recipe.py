@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.engines.original import Original
 from converter.engines.runtime import Runtime
 from converter.engines.runtimes import runtime_named
@@ -75,7 +76,8 @@ class Recipe:
         asked = set(self.onnx)
         if unknown := asked - set(ONNX_FILES):
             known = ", ".join(ONNX_FILES)
-            raise ConverterError(f"no precision is called {', '.join(sorted(unknown))}; there are {known}")
+            near = meant(min(unknown), ONNX_FILES)
+            raise ConverterError(f"no precision is called {', '.join(sorted(unknown))}; there are {known}{near}")
         object.__setattr__(self, "onnx", tuple(precision for precision in ONNX_FILES if precision in asked))
         runtimes = tuple(dict.fromkeys(runtime_named(key) for key in self.also))
         object.__setattr__(self, "runtimes", runtimes)

@@ -22,6 +22,7 @@ from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
 from converter.formats.memory import open_memory
+from converter.formats.sharded import why_not_alone
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
@@ -78,6 +79,8 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         damaged(f"{place.path}: {STRANGE}", why=typed),
         hashing((place.path,)) if hashed and not place.held else nullcontext(lambda _: "") as sha256,
     ):
+        if not place.held and (alone := why_not_alone(place.path)):
+            raise UnreadableFile(f"{place.path}: {alone}")
         checkpoint = open_memory(place.held) if place.held else open_checkpoint(place.path)
         if place.held and isinstance(place.held.content, Model) and wanted.is_plain:
             return _read_already(place.held.content, checkpoint)

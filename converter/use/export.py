@@ -9,6 +9,7 @@ from converter.core.files import replacing
 from converter.core.interface import LAYOUTS, Interface, InterfaceFields, Presented
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
+from converter.core.nearest import meant
 from converter.core.progress import Progress
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
@@ -43,7 +44,9 @@ class Precision:
 
     def __post_init__(self) -> None:
         if self.name not in PRECISIONS:
-            raise ConverterError(f"no precision is called {self.name!r}; there are {', '.join(PRECISIONS)}")
+            raise ConverterError(
+                f"no precision is called {self.name!r}; there are {', '.join(PRECISIONS)}{meant(self.name, PRECISIONS)}"
+            )
         if self.calibration is not None and self.name != "int8":
             raise ConverterError(f"only int8 is calibrated, not {self.name}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from converter.core.errors import ConverterError
-from converter.core.files import placed, scratch
+from converter.core.files import placed, scratch, with_parents
 from converter.core.model import Images, Model, several
 from converter.core.shorthand import Shorthand, records
 from converter.core.source import AnySource
@@ -95,7 +95,7 @@ def export_runtime(
     if model.config.heads:
         raise several(model.config, f"{target}: a file for {runtime.name} gives the logits of one head")
     job = Job(model, precision.name, input_shape(model, 1), lambda: graph_of(model, precision))
-    with scratch(target.absolute().parent) as folder:
+    with with_parents(target), scratch(target.absolute().parent) as folder:
         runtime.write(job, folder / target.name)
         written = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         sizes = {name: path.stat().st_size for name, path in written.items()}

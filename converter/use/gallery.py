@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite
-from converter.core.files import make_folder, scratch, write_bytes
+from converter.core.files import scratch, with_parents, write_bytes
 from converter.core.text import well_formed
 from converter.core.version import __version__
 from converter.use.overlay import COLOURS, STRONGEST, overlay
@@ -99,8 +99,7 @@ def gallery(folder: Path) -> Iterator[Gallery]:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CannotWrite(f"{folder}: is there already, and not empty; name a new folder for the pictures")
-        make_folder(folder.absolute().parent)
-        with scratch(folder.absolute().parent) as temporary:
+        with with_parents(folder), scratch(folder.absolute().parent) as temporary:
             staged = temporary / "pictures"
             staged.mkdir()
             yield Gallery(staged)

@@ -23,6 +23,7 @@ from converter.core.metadata import (
     parsed,
 )
 from converter.core.model import Images, known_activation, usual_activation
+from converter.core.nearest import meant
 from converter.core.source import Source, shown
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
@@ -270,7 +271,8 @@ def _changed(path: Path) -> int:
 @lru_cache(maxsize=4)
 def _predictor(source: str, engine: str, changed: int, said: Images, head: str) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
-        raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch")
+        near = meant(engine, ("onnxruntime", "torch"))
+        raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch{near}")
     size: tuple[int, ...] = ()
     if engine == "onnxruntime" and changed and is_onnx(Path(source)):
         loaded = session(source).loaded  # others' graphs may normalise, or give probabilities: they are read

@@ -11,8 +11,9 @@ from converter.core.dtypes import Types
 from converter.core.errors import CannotExpress, ConverterError
 from converter.core.metadata import LAYOUT_KEY
 from converter.core.model import Images, Model
+from converter.core.nearest import meant
 from converter.core.shorthand import Shorthand, records
-from converter.core.source import AnySource
+from converter.core.source import AnySource, Source, shown
 from converter.layouts import layout_named
 from converter.reading.load import inspect, is_float
 from converter.writing.in_layout import Arranged, in_layout
@@ -21,6 +22,8 @@ from converter.writing.target import check_not_source, check_target
 DTYPES = Types({"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"})
 DTYPE_NAMES = {name: code for code, name in DTYPES.names.items()} | {"half": "fp16"}
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz", ".h5")
+EXPORTED = (".onnx", ".xml", ".pt2", ".tflite", ".mlpackage", ".pte")
+"""What files that say what is computed end in; they are exported."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def convert(
     """
     target = Path(target)
     if target.suffix not in SUFFIXES:
-        raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}")
+        read = shown(source) if isinstance(source, str | Path | Source) else "SRC"
+        instead = f"; densenet export {read} {target} writes such files" if target.suffix in EXPORTED else ""
+        raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}{instead}")
     if target.suffix == ".h5" and to == "library":
         to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
     wanted = layout_named(to)
@@ -134,7 +139,7 @@ def write(target: Path, arranged: Arranged, *, force: bool = False) -> None:
 def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:
     dtype = DTYPE_NAMES.get(dtype, dtype)
     if dtype not in DTYPES:
-        raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}")
+        raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}{meant(dtype, DTYPES)}")
     target = DTYPES[dtype]
     if not is_float(tensor.dtype) or tensor.dtype == target:
         return tensor

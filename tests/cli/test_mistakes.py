@@ -25,8 +25,21 @@ from converter.formats.safetensors import write_safetensors
         (("convert", "zip.pth", "out.safetensors"), "without tensors"),
         (("convert", "cut.pth", "out.safetensors"), "truncated"),
         (("convert", LEGACY, "out.tar"), "end the name in"),
-        (("convert", LEGACY, "no/such/out.safetensors"), "cannot be written"),
+        (("convert", LEGACY, "text.pth/out.safetensors"), "Not a directory"),
         (("convert", LEGACY, "out.safetensors", "--to", "caffe9"), "no layout is named"),
+        (("convert", LEGACY, "out.safetensors", "--to", "Torchvison"), "; is torchvision meant?"),
+        (("convert", LEGACY, "out.onnx"), f"densenet export {LEGACY} out.onnx writes such files"),
+        (("export", LEGACY, "out.pth"), "densenet convert writes weights alone"),
+        (("export", LEGACY, "out.onnx", "--for", "opencvv"), "; is opencv meant?"),
+        (("export", LEGACY, "out.onnx", "--precision", "int7"), "; is int8 meant?"),
+        (("package", LEGACY, "out", "--also", "openvin"), "; is openvino meant?"),
+        (("verify", LEGACY, "--engine", "onnxruntme"), "; is onnxruntime meant?"),
+        (("predict", LEGACY, "text.pth", "--engine", "pytorch"), "; is torch meant?"),
+        (("convert", LEGACY, "out.safetensors", "--activation", "softmx"), "; is softmax meant?"),
+        (("convert", LEGACY, "out.safetensors", "--preprocess", "cifar11"), "; is cifar10 meant?"),
+        (("inspect", LEGACY, "--set", "stem_pol=blur"), "; is stem_pool meant?"),
+        (("inspect", LEGACY, "--set", "stem_pool=blurr"), "; is blur meant?"),
+        (("inspect", "densnet121"), "densenet121.tv_in1k"),
         (("convert", LEGACY, "out.safetensors", "--layout", "mmpretrain"), "not a DenseNet"),
         (("convert", LEGACY, "out.safetensors", "--dtype", "int3"), "no dtype"),
         (("convert", LEGACY, "out.safetensors", "--weights", "ema"), "no weights at"),
@@ -86,7 +99,6 @@ def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
     model = tmp_path / "a.onnx"
     ok("export", CHECKPOINT, model)
     assert "--seed" in run("verify", CHECKPOINT, model, "--seed", "-1").stderr
-    assert "its folder does not exist" in refused(2, "verify", CHECKPOINT, "--report", tmp_path / "no/report.json")
     assert "end the name in .npz" in refused(2, "verify", CHECKPOINT, "--record", tmp_path / "a.foo")
     assert "a recorded reference is for ONNX files" in refused(
         2, "verify", model, "--against", RECORD, "--engine", "torch"

@@ -75,6 +75,21 @@ def test_devices_links_and_modes(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["full.npz", "link.npz", "there.npz"]
 
 
+def test_folders_of_targets_are_made_and_gone_again_where_nothing_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = IMAGES / "3"
+    ok("convert", CHECKPOINT, tmp_path / "a/b/c.npz")
+    ok("export", CHECKPOINT, tmp_path / "d/e.onnx")
+    ok("verify", tmp_path / "d/e.onnx", "--record", tmp_path / "f/g.npz", "--report", tmp_path / "h/i.md")
+    ok("predict", tmp_path / "d/e.onnx", digits, "-o", tmp_path / "j/k.csv", "--cam", tmp_path / "l/m")
+    ok("inspect", CHECKPOINT, "--save-layout", tmp_path / "n/o.toml")
+    assert sorted(os.listdir(tmp_path)) == ["a", "d", "f", "h", "j", "l", "n"]
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert "No space left" in refused(2, "convert", CHECKPOINT, tmp_path / "full/of/it.npz")
+    assert not (tmp_path / "full").exists()
+
+
 @root
 def test_another_user_in_a_folder_that_is_not_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without rights to write, and without a home: one line, nothing left."""

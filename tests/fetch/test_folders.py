@@ -151,3 +151,24 @@ def test_a_folder_leads_nowhere_else(tag: str, tmp_path: Path) -> None:
     folder = place(tmp_path / "run", latest=tag)
     with pytest.raises(ConverterError, match="folder"):
         load(folder)
+
+
+def test_a_shard_alone_names_the_index(tmp_path: Path) -> None:
+    """Sharded by huggingface_hub; a part can look whole (a trunk without its head), so no part is read alone."""
+    from huggingface_hub import save_torch_state_dict
+
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(t.read().copy()) for name, t in load(LEGACY).tensors.items()}
+    save_torch_state_dict(state, tmp_path, max_shard_size="100KB")
+    shards = sorted(tmp_path.glob("*-of-*.safetensors"))
+    assert len(shards) > 1
+    with pytest.raises(
+        UnreadableFile, match=rf"shard 1 of {len(shards)}.*name the index, model.safetensors.index.json$"
+    ):
+        load(shards[0])
+    assert set(load(tmp_path).tensors) == set(state)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(UnreadableFile, match="not beside it"):
+        load(shards[1])
+    with pytest.raises(UnreadableFile, match=rf"a folder with {len(shards)} shards .* without their index"):
+        load(tmp_path)

@@ -15,7 +15,7 @@ from converter.core.errors import UnreadableFile
     [
         (
             b"<!DOCTYPE html>\n<html><head><title>Virus scan warning</title></head></html>",
-            "an HTML page",
+            r"an HTML page \('Virus scan warning'\)",
         ),
         (b"\n\n  <!doctype HTML>\n<p>\xc3\xa9", "an HTML page"),
         (b"\xef\xbb\xbf<html lang='en'><body>Sign in</body></html>", "an HTML page"),

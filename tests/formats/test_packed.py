@@ -112,7 +112,7 @@ def test_packed_in_packed_ends(tmp_path: Path) -> None:
     for _ in range(12):
         data = gzip.compress(data)
     (tmp_path / "x.gz").write_bytes(data)
-    with pytest.raises(UnreadableFile, match="not a checkpoint of a known format"):
+    with pytest.raises(UnreadableFile, match="x in it: not a checkpoint of a known format"):
         load(tmp_path / "x.gz")
 
 

@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.use.evaluation.dataset import few
 from densenet.labels import imagenet_classes, imagenet_synsets
 
@@ -117,8 +117,7 @@ def _by_name(names: Sequence[str], outputs: Outputs, where: str) -> Match | None
     if strangers:
         if all(name.isdecimal() for name in names):
             return None  # numbers, a few of which happen to be names
-        near = get_close_matches(strangers[0], outputs.labels, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = meant(strangers[0], outputs.labels)
         raise ConverterError(f"{where}: {few(strangers)}: no output is called so, as {few(found, 3)} are{hint}")
     if len(set(found.values())) != len(found):
         index = next(i for i, count in Counter(found.values()).items() if count > 1)

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from converter.core import bounds
 from converter.core.errors import ConverterError
+from converter.core.nearest import meant
 from converter.core.text import from_cell
 from converter.use.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_image, is_volume
 from densenet.bounds import read_small
@@ -41,8 +41,7 @@ class Sheet:
         """
         if column in self.columns:
             return self.columns.index(column)
-        near = get_close_matches(column, self.columns, 1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(self.columns[:20])}"
+        hint = meant(column, self.columns) or f"; there are {', '.join(self.columns[:20])}"
         raise ConverterError(f"{self.where}: no column is called {column}{hint}")
 
 

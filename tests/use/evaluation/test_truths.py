@@ -80,7 +80,7 @@ def test_numbered_folders_of_a_network_without_names_have_their_order_as_text(tm
 @pytest.mark.parametrize(
     ("folders", "outputs", "words"),
     [
-        (("cat", "dgo"), PETS, "dgo: no output is called so, as cat are; did you mean dog"),
+        (("cat", "dgo"), PETS, "dgo: no output is called so, as cat are; is dog meant"),
         (("a", "b"), PETS, "2 subfolders for a model of 3 classes"),
         (("cat", "Cat", "dog"), PETS, "Cat and cat are both cat"),
         (("crane", "x"), Outputs(2, ("crane", "crane")), "several outputs are called crane"),
@@ -236,7 +236,7 @@ def test_the_column_of_paths_can_be_named(tmp_path: Path) -> None:
     images(tmp_path, "a.png", "b.png", "masks/a.png", "masks/b.png")
     path = written(tmp_path / "t.csv", "mask,image,label\nmasks/a.png,a.png,cat\nmasks/b.png,b.png,dog\n")
     assert task(path, PETS, path_column="image").images[0] == tmp_path / "a.png"
-    with pytest.raises(ConverterError, match="no column is called imag; did you mean image"):
+    with pytest.raises(ConverterError, match="no column is called imag; is image meant"):
         task(path, PETS, path_column="imag")
 
 
