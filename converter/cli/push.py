@@ -52,6 +52,8 @@ def command(
         if dry_run or change.action != "same":
             why = f"  ({FOREIGN[change.action]})" if change.foreign else ""
             show.say(f"{change.action:<8}{change.size:>12,}  {change.path}{why}")
+    if done.weights:
+        show.say(done.weights)
     if dry_run:
         show.say(f"{repo}: {'would be created; ' if done.created else ''}nothing was written")
     elif done.committed:

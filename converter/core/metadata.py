@@ -25,6 +25,8 @@ OF_IMAGES = (PREPROCESS_KEY, LABELS_KEY, ACTIVATION_KEY, THRESHOLDS_KEY, HEADS_K
 TOOL_KEY = "densenet.tool"
 TOOL = f"densenet-converter {__version__}"
 """What every file of this tool says of itself, whatever else its format has room for."""
+FINGERPRINT_KEY = "densenet.fingerprint"
+"""Of the weights that a file was made of, whatever became of them in it (:class:`converter.core.fingerprint.Watch`)."""
 LAYOUT_KEY = "densenet.layout"
 """Whose names a safetensors file has."""
 GRAPH_KEY = "densenet.graph"

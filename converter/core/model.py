@@ -8,8 +8,10 @@ from typing import Any
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, ConverterError
+from converter.core.fingerprint import exact
 from converter.core.metadata import (
     CONFIG_KEY,
+    FINGERPRINT_KEY,
     OF_IMAGES,
     SOURCE_KEY,
     TOOL,
@@ -191,6 +193,7 @@ class Model:
         stated: what a file of this tool's says of itself, JSON values by key, to be held against its tensors.
         unsaid: those of the notes that say what the source does not say of images and classes, by the field of
             :class:`Images` that settles it.
+        fingerprint: of the tensors, where it was computed (:meth:`fingerprinted`) because it is recorded.
     """
 
     config: DenseNetConfig
@@ -201,6 +204,11 @@ class Model:
     images: Images = Images()
     stated: Mapping[str, Any] = field(default_factory=dict)
     unsaid: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def fingerprinted(self) -> Model:
+        """The same with its fingerprint; reads every tensor, one at a time."""
+        return self if self.fingerprint else replace(self, fingerprint=exact(self.tensors))
 
     def metadata(self) -> dict[str, str]:
         """Everything about this model as text, for the artifact's own metadata."""
@@ -208,6 +216,7 @@ class Model:
             CONFIG_KEY: to_json(self.config.to_dict()),
             SOURCE_KEY: to_json(asdict(self.origin)),
             TOOL_KEY: TOOL,
+            **({FINGERPRINT_KEY: self.fingerprint} if self.fingerprint else {}),
             **self.images.metadata(),
         }
 
@@ -225,7 +234,9 @@ class Model:
         own = {name: t for name, t in self.tensors.items() if not name.startswith("heads.") or name.startswith(at)}
         tensors = {name.removeprefix(at): tensor for name, tensor in own.items()}
         unsaid = {name.removeprefix(f"{head}."): note for name, note in self.unsaid.items() if name.startswith(at[6:])}
-        return replace(self, config=config, tensors=tensors, images=self.images.of(head), stated={}, unsaid=unsaid)
+        return replace(
+            self, config=config, tensors=tensors, images=self.images.of(head), stated={}, unsaid=unsaid, fingerprint=""
+        )
 
     def headless(self) -> Model:
         """The network up to its pooled features."""

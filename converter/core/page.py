@@ -11,12 +11,13 @@ from converter.core.text import clean
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report; the columns named in ``right`` are numbers."""
+    """A table of a report; columns named in ``right`` are numbers, narrow screens go without those in ``optional``."""
 
     title: str
     columns: tuple[str, ...]
     rows: list[list[str]]
     right: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def check_targets(paths: Iterable[Path], endings: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """npz: a zip of ``.npy`` members (numpy.lib.format), of which some may hold pickled objects."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,15 @@ def open_npz(path: Path) -> Checkpoint:
 
 
 def write_npz(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Callable[[], Mapping[str, str]] = dict,
+    *,
+    force: bool = False,
 ) -> None:
     """Write tensors as the members of an npz, and what is known beside them as the zip's comment.
+
+    ``metadata`` is asked for that when all tensors were read.
 
     Raises:
         CannotExpress: an element type numpy alone does not know (bfloat16), or too much metadata.
@@ -48,9 +54,9 @@ def write_npz(
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "V":
             raise CannotExpress(f"{path}: npz cannot hold {name} of type {tensor.dtype}; use --dtype fp32")
-    comment = comment_of(path, metadata or {})
-    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file) as archive:
         for name, tensor in tensors.items():
             header, array = io.BytesIO(), np.asarray(tensor.read(), order="C")
             np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
             archive.add(f"{name}.npy", header.getvalue(), array.reshape(-1).view(np.uint8).data)
+        archive.comment = comment_of(path, metadata())

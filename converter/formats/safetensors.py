@@ -7,7 +7,7 @@ tensors.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,17 @@ CODES = {name: code for code, name in DTYPES.names.items()}
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, force: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    at_last: Callable[[], Mapping[str, str]] = dict,
+    force: bool = False,
 ) -> None:
     """Write tensors, one at a time, so that no more than one is in memory.
 
-    ``"format": "pt"`` is added to the metadata: transformers requires it.
+    ``"format": "pt"`` is added to the metadata: transformers requires it.  ``at_last`` gives what of the metadata is
+    known only when all tensors were read, in texts as long as those that stand for them.
 
     Raises:
         CannotExpress: an element type the format has no name for.
@@ -150,10 +156,19 @@ def write_safetensors(
         entry = {"dtype": CODES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
         header[name] = entry
         at += size
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    text = _header(header)
     with replacing(path, force=force) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for _, tensor in order:
             file.write(np.ascontiguousarray(tensor.read()).reshape(-1).view(np.uint8).data)
+        if late := at_last():
+            known = _header({**header, "__metadata__": {"format": "pt", **metadata, **late}})
+            assert len(known) == len(text)
+            file.seek(8)
+            file.write(known)
+
+
+def _header(header: Mapping[str, object]) -> bytes:
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-len(text) % 8)

@@ -130,15 +130,12 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 class ZipWriter(zipfile.ZipFile):
     """Adds members one by one; each begins at a multiple of 64 bytes, so that it can be mapped.
 
-    Args:
-        file: where.
-        comment: what readers of zips pass over.
+    Its ``comment``, which readers of zips pass over, is written when it is closed.
     """
 
-    def __init__(self, file: IO[bytes], comment: bytes = b"") -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, "w", zipfile.ZIP_STORED)
         self.target = file
-        self.comment = comment
 
     def add(self, name: str, *data: bytes | memoryview) -> None:
         """Add a member, in pieces of single bytes."""

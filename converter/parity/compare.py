@@ -38,7 +38,8 @@ class Comparison:
         limit: what ``error`` may be.
         absolute: the same difference, undivided.
         cosine: cosine similarity of all logits.
-        top1, top5: fraction of images whose best class (set of five best) is the same.
+        top1, top5: fraction of images whose best class (set of five best) is the same; None where that is always so,
+            of one class (of five and fewer), and where nothing could be measured.
         problem: why it fails, empty if it passes.
         ulps: ``error`` in units in the last place of the largest logit.
         kl: largest Kullback-Leibler divergence, in nats, of an image's probabilities from the oracle's.
@@ -49,8 +50,8 @@ class Comparison:
     limit: float
     absolute: float = float("inf")
     cosine: float = 0.0
-    top1: float = 0.0
-    top5: float = 0.0
+    top1: float | None = None
+    top5: float | None = None
     problem: str = ""
     ulps: float = float("inf")
     kl: float = float("inf")
@@ -128,7 +129,7 @@ def measured(batch: str, logits: Array, oracle: Array, limit: float, problem: st
     absolute = float(np.abs(got - oracle).max(initial=0))
     norms = float(np.linalg.norm(got) * np.linalg.norm(oracle))
     cosine = float((got * oracle).sum() / norms) if norms else float(not absolute)
-    top1, top5 = agreement(got, oracle, 1), agreement(got, oracle, 5)
+    top1, top5 = (agreement(got, oracle, k) if oracle.shape[1] > k else None for k in (1, 5))
     divergence = float(divergences(got, oracle).max(initial=0))
     return Comparison(batch, error, limit, absolute, cosine, top1, top5, problem, error / ULP, divergence)
 

@@ -1,6 +1,6 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -75,7 +75,7 @@ def cases(verdict: Verification) -> list[Case]:
             engine,
             c.batch,
             c.problem,
-            figures=f"{c.ulps:.1f} ulps, KL {c.kl:.1e}, top-1 {c.top1:.0%}, top-5 {c.top5:.0%}" if c.passed else "",
+            figures=_figures(c) if c.passed else "",
         )
         for engine, comparisons in verdict.results.items()
         for c in comparisons
@@ -92,40 +92,73 @@ def cases(verdict: Verification) -> list[Case]:
     return result
 
 
+def _figures(c: Comparison) -> str:
+    shares = (f"{name} {_share(share)}" for name, share in (("top-1", c.top1), ("top-5", c.top5)) if share is not None)
+    return ", ".join([f"{c.ulps:.1f} ulps", f"KL {c.kl:.1e}", *shares])
+
+
 DETAILS = ("absolute", "cosine", "KL", "top-5")
 """What a narrow terminal goes without."""
 FIGURES = ("ulps", "limit", "absolute", "cosine", "KL", "top-1", "top-5")
 
 
-def tables(verdict: Verification, *, every_input: bool = False) -> list[Table]:
-    """What the terminal and the Markdown show; the page shows every input, too."""
+def tables(verdict: Verification) -> list[Table]:
+    """What the terminal and the Markdown show."""
+    result = [*overview(verdict)]
+    if skipped := not_compared(verdict):
+        result.append(skipped)
+    for engine, comparisons in verdict.results.items():
+        if failing := [c for c in comparisons if c.problem]:
+            result.append(inputs(f"{engine}: inputs that fail", failing))
+    return result
+
+
+def overview(verdict: Verification) -> Iterator[Table]:
+    """Every engine in a line, what was found without computing, figures of reduced precision, what broke."""
     title = f"{verdict.reference} in {verdict.oracle}"
     overall = [
         ["FAIL" if any(c.problem for c in cs) else "ok", engine, str(len(cs)), *_overall(verdict, engine), _worst(cs)]
         for engine, cs in verdict.results.items()
     ]
-    result = [Table(title, ("", "engine", "inputs", *FIGURES, "why"), overall, ("inputs", *FIGURES))]
-    telling = [
-        ["FAIL" if c.problem else "", c.group, c.name, c.problem or f"not compared: {c.skipped}"]
-        for c in _static(verdict)
+    yield _trimmed(Table(title, ("", "engine", "inputs", *FIGURES, "why"), overall, ("inputs", *FIGURES)))
+    if verdict.breaks:
+        yield Table("Where it breaks", ("engine", "module"), [[e, str(b)] for e, b in verdict.breaks.items()])
+    failing = [["FAIL", c.group, c.name, c.problem] for c in _static(verdict) if c.problem]
+    agreed = [
+        [name, ", ".join(check.name for check in checks if check.ok)]
+        for name, checks in verdict.checks.items()
+        if any(check.ok for check in checks)
     ]
-    if telling:
-        result.append(Table("Without computing", ("", "file", "what", "why"), telling))
-    else:
-        agreed = [[name, ", ".join(check.name for check in checks)] for name, checks in verdict.checks.items()]
-        result.append(Table("Without computing", ("file", "what agrees"), agreed))
+    if failing:
+        yield Table("Without computing", ("", "file", "what", "why"), failing)
+    elif agreed:
+        yield Table("Without computing", ("file", "what agrees"), agreed)
     if verdict.budgets:
         lines = [["ok" if j.passed else "FAIL", engine, str(j)] for engine, j in verdict.budgets.items()]
-        result.append(Table("Reduced precision", ("", "engine", "figures"), lines))
-    if verdict.breaks:
-        result.append(Table("Where it breaks", ("engine", "module"), [[e, str(b)] for e, b in verdict.breaks.items()]))
-    for engine, comparisons in verdict.results.items():
-        shown = [c for c in comparisons if every_input or c.problem]
-        if shown:
-            rows = [["FAIL" if c.problem else "ok", c.batch, *_row(c), c.problem] for c in shown]
-            title = f"{engine}: every input" if every_input else f"{engine}: inputs that fail"
-            result.append(Table(title, ("", "input", *FIGURES, "why"), rows, FIGURES))
-    return result
+        yield Table("Reduced precision", ("", "engine", "figures"), lines)
+
+
+def not_compared(verdict: Verification) -> Table | None:
+    """What could not be compared without computing, a file a line; it fails nothing."""
+    rows: dict[str, list[str]] = {}
+    for case in _static(verdict):
+        if not case.problem:
+            rows.setdefault(case.group, []).append(f"{case.name} ({case.skipped})")
+    lines = [[name, "; ".join(what)] for name, what in rows.items()]
+    return Table("Not compared", ("file", "what, and why"), lines) if lines else None
+
+
+def inputs(title: str, comparisons: Sequence[Comparison]) -> Table:
+    """One engine on some of the inputs."""
+    rows = [["FAIL" if c.problem else "ok", c.batch, *_row(c), c.problem] for c in comparisons]
+    return _trimmed(Table(title, ("", "input", *FIGURES, "why"), rows, FIGURES))
+
+
+def _trimmed(table: Table) -> Table:
+    """Without columns in which nothing stands."""
+    kept = [i for i, column in enumerate(table.columns) if not column or any(row[i] for row in table.rows)]
+    rows = [[row[i] for i in kept] for row in table.rows]
+    return Table(table.title, tuple(table.columns[i] for i in kept), rows, table.right, DETAILS)
 
 
 def _row(c: Comparison) -> list[str]:
@@ -133,10 +166,10 @@ def _row(c: Comparison) -> list[str]:
         _ulps(c.ulps),
         _ulps(c.limit / ULP),
         _figure(c.absolute, ".1e"),
-        _figure(c.cosine, ".9f") if c.cosine < 1 - 1e-9 else "1",
+        "" if not isfinite(c.absolute) else _figure(c.cosine, ".9f") if c.cosine < 1 - 1e-9 else "1",
         _figure(c.kl, ".0e"),
-        f"{c.top1:.0%}",
-        f"{c.top5:.0%}",
+        _share(c.top1),
+        _share(c.top5),
     ]
 
 
@@ -151,8 +184,8 @@ def _overall(verdict: Verification, engine: str) -> list[str]:
         absolute=max(c.absolute for c in comparisons),
         cosine=min(c.cosine for c in comparisons),
         kl=max(c.kl for c in comparisons),
-        top1=min(c.top1 for c in comparisons),
-        top5=min(c.top5 for c in comparisons),
+        top1=min((c.top1 for c in comparisons if c.top1 is not None), default=None),
+        top5=min((c.top5 for c in comparisons if c.top5 is not None), default=None),
     )
     figures = _row(worst)
     return ["", "", *figures[2:]] if engine in verdict.budgets else figures  # judged in another way
@@ -168,6 +201,13 @@ def _worst(comparisons: Sequence[Comparison]) -> str:
 def _figure(value: float, form: str) -> str:
     """A number, or nothing where there is none."""
     return format(value, form) if isfinite(value) else ""
+
+
+def _share(value: float | None) -> str:
+    """A share of images, in percent; nothing where there is none, and 100 only where it is all."""
+    if value is None:
+        return ""
+    return "100%" if value == 1 else f"{min(value, 0.999):.0%}" if value < 0.99 else f"{min(value, 0.999):.1%}"
 
 
 def _ulps(value: float) -> str:
@@ -192,16 +232,17 @@ def to_json(verdict: Verification) -> str:
 def to_junit(verdict: Verification) -> str:
     """JUnit XML: each engine and file a suite, each check a case."""
     everything = cases(verdict)
-    root = ElementTree.Element("testsuites", name="densenet verify")
+    root = ElementTree.Element("testsuites", name=f"densenet verify {verdict.reference}")
     groups = dict.fromkeys(case.group for case in everything)
     for group in groups:
         mine = [case for case in everything if case.group == group]
-        suite = ElementTree.SubElement(root, "testsuite", name=group)
+        file = _file_of(verdict, group)
+        suite = ElementTree.SubElement(root, "testsuite", name=f"{verdict.reference}: {group}", file=file)
         _count(suite, mine)
         said = ElementTree.SubElement(ElementTree.SubElement(suite, "properties"), "property", name="rests_on")
         said.set("value", verdict.rests_on)
         for case in mine:
-            element = ElementTree.SubElement(suite, "testcase", classname=group, name=case.name)
+            element = ElementTree.SubElement(suite, "testcase", classname=group, name=case.name, file=file)
             if case.problem:
                 failure = ElementTree.SubElement(element, "failure", message=case.problem)
                 found = verdict.breaks.get(group)
@@ -215,6 +256,12 @@ def to_junit(verdict: Verification) -> str:
         root.set("time", f"{verdict.seconds:.3f}")
     ElementTree.indent(root)
     return clean(f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n')
+
+
+def _file_of(verdict: Verification, group: str) -> str:
+    """The candidate that a suite is about, by its name or that of the engine which ran it; else the reference."""
+    named = (file for file in verdict.checks if group == file or f", {file}" in group)
+    return next(named, verdict.reference)
 
 
 def _count(element: ElementTree.Element, mine: Sequence[Case]) -> None:
@@ -232,19 +279,32 @@ def to_markdown(verdict: Verification) -> str:
 def to_html(verdict: Verification) -> str:
     """One page with plots, without scripts or anything to fetch."""
     plots = []
-    for engine in dict.fromkeys([*verdict.logits, *verdict.breaks]):
+    for engine in sorted(dict.fromkeys([*verdict.breaks, *verdict.logits]), key=lambda e: -_closeness(verdict, e)):
         own = []
+        if engine in verdict.breaks and verdict.breaks[engine].steps:
+            own.append(depth_plot("Error against depth", verdict.breaks[engine]))
         if engine in verdict.logits:
             expected, found = verdict.logits[engine]
-            own.append(scatter(f"Logits of {engine} against the oracle's", expected, found))
-            own.append(histogram(f"Errors of {engine}", found - expected, verdict.limit))
-        if engine in verdict.breaks and verdict.breaks[engine].steps:
-            own.append(depth_plot(f"Error against depth, {engine}", verdict.breaks[engine]))
+            own.append(histogram("Errors", found - expected, verdict.limit))
+            own.append(scatter("Logits against the oracle's", expected, found))
         if own:
             plots.append({"engine": engine, "plots": own})
+    engines = [inputs(engine, comparisons) for engine, comparisons in verdict.results.items() if comparisons]
     return _render(
-        "report.html.j2", verdict, tables=tables(verdict, every_input=True), plots=plots, cases=cases(verdict)
+        "report.html.j2",
+        verdict,
+        tables=list(overview(verdict)),
+        skipped=not_compared(verdict),
+        engines=engines,
+        plots=plots,
+        cases=cases(verdict),
     )
+
+
+def _closeness(verdict: Verification, engine: str) -> float:
+    """How far an engine came towards its limits or beyond: what is worth looking at first."""
+    found = [c.error / c.limit if c.limit else inf for c in verdict.results.get(engine, ()) if c.problem or c.limit]
+    return max(found, default=0.0)
 
 
 def _render(template: str, verdict: Verification, **values: Any) -> str:

@@ -34,6 +34,7 @@ from converter.parity.compare import (
     spread,
 )
 from converter.parity.locate import Break, locate
+from converter.parity.made_of import made_of_others
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import activation_of
 from converter.parity.runtime_checks import runtime_checks
@@ -145,6 +146,8 @@ class Trial:
         truth, name, precision = self.truth, file.name, self.precision(file)
         self.progress(f"{name}, static checks")
         self.checks[name] = self.static(file)
+        if other := made_of_others(file, truth.model):
+            self.note(other)
         eight_bit = file.takes_pixels()
         batches = self.suitable(file)
         if file.is_channels_last():
@@ -368,6 +371,7 @@ class Trial:
             self.logits,
             seed,
             rests_on=self.rests_on,
+            fingerprint=truth.model.fingerprint if truth.model is not None else "",
         )
 
 

@@ -43,6 +43,7 @@ class Verification:
         seed: of the synthetic inputs.
         rule: when an engine passes, in words.
         rests_on: whose word it is that the reference's logits are right: our reading of the file, or the original.
+        fingerprint: of the reference's weights; empty where only its logits are known.
     """
 
     reference: str
@@ -62,6 +63,7 @@ class Verification:
     seed: int | None = None
     rule: str = RULE
     rests_on: str = OUR_READING
+    fingerprint: str = ""
 
     @property
     def passed(self) -> bool:
@@ -85,6 +87,7 @@ class Verification:
             "reference": self.reference,
             "oracle": self.oracle,
             "rests_on": self.rests_on,
+            "fingerprint": self.fingerprint,
             "rule": self.rule,
             "limit": self.limit,
             "reference_error": _finite(self.reference_error),

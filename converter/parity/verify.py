@@ -74,7 +74,7 @@ def verify(
         check_record(Path(record))
     progress(f"reading {source}")
     place = resolve(source.address)
-    model = inspect_place(place, source).model.described(described)
+    model = inspect_place(place, source).model.described(described).fingerprinted()
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
     if not model.config.heads:
         plain = _with_heads(files, source)

@@ -69,6 +69,7 @@ class CardFacts:
         zoo: the published model this file is, if it is one.
         described: how the package says what the weights are.
         proof: that float32 equals the source.
+        calibrated: the number of images that set the ranges of 8-bit numbers, beside synthetic ones.
     """
 
     model: Model
@@ -81,6 +82,7 @@ class CardFacts:
     results: Sequence[Result]
     proof: Verification
     others: Sequence[RuntimeFile] = ()
+    calibrated: int = 0
 
     @property
     def preprocess(self) -> Preprocess | None:
@@ -181,8 +183,10 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "repo": facts.recipe.repo,
         "named": bool(labels) and labels != unknown_labels(config.num_classes),
         "parameters": config.parameters(),
-        "gflops": config.flops(size) / 1e9,
-        "gmacs": config.macs(size) / 1e9,
+        "fingerprint": model.fingerprint,
+        "classes": [cell(name) for name in labels] if labels != unknown_labels(config.num_classes) else [],
+        "flops": _readable(config.flops(size)),
+        "macs": _readable(config.macs(size)).strip(),
         "size": " × ".join(map(str, size)),
         "license_text": facts.recipe.license_id or "not stated by the source; ask its authors before you use it",
         "about": facts.recipe.about,
@@ -246,6 +250,14 @@ def _outputs(model: Model) -> dict[str, Any]:
     }
 
 
+def _readable(count: int) -> str:
+    """A count with three digits and its unit: ``2.88 G``."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} "
+
+
 def _inline(text: str) -> str:
     """A name given by others, which may not become Markdown of its own."""
     return "".join(c for c in " ".join(text.split()) if c not in "`|<>[]")
@@ -269,6 +281,14 @@ def _kinds(judged: Judgement) -> str:
     return " and ".join(f"{count} {names.get(kind, kind)}" for kind, count in judged.kinds.items())
 
 
+def _calibration(facts: CardFacts) -> str:
+    """What set the ranges of 8-bit numbers."""
+    if facts.recipe.calibration is None:
+        return "synthetic images only, which costs accuracy on real ones"
+    count, name = facts.calibrated, cell(Path(facts.recipe.calibration).name)
+    return f"{count} image{'s' if count != 1 else ''} of its publisher's ({name}), beside synthetic ones"
+
+
 def _limitations(facts: CardFacts) -> list[str]:
     lines = ["What the source has learned, and from what, is the source's; converting adds and removes nothing."]
     if not facts.zoo and not facts.results:
@@ -281,11 +301,9 @@ def _limitations(facts: CardFacts) -> list[str]:
             "not to the logits."
         )
     if any(file.precision == "int8" for file in facts.files):
-        seen = (
-            "typical images" if facts.recipe.calibration else "synthetic images only, which costs accuracy on real ones"
-        )
         lines.append(
-            f"The 8-bit file was calibrated with {seen}; it is right for inputs like those: measure on your own images."
+            f"The 8-bit file was calibrated with {_calibration(facts)}; it is right for inputs like those: measure on "
+            "your own images."
         )
     if any(file.precision == "fp16" for file in facts.files):
         lines.append("fp16 halves the file; it is faster only where the runtime has float16 kernels (GPUs; not x86).")

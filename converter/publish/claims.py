@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY
+from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, FINGERPRINT_KEY, LABELS_KEY, PREPROCESS_KEY
 from converter.core.model import Images, Model
 from converter.core.source import Source
 from converter.engines.runtimes import runtime_of
@@ -125,10 +125,15 @@ def json_checks(folder: Path, good: Collection[str], model: Model) -> dict[str, 
     if PAGE in good:
         why = why_other((folder / PAGE).read_bytes(), model, folder)
         result[PAGE] = [Check("page", not why, why)]
-    recorded = _read(folder / PROVENANCE).get("config")
+    record = _read(folder / PROVENANCE)
+    recorded = record.get("config")
     # The source's own eps may be folded into the norms.
     same = isinstance(recorded, dict) and {**recorded, "eps": 0} == {**model.config.to_dict(), "eps": 0}
     result[PROVENANCE] = [Check("config", same, "" if same else "is another network's than the weights'")]
+    made_of, says = model.stated.get(FINGERPRINT_KEY), record.get("fingerprint")
+    if made_of or says:
+        why = "" if says == made_of else f"{says}; the weights' file records {made_of}"
+        result[PROVENANCE].append(Check("fingerprint", not why, why))
     return result
 
 

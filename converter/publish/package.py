@@ -54,7 +54,15 @@ from converter.publish.staging import move_into_place
 from converter.publish.transformers_code import code_of
 from converter.reading.load import load
 from converter.use.assumed import assumed, assumed_activation
-from converter.use.calibrate import UNSEEN, calibrate, calibration_inputs, check_range, images_of, input_shape
+from converter.use.calibrate import (
+    UNSEEN,
+    calibrate,
+    calibration_inputs,
+    check_range,
+    images_of,
+    input_shape,
+    typical,
+)
 from converter.use.evaluate import check, evaluate
 from converter.use.evaluation.dataset import Dataset
 from converter.use.network import names_of, onnx_logits
@@ -198,7 +206,7 @@ class _Builder:
 
     def __init__(self, source: Source, model: Model, zoo: ZooModel | None, folder: Path, progress: Progress) -> None:
         self.source = source
-        self.model = model
+        self.model = model = model.fingerprinted()
         self.folder = folder
         self.progress = progress
         self.zoo = zoo
@@ -243,6 +251,7 @@ class _Builder:
             results,
             proof,
             self.others,
+            len(typical(images[::2])),
         )
         self.put(CARD, model_card(facts).encode())
         if recipe.page:
@@ -300,7 +309,7 @@ class _Builder:
         # Without them transformers, which takes nothing for granted, says that it made up weights.
         self.added = missing_counters(self.model.config, self.model.tensors) if said.layout == "timm" else {}
         whole = replace(self.model, tensors={**self.model.tensors, **self.added})
-        write(self.folder / WEIGHTS, in_layout(whole, layout_named(said.layout)))
+        write(self.folder / WEIGHTS, in_layout(whole, layout_named(said.layout)), lambda: self.model.fingerprint)
         self.put(CONFIG, to_text(said.config))
         if said.preprocessor:
             self.put(PREPROCESSOR, to_text(said.preprocessor))

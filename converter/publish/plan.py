@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from converter.core.errors import Unavailable
 from converter.core.files import scratch
 from converter.fetch.hub_client import speaking
-from converter.publish.provenance import PROVENANCE, Recorded, parse_provenance
+from converter.publish.provenance import PROVENANCE, Recorded, fingerprint_in, parse_provenance
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -74,11 +74,15 @@ def look(client: HfApi, repo: str, branch: str | None) -> Remote:
     return Remote(info.sha, files, True, has_branch)
 
 
-def plan(client: HfApi, repo: str, remote: Remote, contents: Mapping[str, Content]) -> list[Change]:
-    """What happens to each file of the package, and to files an earlier package put there and this one lacks."""
+def plan(client: HfApi, repo: str, remote: Remote, contents: Mapping[str, Content]) -> tuple[list[Change], str]:
+    """What happens to each file of the package, and to files an earlier package put there and this one lacks.
+
+    Returns:
+        the changes, and the fingerprint of the weights that are there; empty where nothing says it.
+    """
     changes = []
     with scratch() as folder:
-        former = former_files(repo, remote, folder)
+        former, fingerprint = former_package(repo, remote, folder)
 
         def untouched(path: str) -> bool:
             """Whether a file is as an earlier package put it there."""
@@ -101,17 +105,18 @@ def plan(client: HfApi, repo: str, remote: Remote, contents: Mapping[str, Conten
         for path in outdated:
             ours = untouched(path)
             changes.append(Change(path, "delete" if ours else "keep", 0, foreign=not ours))
-    return changes
+    return changes, fingerprint
 
 
-def former_files(repo: str, remote: Remote, folder: Path) -> dict[str, Recorded]:
-    """What an earlier package says it put there; nothing if there was none."""
+def former_package(repo: str, remote: Remote, folder: Path) -> tuple[dict[str, Recorded], str]:
+    """What an earlier package says it put there, and the fingerprint of its weights; nothing if there was none."""
     if PROVENANCE not in remote.files:
-        return {}
+        return {}, ""
+    text = download_file(repo, PROVENANCE, remote.commit, folder).read_bytes()
     try:
-        return parse_provenance(download_file(repo, PROVENANCE, remote.commit, folder).read_bytes())
+        return parse_provenance(text), fingerprint_in(text)
     except ValueError:
-        return {}
+        return {}, ""
 
 
 def download_file(repo: str, path: str, revision: str | None, folder: Path) -> Path:

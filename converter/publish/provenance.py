@@ -50,6 +50,7 @@ def provenance(
         "kind": KIND,
         **({"repository": repo} if repo != PLACEHOLDER else {}),
         "source": asdict(model.origin),
+        "fingerprint": model.fingerprint,
         "config": model.config.to_dict(),
         "tool": f"densenet-converter {__version__}",
         "python": platform.python_version(),
@@ -93,6 +94,12 @@ def parse_provenance(text: bytes) -> dict[str, Recorded]:
         if not _inside(name):
             raise ValueError(f"it names {name[:80]!r}, which is no path in a repository")
     return files
+
+
+def fingerprint_in(text: bytes) -> str:
+    """The fingerprint of the weights that a good provenance.json is about; empty where it says none."""
+    found = json.loads(text).get("fingerprint")
+    return found if isinstance(found, str) else ""
 
 
 def _no_number(text: str) -> None:

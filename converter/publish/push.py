@@ -27,7 +27,7 @@ from converter.fetch.hub_client import Transient, api, check_name, speaking
 from converter.publish.expectations import CARD, PLACEHOLDER, REQUIRED
 from converter.publish.package import Order, package
 from converter.publish.plan import Change, Content, Remote, download_file, hash_of, look, plan
-from converter.publish.provenance import PROVENANCE, Recorded, changed, read_provenance, to_text
+from converter.publish.provenance import PROVENANCE, Recorded, changed, fingerprint_in, read_provenance, to_text
 from converter.publish.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Push:
         commit: the commit (40 hexadecimal digits) that holds it; None for a dry run.
         url: of the commit or pull request.
         committed: whether a commit was made.
+        fingerprint, there: of the package's weights, and of those that an earlier package had put there; empty where
+            nothing says it.
     """
 
     repo: str
@@ -64,6 +66,17 @@ class Push:
     url: str = ""
     committed: bool = False
     tag: str | None = None
+    fingerprint: str = ""
+    there: str = ""
+
+    @property
+    def weights(self) -> str:
+        """How the package's weights compare with those that were there, in words; empty where nothing says it."""
+        if not (self.fingerprint and self.there):
+            return ""
+        if self.fingerprint == self.there:
+            return f"these are the weights already there (fingerprint {self.there})"
+        return f"other weights than those there (fingerprint {self.fingerprint}; there {self.there})"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
@@ -163,8 +176,10 @@ def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progres
     def attempt() -> Push:
         progress(f"looking at {repo}")
         remote = look(client, repo, how.branch)
-        changes = plan(client, repo, remote, contents)
-        planned = Push(repo, how.branch or MAIN, not remote.exists, changes, tag=how.tag)
+        changes, there = plan(client, repo, remote, contents)
+        own = fingerprint_in((folder / PROVENANCE).read_bytes())
+        branch = how.branch or MAIN
+        planned = Push(repo, branch, not remote.exists, changes, tag=how.tag, fingerprint=own, there=there)
         if dry_run:
             return planned
         if not remote.exists:
@@ -173,7 +188,7 @@ def _push(folder: Path, repo: str, how: Commit, dry_run: bool, progress: Progres
         if not remote.exists:
             # Planned once more on what is there now: the commit is then refused if somebody comes between.
             remote = look(client, repo, how.branch)
-            planned = replace(planned, changes=plan(client, repo, remote, contents))
+            planned = replace(planned, changes=plan(client, repo, remote, contents)[0])
             if any(change.foreign for change in planned.changes):
                 raise Unavailable(f"{repo}: somebody else committed meanwhile; nothing was changed, run again")
         return _commit(client, planned, remote, contents, how, progress)

@@ -11,7 +11,15 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError
-from converter.core.metadata import ACTIVATION_KEY, CONFIG_KEY, LABELS_KEY, PREPROCESS_KEY, json_or_none, parsed
+from converter.core.metadata import (
+    ACTIVATION_KEY,
+    CONFIG_KEY,
+    FINGERPRINT_KEY,
+    LABELS_KEY,
+    PREPROCESS_KEY,
+    json_or_none,
+    parsed,
+)
 from converter.core.model import known_activation
 from densenet.config import SETTINGS, DenseNetConfig
 
@@ -92,4 +100,6 @@ def stated_of(checkpoint: Checkpoint) -> dict[str, Any]:
     said: dict[str, Any] = {k: json_or_none(checkpoint.metadata[k]) for k in keys if k in checkpoint.metadata}
     if activation := known_activation(checkpoint.metadata.get(ACTIVATION_KEY, "")):
         said[ACTIVATION_KEY] = activation
+    if fingerprint := checkpoint.metadata.get(FINGERPRINT_KEY):
+        said[FINGERPRINT_KEY] = fingerprint
     return said

@@ -113,10 +113,14 @@ def calibration_inputs(model: Model, images: Sequence[Array] = ()) -> list[Array
 
     Of the images, preprocessed (1, C, H, W), at most 64 are used, evenly taken.
     """
-    step = max(1, -(-len(images) // MAX_CALIBRATION))
     shape = input_shape(model, 1)
     made = [synthetic("natural", shape, CALIBRATION_SEED + i).array for i in range(SYNTHETIC_CALIBRATION)]
-    return [*images[::step], *made]
+    return [*typical(images), *made]
+
+
+def typical(images: Sequence[Array]) -> Sequence[Array]:
+    """Those of the images that set ranges: at most 64, evenly taken."""
+    return images[:: max(1, -(-len(images) // MAX_CALIBRATION))]
 
 
 def images_of(model: Model, folder: str | Path) -> list[Array]:

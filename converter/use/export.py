@@ -154,7 +154,7 @@ def export_onnx(
     found = inspect(wanted)
     for path in filter(None, (target, data)):
         check_not_source(path, found.checkpoint.files, force=force)
-    model = found.model.described(said)
+    model = found.model.described(said).fingerprinted()
     from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
     from converter.exporters.presented import presented  # noqa: PLC0415 (onnx is slow to import)
 

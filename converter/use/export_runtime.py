@@ -91,7 +91,7 @@ def export_runtime(
     check_target(target, force=force)
     found = inspect(wanted)
     check_not_source(target, found.checkpoint.files, force=force)
-    model = found.model.described(said)
+    model = found.model.described(said).fingerprinted()
     if model.config.heads:
         raise several(model.config, f"{target}: a file for {runtime.name} gives the logits of one head")
     job = Job(model, precision.name, input_shape(model, 1), lambda: graph_of(model, precision))

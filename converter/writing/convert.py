@@ -1,5 +1,6 @@
 """A checkpoint of one layout to a file of another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -9,7 +10,8 @@ import numpy as np
 from converter.core.checkpoint import Array, Tensor
 from converter.core.dtypes import Types
 from converter.core.errors import CannotExpress, ConverterError
-from converter.core.metadata import LAYOUT_KEY
+from converter.core.fingerprint import DIGITS, Watch
+from converter.core.metadata import FINGERPRINT_KEY, LAYOUT_KEY
 from converter.core.model import Images, Model
 from converter.core.nearest import meant
 from converter.core.shorthand import Shorthand, records
@@ -98,30 +100,43 @@ def convert(
     check_target(target, force=force)
     found = inspect(wanted_source)
     check_not_source(target, found.checkpoint.files, force=force)
-    model = found.model.described(said)
+    watch = Watch(found.model.tensors)
+    model = replace(found.model, tensors=watch.tensors).described(said)
     arranged = in_layout(model, wanted, metadata=target.suffix == ".safetensors")
     if dtype is not None:
         tensors = {name: _cast(tensor, name, dtype) for name, tensor in arranged.tensors.items()}
         arranged = replace(arranged, tensors=tensors)
-    write(target, arranged, force=force)
+    write(target, arranged, watch.fingerprint, force=force)
     notes = (*model.notes, *arranged.notes)
     return Conversion(arranged.model, target, wanted.name, len(arranged.tensors), notes)
 
 
-def write(target: Path, arranged: Arranged, *, force: bool = False) -> None:
+def write(
+    target: Path, arranged: Arranged, fingerprint: Callable[[], str] | None = None, *, force: bool = False
+) -> None:
     """Write tensors in the format the target's name asks for, each imported when it is asked for.
 
+    ``fingerprint`` gives that of the weights when all tensors were read; None where it is not recorded.
     A file that is read-only or another user's is replaced only by ``force``.
 
     Raises:
         CannotExpress: the format cannot hold them.
         CannotWrite: the target cannot be written.
     """
-    tensors, layout, known = arranged.tensors, arranged.layout, arranged.model.images.metadata()
+    tensors, layout, images = arranged.tensors, arranged.layout, arranged.model.images
+
+    def known() -> dict[str, str]:
+        return {**late(), **images.metadata()}
+
+    def late() -> dict[str, str]:
+        return {FINGERPRINT_KEY: fingerprint()} if fingerprint else {}
+
     if target.suffix == ".safetensors":
         from converter.formats.safetensors import write_safetensors  # noqa: PLC0415 (for few)
 
-        write_safetensors(target, tensors, {**arranged.model.metadata(), LAYOUT_KEY: layout.name}, force=force)
+        room = {FINGERPRINT_KEY: "0" * DIGITS} if fingerprint else {}
+        metadata = {**arranged.model.metadata(), **room, LAYOUT_KEY: layout.name}
+        write_safetensors(target, tensors, metadata, at_last=late, force=force)
     elif target.suffix == ".npz":
         from converter.formats.npz import write_npz  # noqa: PLC0415 (for few)
 

@@ -54,7 +54,9 @@ def test_the_same_content_twice_is_one_commit(hub: Hub, small: Path, tmp_path: P
         done = densenet(hub, tmp_path, "push", small, REPO)
         assert done.status == 0, done.err
     assert len(hub.repos[REPO].messages) == 1
-    assert done.out == f"{REPO}: nothing to change, no commit made\n"
+    told, end = done.out.splitlines()
+    assert re.fullmatch(r"these are the weights already there \(fingerprint [0-9a-f]{16}\)", told)
+    assert end == f"{REPO}: nothing to change, no commit made"
 
 
 def test_files_of_others_stay_and_ours_that_are_gone_go(hub: Hub, digits: Path, small: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_keras_loads_what_we_write(tmp_path: Path, keras: Any) -> None:
     config = DenseNetConfig(block_config=(1, 2, 1, 1), num_classes=7)
     ours = random_model(config, 3)
     tensors = in_layout(ours, layout_named("keras")).tensors
-    write_keras_h5(tmp_path / "w.h5", tensors, Images(labels=tuple("abcdefg"), activation="softmax").metadata())
+    write_keras_h5(tmp_path / "w.h5", tensors, Images(labels=tuple("abcdefg"), activation="softmax").metadata)
     theirs = keras_network(keras, classes=7, classifier_activation=None)
     theirs.load_weights(tmp_path / "w.h5")
     x = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)

@@ -7,7 +7,7 @@ compression 0.5; other networks load into a model of the same layers built other
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,15 @@ MAX_CHARACTERS = MAX_ATTRIBUTE // 4
 
 
 def write_keras_h5(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, force: bool = False
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Callable[[], Mapping[str, str]] = dict,
+    *,
+    force: bool = False,
 ) -> None:
     """Write tensors called ``<layer>/<leaf>``, layers and leaves in the model's order; metadata as attributes.
+
+    ``metadata`` is asked for those when all tensors were read.
 
     Raises:
         Unavailable: h5py is not installed.
@@ -55,15 +61,15 @@ def write_keras_h5(
         _texts(file, "layer_names", list(layers))
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(KERAS_VERSION.encode())
-        for name, text in {TOOL_KEY: TOOL, **(metadata or {})}.items():
-            for i in range(0, len(text), MAX_CHARACTERS):
-                piece = text[i : i + MAX_CHARACTERS].encode()
-                file.attrs[name if len(text) <= MAX_CHARACTERS else f"{name}{i // MAX_CHARACTERS}"] = np.bytes_(piece)
         for layer, members in layers.items():
             group = file.create_group(layer)
             _texts(group, "weight_names", [f"{layer}/{leaf}:0" for leaf in members])
             for leaf, tensor in members.items():
                 group.create_dataset(f"{layer}/{leaf}:0", data=np.ascontiguousarray(tensor.read()), track_times=False)
+        for name, text in {TOOL_KEY: TOOL, **metadata()}.items():
+            for i in range(0, len(text), MAX_CHARACTERS):
+                piece = text[i : i + MAX_CHARACTERS].encode()
+                file.attrs[name if len(text) <= MAX_CHARACTERS else f"{name}{i // MAX_CHARACTERS}"] = np.bytes_(piece)
 
 
 def _texts(owner: Any, name: str, texts: list[str]) -> None:

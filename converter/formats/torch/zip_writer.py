@@ -7,7 +7,7 @@ The pickle holds dicts, plain values and tensors in the form torch.save gives th
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,16 @@ CLASSES = {name: f"{stem}Storage" for stem, name in STORAGES.items() if stem != 
 
 
 def write_torch(
-    path: Path, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None, *, force: bool = False
+    path: Path,
+    tree: Mapping[str, Any],
+    metadata: Callable[[], Mapping[str, str]] = dict,
+    *,
+    force: bool = False,
 ) -> None:
     """Write a dict of tensors (nested dicts, lists and plain values may stand beside them).
 
-    What is known beside them is the zip's comment, so that ``load_state_dict`` finds tensors and nothing else.
+    What is known beside them (``metadata``, asked for when all tensors were read) is the zip's comment, so that
+    ``load_state_dict`` finds tensors and nothing else.
 
     Raises:
         CannotExpress: a value torch's pickles cannot hold, or too much metadata.
@@ -37,14 +42,14 @@ def write_torch(
     tensors: list[Tensor] = []
     pickle = b"\x80\x02" + _encode(tree, tensors, path) + b"."
     folder = path.stem or "archive"
-    comment = comment_of(path, metadata or {})
-    with replacing(path, force=force) as file, ZipWriter(file, comment) as archive:
+    with replacing(path, force=force) as file, ZipWriter(file) as archive:
         archive.add(f"{folder}/data.pkl", pickle)
         archive.add(f"{folder}/byteorder", b"little")
         for i, tensor in enumerate(tensors):
             array = np.ascontiguousarray(tensor.read()).reshape(-1)
             archive.add(f"{folder}/data/{i}", array.view(np.uint8).data)
         archive.add(f"{folder}/version", b"3\n")
+        archive.comment = comment_of(path, metadata())
 
 
 def _encode(value: Any, tensors: list[Tensor], path: Path) -> bytes:

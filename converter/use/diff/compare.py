@@ -11,14 +11,13 @@ import numpy as np
 
 from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import CannotExpress
-from converter.core.fingerprint import Fingerprint, brain, half
+from converter.core.fingerprint import Fingerprint, brain, half, weights
 from converter.core.model import Images, Model
 from converter.core.norms import with_eps
 from converter.core.progress import Progress
 from converter.core.source import AnySource, Source
 from converter.reading.load import load
 from converter.use.diff.difference import Difference, TensorDifference
-from densenet.module import COUNTER
 from densenet.names import parse
 
 EXACT = 1e-6
@@ -52,7 +51,7 @@ def compare(a: str, b: str, first: Model, second: Model) -> Difference:
 
     Where they have another eps, B's norms are brought to A's: what one format cannot say is folded into them.
     """
-    ours, theirs = _weights(first), _weights(second)
+    ours, theirs = weights(first.tensors), weights(second.tensors)
     eps = first.config.eps, second.config.eps
     if eps[0] != eps[1]:
         theirs = _with_eps(theirs, have=eps[1], want=eps[0])
@@ -85,10 +84,6 @@ def compare(a: str, b: str, first: Model, second: Model) -> Difference:
         (first.config.num_classes, second.config.num_classes),
         (str(Fingerprint.of(first.tensors)), str(Fingerprint.of(second.tensors))),
     )
-
-
-def _weights(model: Model) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in model.tensors.items() if not name.endswith(COUNTER)}
 
 
 def _with_eps(tensors: Mapping[str, Tensor], *, have: float, want: float) -> dict[str, Tensor]:
