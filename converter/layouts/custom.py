@@ -80,8 +80,8 @@ def read_layout(path: Path) -> Layout:
         if lost := counted - said - {"n"}:
             raise ConverterError(f"{path}: {name!r} must say {{{min(lost)}}}, as {template!r} does")
         of_block = {"b"} if template.startswith(("blocks", "transitions")) else set()
-        if strange := said - counted - {"n", "L"} - of_block:
-            raise ConverterError(f"{path}: {name!r} says {{{min(strange)}}}, which {template!r} does not count")
+        if unknown := said - counted - {"n", "L"} - of_block:
+            raise ConverterError(f"{path}: {name!r} says {{{min(unknown)}}}, which {template!r} does not count")
     try:
         return Layout(
             name=str(table.get("name", path.stem)),

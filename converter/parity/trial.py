@@ -171,9 +171,9 @@ class Trial:
             logits = judge.judge(engine, telling, made) if told else []
             for output in file.further_outputs():
                 if output == PROBABILITIES or output in truth.values:
-                    other = partial(pixels if eight_bit else floats, dict(file.runs(specs, output))[engine]())
-                    self.further(engine, output, other, file, zip_longest(batches, outputs))
-                    del other
+                    compute = partial(pixels if eight_bit else floats, dict(file.runs(specs, output))[engine]())
+                    self.further(engine, output, compute, file, zip_longest(batches, outputs))
+                    del compute
                 else:
                     why = "the reference records none" if truth.model is None else "nothing is known of it"
                     self.checks[name].append(Check(f"output {output}", None, why))
