@@ -140,8 +140,6 @@ def test_targets_that_cannot_be_written_leave_everything_as_it_was(tmp_path: Pat
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConverterError, match="end the name in"):
         convert(source, tmp_path / "model.onnx")
-    with pytest.raises(CannotWrite, match="nowhere"):
-        convert(source, tmp_path / "nowhere" / "a.safetensors")
     with pytest.raises(CannotWrite):
         convert(source, tmp_path / "file" / "a.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
