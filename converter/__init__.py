@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converter.core.errors import ConverterError as ConverterError
     from converter.core.model import Images as Images
-    from converter.core.model import Model as Model
     from converter.core.model import Origin as Origin
     from converter.core.source import Source as Source
     from converter.core.version import __version__ as __version__
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from converter.publish.push import push as push
     from converter.publish.recipe import Recipe as Recipe
     from converter.reading.inspection import Inspection as Inspection
-    from converter.reading.load import inspect as inspect
-    from converter.reading.load import load as load
     from converter.use.diff.compare import diff as diff
     from converter.use.diff.difference import Difference as Difference
     from converter.use.evaluate import evaluate as evaluate
@@ -41,15 +38,20 @@ if TYPE_CHECKING:
     from converter.use.export import export_onnx as export_onnx
     from converter.use.export_runtime import RuntimeExport as RuntimeExport
     from converter.use.export_runtime import export_runtime as export_runtime
+    from converter.use.folder import Classified as Classified
+    from converter.use.folder import predict as predict
     from converter.use.inference import get_model as get_model
     from converter.use.inference import inference_model as inference_model
     from converter.use.inference import list_models as list_models
+    from converter.use.model import Model as Model
+    from converter.use.model import inspect as inspect
+    from converter.use.model import load as load
     from converter.writing.convert import Conversion as Conversion
     from converter.writing.convert import convert as convert
 
 HOMES = {
     "core.errors": "ConverterError",
-    "core.model": "Images Model Origin",
+    "core.model": "Images Origin",
     "core.source": "Source",
     "core.version": "__version__",
     "engines.original": "Original",
@@ -60,7 +62,6 @@ HOMES = {
     "publish.push": "Commit Push push",
     "publish.recipe": "Recipe",
     "reading.inspection": "Inspection",
-    "reading.load": "inspect load",
     "use.diff.compare": "diff",
     "use.diff.difference": "Difference",
     "use.evaluate": "evaluate",
@@ -68,7 +69,9 @@ HOMES = {
     "use.evaluation.result": "Evaluation",
     "use.export": "Export Precision export_onnx",
     "use.export_runtime": "RuntimeExport export_runtime",
+    "use.folder": "Classified predict",
     "use.inference": "get_model inference_model list_models",
+    "use.model": "Model inspect load",
     "writing.convert": "Conversion convert",
 }
 """Where each public name lives."""

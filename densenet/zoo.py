@@ -148,6 +148,12 @@ def names(pattern: str | None = None) -> list[str]:
     return sorted(model.name for model in MODELS if pattern is None or fnmatchcase(model.name, pattern))
 
 
+def timm_name(architecture: str) -> str:
+    """The published model that timm takes by an architecture's name, the first of its tags; empty if there is none."""
+    tagged = (model.name for model in MODELS if model.name.startswith(f"{architecture}."))
+    return next(tagged, "")
+
+
 def is_published(name: str) -> bool:
     """Whether a published model has that name or alias."""
     return name in _BY_NAME

@@ -51,7 +51,7 @@ class Held:
 
     Attributes:
         content: itself, as it was given.
-        kind: ``module``, ``tensors``, ``keras``, ``model``, ``program`` (scripted, or exported) or ``bytes`` (and files).
+        kind: ``module``, ``tensors``, ``keras``, ``model``, ``program`` (scripted or exported), ``bytes`` (also files).
         name: what messages and reports call it.
     """
 
@@ -67,6 +67,11 @@ class Held:
         self.content, self.kind = content, kind
         self.name = _name(content, kind)
 
+    @property
+    def is_tree(self) -> bool:
+        """Whether it is read where it is; anything else is, or becomes, the bytes of a file."""
+        return self.kind in ("module", "tensors", "model")
+
     def __str__(self) -> str:
         return self.name
 
@@ -79,12 +84,13 @@ def _kind(content: Any) -> str:
         return "model"
     if isinstance(content, BYTES) or hasattr(content, "SerializeToString"):
         return "bytes"
+    # before modules, which these are, too, where Keras runs on PyTorch
+    if any(cls.__module__.partition(".")[0] in ("keras", "tf_keras") for cls in type(content).__mro__):
+        return "keras" if hasattr(content, "get_weights") and hasattr(content, "save") else ""
     if is_torch(content, "export.ExportedProgram") or is_torch(content, "jit.ScriptModule"):
         return "program"
     if is_torch(content, "nn.Module"):
         return "module"
-    if any(cls.__module__.partition(".")[0] in ("keras", "tf_keras") for cls in type(content).__mro__):
-        return "keras" if hasattr(content, "get_weights") and hasattr(content, "save") else ""
     if isinstance(content, Mapping):
         return "tensors"
     if isinstance(content, list | tuple):

@@ -19,6 +19,7 @@ from converter.core.metadata import (
     to_json,
 )
 from converter.core.nearest import meant
+from converter.core.notebook import html_table
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
@@ -179,6 +180,13 @@ class Images:
         return {key: text for key, text in zip(OF_IMAGES, said) if text}
 
 
+def _outputs(config: DenseNetConfig) -> str:
+    """What a network gives, in words."""
+    if config.heads:
+        return f"heads {', '.join(head.name for head in config.heads)}"
+    return f"{config.num_classes:,} classes" if config.num_classes else "features alone"
+
+
 @dataclass(frozen=True)
 class Model:
     """A DenseNet in the library layout.
@@ -209,6 +217,31 @@ class Model:
     def fingerprinted(self) -> Model:
         """The same with its fingerprint; reads every tensor, one at a time."""
         return self if self.fingerprint else replace(self, fingerprint=exact(self.tensors))
+
+    def __repr__(self) -> str:
+        where = f"{self.origin.name!r} ({self.origin.format}, {self.origin.layout})"
+        notes = f", {len(self.notes)} notes" if self.notes else ""
+        return f"Model({self.config.name}, {_outputs(self.config)}, from {where}{notes})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.config.name, self.facts(), notes=self.notes)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What people want to know of it, by name; empty where there is nothing to say."""
+        config, images = self.config, self.images
+        return [
+            ("architecture", config.name),
+            ("parameters", f"{config.parameters():,}"),
+            ("outputs", _outputs(config)),
+            ("input channels", str(config.in_channels)),
+            ("source", self.origin.name),
+            ("format", self.origin.format),
+            ("layout", self.origin.layout),
+            ("sha256", self.origin.sha256),
+            ("classes", ", ".join(images.labels[:5]) + (" ..." if len(images.labels) > 5 else "")),
+            ("activation", images.activation),
+            ("left out", f"{len(self.dropped)} keys" if self.dropped else ""),
+        ]
 
     def metadata(self) -> dict[str, str]:
         """Everything about this model as text, for the artifact's own metadata."""

@@ -19,12 +19,11 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError, Unavailable, first_line
 from converter.core.model import Model
+from converter.engines.networks import keras_network, timm_network, torchvision_network
 from converter.engines.paddle import paddle_engine
 from converter.engines.run import Run
 from converter.engines.tensorflow import tensorflow_engine
-from converter.engines.timm_model import timm_model
 from converter.engines.torch import torch_engine
-from densenet.config import DenseNetConfig
 
 if TYPE_CHECKING:
     import torch
@@ -81,33 +80,13 @@ def source_engine(model: Model, path: Path, framework: str = "") -> tuple[str, R
 
 
 def _torchvision(model: Model, path: Path) -> Run:
-    import torch  # noqa: PLC0415 (slow to import)
-    from torchvision.models import DenseNet  # noqa: PLC0415 (slow to import)
-
-    config = model.config
-    known = ("growth_rate", "block_config", "init_features", "bn_size", "num_classes", "in_channels")
-    _plain(config, "torchvision", known)
-    network = DenseNet(
-        config.growth_rate,
-        config.block_config,
-        config.init_features,
-        config.bn_size,
-        num_classes=config.num_classes,
-    )
-    if config.in_channels != 3:  # as those do who train it on grey images
-        network.features.conv0 = torch.nn.Conv2d(config.in_channels, config.init_features, 7, 2, 3, bias=False)
+    network = torchvision_network(model.config)
     network.load_state_dict(_state(model, path))
     return torch_engine(network.eval())
 
 
 def _timm(model: Model, path: Path) -> Run:
-    import timm  # noqa: PLC0415 (slow to import)
-
-    config = model.config
-    if config.eps != DenseNetConfig.eps:
-        raise Unavailable(f"timm has no DenseNet with eps {config.eps:g}")
-    wanted = timm_model(config)
-    network = timm.create_model(wanted.architecture, num_classes=config.num_classes, **wanted.arguments)
+    network = timm_network(model.config)
     network.load_state_dict(_state(model, path))
     return torch_engine(network.eval())
 
@@ -117,27 +96,17 @@ def _keras(model: Model, path: Path) -> Run:
     import keras  # noqa: PLC0415 (slow to import)
 
     config = model.config
-    image = keras.Input((None, None, config.in_channels))
     try:
         saved = keras.models.load_model(path, compile=False)
     except (ValueError, OSError):  # weights alone
-        _plain(config, "keras", ("block_config", "num_classes", "eps"))
-        if config.name not in KERAS:
-            raise Unavailable(f"keras has no {config.name}") from None
-        network = getattr(keras.applications, KERAS[config.name])(
-            include_top=bool(config.num_classes),
-            weights=None,
-            input_tensor=image,
-            classes=config.num_classes or 1000,
-            classifier_activation=None,
-        )
+        network = keras_network(config)
         network.load_weights(path)
     else:
         # The same layers, for images of any size; and logits, not probabilities.
         last = saved.layers[-1]
         if config.num_classes and getattr(last, "activation", None) is keras.activations.softmax:
             last.activation = keras.activations.linear
-        network = keras.models.clone_model(saved, input_tensors=image)
+        network = keras.models.clone_model(saved, input_tensors=keras.Input((None, None, config.in_channels)))
         network.set_weights(saved.get_weights())
 
     def run(x: Array) -> Array:
@@ -150,7 +119,6 @@ def _keras(model: Model, path: Path) -> Run:
     return run
 
 
-KERAS = {"densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201"}
 FRAMEWORKS: Mapping[str, Callable[[Model, Path], Run]] = {
     "torchvision": _torchvision,
     "timm": _timm,
@@ -158,14 +126,6 @@ FRAMEWORKS: Mapping[str, Callable[[Model, Path], Run]] = {
     "tensorflow": tensorflow_engine,
     "paddle": paddle_engine,
 }
-
-
-def _plain(config: DenseNetConfig, framework: str, fields: tuple[str, ...]) -> None:
-    """Refuse a network whose other fields are not the framework's own."""
-    usual = DenseNetConfig().to_dict()
-    beyond = [k for k, v in config.to_dict().items() if k not in fields and v != usual.get(k)]
-    if beyond:
-        raise Unavailable(f"{framework} is not tried on a network with {beyond[0]} {getattr(config, beyond[0])}")
 
 
 LEGACY = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.((?:[12])\.(?:weight|bias|running_mean|running_var))$")

@@ -20,8 +20,7 @@ from converter.core.held import BYTES, Held
 from converter.fetch.place import Place
 
 CHUNK = 1 << 20
-TREES = ("module", "tensors", "model")
-"""Kinds that are read where they are."""
+IN_MEMORY = " in memory"
 
 
 def place_of(held: Held) -> Place:
@@ -31,8 +30,9 @@ def place_of(held: Held) -> Place:
         UnreadableFile: it is an open file that gives no bytes, or a network that its framework cannot save.
         CannotWrite: there is no room for a temporary file.
     """
-    if held.kind in TREES:
-        return Place(Path(held.name), held.name, held=held)
+    if held.is_tree:
+        name = held.name if held.name.endswith(IN_MEMORY) else held.name + IN_MEMORY  # what no file is called
+        return Place(Path(name), held.name, held=held)
     if (path := _own_file(held.content)) is not None:
         return Place(path, held.name)
     with ExitStack() as stack:
@@ -43,7 +43,7 @@ def place_of(held: Held) -> Place:
         except OSError as error:
             why = f"cannot be written ({error.strerror or error}); set TMPDIR to a folder with room"
             raise CannotWrite(f"temporary files: {why}") from error
-        place = Place(path, held.name, temporary=True)
+        place = Place(path, held.name, held=held)
         weakref.finalize(place, stack.pop_all().close)
     return place
 

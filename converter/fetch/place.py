@@ -23,8 +23,7 @@ class Place:
         preprocess: what images go through, where the origin says so.
         settings: config fields the origin states and no tensor shows.
         unproven: whether it was downloaded from where no hash of it is published.
-        held: what is in memory instead of a file, which ``path`` names then.
-        temporary: whether ``path`` is a file of ours, which nobody knows by that name.
+        held: what is in memory, which ``path`` is only a name of, or a temporary file.
     """
 
     path: Path
@@ -33,7 +32,16 @@ class Place:
     settings: Mapping[str, Any] = field(default_factory=dict)
     unproven: bool = False
     held: Held | None = None
-    temporary: bool = False
+
+    @property
+    def tree(self) -> Held | None:
+        """What is read where it is, in memory; None of a file."""
+        return self.held if self.held and self.held.is_tree else None
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether its bytes are somebody's, and not made to be read here."""
+        return self.held is None or self.held.kind == "bytes"
 
     @contextmanager
     def kept_if_read(self) -> Iterator[None]:
@@ -45,7 +53,7 @@ class Place:
         try:
             yield
         except ConverterError as error:
-            if self.temporary and str(self.path) in str(error):
+            if self.held and not self.held.is_tree and str(self.path) in str(error):
                 raise type(error)(str(error).replace(str(self.path), self.name)) from error
             if isinstance(error, UnreadableFile) and self.unproven:
                 with suppress(OSError):

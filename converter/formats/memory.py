@@ -1,8 +1,8 @@
 """Weights and networks in the caller's memory, as the tree that a file of them would be read as.
 
 Nothing is called that is not numpy's or a tensor's own: a module is taken as the attributes it has, as its pickle would
-have them (torch/nn/modules/module.py), and any other object as a :class:`Record`.  PyTorch is used only if it is loaded,
-without which there are no tensors of its.
+have them (torch/nn/modules/module.py), and any other object as a :class:`Record`.  PyTorch is used only if it is
+loaded, without which there are no tensors of its.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VIEWS: Mapping[str, tuple[str, Any]] = {
 
 
 def open_memory(held: Held) -> Checkpoint:
-    """A state dict, a module or a model as a checkpoint; its tensors are read when they are needed, from where they lie.
+    """A state dict, a module or a model as a checkpoint; its tensors are read when needed, from where they lie.
 
     Raises:
         UnreadableFile: it holds more objects than any checkpoint.

@@ -45,14 +45,20 @@ class Sources:
         self.joint = joint
         self.threaded = [spec for spec in self.specs if spec.kind in THREADED]
         self.files: list[Artifact] = []
-        if model.origin.format == "onnx" and (self.threaded or not self.specs):
+        held = place.tree is not None
+        if model.origin.format == "onnx" and not held and (self.threaded or not self.specs):
             file = Artifact.of_onnx(OWN_FILE, place, source)
             self.files.append(file.of(head, joint) if head else file)
         named = [spec.kind for spec in self.specs if spec.kind in FRAMEWORKS]
         if head and named:
             raise ConverterError(f"{named[0]} is asked for the logits of one head; --head NAME says which")
+        if held and (named or self.original is not None):
+            raise ConverterError(
+                f"{place.path}: its own framework, and an original, read a file; save it and name that"
+            )
         usual = "" if self.specs or head else framework_of(model)
-        self.frameworks = named or ([usual] if usual else [])
+        self.frameworks = named or ([usual] if usual and not held else [])
+        self.left_out = usual if held else ""
         self.forms = [spec for spec in self.specs if spec.kind == "torch" and spec.option]
 
     def count(self) -> int:
@@ -67,6 +73,8 @@ class Sources:
             ConverterError: one that was asked for by name cannot be started.
         """
         plain = [batch for batch in trial.truth.batches if batch.pixels is None]
+        if self.left_out:
+            trial.note(f"not compared with {self.left_out}: it is in memory, and in no file that could be loaded")
         for spec in self.forms:
             made = trial.compute(spec.label, partial(floats, spec.start(None, self.model)), trial.truth.batches)
             trial.judge(spec.label, trial.truth.batches, made)

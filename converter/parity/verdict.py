@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array
+from converter.core.notebook import html_table
 from converter.core.version import __version__
 from converter.parity.budget import Judgement
 from converter.parity.checks import Check
@@ -74,6 +75,26 @@ class Verification:
             and all(check.ok is not False for checks in self.checks.values() for check in checks)
             and all(judgement.passed for judgement in self.budgets.values())
         )
+
+    def __repr__(self) -> str:
+        why = [*self.problems, *(name for name, _, _, verdict in self._rows() if verdict == "FAIL")]
+        said = "passed" if self.passed else f"FAILED: {', '.join(why[:3])}"
+        return f"Verification({self.reference!r}, {len(self.results)} engines, {said})"
+
+    def _repr_html_(self) -> str:
+        title = f"{self.reference}: {'passed' if self.passed else 'FAILED'}"
+        columns = ("what", "inputs", "largest error", "verdict")
+        return html_table(title, self._rows(), columns, [*self.problems, *self.notes])
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
+        """Every engine with its inputs and largest error, and every check that failed."""
+        rows = []
+        for name, found in self.results.items():
+            verdict = "pass" if all(c.passed for c in found) else "FAIL"
+            rows.append((name, str(len(found)), f"{max((c.error for c in found), default=0.0):.2e}", verdict))
+        for name, checks in self.checks.items():
+            rows += [(f"{name}: {check.name}", "", "", "FAIL") for check in checks if check.ok is False]
+        return rows
 
     def worst(self) -> float:
         """The largest relative error of any engine on any input."""

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Images, Model, several
-from converter.core.progress import Progress, Steps
+from converter.core.progress import Progress, Steps, shown_in_notebooks
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
 from converter.engines.specs import THREADED, check_installed, parse_specs
@@ -39,7 +39,7 @@ def verify(
     bench: Bench | None = None,
     about: Images | None = None,
     record: str | Path | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = shown_in_notebooks,
     **conditions: Unpack[Conditions],
 ) -> Verification:
     """Compare artifacts with a checkpoint, by what they say and by the logits they compute.
@@ -50,7 +50,7 @@ def verify(
     reference is read right is our word, unless the original is asked (``original``).
 
     Args:
-        reference: any checkpoint.
+        reference: any checkpoint, as for :func:`converter.load`.
         candidates: ``.onnx`` files, run in ONNX Runtime as they are, and those of other runtimes in theirs; other
             checkpoints, run in PyTorch.  None: the reference's own ONNX export, made in memory.
         bench: what to compare on, and in which engines.
@@ -132,7 +132,7 @@ def verify_against(
     candidate: AnySource,
     *,
     engines: Sequence[str] = (),
-    progress: Progress = lambda _: None,
+    progress: Progress = shown_in_notebooks,
 ) -> Verification:
     """Compare an ONNX file with a recorded reference, without PyTorch.
 
@@ -153,10 +153,10 @@ def verify_against(
     truth = read_record(Path(record))
     file = Artifact.open(candidate)
     if file.model is not None:
-        raise ConverterError(f"{candidate}: a recorded reference is for ONNX files; export it first")
+        raise ConverterError(f"{Source.of(candidate)}: a recorded reference is for ONNX files; export it first")
     if file.takes_pixels() or file.in_half()[0]:
         what = "8-bit images" if file.takes_pixels() else "float16 images"
-        raise ConverterError(f"{candidate}: takes {what}; verify it against its checkpoint")
+        raise ConverterError(f"{Source.of(candidate)}: takes {what}; verify it against its checkpoint")
     trial = Trial(truth, progress)
     trial.artifact(file, specs)
     return trial.verification(str(record), start, None)

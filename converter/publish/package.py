@@ -15,10 +15,11 @@ from typing import IO, Any, Unpack
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import scratch, sweep, with_parents
+from converter.core.held import Held
 from converter.core.memory import give_back
 from converter.core.model import Images, Model, several
 from converter.core.norms import missing_counters
-from converter.core.progress import Progress
+from converter.core.progress import Progress, shown_in_notebooks
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
 from converter.engines.runtime import Job
@@ -134,7 +135,7 @@ def package(
     recipe: Recipe | None = None,
     images: Images | None = None,
     repo: str | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = shown_in_notebooks,
     **order: Unpack[Order],
 ) -> Package:
     """Write the repository of a checkpoint: weights, config, ONNX files, card, proofs, provenance.
@@ -189,7 +190,7 @@ def package(
     return replace(done, folder=folder)
 
 
-def zoo_entry(address: str | Path, model: Model) -> ZooModel | None:
+def zoo_entry(address: str | Path | Held, model: Model) -> ZooModel | None:
     """The published model a source is: the file has its hash, or was fetched by its name."""
     for entry in MODELS:
         if entry.sha256_prefix and model.origin.sha256.startswith(entry.sha256_prefix):
@@ -198,7 +199,7 @@ def zoo_entry(address: str | Path, model: Model) -> ZooModel | None:
         entry = zoo_model(str(address))
     except ValueError:
         return None
-    return None if entry.sha256_prefix or Path(address).exists() else entry
+    return None if entry.sha256_prefix or isinstance(address, Held) or Path(address).exists() else entry
 
 
 class _Builder:

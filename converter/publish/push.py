@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 from converter.core.errors import ConverterError, Unavailable, VerificationFailed
 from converter.core.files import scratch
 from converter.core.model import Images
-from converter.core.progress import Progress
+from converter.core.progress import Progress, shown_in_notebooks
 from converter.core.shorthand import taken
 from converter.core.source import AnySource, Source
 from converter.fetch.hub_client import Transient, api, check_name, speaking
@@ -134,7 +134,7 @@ def push(
     images: Images | None = None,
     commit: Commit | None = None,
     dry_run: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Progress = shown_in_notebooks,
     **options: Unpack[PushOptions],
 ) -> Push:
     """Publish a package as one commit; files of others in the repository are left alone.
@@ -158,7 +158,7 @@ def push(
     """
     check_name(repo)
     how = replace(commit or Commit(), **taken(options, CommitOptions))
-    folder = Path(source.address if isinstance(source, Source) else source)
+    folder = Path(str(Source.of(source).address))
     if (folder / PROVENANCE).is_file():
         return _push(folder, repo, how, dry_run, progress)
     with scratch() as temporary:

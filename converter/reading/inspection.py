@@ -8,6 +8,7 @@ from typing import Any
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.model import Images, Model
+from converter.core.notebook import html_table
 from converter.reading.candidate import Candidate
 from converter.reading.contents import contents_of
 
@@ -35,6 +36,16 @@ class Inspection:
     chosen: Candidate
     tried: tuple[Candidate, ...]
     size_of_files: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Inspection({self.model!r})"
+
+    def _repr_html_(self) -> str:
+        model = self.model
+        dtypes = ", ".join(f"{name} ({count:,})" for name, count in self.dtypes().items())
+        size = f"{self.size_of_files:,} bytes" if self.size_of_files is not None else ""
+        rows = [*model.facts(), ("inside", self.chosen.group.path), ("size", size), ("values", dtypes)]
+        return html_table(model.origin.name, rows, notes=model.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; the tensors by library name."""

@@ -48,9 +48,9 @@ def load(source: AnySource, **reading: Unpack[Reading]) -> Model:
     """Read any DenseNet checkpoint into the library layout.  Tensors are read on demand.
 
     Args:
-        source: a path, ``https://`` URL, ``hf://`` address or zoo name; what is in memory (a state dict of torch tensors
-            or numpy arrays, a ``torch.nn.Module``, a Keras model, bytes, an open file); or a :class:`converter.Source`,
-            whose fields the other arguments are.
+        source: a path, ``https://`` URL, ``hf://`` address or zoo name; what is in memory (a state dict of torch
+            tensors or numpy arrays, a ``torch.nn.Module``, a Keras model, bytes, an open file); or a
+            :class:`converter.Source`, whose fields the other arguments are.
 
     Raises:
         UnreadableFile: missing, damaged, or of no known format.
@@ -77,13 +77,13 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
     with (
         place.kept_if_read(),
         damaged(f"{place.path}: {STRANGE}", why=typed),
-        hashing((place.path,)) if hashed and not place.held else nullcontext(lambda _: "") as sha256,
+        hashing((place.path,)) if hashed and place.has_hash else nullcontext(lambda _: "") as sha256,
     ):
-        if not place.held and (alone := why_not_alone(place.path)):
+        if not place.tree and (alone := why_not_alone(place.path)):
             raise UnreadableFile(f"{place.path}: {alone}")
-        checkpoint = open_memory(place.held) if place.held else open_checkpoint(place.path)
-        if place.held and isinstance(place.held.content, Model) and wanted.is_plain:
-            return _read_already(place.held.content, checkpoint)
+        checkpoint = open_memory(place.tree) if place.tree else open_checkpoint(place.path)
+        if place.tree and isinstance(place.tree.content, Model) and wanted.is_plain:
+            return _read_already(place.tree.content, checkpoint)
         size = None if checkpoint.held else sum(file.stat().st_size for file in checkpoint.files)
         return replace(_of_heads(checkpoint, place, wanted, sha256), size_of_files=size)
 

@@ -9,7 +9,8 @@ import numpy as np
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.model import Images, Model
-from converter.core.source import shown
+from converter.core.progress import counted
+from converter.core.source import AnySource, Source
 from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
 from converter.use.evaluation.choice import TOP, Choice, choice
@@ -23,14 +24,14 @@ from converter.use.predict import Predictor, predictor
 
 
 def evaluate(
-    source: str | Path,
+    source: AnySource,
     dataset: str | Path | Dataset,
     *,
     engine: str = "onnxruntime",
     images: Images | None = None,
     head: str = "",
     truths: Truths | None = None,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = counted,
 ) -> Evaluation:
     """Ask a network about every image and count.
 
@@ -39,7 +40,7 @@ def evaluate(
     and for labels their scores.
 
     Args:
-        source: a checkpoint, an ONNX file, a URL or a zoo name.
+        source: a checkpoint or an ONNX file, as for :func:`converter.load`.
         dataset: one subfolder of images (or volumes) a class, or a list or table of truths, or either with more to
             say of it. Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
             torchvision's ImageFolder has it; the result says which.
@@ -58,7 +59,7 @@ def evaluate(
     model = predictor(source, engine=engine, images=images, head=head)
     if model.heads:
         heads = ", ".join(model.heads)
-        raise ConverterError(f"{shown(str(source))}: has several heads ({heads}); --head NAME says which is meant")
+        raise ConverterError(f"{Source.of(source)}: has several heads ({heads}); --head NAME says which is meant")
     outputs = Outputs(model.network.config.num_classes, model.labels)
     task = understand(truths, outputs, model.activation)
     if not task.one_class_each:
@@ -69,7 +70,7 @@ def evaluate(
     found, mistakes = (_choose if task.one_class_each else _find)(model, task, answers)
     how_read = [f"{line} ({count} images)" for line, count in Counter(read).items()]
     return Evaluation(
-        shown(str(source)),
+        str(Source.of(source)),
         engine,
         f"{dataset.title}, head {head}" if head else dataset.title,
         found,

@@ -1,8 +1,10 @@
 """Any checkpoint to an ONNX file."""
 
+import os
 from dataclasses import dataclass, replace
+from io import TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import IO, TYPE_CHECKING, Any, Literal, Unpack
 
 from converter.core.errors import CannotWrite, ConverterError
 from converter.core.files import replacing
@@ -10,7 +12,7 @@ from converter.core.interface import LAYOUTS, Interface, InterfaceFields, Presen
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
 from converter.core.nearest import meant
-from converter.core.progress import Progress
+from converter.core.progress import Progress, shown_in_notebooks
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
 from converter.exporters.graph import PROBABILITIES, GraphOptions
@@ -57,7 +59,7 @@ class Export:
 
     Attributes:
         model: the weights as read.
-        path: the file written.
+        path: the file written; None of what was written into a buffer.
         graph, precision: which.
         opset: version of its operators.
         nodes: number of its operators.
@@ -67,7 +69,7 @@ class Export:
     """
 
     model: Model
-    path: Path
+    path: Path | None
     graph: str
     precision: str
     opset: int
@@ -82,7 +84,7 @@ class Export:
         return {
             "source": self.model.origin.name,
             "source_sha256": self.model.origin.sha256,
-            "target": str(self.path),
+            "target": None if self.path is None else str(self.path),
             "architecture": self.model.config.name,
             "graph": self.graph,
             "precision": self.precision,
@@ -109,21 +111,21 @@ class ExportOptions(GraphOptions, InterfaceFields, Shorthand, total=False):
 
 def export_onnx(
     source: AnySource,
-    target: str | Path,
+    target: str | Path | IO[bytes],
     *,
     precision: str | Precision = "fp32",
     calibration: str | Path | None = None,
     images: Images | None = None,
     interface: Interface | None = None,
     force: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Progress = shown_in_notebooks,
     **options: Unpack[ExportOptions],
 ) -> Export:
     """Write any DenseNet checkpoint as ONNX, with dynamic batch, height and width unless they are said.
 
     Args:
         source: a checkpoint, as for :func:`converter.load`.
-        target: an ``.onnx`` file.
+        target: an ``.onnx`` file, or a file or buffer opened for writing, ``io.BytesIO()`` say.
         precision: ``fp32``, ``fp16`` or ``int8``, or a :class:`Precision`, whose other field ``calibration`` is.
         images: what its images and classes are, where the source does not say.
         interface: how the file takes images and gives results.
@@ -137,22 +139,21 @@ def export_onnx(
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
     """
-    target = Path(target)
-    if target.suffix != ".onnx":
-        raise ConverterError(f"{target}: end the name in .onnx")
+    file = _file(target)
     if not isinstance(precision, Precision):
         precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
     graph, seen = taken(options, GraphOptions), replace(interface or Interface(), **taken(options, InterfaceFields))
-    data = target.with_name(f"{target.name}_data") if options.pop("external_data", False) else None
+    data = _beside(file) if options.pop("external_data", False) else None
     runtime = options.pop("runtime", None)
     wanted, said = records(source, images, taken(options, Shorthand))
     if wanted.layout in LAYOUTS:  # no project's, but the order of axes
         seen, wanted = replace(seen, io_layout=wanted.layout), replace(wanted, layout=None)  # type: ignore[arg-type]
-    check_target(target, force=force)
-    if data is not None and not force:
-        check_data(data, target)
+    if file is not None:
+        check_target(file, force=force)
+    if file is not None and data is not None and not force:
+        check_data(data, file)
     found = inspect(wanted)
-    for path in filter(None, (target, data)):
+    for path in filter(None, (file, data)):
         check_not_source(path, found.checkpoint.files, force=force)
     model = found.model.described(said).fingerprinted()
     from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
@@ -188,11 +189,14 @@ def export_onnx(
     props = {prop.key: prop.value for prop in made.proto.metadata_props}
     if Presented.of(props).resized:
         notes += (outside(preprocess_for(model.config, model.images), made.proto.opset_import[0].version),)
-    _write(made, target, data, force=force)
+    if file is None:
+        made.write(target)  # type: ignore[arg-type]  # no name
+    else:
+        _write(made, file, data, force=force)
     proto = made.proto
     return Export(
         model,
-        target,
+        file,
         props[GRAPH_KEY],
         precision.name,
         proto.opset_import[0].version,
@@ -202,6 +206,29 @@ def export_onnx(
         (*model.notes, *notes),
         data,
     )
+
+
+def _file(target: object) -> Path | None:
+    """The file a target is; None of one that is open, or in memory.
+
+    Raises:
+        ConverterError: it is neither, or no ``.onnx``.
+    """
+    if isinstance(target, str | os.PathLike):
+        path = Path(target)
+        if path.suffix != ".onnx":
+            raise ConverterError(f"{path}: end the name in .onnx")
+        return path
+    if isinstance(target, TextIOBase) or not callable(getattr(target, "write", None)):
+        raise ConverterError(f"a target is a path, or a file opened in binary mode; not a {type(target).__name__}")
+    return None
+
+
+def _beside(file: Path | None) -> Path:
+    """Where the weights of a file are, in one of their own."""
+    if file is None:
+        raise ConverterError("external data stand in a file beside, and a buffer has none: name a file")
+    return file.with_name(f"{file.name}_data")
 
 
 def check_data(data: Path, target: Path) -> None:

@@ -8,19 +8,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.model import Images
+from converter.core.progress import counted
+from converter.core.source import AnySource, Source
 from converter.use.answers import Answer, Finish
 from converter.use.cam import class_activation, heat
 from converter.use.gallery import SHOWN, Gallery, gallery
+from converter.use.images import gathered
 from converter.use.network import More
-from converter.use.predict import Predictor
+from converter.use.predict import Predictor, predictor
 from converter.use.tables import array, check_table, columns_of, table
-from densenet.pixels import name_of
+from densenet.pixels import ImageSource, name_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Targets:
 
 @dataclass
 class Classified:
-    """What became of the images.
+    """What became of the images, as :func:`predict` gives it.
 
     Attributes:
         images: how many there were.
@@ -82,9 +86,70 @@ class Classified:
         return {"images": self.images, "answered": self.answered, "failed": self.failed, "notes": self.notes}
 
 
+class Prediction(TypedDict, total=False):
+    """Keywords of :func:`predict`."""
+
+    about: Images | None
+    head: str
+    engine: str
+    fail_fast: bool
+    progress: Callable[[int], None]
+
+
+def predict(
+    source: AnySource,
+    images: ImageSource | Sequence[ImageSource],
+    *,
+    output: str | Path | None = None,
+    features: str | Path | None = None,
+    cam: str | Path | None = None,
+    top: int = SHOWN,
+    **options: Unpack[Prediction],
+) -> Classified:
+    """Classify images; those that cannot be read are listed, and the rest is done.
+
+    Args:
+        source: a checkpoint or an ONNX file, as for :func:`converter.load`.
+        images: files, folders (with the images in them) and patterns such as ``scans/**/*.png``; Pillow images and
+            uint8 arrays (H, W, 3) RGB.
+        output: a table to write, ``.csv``, ``.jsonl`` or ``.parquet``: every class of every image.
+        features: a ``.npy`` to write, of the pooled features, a row an image.
+        cam: a folder for pictures of what speaks for the best class.
+        top: how many classes to rank.
+        options: ``about``, what its images and classes are, where the source does not say; ``head``, of several the
+            only one that is asked; ``engine``, ``onnxruntime`` or ``torch``; ``fail_fast``, whether to stop at the
+            first image without an answer; ``progress``, called with the number of images done.
+
+    Returns:
+        ``ranked``, for each image a dict of its name, its best class and the ``top`` ones with their scores, unless
+        they are in a table; ``failed``, why some have no answer.
+
+    Raises:
+        ConverterError: the model cannot be read, or has no classes; a folder or pattern without images; a file that
+            cannot be written; the only image cannot be read.
+    """
+    targets = Targets(*(None if path is None else Path(path) for path in (output, features, cam)))
+    loaded = predictor(
+        source,
+        engine=options.get("engine", "onnxruntime"),
+        images=options.get("about"),
+        features=targets.features_alone,
+        head=options.get("head", ""),
+    )
+    found: list[ImageSource] = []
+    several: Any = images if isinstance(images, list | tuple) else [images]
+    for one in several:
+        found += gathered([one], volumes=loaded.preprocess.of_volumes) if isinstance(one, str | Path) else [one]
+    fail_fast, progress = options.get("fail_fast", False), options.get("progress", counted)
+    title = Path(str(Source.of(source))).name
+    done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=title, progress=progress)
+    done.notes[:0] = loaded.notes
+    return done
+
+
 def classify(
     predictor: Predictor,
-    images: Sequence[Path],
+    images: Sequence[ImageSource],
     targets: Targets,
     *,
     top: int = SHOWN,
@@ -96,7 +161,7 @@ def classify(
 
     Args:
         predictor: the network.
-        images: files.
+        images: files, or images in memory.
         targets: what is written; each file is there, whole, when all is done, or as it was.
         top: how many classes to rank.
         fail_fast: stop at the first image without an answer.
@@ -132,11 +197,11 @@ def classify(
             logits = answer.outputs[0]
             if row is not None:
                 parts = predictor.parts(logits)
-                row(str(answer.image), [value for _, one, own in parts for value in _values(one, own)])
+                row(name_of(answer.image), [value for _, one, own in parts for value in _values(one, own)])
             elif predictor.heads or config.num_classes:
-                done.ranked.append({"image": str(answer.image), **predictor.ranking(logits, top)})
+                done.ranked.append({"image": name_of(answer.image), **predictor.ranking(logits, top)})
             if keep is not None:
-                keep(str(answer.image), answer.outputs[1])
+                keep(name_of(answer.image), answer.outputs[1])
         done.notes = said.lines()
         if finish is not None:
             pictures.write_page(title, [*predictor.notes, *done.notes], done.failed)

@@ -14,6 +14,7 @@ from converter.core.text import well_formed
 from converter.core.version import __version__
 from converter.use.overlay import COLOURS, STRONGEST, overlay
 from densenet.images import ImageSource, decode
+from densenet.pixels import name_of
 from densenet.preprocess import Preprocess
 
 PAGE = "index.html"
@@ -59,10 +60,10 @@ class Gallery:
         head: str = "",
     ) -> None:
         """Write the picture of one image, and of one of several heads; from any thread, those of an image in order."""
-        stem = re.sub(r"[^\w.-]+", "_", well_formed(Path(str(image)).stem))[:60]
+        stem = re.sub(r"[^\w.-]+", "_", well_formed(Path(name_of(image)).stem))[:60]
         name = f"{place + 1:06d}_{stem}{'.' * bool(head)}{head}.png"
         write_bytes(self.folder / name, overlay(decode(image, steps.channels, window=steps.window), heat, steps))
-        self.pictures[place, head] = Picture(well_formed(str(image)), name, tuple(best), not heat.any(), head)
+        self.pictures[place, head] = Picture(well_formed(name_of(image)), name, tuple(best), not heat.any(), head)
 
     def write_page(self, title: str, notes: Sequence[str], failed: Sequence[str]) -> None:
         """Write the page, the pictures in order of their images."""

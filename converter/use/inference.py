@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.core.model import Images
+from converter.core.source import AnySource
 from converter.engines.torch import any_module
 from converter.reading.load import load
 from converter.use.predict import predictor
 from densenet.config import NAMED, DenseNetConfig
-from densenet.zoo import MODELS, names
+from densenet.zoo import MODELS, names, timm_name
 
 if TYPE_CHECKING:
     from densenet.images import ImageSource
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def inference_model(
-    model: str | Path,
+    model: AnySource,
     image: ImageSource | Sequence[ImageSource],
     *,
     engine: str = "onnxruntime",
@@ -30,7 +31,7 @@ def inference_model(
     """Classify images, as mmpretrain's function of this name does (mmpretrain/apis/model.py).
 
     Args:
-        model: a zoo name, a checkpoint of any known kind, an ONNX file or a URL.
+        model: a zoo name, a checkpoint of any known kind, an ONNX file or a URL; or what is in memory.
         image: a path, a Pillow image or uint8 pixels (H, W, 3) RGB; or a list of these.
         engine: ``onnxruntime``, or ``torch`` for PyTorch.
         images: what the model's images, classes and activation are, where it does not say.
@@ -50,29 +51,63 @@ def inference_model(
     return results if many else results[0]
 
 
-def get_model(source: str | Path, *, pretrained: bool = True, **changes: Any) -> DenseNet | MultiHeadDenseNet:
+def get_model(
+    source: AnySource,
+    *,
+    pretrained: bool = True,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    **changes: Any,
+) -> DenseNet | MultiHeadDenseNet:
     """A DenseNet as a PyTorch module, in evaluation mode; of several heads one that gives a dict of logits by head.
 
+    What was taken, adapted or made anew is in the module's ``notes``.
+
     Args:
-        source: what :func:`inference_model` takes; with ``pretrained=False`` the name of
-            an architecture (``densenet121``), freshly initialised.
-        changes: config fields to change, with ``pretrained=False`` only.
+        source: what :func:`inference_model` takes, or the name of an architecture (``densenet121``), of which the
+            weights are taken that timm takes by that name.
+        pretrained: whether weights are loaded; without, ``source`` is the name of an architecture or of the zoo.
+        num_classes: other than the checkpoint's: the trunk stays, and behind it is one new linear layer; 0 for none.
+        in_channels: other than the checkpoint's: the first convolution is adapted as timm does it, for one channel
+            the sum over those it had, for more these in turn, scaled so that the sum keeps its size.
+        changes: further config fields, with ``pretrained=False`` only.
 
     Raises:
         converter.ConverterError: the checkpoint cannot be read, or PyTorch is not installed.
-        ValueError: no architecture has that name.
+        ValueError: no architecture has that name, or a field cannot have that value.
     """
-    if pretrained:
-        if changes:
-            raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
+    asked = {"num_classes": num_classes, "in_channels": in_channels}
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    if not pretrained:
+        if not isinstance(source, str):
+            raise ValueError("with pretrained=False name an architecture, densenet121 say")
+        return _fresh(source, {**changes, **wanted})
+    if changes:
+        raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
+    named = isinstance(source, str) and source in NAMED and not Path(source).exists()
+    published = timm_name(str(source)) if named else ""
+    model = load(published or source)
+    notes = [f"the weights of {published}, which timm takes for {source!r}"] if published else []
+    module: Any = any_module(model)
+    if any(value != getattr(model.config, name) for name, value in wanted.items()):
+        from converter.engines.transfer import transferred  # noqa: PLC0415 (for few)
 
-        return any_module(load(source))
+        module = transferred(module, model.config, notes, **wanted)
+    module.notes = (*notes, *model.notes)
+    result: DenseNet | MultiHeadDenseNet = module
+    return result
+
+
+def _fresh(name: str, changes: dict[str, Any]) -> DenseNet:
+    """A network by its name, with random weights."""
     from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
     published = {model.name: model.config for model in MODELS}
-    if str(source) in published:
-        return DenseNet(replace(published[str(source)], **changes)).eval()
-    return DenseNet(DenseNetConfig.named(str(source), **changes)).eval()
+    config = replace(published[name], **changes) if name in published else DenseNetConfig.named(name, **changes)
+    module: Any = DenseNet(config).eval()
+    module.notes = ("random weights",)
+    result: DenseNet = module
+    return result
 
 
 def list_models(pattern: str | None = None, *, pretrained: bool = True) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
+from converter.core.held import Held
 from converter.core.interface import Presented
 from converter.core.metadata import (
     ACTIVATION_KEY,
@@ -24,11 +25,12 @@ from converter.core.metadata import (
 )
 from converter.core.model import Images, known_activation, usual_activation
 from converter.core.nearest import meant
-from converter.core.source import Source, shown
+from converter.core.source import AnySource, Source
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
 from converter.engines.torch import any_module
-from converter.formats.onnx_file import is_onnx
+from converter.fetch.place import resolve
+from converter.formats.onnx_file import check_for_running, is_onnx
 from converter.reading.beside import recorded_descriptions
 from converter.reading.load import load
 from converter.reading.several_heads import metadata_of_head
@@ -231,17 +233,17 @@ def run_of(network: Network) -> Run:
 
 
 def predictor(
-    source: str | Path,
+    source: AnySource,
     *,
     engine: str = "onnxruntime",
     images: Images | None = None,
     features: bool = False,
     head: str = "",
 ) -> Predictor:
-    """Load a model for prediction; the last few are kept loaded.
+    """Load a model for prediction; the last few that have a name are kept loaded.
 
     Args:
-        source: a checkpoint, an ONNX file, a URL or a zoo name.
+        source: a checkpoint or an ONNX file, as for :func:`converter.load`.
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
         features: whether pooled features are all that is wanted, which a network without classifier gives, too.
@@ -251,10 +253,14 @@ def predictor(
         ConverterError: it cannot be read, has no classes, the engine does not exist or is not installed, or what is
             said of images and classes is of another network.
     """
-    found = _predictor(str(source), engine, _changed(Path(source)), images or Images(), head)
+    wanted, said = Source.of(source), images or Images()
+    if wanted.is_plain and not isinstance(wanted.address, Held):
+        found = _kept(str(wanted.address), engine, _changed(Path(wanted.address)), said, head)
+    else:
+        found = _loaded(wanted, engine, said, head)
     if not (features or found.heads or found.network.config.num_classes):
         raise ConverterError(
-            f"{shown(str(source))}: has no classifier, so there are no classes to predict; densenet predict --features "
+            f"{wanted}: has no classifier, so there are no classes to predict; densenet predict --features "
             "FILE.npy alone writes its pooled features"
         )
     return found
@@ -269,27 +275,32 @@ def _changed(path: Path) -> int:
 
 
 @lru_cache(maxsize=4)
-def _predictor(source: str, engine: str, changed: int, said: Images, head: str) -> Predictor:
+def _kept(address: str, engine: str, changed: int, said: Images, head: str) -> Predictor:
+    return _loaded(Source(address), engine, said, head)
+
+
+def _loaded(wanted: Source, engine: str, said: Images, head: str) -> Predictor:
     if engine not in ("onnxruntime", "torch"):
         near = meant(engine, ("onnxruntime", "torch"))
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch{near}")
     size: tuple[int, ...] = ()
-    if engine == "onnxruntime" and changed and is_onnx(Path(source)):
-        loaded = session(source).loaded  # others' graphs may normalise, or give probabilities: they are read
+    name, file = str(wanted), _onnx_of(wanted) if engine == "onnxruntime" else None
+    if file is not None:
+        loaded = session(file).loaded  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(source, loaded, said, head)
+            return _from_onnx(wanted, file, loaded, said, head)
         size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
-    model = load(Source(source, head=head or None)).described(said)
-    check_classes(shown(source), model.config, model.images)
+    model = load(replace(wanted, head=head or wanted.head)).described(said)
+    check_classes(name, model.config, model.images)
     network: Network
     if engine == "torch":
         network = TorchNetwork(model.config, any_module(model), model)
     else:
         from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
 
-        network = OnnxNetwork(shown(source), to_onnx(model).SerializeToString(), model.config, lambda: model)
+        network = OnnxNetwork(name, to_onnx(model).SerializeToString(), model.config, lambda: model)
     labels = labels_for(model.images, model.config.num_classes)
-    published = Images(labels=labels) if is_published(source) else Images()
+    published = Images(labels=labels) if is_published(str(wanted.address)) else Images()
     images, notes = fitting(model.images, model.config, size)
     notes += assumed(model.config, images.or_else(published), labels)
     notes += (*_activations(model.config, model.images), *model.unsaid.values())
@@ -298,6 +309,20 @@ def _predictor(source: str, engine: str, changed: int, said: Images, head: str) 
     activation = "" if heads else model.activation
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, batch=batch, heads=heads)
     return replace(found, descriptions=images.descriptions)
+
+
+def _onnx_of(wanted: Source) -> str | bytes | None:
+    """The ONNX file, or its bytes, that a source is and of which nothing else is said; None of any other."""
+    if wanted.layout or wanted.weights or wanted.drop or wanted.settings:
+        return None
+    if not isinstance(wanted.address, Held):
+        return str(wanted.address) if _changed(Path(wanted.address)) and is_onnx(Path(wanted.address)) else None
+    place = resolve(wanted.address)
+    if place.tree is not None or not is_onnx(place.path):
+        return None
+    with place.kept_if_read():
+        check_for_running(place.path)
+    return place.path.read_bytes()
 
 
 def _heads(config: DenseNetConfig, images: Images) -> dict[str, Images]:
@@ -330,7 +355,8 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
 
-def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
+def _from_onnx(wanted: Source, file: str | bytes, loaded: Any, said: Images, head: str) -> Predictor:
+    source, head = str(wanted), head or wanted.head or ""
     held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
         config = DenseNetConfig.from_dict(parsed(held[key]))
@@ -348,10 +374,10 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     given, shown_as = loaded.get_inputs()[0], Presented.of(held)
     pixels = given.type == "tensor(uint8)"
     results = {output.name for output in loaded.get_outputs()}
-    wanted = [each.name for each in config.heads] or [LOGITS if config.num_classes else FEATURES]
-    if not {*map(shown_as.name, wanted)} <= results:
+    needed = [each.name for each in config.heads] or [LOGITS if config.num_classes else FEATURES]
+    if not {*map(shown_as.name, needed)} <= results:
         raise ConverterError(
-            f"{source}: gives {', '.join(sorted(results))}, and not {', '.join(wanted)}, which are needed"
+            f"{source}: gives {', '.join(sorted(results))}, and not {', '.join(needed)}, which are needed"
         )
     if pixels and said.preprocess:
         raise ConverterError(f"{source}: prepares images inside its graph, where --preprocess changes nothing")
@@ -367,7 +393,7 @@ def _from_onnx(source: str, loaded: Any, said: Images, head: str) -> Predictor:
     notes += (*assumed(config, images, labels), *_activations(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
     last = shown_as.layout == "nhwc" and not pixels
-    network = OnnxNetwork(source, source, config, lambda: load(source), shown_as, last)
+    network = OnnxNetwork(source, file, config, lambda: load(replace(wanted, head=None)), shown_as, last)
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)

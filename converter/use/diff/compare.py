@@ -14,7 +14,7 @@ from converter.core.errors import CannotExpress
 from converter.core.fingerprint import Fingerprint, brain, half, weights
 from converter.core.model import Images, Model
 from converter.core.norms import with_eps
-from converter.core.progress import Progress
+from converter.core.progress import Progress, shown_in_notebooks
 from converter.core.source import AnySource, Source
 from converter.reading.load import load
 from converter.use.diff.difference import Difference, TensorDifference
@@ -27,11 +27,11 @@ FOLDED = 2 * float(np.finfo(np.float32).eps)
 """How far from each other, relatively, values may be that were rounded to float32 after an eps was folded in."""
 
 
-def diff(a: AnySource, b: AnySource, *, progress: Progress = lambda _: None) -> Difference:
+def diff(a: AnySource, b: AnySource, *, progress: Progress = shown_in_notebooks) -> Difference:
     """Compare the weights of two checkpoints, of whatever formats and layouts.
 
     Args:
-        a, b: paths, addresses or zoo names, or :class:`converter.Source` records.
+        a, b: checkpoints, as for :func:`converter.load`.
         progress: called with a line before each step.
 
     Raises:
@@ -39,7 +39,7 @@ def diff(a: AnySource, b: AnySource, *, progress: Progress = lambda _: None) -> 
     """
     models = []
     for source in (a, b):
-        progress(f"reading {source}")
+        progress(f"reading {Source.of(source)}")
         models.append(load(source))
     progress("comparing")
     names = (str(Source.of(a)), str(Source.of(b)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Status = Literal["identical", "rounded", "scaled", "moved", "permuted", "changed", "reshaped", "only in A", "only in B"]
@@ -52,7 +52,7 @@ class Difference:
 
     a: str
     b: str
-    tensors: tuple[TensorDifference, ...]
+    tensors: tuple[TensorDifference, ...] = field(repr=False)
     settings: Mapping[str, tuple[Any, Any]]
     said: Mapping[str, tuple[Any, Any]]
     cosine: float | None
