@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from converter.core.errors import ConverterError
-from converter.core.model import Model
+
+if TYPE_CHECKING:
+    from converter.core.model import Model as Loaded
+else:  # numpy is not imported for it
+    Loaded = Any
 
 TAKEN = (
     "a path, URL, hf:// address or zoo name, a state dict of torch tensors or numpy arrays, a torch.nn.Module, "
@@ -42,7 +46,7 @@ class Readable(Protocol):
         """Its next bytes."""
 
 
-Content = Mapping[str, Any] | list[Any] | bytes | bytearray | memoryview | Readable | HasStateDict | HasConfig | Model
+Content = Mapping[str, Any] | list[Any] | bytes | bytearray | memoryview | Readable | HasStateDict | HasConfig | Loaded
 """What can be read without a file."""
 
 
@@ -80,6 +84,8 @@ class Held:
 
 
 def _kind(content: Any) -> str:
+    from converter.core.model import Model  # noqa: PLC0415 (numpy, which names and paths do without)
+
     if isinstance(content, Model):
         return "model"
     if isinstance(content, BYTES) or hasattr(content, "SerializeToString"):
