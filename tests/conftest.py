@@ -37,7 +37,7 @@ QUICK = {
     "use/evaluation": "figures truths",
     "writing": "convert fingerprint",
 }
-"""``pytest -m quick``: by room the files of tests that take a second of processor time or less each, and show that it works."""
+"""``pytest -m quick``: by room, files of tests that take about a second of processor time each."""
 
 
 def is_quick(path: Path) -> bool:
