@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,49 @@ if TYPE_CHECKING:
     import numpy as np
 
     from converter.core.model import Model
+
+HERE = Path(__file__).parent
+QUICK = {
+    "cli": "action activation advice commands mistakes pipes_given",
+    "core": "files model source",
+    "densenet": "dicom head images labels names pixels preprocess several_heads volumes zoo",
+    "engines": "specs stoppable timm_model",
+    "exporters": "fp16 presented",
+    "fetch": "folders hub_files place",
+    "formats": (
+        "bounds by_value caffe flatbuffer foreign keras_preset keras_saved openvino protobuf t7 tfjs torch torch_pickle"
+    ),
+    "layouts": "custom",
+    "parity": "bench budget checks compare judges",
+    "publish": "provenance",
+    "reading": "beside choice class_names facts flax load",
+    "structures": "around caffe coreml ncnn openvino ort paddle_numbered tf_tracked tflite",
+    "tools": "fuzz",
+    "use": "calibrate cam diff evaluate inference inputs",
+    "use/evaluation": "figures truths",
+    "writing": "convert fingerprint",
+}
+"""``pytest -m quick``: by room, files of tests that take about a second of processor time each."""
+
+
+def is_quick(path: Path) -> bool:
+    """Whether a file of tests is among the quick ones."""
+    room = path.relative_to(HERE).parent.as_posix()
+    return path.stem.removeprefix("test_") in QUICK.get(room, "").split()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that are not asked for are not imported."""
+    quick = config.getoption("markexpr") == "quick"
+    return True if quick and collection_path.name.startswith("test_") and not is_quick(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick ones."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
+
 
 # The networks are small: threads would wait for each other longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -14,7 +14,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Do all of it, offline, on a small trained model within."""
-    from converter.demo.demo import CHECKPOINT, IMAGES, demo
+    from converter.demo.demo import demo
 
     with show.progress("demo") as say:
         done = demo(folder, say)
@@ -22,13 +22,9 @@ def command(
         show.print_json(done.to_dict())
         return
     rows = [[verb, result, f"{seconds:.2f}"] for verb, result, seconds in done.steps]
+    rows += [[verb, f"skipped: {why}", ""] for verb, why in done.skipped]
     show.table("A DenseNet trained on handwritten digits", ["step", "result", "seconds"], rows, right=("seconds",))
-    show.say(f"The results are in {done.folder}. The same with a file of your own:\n")
-    image = next(iter(sorted(IMAGES.glob("*/*.png"))))
-    show.say("  densenet convert CHECKPOINT model.safetensors")
-    show.say("  densenet export  model.safetensors model.onnx")
-    show.say("  densenet verify  model.safetensors model.onnx")
-    show.say("  densenet package CHECKPOINT repository\n")
-    show.say(f"{done.folder / 'repository'} is ready for the Hugging Face Hub (log in first: hf auth login):\n")
-    show.say(f"  densenet push    {done.folder / 'repository'} OWNER/NAME --dry-run\n")
-    show.say(f"This demo's own checkpoint is {CHECKPOINT};\none of its images, {image}.")
+    show.say(f"{done.folder} has all of it, and is ignored by git. Go on there:\n")
+    for line in done.commands:
+        show.say(f"  {line}")
+    show.say("\nWith a file of your own: densenet convert --help, then export, verify, package and push.")

@@ -5,6 +5,8 @@ stored as the published torchvision files are: legacy names, older torch contain
 """
 
 import json
+import shlex
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import VerificationFailed
+from converter.core.errors import CannotWrite, VerificationFailed
 from converter.core.files import make_folder
 from converter.core.progress import Progress
 from converter.engines.torch import has_torch
@@ -29,22 +31,34 @@ from converter.writing.convert import convert
 CHECKPOINT = DATA / "digits-densenet.pth"
 IMAGES = DATA / "images"
 RECORD = DATA / "reference.npz"
+NO_TORCH = "PyTorch is not installed: pip install 'densenet-converter[torch]'"
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo did, step by step; ``steps`` is (verb, what came of it, seconds)."""
+    """What the demo did, step by step.
+
+    Attributes:
+        folder: where it left everything: its checkpoint, images and recorded reference, too.
+        steps: verb, what came of it, seconds.
+        skipped: verb, and why.
+        commands: what can be typed next, as it is.
+    """
 
     folder: Path
     steps: tuple[tuple[str, str, float], ...]
     verifications: tuple[Verification, ...]
     evaluations: dict[str, Evaluation]
+    skipped: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
         return {
             "folder": str(self.folder),
             "steps": [{"verb": verb, "result": result, "seconds": round(t, 3)} for verb, result, t in self.steps],
+            "skipped": [{"verb": verb, "why": why} for verb, why in self.skipped],
+            "commands": list(self.commands),
             "verifications": [verification.to_dict() for verification in self.verifications],
             "evaluations": {name: evaluation.to_dict() for name, evaluation in self.evaluations.items()},
         }
@@ -63,7 +77,7 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         VerificationFailed: the artifacts do not agree with the checkpoint.
         ConverterError: the folder cannot be written.
     """
-    make_folder(folder)
+    _leave(folder)
     trained = record()
     steps: list[tuple[str, str, float]] = []
     safetensors, onnx = folder / "model.safetensors", folder / "model.onnx"
@@ -96,12 +110,14 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
     verifications = [
         step("verify (recorded reference)", lambda: verify_against(RECORD, onnx), _verdict),
     ]
+    engines = {"ONNX Runtime": (onnx, "onnxruntime"), "PyTorch": (safetensors, "torch")}
+    skipped = []
     if has_torch():
         verifications.append(step("verify (PyTorch float64)", lambda: verify(safetensors, onnx), _verdict))
+    else:
+        del engines["PyTorch"]
+        skipped = [(verb, NO_TORCH) for verb in ("verify (PyTorch float64)", "evaluate (PyTorch)")]
     evaluations = {}
-    engines = {"ONNX Runtime": (onnx, "onnxruntime")}
-    if has_torch():
-        engines["PyTorch"] = (safetensors, "torch")
     for name, (path, engine) in engines.items():
         evaluations[name] = step(
             f"evaluate ({name})",
@@ -129,7 +145,35 @@ def demo(folder: Path, progress: Progress = lambda _: None) -> Demo:
         raise VerificationFailed(
             f"{onnx}: does not agree with the checkpoint; this should not happen, please report it"
         )
-    return Demo(folder, tuple(steps), tuple(verifications), evaluations)
+    return Demo(folder, tuple(steps), tuple(verifications), evaluations, tuple(skipped), _commands(folder))
+
+
+def _leave(folder: Path) -> None:
+    """Put what the demo works on into its folder, which git ignores."""
+    make_folder(folder)
+    try:
+        if not (folder / ".gitignore").exists():
+            (folder / ".gitignore").write_text("*\n")
+        shutil.copytree(IMAGES, folder / IMAGES.name, dirs_exist_ok=True)
+        for path in (CHECKPOINT, RECORD):
+            shutil.copyfile(path, folder / path.name)
+    except OSError as error:
+        raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+
+def _commands(folder: Path) -> tuple[str, ...]:
+    """Commands on what is in the folder, for a shell."""
+    checkpoint, safetensors, onnx, three, record = (
+        shlex.quote(str(folder / name))
+        for name in (CHECKPOINT.name, "model.safetensors", "model.onnx", "images/3", RECORD.name)
+    )
+    judged = f"{checkpoint} {onnx}" if has_torch() else f"{onnx} --against {record}"
+    return (
+        f"densenet inspect {checkpoint}",
+        f"densenet diff {checkpoint} {safetensors}",
+        f"densenet predict {onnx} {three}",
+        f"densenet verify {judged}",
+    )
 
 
 def _about(trained: dict[str, Any]) -> list[str]:

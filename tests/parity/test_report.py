@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from converter.parity.report import (
     to_junit,
     to_markdown,
     verdict_line,
+    tables,
     write_report,
 )
 from converter.parity.verify import Verification
@@ -106,6 +108,38 @@ def test_junit_is_read_by_its_own_parser(verdict: Verification, tmp_path: Path) 
     assert {type(result) for result in results} <= {junitparser.Failure, junitparser.Skipped}
     if not verdict.passed:
         assert any("stage.5" in (result.text or "") for result in results)
+
+
+def test_junit_names_the_file_that_a_suite_is_about() -> None:
+    named = replace(good(), results={"ONNX Runtime, model.onnx": good().results[NAME]})
+    root = ElementTree.fromstring(to_junit(named))
+    assert root.get("name") == "densenet verify model.pth"
+    assert [(suite.get("name"), suite.get("file")) for suite in root] == [
+        ("model.pth: ONNX Runtime, model.onnx", "model.onnx"),
+        ("model.pth: model.onnx", "model.onnx"),
+        ("model.pth: inputs", "model.pth"),
+    ]
+
+
+def test_what_was_not_compared_stands_apart_and_empty_columns_are_left_out() -> None:
+    found = {table.title: table for table in tables(good())}
+    assert found["Without computing"].rows == [["model.onnx", "eps"]]
+    assert found["Not compared"].rows == [["model.onnx", "labels (the reference records none)"]]
+    assert "why" not in next(iter(found.values())).columns
+    assert "Not compared" not in {table.title for table in tables(bad())}
+    page = to_html(good())
+    assert page.index("<svg") < page.index("<table")
+    assert page.index("<summary>Not compared") > page.index("<h2>Without computing")
+
+
+def test_top5_of_five_classes_is_no_figure() -> None:
+    oracle = ORACLE[:, :5]
+    comparison = compare("noise", oracle.astype(np.float32), oracle, 1e-6)
+    few = replace(good(), results={"engine": [comparison, failed("zeros", 1e-6, "why")]})
+    columns = tables(few)[0].columns
+    assert "top-1" in columns and "top-5" not in columns
+    assert json.loads(to_json(few))["results"]["engine"][0]["top5"] is None
+    assert "0%" not in to_markdown(few).replace("100%", "")
 
 
 def test_junit_drops_what_xml_cannot_hold(tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ def test_a_card_states_the_recorded_run(digits: Path) -> None:
     assert [result.metric_value for result in data.eval_results] == [100.0, 100.0]
     assert "100 images" in data.eval_results[0].dataset_name
     assert (data.library_name, data.pipeline_tag) == ("timm", "image-classification")
+    card = (digits / "README.md").read_text()
+    assert "Classes, in order: digit 0, digit 1, digit 2, " in card
+    assert "| cost of one image | 2.92 MFLOPs at 32 × 32 px (2.81 M multiply-adds) |" in card
+    assert "The 8-bit file was calibrated with 50 images of its publisher's (images), beside synthetic ones" in card
+    assert f"| `{read(digits / 'provenance.json')['fingerprint']}`, in whatever format" in card
 
 
 def test_published_figures_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +100,9 @@ def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: 
         found = predictor(tmp_path / "out" / file).results([image])[0]
         assert found["pred_class"] == f"LABEL_{found['pred_label']}"
     package(source, tmp_path / "known", onnx=[], labels=imagenet_classes())
-    assert "whose names" not in (tmp_path / "known" / "README.md").read_text()
+    card = (tmp_path / "known" / "README.md").read_text()
+    assert "whose names" not in card
+    assert "<details><summary>The 1000 classes, in order</summary>\n\ntench, goldfish, " in card
 
 
 def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
