@@ -14,7 +14,7 @@ from converter.core.errors import ConverterError
 from converter.core.files import sweep
 from converter.core.source import Source
 from converter.fleet.made import digest
-from converter.fleet.outcome import FAILED, Outcome, Told
+from converter.fleet.outcome import CURRENT, DONE, FAILED, Outcome, Told
 from converter.fleet.pool import Limits, Lost, Pool
 from converter.fleet.sources import Found, Item, find, places
 from converter.fleet.work import MAKERS, Job, do
@@ -129,7 +129,8 @@ def run(order: Order, jobs: Sequence[Job], progress: Callable[[int], None] = lam
 
 def told(job: Job, outcome: Outcome) -> Told:
     """What became of a job."""
-    target = str(job.target) if job.target is not None and job.verb in MAKERS else ""
+    made = job.verb in MAKERS and outcome.status in (DONE, CURRENT)
+    target = str(job.target) if made else ""
     return Told(str(job.source), target, outcome)
 
 
