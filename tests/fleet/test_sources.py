@@ -59,7 +59,9 @@ def test_parts_of_others_are_not_read_alone(tmp_path: Path) -> None:
 def test_patterns_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree(tmp_path, "a/x.pth", "a/b/y.pth", "a/[z].pth", "c/x.pth"))
     assert [str(item.place) for item in find(["a/**/*.pth"], recursive=False).items] == ["[z].pth", "b/y.pth", "x.pth"]
-    assert [item.address for item in find(["a/[z].pth"], recursive=False).items] == ["a/[z].pth"]  # a name, where it is one
+    assert [item.address for item in find(["a/[z].pth"], recursive=False).items] == [
+        "a/[z].pth"
+    ]  # a name, where it is one
     (tmp_path / "list").write_text("a/x.pth\n\nc/x.pth\nhf://owner/name\n")
     found = find(["@list"], recursive=False)
     assert [(item.address, str(item.place)) for item in found.items] == [
