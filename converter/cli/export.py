@@ -1,11 +1,12 @@
 """densenet export."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from converter.cli import show
+from converter.cli.many import Ending, Many, Reports, many_of
 from converter.cli.options import (
     INTERFACE,
     Force,
@@ -14,7 +15,7 @@ from converter.cli.options import (
     handed,
     interface_of,
     listed,
-    reading,
+    reading_each,
     said_of_images,
 )
 from converter.core.errors import ConverterError
@@ -25,26 +26,27 @@ if TYPE_CHECKING:
     from converter.core.model import Images
 
 OF_RUNTIMES = frozenset(
-    "source layout weights drop settings head target labels preprocess activation precision calibration force "
-    "as_json".split()
+    "sources layout weights drop settings head target labels preprocess activation precision calibration force "
+    "as_json recursive jobs time_limit memory_limit plan ending report".split()
 )
 """Options that are for files of every runtime."""
 
 
-@handed(source=reading, interface=interface_of, images=said_of_images)
+@handed(sources=reading_each, interface=interface_of, images=said_of_images, many=many_of)
 def command(
     context: typer.Context,
-    source: Source,
+    sources: list[Source],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="DST",
             help="The file to write, by its ending: .onnx; .xml (OpenVINO), .pt2 (torch.export), .pt (TorchScript), "
-            ".tflite (LiteRT), .mlpackage (Core ML) or .pte (ExecuTorch).",
+            ".tflite (LiteRT), .mlpackage (Core ML) or .pte (ExecuTorch). Of many SRC a folder.",
         ),
     ],
     images: "Images",
     interface: "Interface",
+    many: Many,
     graph: Annotated[
         str, typer.Option(help="fused: rewritten to be faster, equal in real arithmetic; exact: operator for operator.")
     ] = "fused",
@@ -77,38 +79,49 @@ def command(
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Write the weights into a file of their own, DST.onnx_data.")
     ] = False,
+    ending: Ending = None,
+    report: Reports = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint as ONNX, for any batch and image size, or for another runtime by the ending of DST."""
-    if target.suffix not in ("", ".onnx"):
+    """Write a checkpoint as ONNX, for any batch and image size, or for another runtime by the ending of DST.
+
+    Or many, as a tree like theirs.
+    """
+    several = many.are_meant([str(source.address) for source in sources], bool(report or ending))
+    one = Path(f"of-many{ending or '.onnx'}") if several else target
+    how: dict[str, Any] = {"images": images, "precision": precision, "calibration": calibration}
+    if one.suffix not in ("", ".onnx"):
         from converter.engines.runtimes import runtime_for
 
-        runtime_for(target)
+        runtime_for(one)
         if foreign := [name for name in given_options(context) if name not in OF_RUNTIMES]:
-            raise ConverterError(f"--{foreign[0].replace('_', '-')} is for .onnx files, and {target} is none")
-        _for_runtime(source, target, images, precision, calibration, force=force, as_json=as_json)
+            raise ConverterError(f"--{foreign[0].replace('_', '-')} is for .onnx files, and {one} is none")
+    else:
+        how |= {"graph": graph, "opset": opset, "features": features, "probabilities": probabilities}
+        how |= {"outputs": listed(outputs), "interface": interface}
+        how |= {"external_data": external_data, "runtime": runtime}
+    if several:
+        from converter.cli.many import run
+        from converter.use.export import Precision
+
+        Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
+        run(
+            *("export", sources, many, how),
+            folder=target,
+            ending=one.suffix,
+            force=force,
+            report=report or (),
+            as_json=as_json,
+        )
+    (source,) = sources
+    if one.suffix not in ("", ".onnx"):
+        _for_runtime(source, target, how, force=force, as_json=as_json)
         return
     from converter.use.export import export_onnx
 
     with show.progress("exporting") as say:
-        done = export_onnx(
-            source,
-            target,
-            images=images,
-            precision=precision,
-            calibration=calibration,
-            graph=graph,  # type: ignore[arg-type]  # checked there, where the choices are named
-            opset=opset,
-            features=features,
-            probabilities=probabilities,
-            outputs=listed(outputs),
-            interface=interface,
-            external_data=external_data,
-            runtime=runtime,
-            force=force,
-            progress=say,
-        )
+        done = export_onnx(source, target, force=force, progress=say, **how)
     if as_json:
         show.print_json(done.to_dict())
         return
@@ -120,20 +133,11 @@ def command(
     show.notes(done.notes)
 
 
-def _for_runtime(
-    source: Source,
-    target: Path,
-    images: "Images",
-    precision: str,
-    calibration: Path | None,
-    *,
-    force: bool,
-    as_json: bool,
-) -> None:
+def _for_runtime(source: Source, target: Path, how: dict[str, Any], *, force: bool, as_json: bool) -> None:
     """The same for a runtime that has files of its own."""
     from converter.use.export_runtime import export_runtime
 
-    done = export_runtime(source, target, images=images, precision=precision, calibration=calibration, force=force)
+    done = export_runtime(source, target, force=force, **how)
     if as_json:
         show.print_json(done.to_dict())
         return

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading
+from converter.cli.many import Many, Reports, many_of
+from converter.cli.options import Json, handed, reading_each
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ FEW, TOLD = 3, 8
 TELLING = r"epoch|step|iter|best|acc|loss|auc|score|optim"
 
 
-@handed(source=reading)
+@handed(sources=reading_each, many=many_of)
 def command(
-    source: Source,
+    sources: list[Source],
+    many: Many,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its name in the file.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="List the layouts tried and what spoke against them.")
@@ -35,14 +37,21 @@ def command(
         Path | None,
         typer.Option(metavar="FILE.toml", help="Save the layout's table, to be edited and passed as --layout."),
     ] = None,
+    report: Reports = None,
     as_json: Json = False,
 ) -> None:
     """Say what a file is, without executing anything in it.
 
     Its format, layout, wrappers, architecture, activation, classes and preprocessing, and its tensors.
     """
+    if many.are_meant([str(source.address) for source in sources], bool(report)):
+        from converter.cli.many import for_one, run
+
+        for_one(tensors=tensors, explain=explain, save_layout=save_layout)
+        run("inspect", sources, many, {"fingerprint": fingerprint}, report=report or (), as_json=as_json)
     from converter.reading.load import inspect
 
+    (source,) = sources
     found = inspect(source)
     if save_layout is not None:
         from converter.layouts import custom

@@ -38,6 +38,12 @@ Engine = Annotated[str, typer.Option(help="What computes: onnxruntime or torch."
 Address = Annotated[
     str, typer.Argument(metavar="SRC", help="A checkpoint file, an https:// URL, or a name of the zoo.")
 ]
+Addresses = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SRC...", help="Checkpoint files, https:// URLs, names of the zoo; see Many sources, below."
+    ),
+]
 Files = Annotated[
     list[str],
     typer.Argument(
@@ -108,6 +114,18 @@ def reading(
 ) -> Source:
     """SRC and how to read it."""
     return Source(source, layout, weights, tuple(drop or ()), parse_settings(settings or ()), head)
+
+
+def reading_each(
+    sources: Addresses,
+    layout: Layout = None,
+    weights: Weights = None,
+    drop: Drop = None,
+    head: Head = None,
+    settings: Settings = None,
+) -> list[Source]:
+    """Each SRC, and how all are read."""
+    return [reading(source, layout, weights, drop, head, settings) for source in sources]
 
 
 def reading_first(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json, handed, reading, said_of_images, what_to_package
+from converter.cli.many import Many, Reports, many_of
+from converter.cli.options import Json, handed, reading_each, said_of_images, what_to_package
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -16,23 +17,34 @@ if TYPE_CHECKING:
 TRUST = "transformers loads it with trust_remote_code=True, and then runs the code in the package, as the card says"
 
 
-@handed(recipe=what_to_package, images=said_of_images, source=reading)
+@handed(recipe=what_to_package, images=said_of_images, sources=reading_each, many=many_of)
 def command(
-    source: Source,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    sources: list[Source],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write; of many SRC, that of their folders.")
+    ],
     recipe: "Recipe",
     images: "Images",
+    many: Many,
     repo: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="The repository's name, for the card; push fills it in.")
     ] = None,
+    report: Reports = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint's Hugging Face repository as a folder.
 
     Weights, ONNX files, model card, and the proof that they are the same network.
     """
+    if many.are_meant([str(source.address) for source in sources], bool(report)):
+        from converter.cli.many import for_one, run
+
+        for_one(repo=repo)
+        options = {"recipe": recipe, "images": images}
+        run("package", sources, many, options, folder=folder, report=report or (), as_json=as_json)
     from converter.publish.package import package
 
+    (source,) = sources
     with show.progress("packaging") as say:
         done = package(source, folder, recipe=recipe, images=images, repo=repo, progress=say)
     if as_json:

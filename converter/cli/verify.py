@@ -6,14 +6,16 @@ from typing import Annotated
 import typer
 
 from converter.cli import show
+from converter.cli.many import Many, many_of
 from converter.cli.options import Asked, Json, handed, reading_first
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
 
-@handed(sources=reading_first)
+@handed(sources=reading_first, many=many_of)
 def command(
     sources: list[Source],
+    many: Many,
     against: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", help="Compare with a recorded reference; needs no PyTorch.")
     ] = None,
@@ -51,6 +53,17 @@ def command(
     differs. Otherwise the module that is to blame is named. That A is read right is this tool's word, unless its
     own code is asked (--original).
     """
+    first, *others = sources
+    if many.are_meant([str(first.address)]):
+        from converter.cli.many import for_one, run
+        from converter.parity.bench import Bench
+
+        for_one(against=against, record=record)
+        if len(others) > 1 or any(not Path(other.address).is_dir() for other in others):
+            raise ConverterError("of many sources, name one folder with what was made of them")
+        results = Path(others[0].address) if others else None
+        options = {"bench": Bench(images, seed, engine or (), original)}
+        run("verify", [first], many, options, folder=results, report=report or (), as_json=as_json)
     from converter.core.page import check_targets
     from converter.parity.bench import Bench
     from converter.parity.report import DETAILS, WRITERS, tables, verdict_line, write_report
@@ -60,7 +73,6 @@ def command(
     check_targets(report or (), WRITERS)
     if record is not None and record.suffix != ".npz":
         raise ConverterError(f"{record}: end the name in .npz")
-    first, *others = sources
     whole = not others and against is None and record is None and is_repository(str(first.address))
     if (whole or against is not None) and not first.is_plain:
         raise ConverterError("--layout, --weights, --drop and --set say how to read a checkpoint, and there is none")

@@ -16,8 +16,16 @@ class UnreadableFile(ConverterError):
     """The file is missing, truncated, damaged, or of no format we read."""
 
 
+class ForeignFile(UnreadableFile):
+    """Not damaged, but of no format we read, or no checkpoint: a text, a picture, one array."""
+
+
 class NotADenseNet(ConverterError):
     """The tensors are those of another network, or of a DenseNet we cannot express."""
+
+
+class NoTensors(NotADenseNet):
+    """There is nothing with a name in the file that could be a network's weights."""
 
 
 class SeveralHeads(NotADenseNet):

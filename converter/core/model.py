@@ -12,6 +12,7 @@ from converter.core.fingerprint import exact
 from converter.core.metadata import (
     CONFIG_KEY,
     FINGERPRINT_KEY,
+    MADE_KEY,
     OF_IMAGES,
     SOURCE_KEY,
     TOOL,
@@ -202,6 +203,7 @@ class Model:
         unsaid: those of the notes that say what the source does not say of images and classes, by the field of
             :class:`Images` that settles it.
         fingerprint: of the tensors, where it was computed (:meth:`fingerprinted`) because it is recorded.
+        made: as of the :class:`converter.Source`.
     """
 
     config: DenseNetConfig
@@ -213,6 +215,7 @@ class Model:
     stated: Mapping[str, Any] = field(default_factory=dict)
     unsaid: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    made: str = ""
 
     def fingerprinted(self) -> Model:
         """The same with its fingerprint; reads every tensor, one at a time."""
@@ -250,8 +253,19 @@ class Model:
             SOURCE_KEY: to_json(asdict(self.origin)),
             TOOL_KEY: TOOL,
             **({FINGERPRINT_KEY: self.fingerprint} if self.fingerprint else {}),
-            **self.images.metadata(),
+            **self.known(),
         }
+
+    def known(self) -> dict[str, str]:
+        """What files keep that have no room for the config: what is known of its images, and how it was made."""
+        made = {MADE_KEY: to_json(self.making())} if self.made else {}
+        return {**self.images.metadata(), **made}
+
+    def making(self) -> dict[str, str]:
+        """What is made of this one of many, and how."""
+        of = self.origin
+        found = {"format": of.format, "layout": of.layout, "architecture": self.config.name}
+        return {"source": of.sha256, "options": self.made, **found}
 
     def branch(self, head: str) -> Model:
         """The plain network of one of several heads.

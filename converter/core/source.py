@@ -44,6 +44,7 @@ class Source:
         head: which head, where a network has several: its module's name, ``heads.age`` or ``age``.
         settings: config fields no tensor shows, e.g. ``{"stem_pool": "blur"}``; the layers of one of several heads
             are ``{"heads.age.head": ("relu",)}``.
+        made: what is recorded in all that is made of it, beside its SHA-256: the hash of how that was asked for.
 
     Raises:
         ConverterError: a setting that does not exist, or something that is no source.
@@ -55,6 +56,7 @@ class Source:
     drop: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     head: str | None = None
+    made: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.address, str | Path | Held):

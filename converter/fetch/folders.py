@@ -268,3 +268,29 @@ RULES: Sequence[Rule] = (
     *(_mlflow, _bentoml, _latest, _deepspeed, _monai, _triton, _mmdeploy, _skorch, _keras_hub, _keras, _tfjs),
     *(_ncnn, _mlpackage, _tensorflow, _paddle, _fsdp, _hub),
 )
+
+WHOLE: Sequence[Rule] = (
+    _mlflow,
+    _bentoml,
+    _deepspeed,
+    _monai,
+    _triton,
+    _mmdeploy,
+    _skorch,
+    _keras_hub,
+    _mlpackage,
+    _fsdp,
+)
+"""Rules by which all that is in a folder belongs to one checkpoint; the others name one of the files in it."""
+PACKAGE = ("provenance.json", "config.json", "README.md")
+"""What a package of this tool has."""
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is one checkpoint, with all that is in it, and not a place where some lie."""
+    if any((folder / name).is_file() for name in OWN) or all((folder / name).is_file() for name in PACKAGE):
+        return True
+    try:
+        return any((found := rule(folder)) is not None and found.exists() for rule in WHOLE)
+    except UnreadableFile:  # which is said when it is read
+        return True

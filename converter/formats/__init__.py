@@ -12,7 +12,7 @@ from pathlib import Path
 
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint
-from converter.core.errors import UnreadableFile
+from converter.core.errors import ForeignFile, UnreadableFile
 from converter.formats.damage import MALFORMED, STRANGE, typed
 from converter.formats.zips import Zip
 
@@ -122,7 +122,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint of any known format, without reading its tensors.
 
     Raises:
-        UnreadableFile: missing, not a file, damaged, without what belongs beside it, or of no known format.
+        UnreadableFile: missing, not a file, damaged, or without what belongs beside it.
+        ForeignFile: of no known format, or no checkpoint.
         UnsafeFile: it asks for code to be run, or points outside its own folder.
     """
     path = Path(path)
@@ -143,7 +144,7 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile(f"{path}: is not a regular file")
     if not status.st_size:
-        raise UnreadableFile(f"{path}: is empty")
+        raise ForeignFile(f"{path}: is empty")
     if path.suffix == ".distcp" or path.name == ".metadata":
         from converter.formats.torch import distributed
 
@@ -155,7 +156,7 @@ def _open(path: Path, depth: int = 0) -> Checkpoint:
     from converter.formats.foreign import text_it_is, what_it_is
 
     if foreign := what_it_is(path, head):
-        raise UnreadableFile(f"{path}: {foreign}")
+        raise ForeignFile(f"{path}: {foreign}")
     why = text_it_is(head) or f"not a checkpoint of a known format: {KNOWN}"
     return _first(_files(path, head, depth), path, why)
 
@@ -165,4 +166,4 @@ def _first(readers: Iterator[tuple[bool, Opener]], path: Path, why: str) -> Chec
     for matches, opener in readers:
         if matches:
             return opener(path)
-    raise UnreadableFile(f"{path}: {why}")
+    raise ForeignFile(f"{path}: {why}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.errors import UnreadableFile
+from converter.core.errors import ForeignFile, UnreadableFile
 from converter.core.mapping import mapped, steady
 from converter.formats.damage import damaged
 from converter.formats.torch.bare_pickle import read_bare_pickle
@@ -37,7 +37,7 @@ def open_npy(path: Path) -> Checkpoint:
     data: Array = mapped(path)
     tree, inert = read_npy(steady(data[: bounds.NPY_HEADER]).tobytes(), len(data), lambda: data, str(path), "it")
     if isinstance(tree, Tensor):
-        raise UnreadableFile(f"{path}: one array, not a checkpoint")
+        raise ForeignFile(f"{path}: one array, not a checkpoint")
     return Checkpoint(path, NAME, tree, files=(path,), inert=inert)
 
 

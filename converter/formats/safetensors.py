@@ -17,7 +17,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.dtypes import Types
-from converter.core.errors import CannotExpress, UnreadableFile, UnsafeFile
+from converter.core.errors import CannotExpress, ForeignFile, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
 from converter.core.metadata import parsed
@@ -75,7 +75,7 @@ def read_index(path: Path) -> dict[str, str]:
         index = parsed(path.read_text("utf-8"), bounds.INDEX)
         weight_map = {str(k): str(v) for k, v in index["weight_map"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: not an index of a sharded checkpoint (no weight_map)") from error
+        raise ForeignFile(f"{path}: not an index of a sharded checkpoint (no weight_map)") from error
     for file in set(weight_map.values()):
         if Path(file).name != file or not file:
             raise UnsafeFile(f"{path}: refused, it points to {file!r} outside its own folder")

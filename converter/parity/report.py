@@ -231,13 +231,27 @@ def to_json(verdict: Verification) -> str:
 
 def to_junit(verdict: Verification) -> str:
     """JUnit XML: each engine and file a suite, each check a case."""
-    everything = cases(verdict)
     root = ElementTree.Element("testsuites", name=f"densenet verify {verdict.reference}")
-    groups = dict.fromkeys(case.group for case in everything)
-    for group in groups:
+    root.extend(_suites(verdict, verdict.reference))
+    _count(root, cases(verdict))
+    if verdict.seconds is not None:
+        root.set("time", f"{verdict.seconds:.3f}")
+    ElementTree.indent(root)
+    return clean(f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n')
+
+
+def suites(verdict: Verification, source: str) -> tuple[str, ...]:
+    """The suites of one of many verifications, as XML, with the source in their names."""
+    return tuple(ElementTree.tostring(suite, encoding="unicode") for suite in _suites(verdict, source))
+
+
+def _suites(verdict: Verification, source: str) -> list[ElementTree.Element]:
+    everything, result = cases(verdict), []
+    for group in dict.fromkeys(case.group for case in everything):
         mine = [case for case in everything if case.group == group]
         file = _file_of(verdict, group)
-        suite = ElementTree.SubElement(root, "testsuite", name=f"{verdict.reference}: {group}", file=file)
+        suite = ElementTree.Element("testsuite", name=f"{source}: {group}", file=file)
+        result.append(suite)
         _count(suite, mine)
         said = ElementTree.SubElement(ElementTree.SubElement(suite, "properties"), "property", name="rests_on")
         said.set("value", verdict.rests_on)
@@ -251,11 +265,7 @@ def to_junit(verdict: Verification) -> str:
                 ElementTree.SubElement(element, "skipped", message=case.skipped)
             elif case.figures:
                 ElementTree.SubElement(element, "system-out").text = case.figures
-    _count(root, everything)
-    if verdict.seconds is not None:
-        root.set("time", f"{verdict.seconds:.3f}")
-    ElementTree.indent(root)
-    return clean(f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n')
+    return result
 
 
 def _file_of(verdict: Verification, group: str) -> str:

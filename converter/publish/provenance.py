@@ -51,6 +51,7 @@ def provenance(
         **({"repository": repo} if repo != PLACEHOLDER else {}),
         "source": asdict(model.origin),
         "fingerprint": model.fingerprint,
+        **({"made": model.making()} if model.made else {}),
         "config": model.config.to_dict(),
         "tool": f"densenet-converter {__version__}",
         "python": platform.python_version(),

@@ -197,7 +197,9 @@ def _read_as(
     images, unsaid = images_said(checkpoint, chosen, config, inside)
     images = images.or_else(Images(place.preprocess))
     said = (*notes, *unsaid.values())
-    model = Model(config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid)
+    model = Model(
+        config, tensors, origin, chosen.dropped, said, images, stated_of(checkpoint), unsaid, made=wanted.made
+    )
 
     return Inspection(model, checkpoint, chosen, tuple(tried))
 

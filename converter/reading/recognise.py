@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from converter.core.errors import NotADenseNet
+from converter.core.errors import NotADenseNet, NoTensors
 from converter.layouts import LAYOUTS
 from converter.layouts.layout import Layout
 from converter.reading.candidate import Candidate, some
@@ -159,7 +159,7 @@ def _refusal(
     """The error for a checkpoint that no layout fits: what it nearly is, or that it is something else."""
     at = f"{where}: " if where else ""
     if not groups:
-        return NotADenseNet(f"{at}holds no named tensors to speak of; not a DenseNet checkpoint")
+        return NoTensors(f"{at}holds no named tensors to speak of; not a DenseNet checkpoint")
     first = groups[0]
     unread = {key: what for key, what in first.unread.items() if key not in dropped_by(drop, first)}
     if first.problem or unread:

@@ -17,6 +17,7 @@ from converter.core.nearest import meant
 from converter.core.shorthand import Shorthand, records
 from converter.core.source import AnySource, Source, shown
 from converter.layouts import layout_named
+from converter.layouts.layout import Layout
 from converter.reading.load import inspect, is_float
 from converter.writing.in_layout import Arranged, in_layout
 from converter.writing.target import check_not_source, check_target
@@ -89,13 +90,7 @@ def convert(
         ConverterError: one of its kinds; the target is then as it was before.
     """
     target = Path(target)
-    if target.suffix not in SUFFIXES:
-        read = shown(source) if isinstance(source, str | Path | Source) else "SRC"
-        instead = f"; densenet export {read} {target} writes such files" if target.suffix in EXPORTED else ""
-        raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}{instead}")
-    if target.suffix == ".h5" and to == "library":
-        to = "keras"  # HDF5 is Keras' format: nothing else reads other names from it
-    wanted = layout_named(to)
+    wanted = check(target, to, dtype, shown(source) if isinstance(source, str | Path | Source) else "SRC")
     wanted_source, said = records(source, images, shorthand)
     check_target(target, force=force)
     found = inspect(wanted_source)
@@ -111,6 +106,21 @@ def convert(
     return Conversion(arranged.model, target, wanted.name, len(arranged.tensors), notes)
 
 
+def check(target: Path, to: str, dtype: str | None, source: str = "SRC") -> Layout:
+    """The layout that is to be written; whether a target and a dtype can be is looked at before anything is read.
+
+    Raises:
+        ConverterError: one of them is none.
+    """
+    if target.suffix not in SUFFIXES:
+        instead = f"; densenet export {source} {target} writes such files" if target.suffix in EXPORTED else ""
+        raise ConverterError(f"{target}: cannot tell what to write; end the name in {', '.join(SUFFIXES)}{instead}")
+    if dtype is not None and DTYPE_NAMES.get(dtype, dtype) not in DTYPES:
+        raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}{meant(dtype, DTYPES)}")
+    # HDF5 is Keras' format: nothing else reads other names from it.
+    return layout_named("keras" if target.suffix == ".h5" and to == "library" else to)
+
+
 def write(
     target: Path, arranged: Arranged, fingerprint: Callable[[], str] | None = None, *, force: bool = False
 ) -> None:
@@ -123,10 +133,10 @@ def write(
         CannotExpress: the format cannot hold them.
         CannotWrite: the target cannot be written.
     """
-    tensors, layout, images = arranged.tensors, arranged.layout, arranged.model.images
+    tensors, layout = arranged.tensors, arranged.layout
 
     def known() -> dict[str, str]:
-        return {**late(), **images.metadata()}
+        return {**late(), **arranged.model.known()}
 
     def late() -> dict[str, str]:
         return {FINGERPRINT_KEY: fingerprint()} if fingerprint else {}
@@ -152,10 +162,7 @@ def write(
 
 
 def _cast(tensor: Tensor, name: str, dtype: str) -> Tensor:
-    dtype = DTYPE_NAMES.get(dtype, dtype)
-    if dtype not in DTYPES:
-        raise ConverterError(f"no dtype is called {dtype}; there are {', '.join(DTYPES)}{meant(dtype, DTYPES)}")
-    target = DTYPES[dtype]
+    target = DTYPES[DTYPE_NAMES.get(dtype, dtype)]
     if not is_float(tensor.dtype) or tensor.dtype == target:
         return tensor
 

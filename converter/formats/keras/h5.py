@@ -21,7 +21,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import UnreadableFile
 from converter.core.mapping import mapped
-from converter.core.metadata import FINGERPRINT_KEY, OF_IMAGES, TOOL_KEY
+from converter.core.metadata import FINGERPRINT_KEY, MADE_KEY, OF_IMAGES, TOOL_KEY
 from converter.formats.hdf5 import H5Group, read_hdf5
 from converter.formats.keras.config import compiled_with, parse_config
 
@@ -59,7 +59,8 @@ def open_h5(path: Path) -> Checkpoint:
     whole = root.get("model_weights")
     version = root.attributes.get("keras_version")
     metadata = {"keras_version": version} if isinstance(version, str) else {}
-    metadata |= {key: text for key in (TOOL_KEY, FINGERPRINT_KEY, *OF_IMAGES) if (text := _text(root, key))}
+    own = (TOOL_KEY, FINGERPRINT_KEY, MADE_KEY, *OF_IMAGES)
+    metadata |= {key: text for key in own if (text := _text(root, key))}
     if isinstance(compiled := root.attributes.get("training_config"), str):
         metadata |= compiled_with(compiled)
     described = root.attributes.get("model_config")

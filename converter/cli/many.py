@@ -1,0 +1,204 @@
+"""A verb on many sources: its options, and what people see of it."""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from converter.cli import show
+from converter.core.errors import ConverterError
+from converter.core.source import Source
+from converter.core.text import clean
+
+if TYPE_CHECKING:
+    from converter.fleet.run import Order
+    from converter.fleet.summary import Summary
+
+MANY = "Many sources: several, patterns such as 'models/**/*.pth', @list with one a line, or folders"
+"""The panel of the help."""
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write what became of all: .json, .md or .xml (JUnit). Repeatable.",
+        rich_help_panel=MANY,
+    ),
+]
+Ending = Annotated[
+    str | None,
+    typer.Option("--suffix", metavar=".EXT", help="What names of results end in.", rich_help_panel=MANY),
+]
+
+
+@dataclass(frozen=True)
+class Many:
+    """What the options say of many sources.
+
+    Attributes:
+        recursive: whether folders are gone through.
+        jobs: how many at once; None for all cores.
+        seconds, memory: what each may take; None for what is usual.
+        plan: whether it is only said what would be done.
+    """
+
+    recursive: bool = False
+    jobs: int | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    plan: bool = False
+
+    def are_meant(self, words: Sequence[str], more: bool = False) -> bool:
+        """Whether the words of a command line are many sources, or something is asked that only makes sense of many.
+
+        Args:
+            words: the sources.
+            more: whether an option says so.
+        """
+        asked = self.recursive or self.plan or more or len(words) > 1
+        if not asked and not any(set(word) & set("*?[@") for word in words):
+            return False
+        from converter.fleet.sources import means_many
+
+        return asked or any(map(means_many, words))
+
+
+def many_of(
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Go through folders.", rich_help_panel=MANY)
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="How many at once; default: the cores.", rich_help_panel=MANY
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit", min=0.001, metavar="SECONDS", help="What each may take; default: 600.", rich_help_panel=MANY
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="What each may allocate, 4GB say; default: an even share of the machine's (Linux).",
+            rich_help_panel=MANY,
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Say what would be done, and how long it would take; do nothing.", rich_help_panel=MANY
+        ),
+    ] = False,
+) -> Many:
+    """What is said of many sources."""
+    return Many(recursive, jobs, time_limit, None if memory_limit is None else _bytes(memory_limit), plan)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", text.strip().lower())
+    if found is None or not float(found[1]):
+        raise ConverterError(f"--memory-limit {text}: a size is 500MB, 4GB or a number of bytes")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def for_one(**given: Any) -> None:
+    """Refuse options that make sense of one source alone.
+
+    Raises:
+        ConverterError: one is given.
+    """
+    for name, value in given.items():
+        if value not in (None, False, [], ()):
+            raise ConverterError(f"--{name.replace('_', '-')} is for one source, and there are many")
+
+
+def run(
+    verb: str,
+    sources: Sequence[Source],
+    many: Many,
+    options: Mapping[str, Any],
+    *,
+    folder: Path | None = None,
+    ending: str = "",
+    force: bool = False,
+    report: Sequence[Path] = (),
+    as_json: bool = False,
+) -> NoReturn:
+    """Do it with all, tell what became of each, and leave with status 1 if any failed."""
+    from converter.core.page import check_targets
+    from converter.fleet.pool import Limits
+    from converter.fleet.run import USUAL, Order, jobs_of
+    from converter.fleet.summary import WRITERS, Summary, write_reports
+
+    check_targets(report, WRITERS)
+    limits = Limits(many.seconds or USUAL.seconds, many.memory or USUAL.memory)
+    order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits)
+    found = order.sources([str(source.address) for source in sources], recursive=many.recursive)
+    jobs = jobs_of(order, found.items)
+    if many.plan:
+        _plan(order, jobs, len(found.parts), as_json)
+    summary = Summary(verb)
+    summary.count["part of another"] += len(found.parts)
+    _each(order, jobs, summary, as_json)
+    write_reports(report, summary)
+    if not as_json:
+        _tables(summary)
+    show.notes(summary.notes() if not as_json else ())
+    show.failures({one.source: one.outcome.why for one in summary.failed})
+    (show.say if not as_json else _aside)(f"{verb}: {summary.line()}")
+    raise typer.Exit(1 if summary.failed else 0)
+
+
+def _aside(line: str) -> None:
+    print(clean(line), file=sys.stderr)
+
+
+def _plan(order: "Order", jobs: Sequence[Any], parts: int, as_json: bool) -> NoReturn:
+    from converter.fleet.plan import plan
+
+    with show.progress("measuring"):
+        said = plan(order, jobs, parts)
+    if as_json:
+        show.print_json(said.to_dict())
+    else:
+        table = said.table()
+        show.table(table.title, table.columns, table.rows, right=table.right)
+        for line in said.lines():
+            show.say(line)
+    raise typer.Exit
+
+
+def _each(order: "Order", jobs: Sequence[Any], summary: "Summary", as_json: bool) -> None:
+    """Do all jobs; as JSON, each is a line as soon as those before it are done."""
+    from converter.core.text import well_formed
+    from converter.fleet.outcome import FOREIGN, PART
+    from converter.fleet.run import run as done
+
+    with show.bar(order.verb, len(jobs)) as advance:
+        for one in done(order, jobs, advance):
+            summary.add(one)
+            if as_json and one.outcome.status not in (FOREIGN, PART):
+                sys.stdout.write(well_formed(json.dumps(one.to_dict(), allow_nan=False)) + "\n")
+                sys.stdout.flush()
+
+
+def _tables(summary: "Summary") -> None:
+    from converter.fleet.summary import tables
+
+    for table in tables(summary):
+        kept = [i for i, _ in enumerate(table.columns) if any(row[i] for row in table.rows)]
+        columns, rows = [table.columns[i] for i in kept], [[row[i] for i in kept] for row in table.rows]
+        if rows:
+            show.table(table.title, columns, rows, right=table.right)

@@ -1,0 +1,1 @@
+"""Many files: found, worked on in processes that can be killed, and told in one table."""
