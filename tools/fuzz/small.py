@@ -31,6 +31,7 @@ def _tensors() -> dict[str, Any]:
 
 
 def torch_zip(path: Path) -> None:
+    """A state dict with a number beside it."""
     import torch
 
     torch.save({"state_dict": _tensors(), "epoch": 1}, path)
@@ -93,6 +94,7 @@ def _tar(path: Path) -> None:
 
 
 def onnx(path: Path) -> None:
+    """A convolution and its ReLU."""
     from onnx import TensorProto, helper
 
     nodes = [
