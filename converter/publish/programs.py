@@ -41,5 +41,5 @@ def program_files(made: Mapping[Runtime, Path], job: Job, folder: Path, proof: V
         size = sum((folder / name).stat().st_size for name in runtime.files())
         error = max(c.error for key, found in proof.results.items() if key.endswith(f", {path.name}") for c in found)
         taken = job.shape if runtime.fixed else ()
-        result.append(RuntimeFile(runtime.published, runtime.name, runtime.key, size, error, taken))
+        result.append(RuntimeFile(runtime.published, runtime.name, runtime.key, size, error, taken, runtime.elsewhere))
     return result
