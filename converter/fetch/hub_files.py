@@ -108,7 +108,7 @@ def choose(repo: str, files: Sequence[str]) -> str:
             return name
     if CONFIG in files and "metadata.json" in files and any(name in files for name in PRESET_WEIGHTS):
         return next(name for name in PRESET if name in files)
-    packages = dict.fromkeys(found[1] for file in files if (found := PACKAGE.fullmatch(file)))
+    packages = dict.fromkeys(inside[1] for file in files if (inside := PACKAGE.fullmatch(file)))
     known = [*(file for file in files if not PART.fullmatch(file)), *packages]
     for suffix in (*SUFFIXES, *LAST):
         found = [file for file in known if file.endswith(suffix)]

@@ -22,6 +22,7 @@ def write_programs(
         path = folder / runtime.published
         path.parent.mkdir(exist_ok=True)
         try:
+            runtime.check_takes(job.model)
             runtime.write(job, path)
         except CannotExpress as error:
             lost[runtime.published] = str(error)
