@@ -85,23 +85,23 @@ def network(subject: Subject, seed: int) -> Model:
     module = DenseNet(config)
     with torch.no_grad():
         for part in module.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                 part.weight.uniform_(0.5, 1.5)
                 part.bias.normal_(0, 0.2)
                 part.momentum = None
         module.classifier.bias.normal_(0, 0.1)
-        images = synthetic("natural", (8, config.in_channels, size, size), 1000 + seed)
+        space = (size,) * config.spatial_dims
+        images = synthetic("natural", (8, config.in_channels, *space), 1000 + seed)
         module.train()(torch.from_numpy(images.array))
     tensors = {name: Tensor.of(value.numpy()) for name, value in module.state_dict().items()}
     tensors = {name: tensor for name, tensor in tensors.items() if "num_batches" not in name}
-    return Model(
-        config,
-        tensors,
-        Origin("random", "0" * 64, "torch", "library"),
-        images=Images(
-            Preprocess(resize=size + 8, crop=(size, size)), tuple(f"class {i}" for i in range(config.num_classes))
-        ),
-    )
+    channels = config.in_channels
+    if config.spatial_dims == 3:
+        steps = Preprocess(None, space, mean=(0.0,) * channels, std=(1.0,) * channels, channels=channels)
+    else:
+        steps = Preprocess(resize=size + 8, crop=space)
+    said = Images(steps, tuple(f"class {i}" for i in range(config.num_classes)))
+    return Model(config, tensors, Origin("random", "0" * 64, "torch", "library"), images=said)
 
 
 # -- breaking ----------------------------------------------------------------------------------

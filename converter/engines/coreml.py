@@ -18,7 +18,10 @@ from converter.engines.torch import torch_module
 MANIFEST = "Manifest.json"
 PROGRAM = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
-ELSEWHERE = "Core ML runs on macOS only; the program was read and its network run in PyTorch"
+ELSEWHERE = (
+    "not run in Core ML, which needs macOS: its weights and settings were read and compared, and the network it says "
+    "was run instead"
+)
 
 
 def _write(job: Job, path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from converter.core.errors import Unavailable
+from converter.core.errors import CannotExpress, Unavailable
 from converter.core.model import Model
 from converter.engines.run import Run
 from converter.exporters.lazy import LazyModel
@@ -73,6 +73,7 @@ class Runtime:
         parts: all its paths in a package, where it is no single file.
         elsewhere: why no file of it is run here; empty where it can be.
         fixed: whether files take images of one size, one at a time.
+        spatial_dims: of the networks it takes.
     """
 
     key: str
@@ -90,6 +91,7 @@ class Runtime:
     parts: tuple[str, ...] = ()
     elsewhere: str = ""
     fixed: bool = True
+    spatial_dims: tuple[int, ...] = (1, 2, 3)
 
     def lacks(self, packages: tuple[str, ...]) -> str:
         """How to install what is missing; empty if nothing is."""
@@ -107,6 +109,17 @@ class Runtime:
         """
         if lacks := self.lacks(self.writes):
             raise Unavailable(f"{target}: is written by {self.name}'s own converter; {lacks}")
+
+    def check_takes(self, model: Model) -> None:
+        """Notice before the work that it has no such networks.
+
+        Raises:
+            CannotExpress: it has not.
+        """
+        dims = model.config.spatial_dims
+        if dims not in self.spatial_dims:
+            what = {1: "signals", 2: "images", 3: "volumes"}[dims]
+            raise CannotExpress(f"{self.name} takes no network of {what} ({dims}-D); an .onnx or OpenVINO's .xml does")
 
     def files(self) -> tuple[str, ...]:
         """All paths in a package."""

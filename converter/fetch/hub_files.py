@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from converter.core import bounds
 from converter.core.errors import ConverterError, Unavailable
+from converter.core.metadata import parsed
 from converter.fetch.download import is_offline, is_wanted_again
 from converter.fetch.hub_client import api, check_name, speaking
 from converter.fetch.place import Place
@@ -25,7 +26,17 @@ SUFFIXES = (
     *(".tflite", ".ort"),
 )
 """Where none of those is there, the only file of the first of these kinds."""
-INDEX = ".index.json"
+PAIRS = {".xml": (".bin",), ".param": (".bin",), ".bin": (".xml", ".param")}
+"""What lies beside a file of OpenVINO or ncnn, under the same name."""
+PRESET = ("task.json", "config.json", "metadata.json", "preprocessor.json", "image_converter.json")
+PRESET_WEIGHTS = ("model.weights.h5", "model.weights.json", "task.weights.h5")
+"""KerasHub's presets (keras_hub/src/utils/preset_utils.py): descriptions, and weights."""
+PACKAGE = re.compile(r"(.*\.mlpackage)/.*")
+"""Core ML's packages, which are folders."""
+PART = re.compile(r".*\.mlpackage/.*|(.*/)?group\d+-shard\d+of\d+(\.bin)?")
+"""Files that are no checkpoints by themselves: what is in such folders, and TensorFlow.js' weights."""
+LAST = ("model.json", ".mlpackage", ".mlmodel", ".msgpack")
+"""Where there is no other: TensorFlow.js, Core ML, flax."""
 CONFIG = "config.json"
 
 
@@ -60,11 +71,21 @@ def fetch_hub(address: str) -> Place:
     Raises:
         Unavailable: no such repository, revision or file; not in the cache while offline mode is on.
         ConverterError: the address is malformed, or does not say which of several files.
+        UnreadableFile: it names a folder in which several files may be meant.
     """
     wanted = parse(address)
     folder = Cached(wanted)
     listed = folder.files()
     file = wanted.file or choose(wanted.repo, listed)
+    inside = [name for name in listed if name.startswith(f"{file}/")] if file not in listed else []
+    if inside:
+        from converter.fetch.folders import checkpoint_in  # noqa: PLC0415 (which knows this module, for few)
+
+        if len(inside) > bounds.FILES:
+            raise Unavailable(f"{wanted.repo}: {file} has {len(inside)} files; name one of them")
+        root = [folder.root(name, folder.get(name)) for name in inside].pop()
+        path = checkpoint_in(root / file)
+        return Place(path, f"hf://{wanted.repo}@{folder.revision}/{path.relative_to(root).as_posix()}")
     path = folder.get(file)
     parent = PurePosixPath(file).parent
     config = str(parent / CONFIG)
@@ -77,7 +98,7 @@ def fetch_hub(address: str) -> Place:
 
 
 def choose(repo: str, files: Sequence[str]) -> str:
-    """Which of a repository's files holds the weights.
+    """Which of a repository's files, or which folder in it, holds the weights.
 
     Raises:
         ConverterError: none does, or several may.
@@ -85,8 +106,12 @@ def choose(repo: str, files: Sequence[str]) -> str:
     for name in PREFERRED:
         if name in files:
             return name
-    for suffix in SUFFIXES:
-        found = [file for file in files if file.endswith(suffix)]
+    if CONFIG in files and "metadata.json" in files and any(name in files for name in PRESET_WEIGHTS):
+        return next(name for name in PRESET if name in files)
+    packages = dict.fromkeys(inside[1] for file in files if (inside := PACKAGE.fullmatch(file)))
+    known = [*(file for file in files if not PART.fullmatch(file)), *packages]
+    for suffix in (*SUFFIXES, *LAST):
+        found = [file for file in known if file.endswith(suffix)]
         at_root = [file for file in found if "/" not in file]
         if len(found) == 1 or len(at_root) == 1:
             return (at_root or found)[0]
@@ -132,8 +157,13 @@ class Cached:
             )
         # From here on one commit, whatever is pushed meanwhile.  The first download was by name, for the
         # cache to remember what the name meant when it is asked offline.
-        self.revision = path.parents[len(PurePosixPath(file).parents) - 1].name
+        self.revision = self.root(file, path).name
         return path
+
+    @staticmethod
+    def root(file: str, path: Path) -> Path:
+        """The folder of the revision that a file was put into."""
+        return path.parents[len(PurePosixPath(file).parents) - 1]
 
     def _snapshot(self) -> Path:
         """The folder of the cached revision."""
@@ -150,18 +180,24 @@ class Cached:
 
 
 def _companions(path: Path, file: str) -> list[str]:
-    """Files the file cannot be read without: the shards of an index, an ONNX graph's data, OpenVINO's other half."""
-    if file.endswith((".xml", ".bin")):
-        return [str(PurePosixPath(file).with_suffix(".xml" if file.endswith(".bin") else ".bin"))]
-    if file.endswith(".onnx"):
+    """Files the file cannot be read without, or says more with: shards, external data, the other half of a pair."""
+    at = PurePosixPath(file)
+    if at.suffix in PAIRS:
+        return [str(at.with_suffix(suffix)) for suffix in PAIRS[at.suffix]]
+    if at.suffix == ".onnx":
         return [f"{file}_data", f"{file}.data"]
-    if not file.endswith(INDEX):
+    if at.name in (*PRESET, *PRESET_WEIGHTS):
+        return [str(at.parent / name) for name in (*PRESET, *PRESET_WEIGHTS)]
+    if at.suffix != ".json":
         return []
     try:
-        shards = set(json.loads(path.read_text("utf-8"))["weight_map"].values())
+        values = parsed(path.read_text("utf-8"))
+        named = {str(name) for name in values.get("weight_map", {}).values()}
+        named |= {str(name) for group in values.get("weightsManifest", ()) for name in group["paths"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []  # the reader says what is wrong with it
-    return sorted(str(PurePosixPath(file).parent / str(shard)) for shard in shards)
+    classes = ["metadata.json"] if "weightsManifest" in values else []  # Teachable Machine's
+    return [str(at.parent / name) for name in (*sorted(named), *classes)]
 
 
 def _preprocess(config: Path) -> Preprocess | None:

@@ -103,7 +103,9 @@ class Artifact:
             if lacks := runtime.lacks(runtime.runs):
                 raise Unavailable(f"{place.path}: is compared in {runtime.name}; {lacks}")
             return cls(place.path.name, place, wanted, None, runtime=runtime)
-        result = cls(place.path.name, place, wanted, None)
+        suffix = runtime.suffix if runtime is not None else ""
+        packages = (folder.name for folder in place.path.parents if suffix and folder.suffix == suffix)
+        result = cls(next(packages, place.path.name), place, wanted, None)
         assert result.found  # reads it, or says why it cannot
         return result
 

@@ -48,7 +48,15 @@ class OnnxFile:
 
 @dataclass(frozen=True)
 class RuntimeFile:
-    """One float32 file of another runtime: for which, what the Hub calls that, and the images it takes if not any."""
+    """One float32 file of another runtime.
+
+    Attributes:
+        path, bytes: in the package; a folder's are those of all files in it.
+        runtime, tag: for which, and what the Hub calls that.
+        error: the largest, against the oracle.
+        shape: of the images it takes; empty where it takes any.
+        elsewhere: why it was not run; empty where it was.
+    """
 
     path: str
     runtime: str
@@ -56,6 +64,7 @@ class RuntimeFile:
     bytes: int
     error: float
     shape: tuple[int, ...] = ()
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,8 @@ def _values(facts: CardFacts) -> dict[str, Any]:
         "files": [_row(file) for file in facts.files],
         "others": [_row(OnnxFile(f.path, f"{f.runtime}, fp32", f.bytes, f.error)) for f in facts.others],
         "fixed": {f.path: " × ".join(map(str, f.shape)) for f in facts.others if f.shape},
+        "run": [f.path for f in facts.others if not f.elsewhere],
+        "elsewhere": {f.path: f.elsewhere for f in facts.others if f.elsewhere},
         "proof": facts.proof,
         "rests_on": cell(facts.proof.rests_on),
         "judged": _kinds(reduced[0]) if reduced else "",

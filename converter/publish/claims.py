@@ -230,7 +230,7 @@ def program_checks(path: Path) -> list[Check]:
     if lacks := runtime.lacks(runtime.runs):
         return [Check("program", None, f"not run in {runtime.name}: {lacks}")]
     if runtime.elsewhere:
-        return []
+        return [Check("engine", None, runtime.elsewhere)]
     try:
         declared = runtime.declared(path)
     except ConverterError as error:

@@ -22,6 +22,7 @@ def write_programs(
         path = folder / runtime.published
         path.parent.mkdir(exist_ok=True)
         try:
+            runtime.check_takes(job.model)
             runtime.write(job, path)
         except CannotExpress as error:
             lost[runtime.published] = str(error)
@@ -41,5 +42,5 @@ def program_files(made: Mapping[Runtime, Path], job: Job, folder: Path, proof: V
         size = sum((folder / name).stat().st_size for name in runtime.files())
         error = max(c.error for key, found in proof.results.items() if key.endswith(f", {path.name}") for c in found)
         taken = job.shape if runtime.fixed else ()
-        result.append(RuntimeFile(runtime.published, runtime.name, runtime.key, size, error, taken))
+        result.append(RuntimeFile(runtime.published, runtime.name, runtime.key, size, error, taken, runtime.elsewhere))
     return result

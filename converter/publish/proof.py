@@ -67,12 +67,15 @@ def against_exact(model: Model, weights: Path, *others: Path, progress: Progress
     results: dict[str, list[Comparison]] = {}
     for file in (weights, *others):
         runtime = runtime_of(file)
+        if runtime is not None and runtime.elsewhere:
+            runtime = None
         engine = f"{runtime.name if runtime else 'ONNX Runtime'}, {file.name}"
         try:
             if runtime is not None:
                 run = runtime.start(file, 0)
             else:
-                run = onnx_logits(lazy_onnx(load(file), graph="exact") if file is weights else file, config)
+                read = file is weights or file.is_dir()
+                run = onnx_logits(lazy_onnx(load(file), graph="exact") if read else file, config)
             found = [run(batch.array) for batch in batches]
         except ConverterError as error:
             results[engine] = [failed("loading", LIMIT_WITHOUT_ORACLE, str(error))]

@@ -13,8 +13,10 @@ from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.front import Front
 from densenet.config import DenseNetConfig
-from densenet.preprocess import Preprocess
+from densenet.preprocess import IMAGENET_MEAN, Preprocess
 
+CLOSE = 0.01
+"""What means as people round them differ by; red and blue differ by eight times as much."""
 RAW_SCALE, RAW_SHIFT = 0.1, 10.0
 """Who multiplies by less, or subtracts more, is given images of 0 to 255, not of 0 to 1."""
 
@@ -77,6 +79,9 @@ def prepared(front: Front, config: DenseNetConfig, tensors: Mapping[str, Tensor]
     with suppress(ValueError):  # a network of volumes, say
         if shift.any() or raw:
             steps = replace(Preprocess.usual(config), mean=_tuple(mean), std=_tuple(std))
+            if _blue_first(mean):
+                steps = replace(steps, order="bgr")
+                notes.append("the means are ImageNet's with blue first: so the images are taken to be (--preprocess)")
     return Prepared({**tensors, **_changed(tensors, config, changes)}, steps, tuple(notes))
 
 
@@ -93,6 +98,11 @@ def _changed(tensors: Mapping[str, Tensor], config: DenseNetConfig, changes: Seq
         return values.astype(dtype)
 
     return {name: Tensor(kernel.shape, dtype, read)} if changes else {}
+
+
+def _blue_first(mean: Array) -> bool:
+    """Whether means of 0 to 1 are those of ImageNet's images turned round, as OpenCV and Caffe have them."""
+    return mean.size == len(IMAGENET_MEAN) and bool(np.abs(mean - IMAGENET_MEAN[::-1]).max() < CLOSE)
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

@@ -94,6 +94,7 @@ def export_runtime(
     model = found.model.described(said).fingerprinted()
     if model.config.heads:
         raise several(model.config, f"{target}: a file for {runtime.name} gives the logits of one head")
+    runtime.check_takes(model)
     job = Job(model, precision.name, input_shape(model, 1), lambda: graph_of(model, precision))
     with with_parents(target), scratch(target.absolute().parent) as folder:
         runtime.write(job, folder / target.name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.cases import CASES
 from helpers.command import ok, python, refused
 from helpers.networks import CIFAR, SMALL, TIMM, save
 from helpers.packages import LABELS, read, save_described, small_images
@@ -22,6 +23,8 @@ from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotWrite, ConverterError
 from converter.core.hashing import sha256_of
 from converter.demo.demo import CHECKPOINT, IMAGES, record
+from converter.engines.coreml import COREML
+from converter.engines.runtime import Job
 from converter.formats.torch.zip_writer import write_torch
 from converter.parity import budget
 from converter.publish import package as home
@@ -296,3 +299,37 @@ def test_files_of_other_runtimes_with_their_proof(tmp_path: Path) -> None:
     assert wrong == {"OpenVINO, openvino_model.xml"}
     with pytest.raises(ConverterError, match=r"no runtime is called 'tensorrt'; there are openvino, "):
         package(source, folder, also=["tensorrt"])
+
+
+def test_core_ml_is_packaged_and_said_not_to_have_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    source, folder = CASES / "coreml-program" / "DenseNet.mlpackage", tmp_path / "repo"
+
+    def written(_: Job, path: Path) -> None:  # as coremltools wrote it of this network
+        shutil.copytree(source, path)
+
+    core_ml = replace(COREML, writes=(), write=written)
+    monkeypatch.setattr("converter.engines.runtimes.RUNTIMES", (core_ml,))
+    done = package(source, folder, onnx=[], also=["coreml"])
+    assert {f"coreml/model.mlpackage/{part}" for part in ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel")} <= {
+        *done.files
+    }
+    card = (folder / "README.md").read_text()
+    assert "| `coreml/model.mlpackage` (Core ML, fp32) |" in card
+    assert "`coreml/model.mlpackage` was not run in Core ML, which needs macOS: its weights and settings" in card
+    assert "each file in its own runtime" not in card
+    checks = {check.name: check for check in done.proof.checks["model.mlpackage"]}
+    assert checks["engine"].ok is None and checks["weights"].ok
+    monkeypatch.setattr("converter.publish.repository.has_torch", lambda: False)
+    assert verify_repository(folder).passed
+    weights = folder / "coreml/model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    kernel = load(source).tensors["classifier.weight"].read()
+    assert kernel.tobytes() in weights.read_bytes()
+    weights.write_bytes(weights.read_bytes().replace(kernel.tobytes(), (kernel * np.float32(1.1)).tobytes()))
+    record, at = read(folder / "provenance.json"), weights.relative_to(folder).as_posix()
+    record["files"][at]["sha256"] = sha256_of([weights])
+    (folder / "provenance.json").write_text(json.dumps(record))
+    verdict = verify_repository(folder)
+    assert {name for name, found in verdict.results.items() if not all(c.passed for c in found)} == {
+        "ONNX Runtime, model.mlpackage"
+    }

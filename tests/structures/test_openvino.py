@@ -231,3 +231,22 @@ def test_what_the_graph_does_already_is_not_done_twice(tmp_path: Path) -> None:
     assert any("are taken to be what its graph does already" in note for note in model.notes)
     embedded = load(with_model_info(tmp_path, {**SAID, "embedded_processing": "True"}))
     assert embedded.images.preprocess is None
+
+
+def test_images_of_opencv_prepared_in_the_graph(tmp_path: Path) -> None:
+    """As open_model_zoo's files: 8 bits, channels last and blue first, mean and scale inside, weights in half."""
+    onnx_path, _ = exported(tmp_path, TINY)
+    steps = openvino.preprocess.PrePostProcessor(openvino.Core().read_model(onnx_path))
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).reverse_channels()
+    steps.input().preprocess().mean([123.675, 116.28, 103.53]).scale([58.395, 57.12, 57.375])
+    path = saved(steps.build(), tmp_path / "m.xml", fp16=True)
+    model = load(path)
+    said = model.images.preprocess
+    assert said is not None and said.order == "bgr"
+    assert any("ImageNet's with blue first" in note for note in model.notes)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    x = np.moveaxis((image / 255 - said.mean) / said.std, -1, 1).astype(np.float32)
+    expected = openvino.compile_model(path, "CPU")([image])[0]
+    assert np.abs(logits_of(path, x) - expected).max() < 5e-3 * np.abs(expected).max()
