@@ -38,11 +38,12 @@ class DenseNetConfig:
             ``imagenet`` stem, else 3.
         stem_stride: of that convolution; None for the usual: 1 in a ``cifar`` stem, else 2.
         stem_widths: output channels of the first two convolutions of a deep stem.
-        stem_pool: ``max`` (3x3), ``none``, or ``blur``: max pool with stride 1, then a
-            binomial 3x3 filter with stride 2 and reflected borders (timm's BlurPool2d).
-        stem_pool_stride: of the max pooling.
-        transition_pool: ``avg`` or ``blur``.
-        transition_stride: window and stride of the transitions' average pooling.
+        stem_pool: ``max`` (3x3), ``zero_max``: in a border of zeros, as Keras' code pads, which is ``max`` where the
+            activation gives nothing below zero; ``avg`` (3x3, such a border counts), ``none``, or ``blur``: max pool
+            with stride 1, then a binomial 3x3 filter with stride 2 and reflected borders (timm's BlurPool2d).
+        stem_pool_stride: of that pooling, but of ``blur``.
+        transition_pool: ``avg``, ``max`` or ``blur``.
+        transition_stride: window and stride of the transitions' average or max pooling.
         stem_ceil, transition_ceil: output size of that pooling rounded up, not down
             (Caffe's rule, and MXNet's ``pooling_convention: full``).
         padding: of the stem's convolution and pooling; ``same`` is TensorFlow's rule,
@@ -123,8 +124,7 @@ class DenseNetConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        if "blur" in (self.stem_pool, self.transition_pool):
-            self._check_blur()
+        self._check_pools()
         if min(w for w, _ in self.block_widths()) < 1:
             raise ValueError("compression leaves a transition without feature maps")
 
@@ -140,6 +140,8 @@ class DenseNetConfig:
                 raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, not {getattr(self, name)!r}")
             usual = name == "final_activation" and (str(layer) == self.hidden_activation or not self.final_relu)
             object.__setattr__(self, name, None if usual else str(layer))
+        if self.stem_pool == "zero_max" and self.hidden_layer.is_positive:
+            object.__setattr__(self, "stem_pool", "max")
         if self.stem == "deep" and not self.stem_widths:
             object.__setattr__(self, "stem_widths", (self.growth_rate, self.growth_rate))
         for name in AXES:
@@ -159,8 +161,10 @@ class DenseNetConfig:
         usual = {"stem_kernel": 7 if self.stem == "imagenet" else 3, "stem_stride": 1 if self.stem == "cifar" else 2}
         return None if uniform == usual.get(name, uniform is None) else uniform
 
-    def _check_blur(self) -> None:
-        if self.spatial_dims != 2:
+    def _check_pools(self) -> None:
+        if self.stem_pool in ("zero_max", "avg") and (self.stem_ceil or self.padding == "same"):
+            raise ValueError(f"stem_pool {self.stem_pool} is padded by one on all sides and rounds down")
+        if self.spatial_dims != 2 and "blur" in (self.stem_pool, self.transition_pool):
             raise ValueError("blur pooling is defined for images, not for signals or volumes")
         for pool, stride in (("stem_pool", "stem_pool_stride"), ("transition_pool", "transition_stride")):
             if getattr(self, pool) == "blur" and getattr(self, stride) != 2:

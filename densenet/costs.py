@@ -45,12 +45,12 @@ def spaces(config: DenseNetConfig, size: tuple[int, ...]) -> Iterator[tuple[Step
             return  # what follows is a vector
         if step.op == "conv" and step.module is not None:
             space = divided(step.module.stride)
-        elif step.op == "max_pool":
+        elif step.op in ("max_pool", "avg_pool") and step.is_stem_pool:
             strides = config.axes(config.stem_pool_stride)
             whole = tuple(ceil((n - 1) / s) + 1 for n, s in zip(space, strides))
             space = whole if config.stem_ceil else divided(strides)
         elif step.op in ("max_blur", "blur"):
             space = divided((2,) * config.spatial_dims)
-        elif step.op == "avg_pool":
+        elif step.op in ("max_pool", "avg_pool"):
             space = divided(config.axes(config.transition_stride), up=config.transition_ceil)
         yield step, before, space

@@ -6,8 +6,8 @@ from typing import Literal
 Axes = int | tuple[int, ...]
 """One number, or one for each spatial axis."""
 Stem = Literal["imagenet", "cifar", "deep"]
-StemPool = Literal["max", "blur", "none"]
-TransitionPool = Literal["avg", "blur"]
+StemPool = Literal["max", "zero_max", "avg", "blur", "none"]
+TransitionPool = Literal["avg", "max", "blur"]
 GlobalPool = Literal["avg", "max", "avgmax", "catavgmax", "catmaxavg"]
 Padding = Literal["symmetric", "same"]
 
@@ -21,8 +21,8 @@ AXES: Mapping[str, int | None] = {
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "stem": ("imagenet", "cifar", "deep"),
-    "stem_pool": ("max", "blur", "none"),
-    "transition_pool": ("avg", "blur"),
+    "stem_pool": ("max", "zero_max", "avg", "blur", "none"),
+    "transition_pool": ("avg", "max", "blur"),
     "global_pool": ("avg", "max", "avgmax", "catavgmax", "catmaxavg"),
     "padding": ("symmetric", "same"),
 }

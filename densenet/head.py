@@ -45,6 +45,10 @@ MONOTONIC = frozenset("relu relu6 leaky_relu elu celu selu tanh sigmoid softplus
 """Activations that never fall, where their number is not negative."""
 
 
+POSITIVE = frozenset("relu relu6 sigmoid hardsigmoid softplus".split())
+"""Activations that give nothing below zero."""
+
+
 def callable_as(text: str) -> str:
     """A text as a head can be called."""
     return STRANGE.sub("_", text)
@@ -106,6 +110,11 @@ class HeadLayer(NamedTuple):
     def is_monotonic(self) -> bool:
         """Whether a maximum of what it gives is what it gives of the maximum."""
         return self.kind in MONOTONIC and (self.value or 0.0) >= 0
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether nothing that it gives is below zero."""
+        return self.kind in POSITIVE
 
 
 RELU = HeadLayer("relu")

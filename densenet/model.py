@@ -21,6 +21,7 @@ CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+PADS: dict[int, Any] = {1: nn.ConstantPad1d, 2: nn.ConstantPad2d, 3: nn.ConstantPad3d}
 
 
 class Features(nn.Module):
@@ -212,11 +213,15 @@ class _Stem(nn.Module):
         self.act = _activation(config.hidden_layer)
         self.pool: nn.Module = nn.Identity()
         if config.stem_halves:
-            pool = MAX_POOLS[config.spatial_dims]
+            pool = (AVG_POOLS if config.stem_pool == "avg" else MAX_POOLS)[config.spatial_dims]
             if config.stem_pool == "blur":
                 self.pool = nn.Sequential(pool(3, stride=1, padding=1), BlurPool2d(config.init_features))
             else:
-                self.pool = pool(3, stride=self.step, padding=0 if self.same else 1, ceil_mode=config.stem_ceil)
+                zeros = config.stem_pool == "zero_max"
+                padding = 0 if self.same or zeros else 1
+                self.pool = pool(3, stride=self.step, padding=padding, ceil_mode=config.stem_ceil)
+                if zeros:
+                    self.pool = nn.Sequential(PADS[config.spatial_dims](1, 0.0), self.pool)
 
     def first(self, config: DenseNetConfig, width: int) -> nn.Module:
         """The first convolution."""
@@ -230,7 +235,7 @@ class _Stem(nn.Module):
         return pad_same(x, self.kernel, self.stride) if self.same else x
 
     def pooled(self, x: Tensor) -> Tensor:
-        """The pooling; what pads it is below everything."""
+        """The pooling; what pads it as SAME is below everything."""
         y: Tensor = self.pool(pad_same(x, self.window, self.step, float("-inf")) if self.same_pool else x)
         return y
 
@@ -348,7 +353,8 @@ class _Transition(nn.Module):
             self.pool = BlurPool2d(out)
         else:
             size = config.axes(config.transition_stride)
-            self.pool = AVG_POOLS[config.spatial_dims](size, stride=size, ceil_mode=config.transition_ceil)
+            pool = (MAX_POOLS if config.transition_pool == "max" else AVG_POOLS)[config.spatial_dims]
+            self.pool = pool(size, stride=size, ceil_mode=config.transition_ceil)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(self.conv(self.act(self.norm(x))))

@@ -5,6 +5,7 @@ The PyTorch module (``model.py``) is written by itself: it is what everything el
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from densenet.head import Head, HeadLayer, layers_of
@@ -21,6 +22,9 @@ Op = Literal[
 ]
 """``max_blur`` is max pooling with stride 1 and a blur with stride 2; ``global_pool`` ends in a vector; ``function`` is
 an activation of the head's, or the trunk's where that is no ReLU."""
+
+STEM_POOLS: Mapping[str, Op] = {"blur": "max_blur", "avg": "avg_pool"}
+TRANSITION_POOLS: Mapping[str, Op] = {"blur": "blur", "max": "max_pool"}
 
 
 class Step(NamedTuple):
@@ -42,6 +46,11 @@ class Step(NamedTuple):
     channels: int
     module: Module | None = None
     layer: HeadLayer | None = None
+
+    @property
+    def is_stem_pool(self) -> bool:
+        """Whether it is the pooling behind the stem, whose window overlaps and has a border."""
+        return self.name == "stem.pool"
 
 
 def steps(config: DenseNetConfig) -> list[Step]:
@@ -73,7 +82,7 @@ def steps(config: DenseNetConfig) -> list[Step]:
     for name in (module.name for module in modules.values() if module.place.part == "stem"):
         x = conv(name, x) if modules[name].kind == "conv" else norm(name, x)
     if config.stem_halves:
-        x = add("max_blur" if config.stem_pool == "blur" else "max_pool", "stem.pool", x)
+        x = add(STEM_POOLS.get(config.stem_pool, "max_pool"), "stem.pool", x)
     for b, layers in enumerate(config.block_config):
         for layer in (f"blocks.{b}.layers.{i}" for i in range(layers)):
             new = conv(f"{layer}.conv1", norm(f"{layer}.norm1", x))
@@ -83,7 +92,7 @@ def steps(config: DenseNetConfig) -> list[Step]:
         if b + 1 < len(config.block_config):
             name = f"transitions.{b}"
             x = conv(f"{name}.conv", norm(f"{name}.norm", x, relu=config.transition_relu))
-            x = add("blur" if config.transition_pool == "blur" else "avg_pool", f"{name}.pool", x)
+            x = add(TRANSITION_POOLS.get(config.transition_pool, "avg_pool"), f"{name}.pool", x)
     add("global_pool", FEATURES, norm("norm", x, relu=config.final_relu), width=config.classifier_features)
     for head in config.heads or (Head("", config.num_classes, config.head),):
         at, x = f"heads.{head.name}." if head.name else "", FEATURES

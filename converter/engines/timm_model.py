@@ -71,6 +71,8 @@ def _beyond_timm(config: DenseNetConfig) -> dict[str, bool]:
         "another stride or kernel in its stem or transitions": any(
             getattr(config, name) != usual for name, usual in AXES.items()
         ),
+        "average pooling after the stem, or maxima in a border of zeros": config.stem_pool in ("avg", "zero_max"),
+        "max pooling in its transitions": config.transition_pool == "max",
         "no pooling after the stem": config.stem != "cifar" and config.stem_pool == "none",
     }
 

@@ -86,6 +86,6 @@ def inputs_of_modules(config: DenseNetConfig) -> dict[str, str]:
         if step.op == "linear":
             takes["classifier" if step.name == LOGITS else step.name] = step.inputs[0]
         elif step.op in ("conv", "norm", "max_pool", "max_blur", "avg_pool", "blur"):
-            first = step.op == "max_pool" or step.inputs[0] == INPUT
+            first = step.is_stem_pool or step.inputs[0] == INPUT
             takes[step.name] = "" if pads and first else step.inputs[0]
     return takes

@@ -120,15 +120,10 @@ class _Builder:
             add("Relu", x, name)
         elif step.op == "concat":
             add("Concat", x, name, axis=1)
-        elif step.op == "max_pool":
-            stride, ceil = list(self.config.axes(self.config.stem_pool_stride)), self.config.stem_ceil
-            more = (self.same or {"pads": [1] * 2 * self.dims}) | ({"ceil_mode": 1} if ceil else {})
-            add("MaxPool", x, name, kernel_shape=[3] * self.dims, strides=stride, **more)
+        elif step.op in ("max_pool", "avg_pool"):
+            self.pool("MaxPool" if step.op == "max_pool" else "AveragePool", x[0], step)
         elif step.op == "max_blur":
             self.blur(add("MaxPool", x, f"{name}.max", kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4), step)
-        elif step.op == "avg_pool":
-            size, ceil = list(self.config.axes(self.config.transition_stride)), self.config.transition_ceil
-            add("AveragePool", x, name, kernel_shape=size, strides=size, **({"ceil_mode": 1} if ceil else {}))
         elif step.op == "blur":
             self.blur(x[0], step)
         elif step.op == "global_pool":
@@ -154,6 +149,19 @@ class _Builder:
         padding = self.same if x == INPUT and self.same else {"pads": [n // 2 for n in size] * 2}
         attributes = {"kernel_shape": list(size), "strides": strides, **padding}
         self.graph.add("Conv", (x, self.constant(f"{module.name}.weight")), module.name, **attributes)
+
+    def pool(self, op: str, x: str, step: Step) -> None:
+        """Maxima or averages: of the stem in windows of 3 that overlap, in a transition in windows that do not."""
+        config, stem = self.config, step.is_stem_pool
+        strides = list(config.axes(config.stem_pool_stride if stem else config.transition_stride))
+        more: dict[str, Any] = {"ceil_mode": 1} if (config.stem_ceil if stem else config.transition_ceil) else {}
+        if stem and config.stem_pool == "zero_max":
+            edge = ([0] * 2 + [1] * self.dims) * 2
+            x = self.graph.add("Pad", (x, self.graph.constant(f"{step.name}.pads", edge, np.int64)), f"{step.name}.pad")
+        elif stem:
+            more |= self.same or {"pads": [1] * 2 * self.dims}
+            more |= {"count_include_pad": 1} if op == "AveragePool" else {}
+        self.graph.add(op, (x,), step.name, kernel_shape=[3] * self.dims if stem else strides, strides=strides, **more)
 
     def blur(self, x: str, step: Step) -> None:
         """timm's BlurPool2d: reflected borders, a binomial filter, stride 2."""

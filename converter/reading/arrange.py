@@ -76,11 +76,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
             tensors[f"{name}.{leaf}"] = tensor
             used[f"{name}.{leaf}"] = Stored(Leaf((leaf,)), (key,))
     stated = {name: part.eps for name, part in zip(names, parts) if part.eps is not None}
-    of_head = {name: stated.pop(name) for name in [*stated] if name.startswith("head.")}
-    eps = set(stated.values()) or {*[*of_head.values()][:1]}
-    if len(eps) > 1:
-        raise NotADenseNet(f"its batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
-    network = {**({"eps": eps.pop()} if eps else {}), **structure.settings}
+    network = {**({"eps": next(iter(stated.values()))} if stated else {}), **structure.settings}
     config = config_of({name: tensor.shape for name, tensor in tensors.items()}, network)
     for name, shape in config.tensors().items():
         if name not in tensors:
@@ -101,7 +97,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         graph=network,
         front=structure.front,
         activation=structure.activation,
-        eps=of_head,
+        eps=stated,
     )
 
 

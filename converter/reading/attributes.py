@@ -77,8 +77,7 @@ def settings_of(candidate: Candidate, config: DenseNetConfig) -> Told:
 
 
 def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) -> dict[tuple[str, str], str]:
-    """The norms' common eps, the convolutions' strides; classes whose code is not known, with a place of each."""
-    eps, later = set(), dict[str, float]()
+    """The norms' eps, the convolutions' strides; classes whose code is not known, with a place of each."""
     strange: dict[tuple[str, str], str] = {}
     for module, path in _places(candidate, config):
         values, cls = candidate.group.attributes.get(path, {}), candidate.group.classes.get(path)
@@ -87,17 +86,11 @@ def _check_weighted(candidate: Candidate, config: DenseNetConfig, told: Told) ->
         if module.kind == "norm" and "eps" in values:
             if not isinstance(values["eps"], int | float):
                 raise NotADenseNet(f"{path} has an eps that is no number: {values['eps']!r:.40}")
-            if module.place.template.startswith("head."):
-                later[module.name] = values["eps"]
-            else:
-                eps.add(values["eps"])
+            told.eps[module.name] = values["eps"]
         elif module.kind == "conv":
             _check_conv(path, values, module, told)
-    if len(eps) > 1:
-        raise NotADenseNet(f"the batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
-    if eps:
-        told.settings["eps"] = eps.pop()
-    told.eps |= later
+    if told.eps:
+        told.settings["eps"] = next(iter(told.eps.values()))
     return strange
 
 

@@ -33,7 +33,7 @@ class Candidate:
         graph: what the file's graph settles.
         front: what it does to images before the network.
         activation: what it does with the logits.
-        eps: of the head's norms, by library name, where the graph says it.
+        eps: of the norms, by library name, where the graph says it.
         unfolded: norms that are folded into the convolutions before them, and the key of those biases.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from converter.core.errors import NotADenseNet
 from converter.reading.candidate import Candidate
-from converter.reading.global_pools import say_global_pool
+from converter.reading.global_pools import is_plain_average, say_global_pool
 from converter.reading.module_head import HeadOrder
 from converter.reading.module_hidden import ACTIVATES, Hidden
 from converter.reading.module_tree import ModuleTree, Step, numbers, what_is
@@ -22,9 +22,9 @@ Slot = str
 SLOTS: Mapping[Slot, frozenset[str]] = {
     "nothing": frozenset(),
     "relu": frozenset({"relu"}),
-    "stem": frozenset({"relu", "max", "blur"}),
+    "stem": frozenset({"relu", "max", "avg", "blur"}),
     "transition relu": frozenset({"relu"}),
-    "transition pool": frozenset({"avg", "blur"}),
+    "transition pool": frozenset({"avg", "max", "blur"}),
     "head": frozenset({"relu", "avg", "global", "function"}),
     "layers": frozenset({"relu", "function", "end"}),
 }
@@ -203,7 +203,7 @@ class Chain:
 
     def stem(self, steps: Sequence[Step], strict: bool) -> None:
         """The stem's pooling: a maximum, one that is blurred, or none."""
-        pools = [step for step in steps if step.kind in ("max", "blur")]
+        pools = [step for step in steps if step.kind != "relu"]
         if not pools:
             if strict:
                 self.told.say("stem_pool", "none", "")
@@ -211,8 +211,8 @@ class Chain:
             self.max_pool(pools[0], stride=1)
             self.blur_pool(pools[1])
             self.told.say("stem_pool", "blur", pools[1].path)
-        elif len(pools) == 1 and pools[0].kind == "max":
-            self.told.say("stem_pool", "max", pools[0].path)
+        elif len(pools) == 1 and pools[0].kind != "blur":
+            self.told.say("stem_pool", pools[0].kind, pools[0].path)
             self.max_pool(pools[0])
         else:
             raise NotADenseNet(f"{what_is(pools[-1])}; a DenseNet has one MaxPool2d there")
@@ -220,6 +220,8 @@ class Chain:
     def max_pool(self, step: Step, stride: int | None = None) -> None:
         """The stem's pooling: its window is fixed, its stride is a setting (or fixed, before a blur)."""
         values = self.group.attributes.get(step.path, {})
+        if step.kind == "avg" and not is_plain_average(values):
+            raise NotADenseNet(f"{step.path} has a divisor or rounds up; a DenseNet has neither there")
         for name, number in (("kernel_size", 3), ("padding", 1), ("dilation", 1)):
             if self.axes(values.get(name, number)) != self.axes(number):
                 raise NotADenseNet(f"{step.path} has {name} {values[name]}; a DenseNet has {number} there")
@@ -248,7 +250,7 @@ class Chain:
                 self.told.say("transition_stride", 1, here)
             return
         step = steps[0]
-        self.told.say("transition_pool", "blur" if step.kind == "blur" else "avg", step.path)
+        self.told.say("transition_pool", step.kind, step.path)
         if step.kind == "blur":
             self.blur_pool(step)
             return
@@ -261,8 +263,9 @@ class Chain:
             raise NotADenseNet(
                 f"{step.path} has kernel_size {_uniform(window)}, stride {_uniform(stride)}; in a DenseNet they agree"
             )
-        if set(self.axes(values.get("padding", 0))) != {0} or values.get("divisor_override") is not None:
-            raise NotADenseNet(f"{step.path} has padding or a divisor; a DenseNet has none there")
+        odd = values.get("divisor_override") is not None or {*self.axes(values.get("dilation", 1))} != {1}
+        if odd or {*self.axes(values.get("padding", 0))} != {0}:
+            raise NotADenseNet(f"{step.path} has padding, dilation or a divisor; a DenseNet has none there")
         self.told.say("transition_stride", _uniform(window), step.path)
         self.told.say("transition_ceil", bool(values.get("ceil_mode", False)), step.path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from converter.core.errors import NotADenseNet
 from converter.reading.module_tree import ModuleTree, Step, what_is
@@ -21,6 +22,12 @@ GLOBAL: Mapping[str, str] = {
     "FastAdaptiveCatAvgMaxPool": "catavgmax",
 }
 """Classes that pool globally, and how."""
+
+
+def is_plain_average(values: Mapping[str, Any]) -> bool:
+    """Whether average pooling counts its border, divides by its window and rounds down."""
+    counts = values.get("count_include_pad", True) and values.get("divisor_override") is None
+    return bool(counts) and not values.get("ceil_mode")
 
 
 def say_global_pool(step: Step, group: Group, tree: ModuleTree, told: Told) -> None:

@@ -162,7 +162,10 @@ def _read_as(
     tensors = _tensors(chosen, config, checkpoint, heads)
     notes += _precisions(tensors) if checkpoint.format.startswith("torch") else []
     _check_size(checkpoint, tensors)
-    if own := {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}:
+    own = {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}
+    if "eps" in {**place.settings, **wanted.settings}:  # which is then that of all but the head's
+        own = {name: eps for name, eps in own.items() if name.startswith(("head.", "heads."))}
+    if own:
         tensors = _with_one_eps(tensors, own, config)
     if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):
         tensors = fold_conv_biases(config, tensors)
@@ -288,7 +291,7 @@ def _check_size(checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], config: DenseNetConfig) -> dict[str, Tensor]:
-    """The norms of a head, which may have an eps of their own, with the network's."""
+    """The norms, which may each have an eps of its own, with the network's."""
     result = dict(tensors)
     for norm, have in eps.items():
         if have != config.eps and f"{norm}.weight" in result:

@@ -61,6 +61,7 @@ class Hidden:
             NotADenseNet: it does.
         """
         kinds = [step.kind for step in steps]
-        late = "relu" in kinds and "max" in kinds and kinds.index("max") < kinds.index("relu")
-        if late and not self.layer.is_monotonic:
+        pools = [kind for kind in kinds if kind in ("max", "avg")]
+        late = "relu" in kinds and bool(pools) and kinds.index(pools[0]) < kinds.index("relu")
+        if late and ("avg" in pools or not self.layer.is_monotonic):
             raise NotADenseNet(f"{what_is(steps[kinds.index('relu')])} behind the pooling; a DenseNet has it before")

@@ -17,7 +17,7 @@ class Told:
         notes: what people should know.
         mean, std: of a normalisation in front of the network.
         activation: what comes behind the logits.
-        eps: of the head's norms, by library name.
+        eps: of the norms, by library name.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)

@@ -13,8 +13,6 @@ from itertools import dropwhile
 from converter.structures.ops import Op
 from densenet.head import RELU, HeadLayer
 
-POSITIVE = frozenset("relu relu6 sigmoid hardsigmoid softplus".split())
-
 
 def hidden_of(ops: Sequence[Op]) -> HeadLayer:
     """The activation of a network.
@@ -43,4 +41,4 @@ def is_relu(op: Op) -> bool:
 
 def is_positive(op: Op) -> bool:
     """Whether nothing that it gives is below zero."""
-    return op.kind == "relu" and (op.layer or RELU).kind in POSITIVE
+    return op.kind == "relu" and (op.layer or RELU).is_positive

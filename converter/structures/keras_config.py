@@ -101,9 +101,12 @@ def _followed(model: Layer, table: Table, version: str, head: str) -> _Found:
     folded = sorted(keys - known)
     idle = {key: "a layer that the result does not depend on" for key in table.tensors if key not in network.used()}
     usual = any(map(NAMED.search, table.tensors)) or network.scaled or not table.tensors
-    plain = usual and not folded and not structure.settings.get("head")
+    eps = {part.eps for part in structure.parts if part.eps is not None}
+    plain = usual and not folded and not structure.settings.get("head") and len(eps) < 2
     by_names = table.unread or (plain and keys == set(table.tensors))
-    if table.unread and folded:  # weights are taken by their names, and as they are
+    if table.unread and len(eps) > 1:  # weights are taken by their names, and as they are
+        raise NotADenseNet(f"its batch norms have different eps: {', '.join(map(str, sorted(eps)))}")
+    if table.unread and folded:
         layer = folded[0].partition(" (")[0]
         raise NotADenseNet(f"{layer}: takes feature maps in another order than a DenseNet's, or lacks a batch norm")
     notes = (*structure.notes, *preprocessing_note(model))

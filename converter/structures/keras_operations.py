@@ -25,7 +25,7 @@ NAMES: Mapping[str, str] = {
     **dict.fromkeys(("__operators__.getitem", "GetItem"), "[]"),
     **dict.fromkeys(("cast", "Cast", "identity", "stop_gradient", "convert_to_tensor"), "skip"),
     **dict.fromkeys(("nn.relu", "Relu"), "relu"),
-    **dict.fromkeys(("nn.softmax", "Softmax"), "softmax"),
+    "nn.softmax": "softmax",
     **dict.fromkeys(("nn.sigmoid", "math.sigmoid", "Sigmoid"), "sigmoid"),
     **dict.fromkeys(("math.argmax", "argmax", "Argmax"), "end"),
 }

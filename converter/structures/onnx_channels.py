@@ -41,6 +41,14 @@ def reversed_channels(constants: Constants, node: Node, data: tuple[str, ...]) -
     return found[0][0] if whole and _may_be_all(constants, len(found)) else None
 
 
+def repeated(constants: Constants, node: Node) -> int | None:
+    """How often a Tile repeats the channels alone; 1 of an Expand to the size a value has."""
+    by = constants.ints(node, "repeats", 1) or [0]
+    if node["op"] == "Expand":
+        return 1 if {*by} == {1} else None
+    return by[1] if len(by) > 2 and {by[0], *by[2:]} == {1} else None
+
+
 def reversed_between_turns(constants: Constants, node: Node) -> str | None:
     """What a Transpose gives back with its channels reversed: they are picked as rows between two Transposes.
 

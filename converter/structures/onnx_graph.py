@@ -19,7 +19,13 @@ from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.interface import Presented
 from converter.core.metadata import CONFIG_KEY, INTERFACE_KEY
-from converter.structures.onnx_channels import flipped_axis, positions, reversed_between_turns, reversed_channels
+from converter.structures.onnx_channels import (
+    flipped_axis,
+    positions,
+    repeated,
+    reversed_between_turns,
+    reversed_channels,
+)
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
 from converter.structures.onnx_functions import in_order, inlined, unfused
@@ -196,6 +202,11 @@ def _concat(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | Non
     return _op("concat", node, data) if axis in (1, -3) else None
 
 
+def _repeat(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    times = repeated(constants, node)
+    return _op("repeat" if times != 1 else "skip", node, data[:1], times=times) if times else None
+
+
 def _flip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     axis = flipped_axis(constants, node)
     return None if axis is None else _op("flip", node, data[:1], axis=axis)
@@ -281,8 +292,10 @@ def _pool(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     kernel = node["attributes"].get("kernel_shape") or []
     window = _window(constants, node, len(kernel))
     kind: Kind = "max_pool" if node["op"] == "MaxPool" else "avg_pool"
-    counted = kind == "avg_pool" and window is not None and window.same and node["attributes"].get("count_include_pad")
-    return _op(kind, node, data, window=window) if window and not counted else None
+    counted = kind == "avg_pool" and bool(node["attributes"].get("count_include_pad"))
+    if window is None or (counted and window.same):
+        return None
+    return _op(kind, node, data, window=replace(window, zeros=counted))
 
 
 def _reduce(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
@@ -392,6 +405,7 @@ READERS: Mapping[str, Reader] = {
     "Clip": _clip,
     "Neg": _negative,
     "Concat": _concat,
+    **dict.fromkeys(("Expand", "Tile"), _repeat),
     "Dropout": _dropout,
     "Cast": _cast,
     "CastLike": _cast,

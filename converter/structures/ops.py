@@ -20,6 +20,7 @@ Kind = Literal[
     "pad",
     "reflect",
     "concat",
+    "repeat",
     "add",
     "flatten",
     "turn",
@@ -36,6 +37,7 @@ Kind = Literal[
 affine: times ``weight``, plus ``bias``, each per channel or absent.
 row: the same along the last axis, which is the channels behind a linear layer only.
 pad, reflect: borders of zeros, or reflected.
+repeat: channels concatenated with themselves, ``times`` in all.
 add: two values.
 flatten: changes the shape alone.
 turn: NHWC made of NCHW, or the other way round; ``axis`` is where the channels come to lie, 1 or -1.
@@ -75,7 +77,8 @@ class Weight:
 class Window:
     """What a convolution or pooling sees, per spatial dimension.
 
-    ``same`` is TensorFlow's padding rule; ``size`` the input's, where it is fixed.
+    ``same`` is TensorFlow's padding rule; ``size`` the input's, where it is fixed; ``zeros`` is said of pooling whose
+    padding is zeros that count, in an average, or in a maximum of values that may be below them.
     """
 
     kernel: tuple[int, ...]
@@ -87,6 +90,7 @@ class Window:
     ceil: bool = False
     same: bool = False
     size: tuple[int, ...] = ()
+    zeros: bool = False
 
     @property
     def stride(self) -> Axes:
@@ -130,6 +134,7 @@ class Op:
     window: Window | None = None
     eps: float | None = None
     axis: int = 1
+    times: int = 1
     layer: HeadLayer | None = None
     compute: Compute | None = None
 
@@ -152,7 +157,7 @@ class Op:
         what = f"a {'x'.join(map(str, kernel))} window with stride {said[0]}, padded by {said[1]}"
         if window is None or (window.kernel, window.strides, window.groups, set(window.dilations) | {1}) != (
             kernel, strides, 1, {1}
-        ):  # fmt: skip
+        ) or window.zeros:  # fmt: skip
             raise self.unlike(what)
         centred = not window.same and (window.begin, window.end) == (half, half)
         same = window.same or window.is_same()

@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 
-from converter.core.checkpoint import Array, Tensor
+from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.hidden import is_positive, is_relu
 from converter.structures.ops import Op, Weight
-from converter.structures.weights import made, vector
+from converter.structures.weights import lazily, made, vector
 from densenet.module import NORM_TENSORS
 from densenet.topology import Step
 
@@ -88,6 +88,9 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
     """One more operator behind the steps, or merged with the last of them."""
     last = steps[-1] if steps else None
     before = last.kind if last is not None else None
+    if last is not None and last.kind == "repeat":
+        steps[-1] = _of_one_channel(last, op)
+        return
     if op.kind == "conv":
         op = _without_zeros(op)
     elif last is not None and is_relu(op) and (before == "relu" or _kinds(steps[-2:]) == ["relu", "max_pool"]):
@@ -101,7 +104,7 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
         return
     elif op.kind == "affine":
         op = _as_norm(op, eps)
-    elif last is not None and op.kind in ("relu", "max_pool") and before == "conv":
+    elif last is not None and before == "conv" and (op.kind == "relu" or (op.kind == "max_pool" and not _thin(steps))):
         steps[-1:] = _unfolded(last, eps)
     elif op.kind == "blur":
         at = -2 if before == "relu" else -1
@@ -109,6 +112,27 @@ def _append(steps: list[Op], op: Op, eps: float) -> None:
             steps.pop(at).paddings(3, 1)
             op = replace(op, kind="max_blur")
     steps.append(op)
+
+
+def _of_one_channel(repeat: Op, conv: Op) -> Op:
+    """The first convolution of grey images that were given their channel several times: its kernel is summed over them.
+
+    That there is one is seen: as often as the convolution has channels it is repeated.
+    """
+    weight = conv.weights.get("weight")
+    if conv.kind != "conv" or weight is None or weight.tensor.shape[1] != repeat.times:
+        raise repeat.unlike("images as they are")
+    dtype = computed_dtype(weight.tensor.dtype)
+    summed = lazily(weight.tensor, lambda array: array.sum(1, dtype=np.float64, keepdims=True).astype(dtype))
+    return replace(
+        conv, weights={**conv.weights, "weight": replace(weight, key=f"{weight.key} (summed)", tensor=summed)}
+    )
+
+
+def _thin(steps: list[Op]) -> bool:
+    """Whether a transition's convolution is the last step: of 1x1, behind a norm."""
+    window = steps[-1].window
+    return len(steps) > 1 and window is not None and {*window.kernel} == {1}
 
 
 def _kinds(steps: list[Op]) -> list[str]:
@@ -130,11 +154,12 @@ def _padded(pad: Op, op: Op, last: Op | None) -> Op:
         raise pad.unlike("reflected borders before blur pooling only")
     # Zeros are below nothing that ReLU gives: to max pooling they are what its own padding is.
     harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and is_positive(last))
-    if window is None or window.same or not harmless:
+    counted = op.kind in ("max_pool", "avg_pool") and last is not None and last.kind == "relu"
+    if window is None or window.same or not (harmless or (counted and not any((*window.begin, *window.end)))):
         raise pad.unlike("no padding")
     begin = tuple(a + b for a, b in zip(amount.begin, window.begin))
     end = tuple(a + b for a, b in zip(amount.end, window.end))
-    return replace(op, window=replace(window, begin=begin, end=end))
+    return replace(op, window=replace(window, begin=begin, end=end, zeros=not harmless))
 
 
 def _is_blur(op: Op) -> bool:

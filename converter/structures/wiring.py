@@ -9,6 +9,7 @@ operator.  Nobody's names are trusted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from converter.structures.needed import needed, producers
 from converter.structures.ops import END, Op
 from converter.structures.parts import Structure, part_of
 from converter.structures.steps import compared, permuted, starts, steps_of, turned, width_of
+from converter.structures.weights import made
 from densenet.config import DenseNetConfig
 from densenet.fields import Stem
 from densenet.head import RELU
@@ -34,7 +36,8 @@ from densenet.topology import Step, steps
 Value = tuple[str, ...]
 """What flows between operators: outputs of operators, concatenated.  Concat itself is no operator."""
 
-STRANGE = ("other", "add", "function", *END, "linear")
+TRANSITION_POOLS = {"avg_pool": "avg", "max_pool": "max", "blur": "blur"}
+STRANGE = ("other", "add", "repeat", "function", *END, "linear")
 """What stands nowhere before the head."""
 
 
@@ -143,15 +146,17 @@ class _Judge:
             taken = [values[name] for name in op.x if name in values]
             if len(taken) < len(op.x):
                 continue  # depends on something before the start
-            if op.kind in ("skip", "concat"):
+            same = op.kind == "concat" and len(taken) > 1 == len(set(taken))
+            if op.kind in ("skip", "concat") and not same:
                 joined = sum(taken, ()) if len(taken) < bounds.JOINED else ()
                 if not 0 < len(joined) <= bounds.JOINED:
                     raise NotADenseNet(f"{op.name} concatenates {len(joined)} values")
                 values[op.y] = joined
                 continue
             values[op.y] = (op.y,)
+            by = replace(op, kind="repeat", times=len(taken)) if same else op
             for value in dict.fromkeys(taken):
-                self.takers.setdefault(value, []).append(op)
+                self.takers.setdefault(value, []).append(by)
                 if len(value) > 1:
                     self.joins.setdefault(frozenset(value), value)
                     self.joined.update(value)
@@ -188,9 +193,6 @@ class _Judge:
         weighted = [step for step in steps if step.kind in ("conv", "norm")]
         if order is not None:
             weighted[:2] = [permuted(step, order) for step in weighted[:2]]
-        for step in weighted:
-            if step.eps not in (None, self.eps):
-                raise NotADenseNet(f"{step.name}: eps is {step.eps} here, {self.eps} before")
         self.weighted += weighted
         return steps
 
@@ -233,9 +235,10 @@ class _Judge:
             self.settings["stem_pool"] = "none"
         if pooled:
             odd = pool = self.activated_pool(steps[-2:])
-            if pool.kind == "max_pool" and pool.window is not None:
-                rules &= pool.paddings(3, pool.window.strides)
-                self.settings["stem_pool_stride"] = pool.window.stride
+            if (window := pool.window) is not None and pool.kind != "max_blur":
+                plain = replace(pool, window=replace(window, zeros=False))
+                rules &= plain.paddings(3, window.strides) & ({"symmetric"} if window.zeros else {"symmetric", "same"})
+                self.settings["stem_pool_stride"] = window.stride
         if not rules:
             raise odd.unlike("padding of half the window, or as SAME pads it, and by one rule in all the stem")
         if pooled or len(rules) == 1:
@@ -253,14 +256,19 @@ class _Judge:
     def activated_pool(self, steps: list[Op]) -> Op:
         """The pooling that ends a stem; ReLU may come after it, since both are monotonic."""
         relu, pool = sorted(steps, key=lambda step: step.kind != "relu")
-        if relu.kind != "relu" or pool.kind not in ("max_pool", "max_blur"):
+        if relu.kind != "relu" or pool.kind not in ("max_pool", "avg_pool", "max_blur"):
             odd = next((step for step in steps if step.kind not in ("relu", "max_pool", "max_blur")), steps[1])
             raise odd.unlike("ReLU and max pooling after the stem's convolution")
-        if relu is steps[1] and not (relu.layer or RELU).is_monotonic:
+        window = pool.window
+        zeros, ceil = window is not None and window.zeros, window is not None and window.ceil
+        if relu is steps[1] and (pool.kind == "avg_pool" or zeros or not (relu.layer or RELU).is_monotonic):
             raise relu.unlike("max pooling")
-        self.settings["stem_pool"] = "blur" if pool.kind == "max_blur" else "max"
+        if (pool.kind == "avg_pool" and not zeros) or (zeros and ceil):
+            raise pool.unlike("max pooling, or a border of zeros that count and sizes that are rounded down")
+        kinds = {"max_blur": "blur", "avg_pool": "avg"}
+        self.settings["stem_pool"] = kinds.get(pool.kind, "zero_max" if zeros else "max")
         if pool.kind == "max_pool":
-            self.settings["stem_ceil"] = pool.window is not None and pool.window.ceil
+            self.settings["stem_ceil"] = ceil
         return pool
 
     def layer(self, steps: list[Op], value: Value) -> None:
@@ -272,20 +280,22 @@ class _Judge:
 
     def transition(self, steps: list[Op], value: Value) -> None:
         relu = any(step.kind == "relu" for step in steps)
-        rest = steps[1 + relu :]  # a 1x1 convolution and pooling commute
+        rest = steps[1 + relu :]  # a 1x1 convolution and average pooling commute
         conv = next((step for step in rest if step.kind == "conv"), None)
-        pool = next((step for step in rest if step.kind in ("avg_pool", "blur")), None)
+        pool = next((step for step in rest if step.kind in TRANSITION_POOLS), None)
         if not starts(steps, ["norm", "relu"][: 1 + relu]) or len(rest) != 2 or conv is None or pool is None:
             raise self.astray((), steps, "a transition: norm, ReLU, convolution, average pooling")
         compared(steps, TRANSITION)
         window = pool.window
         assert window is not None
-        if pool.kind == "avg_pool":
-            if window.kernel != window.strides or any((*window.begin, *window.end)):
+        if pool.kind == "max_pool" and pool is rest[0]:  # which does not commute
+            raise pool.unlike("the convolution before the pooling")
+        if pool.kind != "blur":
+            if window.kernel != window.strides or any((*window.begin, *window.end)) or {*window.dilations} - {1}:
                 raise pool.unlike("2x2 average pooling with stride 2 and no padding")
             self.agree("transition_stride", window.stride, pool)
-        self.agree("transition_pool", "blur" if pool.kind == "blur" else "avg", pool)
-        if pool.kind == "avg_pool":
+        self.agree("transition_pool", TRANSITION_POOLS[pool.kind], pool)
+        if pool.kind != "blur":
             # SAME averages a lone last row or column by itself, as rounding up does.
             self.agree("transition_ceil", window.ceil or window.same, pool)
         self.agree("transition_relu", relu, steps[0])
@@ -364,11 +374,11 @@ class _Judge:
         if adds != self.takers.get(both[1:]) or [op.kind for op in adds] != ["add"]:
             raise self.fork(value)
         ops, end = self.run((adds[0].y,))
-        half, *rest = ops or adds
-        scale = half.weights.get("weight")
-        if set(half.weights) != {"weight"} or scale is None or not np.all(scale.tensor.read() == 0.5):
-            raise half.unlike("the mean of average and maximum")
-        return "avgmax", rest, end
+        rest = [replace(adds[0], kind="affine", weights={"weight": made(np.full(1, 2.0), "sum of two pools")}), *ops]
+        scale = ops[0].weights.get("weight") if ops else None
+        if scale is not None and set(ops[0].weights) == {"weight"} and np.all(scale.tensor.read() == 0.5):
+            return "avgmax", rest[2:], end
+        return "avgmax", rest, end  # twice their mean
 
     # -- errors --------------------------------------------------------------------
 

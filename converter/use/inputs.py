@@ -100,7 +100,7 @@ def awkward_size(config: DenseNetConfig, base: Sequence[int]) -> tuple[int, ...]
     the max pooling of an ImageNet stem sees an even number.
     """
     pooled = (
-        config.axes(config.stem_pool_stride if config.stem_pool == "max" else 2)
+        config.axes(config.stem_pool_stride if config.stem_pool != "blur" else 2)
         if config.stem_halves
         else (1,) * len(base)
     )

@@ -25,6 +25,8 @@ VARIANTS = {
     "avgmax": replace(SMALL, global_pool="avgmax", eps=1e-3),
     "backbone": replace(SMALL, num_classes=0),
     "one channel": replace(SMALL, in_channels=1),
+    "averages, then maxima": replace(SMALL, stem_pool="avg", transition_pool="max"),
+    "border of zeros": replace(SMALL, stem_pool="zero_max", hidden_activation="elu"),
     "volumes": replace(SMALL, spatial_dims=3, in_channels=1),
     "volumes, rounded up": replace(SMALL, spatial_dims=3, transition_ceil=True, padding="same"),
 }

@@ -42,6 +42,8 @@ NETWORKS: Mapping[str, DenseNetConfig] = {
     "SAME padding": replace(SMALL, padding="same", global_pool="max", eps=1e-3, in_channels=1),
     "rounding up": replace(SMALL, stem_ceil=True, transition_ceil=True, transition_relu=False, stem_pool_stride=3),
     "no pooling": replace(SMALL, stem_pool="none", global_pool="catavgmax", hidden_activation="leaky_relu:0.1"),
+    "averages, then maxima": replace(SMALL, stem_pool="avg", transition_pool="max"),
+    "border of zeros": replace(SMALL, stem_pool="zero_max", hidden_activation="elu"),
     "another last": replace(SMALL, hidden_activation="silu", final_activation="relu", padding="same"),
 }
 

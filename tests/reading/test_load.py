@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.surgery import computes_as, network, saved_whole
 from helpers.torch_files import prefixed, save
+from helpers.torch_graphs import exported
 
 from converter import inspect, load
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
@@ -113,8 +115,19 @@ def test_a_module_tells_its_eps(tmp_path: Path) -> None:
             module.eps = 1e-3
     assert load(save(tmp_path / "a.pth", model)).config.eps == 1e-3
     model.features.norm0.eps = 1e-5
-    with pytest.raises(NotADenseNet, match="different eps"):
-        load(save(tmp_path / "b.pth", model))
+    saved_whole(model.eval(), tmp_path / "b.pth")  # a norm of another eps has another variance here
+
+
+def test_norms_of_a_graph_each_with_an_eps(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = network()
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for i, norm in enumerate(norms):
+        norm.eps = (1e-5, 1e-3, 0.1)[i % 3]
+    norms[3].running_var[0], norms[1].running_var[1] = 1e-6, 0.0  # which an eps that is larger leaves no room for
+    exported(model, torch.randn(2, 3, 72, 72), tmp_path / "model.pt2")
+    for found in (computes_as(tmp_path / "model.pt2", model), saved_whole(model, tmp_path / "model.pth")):
+        assert found.config.eps == 1e-5
 
 
 @pytest.mark.parametrize(
@@ -154,12 +167,12 @@ def test_modules_that_compute_something_else_are_refused(tmp_path: Path) -> None
 
     nn = torch.nn
     for scripted, refusals in (
-        (False, ("relu1 is a ReLU, behind a silu", "relu0 is a Identity", "pool is a MaxPool2d")),
+        (False, ("relu1 is a ReLU, behind a silu", "relu0 is a Identity", "kernel_size 3, stride 2")),
         (True, ("activation is silu", "ReLU and max pooling|the stem", "torch.max_pool2d")),
     ):
         changed(lambda m: setattr(m.features, "relu0", nn.SiLU()), refusals[0], scripted)
         changed(lambda m: setattr(m.features, "relu0", nn.Identity()), refusals[1], scripted)
-        changed(lambda m: setattr(m.features.transition1, "pool", nn.MaxPool2d(2)), refusals[2], scripted)
+        changed(lambda m: setattr(m.features.transition1, "pool", nn.MaxPool2d(3, 2, 1)), refusals[2], scripted)
     changed(lambda m: setattr(m.features.transition1, "pool", nn.AvgPool2d(3, 2, 1)), "kernel_size 3", False)
     changed(lambda m: setattr(m.features.conv0, "padding_mode", "reflect"), "reflect", False)
 

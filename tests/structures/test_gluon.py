@@ -252,7 +252,6 @@ STRANGE = {
     "Pad before|stem.conv": prepared("Pad", mode="constant", pad_width="(0, 0, 0, 0, 1, 1, 1, 1)"),
     "it is quantised": prepared("_contrib_quantize_v2"),
     "UpSampling before": prepared("UpSampling", scale="2"),
-    "eps is": altered("norm", eps="0.25"),
     "takes data, more": lambda made: variable(made, "more"),
 }
 

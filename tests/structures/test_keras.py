@@ -271,7 +271,6 @@ def _new_first(config: Any) -> Any:
 @pytest.mark.parametrize(
     "change",
     [
-        _set("BatchNormalization", epsilon=0.5),
         _set("BatchNormalization", scale=False),
         _set("Conv2D", dilation_rate=[2, 2]),
         _set("Conv2D", activation="relu"),

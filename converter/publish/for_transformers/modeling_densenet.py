@@ -106,6 +106,11 @@ class Stem(nn.Module):
         if net.stem_pool == "blur":
             yield nn.MaxPool2d(3, stride=1, padding=1)
             yield BlurPool()
+        elif net.stem_pool == "avg":
+            yield nn.AvgPool2d(3, stride=stride, padding=1)  # type: ignore[arg-type]
+        elif net.stem_pool == "zero_max":
+            yield nn.ZeroPad2d(1)
+            yield nn.MaxPool2d(3, stride=stride)  # type: ignore[arg-type]
         elif net.stem_pool == "max":
             yield nn.MaxPool2d(3, stride=stride, padding=0 if same else 1, ceil_mode=net.stem_ceil)  # type: ignore[arg-type]
 
@@ -163,8 +168,9 @@ class Transition(nn.Module):
         self.norm = nn.BatchNorm2d(width, eps=net.eps)
         self.act = activation(net.hidden_activation) if net.transition_relu else nn.Identity()
         self.conv = nn.Conv2d(width, out, 1, bias=False)
+        pool = nn.MaxPool2d if net.transition_pool == "max" else nn.AvgPool2d
         blur = net.transition_pool == "blur"
-        self.pool = BlurPool() if blur else nn.AvgPool2d(size, ceil_mode=net.transition_ceil)  # type: ignore[arg-type]
+        self.pool = BlurPool() if blur else pool(size, ceil_mode=net.transition_ceil)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.pool(self.conv(self.act(self.norm(x))))

@@ -111,7 +111,7 @@ def _pool(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     window = _window(kernel, strides, a.get("padding", 0), dilations, dims, ceil=ceil)
     if window is None or (not largest and not a.get("count_include_pad", True) and any(window.begin)):
         return None
-    return Found("max_pool" if largest else "avg_pool", rank, {"window": window})
+    return Found("max_pool" if largest else "avg_pool", rank, {"window": replace(window, zeros=not largest)})
 
 
 def _is_whole(kernel: Sequence[Any], dims: int) -> bool:
@@ -140,6 +140,12 @@ def _cat(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     pieces = a.get("tensors")
     whole = isinstance(pieces, list | tuple) and all(isinstance(x, Data) for x in pieces)
     return Found("concat", rank) if whole and _axis(a.get("dim", 0), rank) == 1 else None
+
+
+def _repeat(function: str, a: Given, rank: int | None, name: str) -> Found | None:
+    times = a.get("repeats", ())
+    once = isinstance(times, list | tuple) and len(times) == rank and {*times[:1], *times[2:]} == {1}
+    return Found("repeat", rank, {"times": times[1]}) if once and isinstance(times[1], int) else None
 
 
 def _pad(function: str, a: Given, rank: int | None, name: str) -> Found | None:
@@ -326,6 +332,7 @@ _TABLE: Sequence[tuple[str, str, Reader]] = (
     ("squeeze", "self dim", _shape),
     *((name, "self size", _shape) for name in ("view", "_unsafe_view", "reshape")),
     ("permute", "self dims", _turn),
+    ("repeat", "self repeats", _repeat),
     ("flip", "self dims", _flip),
     ("index", "self indices", _index),
     ("index_select", "self dim index", _index),
@@ -371,7 +378,8 @@ SIGNATURES: Mapping[str, str] = {
 FRESH = frozenset(
     name
     for name, _, reader in _TABLE
-    if reader in (_conv, _norm, _pool, _adaptive, _reduce, _cat, _pad, _linear, _arithmetic, _flip, _index, _relu, _end)
+    if reader
+    in (_conv, _norm, _pool, _adaptive, _reduce, _cat, _pad, _linear, _arithmetic, _flip, _index, _relu, _end, _repeat)
     or reader is _elementwise
     or name in ("clone", "_to_copy", "lift_fresh_copy")
 )
