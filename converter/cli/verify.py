@@ -59,9 +59,9 @@ def command(
         from converter.parity.bench import Bench
 
         for_one(against=against, record=record)
-        if len(others) > 1 or any(not Path(other.address).is_dir() for other in others):
+        if len(others) > 1 or any(not Path(str(other)).is_dir() for other in others):
             raise ConverterError("of many sources, name one folder with what was made of them")
-        results = Path(others[0].address) if others else None
+        results = Path(str(others[0])) if others else None
         options = {"bench": Bench(images, seed, engine or (), original)}
         run("verify", [first], many, options, folder=results, report=report or (), as_json=as_json)
     from converter.core.page import check_targets

@@ -83,7 +83,7 @@ class Plan:
 
 def plan(order: Order, jobs: Sequence[Job], parts: int) -> Plan:
     """Say what a run would do; errors of a sample count as work, as they do in a run."""
-    sizes = [_size(Path(job.source.address)) for job in jobs]
+    sizes = [_size(Path(str(job.source))) for job in jobs]
     kinds: dict[str, tuple[int, int]] = {}
     for job, size in zip(jobs, sizes):
         ending = "".join(Path(str(job.source.address)).suffixes[-1:])

@@ -96,7 +96,7 @@ def _where(error: Exception) -> str:
 
 
 def _current(said: Mapping[str, str]) -> Outcome:
-    return Outcome(CURRENT, *(str(said.get(name, "")) for name in ("format", "layout", "architecture")))
+    return Outcome(CURRENT, said.get("format", ""), said.get("layout", ""), said.get("architecture", ""))
 
 
 def _refused(job: Job, error: ConverterError) -> Outcome:

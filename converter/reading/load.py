@@ -21,7 +21,6 @@ from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
-from converter.formats.memory import open_memory
 from converter.formats.sharded import why_not_alone
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
@@ -79,11 +78,16 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         damaged(f"{place.path}: {STRANGE}", why=typed),
         hashing((place.path,)) if hashed and place.has_hash else nullcontext(lambda _: "") as sha256,
     ):
-        if not place.tree and (alone := why_not_alone(place.path)):
+        if place.tree:
+            from converter.formats.memory import open_memory  # noqa: PLC0415 (for few)
+
+            checkpoint = open_memory(place.tree)
+            if isinstance(place.tree.content, Model) and wanted.is_plain:
+                return _read_already(place.tree.content, checkpoint)
+        elif alone := why_not_alone(place.path):
             raise UnreadableFile(f"{place.path}: {alone}")
-        checkpoint = open_memory(place.tree) if place.tree else open_checkpoint(place.path)
-        if place.tree and isinstance(place.tree.content, Model) and wanted.is_plain:
-            return _read_already(place.tree.content, checkpoint)
+        else:
+            checkpoint = open_checkpoint(place.path)
         size = None if checkpoint.held else sum(file.stat().st_size for file in checkpoint.files)
         return replace(_of_heads(checkpoint, place, wanted, sha256), size_of_files=size)
 

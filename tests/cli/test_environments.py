@@ -136,10 +136,9 @@ def test_pipes_are_no_sources_and_nobody_waits_for_them(tmp_path: Path) -> None:
 
 def test_links_that_lead_nowhere_and_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # takes long to import
-    for link, to in (("l.pth", "no"), ("l.csv", "t.csv"), ("l", "p"), ("far.npz", "no/a.npz"), ("r.npz", "r.npz")):
+    for link, to in (("l.pth", "no"), ("l.csv", "t.csv"), ("l", "p"), ("r.npz", "r.npz")):
         (tmp_path / link).symlink_to(to)
     assert "l.pth: no such file" in refused(2, "inspect", tmp_path / "l.pth")
-    assert "No such file" in refused(2, "convert", LEGACY, tmp_path / "far.npz")
     assert "too many symbolic links" in refused(2, "convert", LEGACY, tmp_path / "r.npz")
     old = os.umask(0o077)
     try:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from helpers.cases import file_of
 from helpers.mxnet import params
-from helpers.networks import export_model, random_model, random_tensors, save
+from helpers.networks import CIFAR, export_model, random_model, random_tensors, save
 from helpers.tensorflow import table
 from helpers.wire import data, number
 
@@ -49,15 +49,15 @@ class Edge:
 
     Attributes:
         words: what is said beyond it.
-        make: writes the file and returns it.
+        make: writes the file and returns it; or what is read without one.
         read: reads it.
         others: other bounds, that the one is met alone.
         least: what refuses the file for certain; below 0 of what is added to a part of the file's size.
     """
 
     words: str
-    make: Callable[[Path], Path]
-    read: Callable[[Path], object] = open_checkpoint
+    make: Callable[[Path], Any]
+    read: Callable[[Any], object] = open_checkpoint
     others: Mapping[str, int] = field(default_factory=dict)
     least: int = 0
 
@@ -227,6 +227,7 @@ EDGES = {
     ),
     "INDEX": Edge("not an index", _index),
     "ARCHIVES": Edge("known format", _gzips),
+    "HELD": Edge("objects", lambda _: random_tensors(CIFAR), load),
     "MEMBERS": Edge("members", _tar),
     "TAR_HEADER": Edge("a header of", _tar),
     "INFLATED": Edge("cannot be right", _npz(True, w=np.zeros(5000))),
