@@ -90,6 +90,11 @@ class Images:
 
     Raises:
         ConverterError: there is no such activation.
+
+    Example:
+        >>> from converter import Images
+        >>> Images(labels=("cat", "dog"), activation="softmax").labels
+        ('cat', 'dog')
     """
 
     preprocess: Preprocess | None = None

@@ -48,6 +48,11 @@ class Source:
 
     Raises:
         ConverterError: a setting that does not exist, or something that is no source.
+
+    Example:
+        >>> from converter import Source, load
+        >>> load(Source("digits.pth", settings={"global_pool": "max"})).config.global_pool
+        'max'
     """
 
     address: str | Path | Held

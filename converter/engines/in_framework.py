@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from densenet.module import COUNTER
 
 if TYPE_CHECKING:
     import torch
+
+    TorchTensor: TypeAlias = torch.Tensor
+    TorchModule: TypeAlias = torch.nn.Module
 
 SIZE = 64
 """Height and width of the image that both networks are tried on: the last maps are of two by two."""

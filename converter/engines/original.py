@@ -52,6 +52,11 @@ class Original:
 
     Raises:
         ConverterError: it is not of that form, or there is no such file.
+
+    Example:
+        >>> from converter import Original
+        >>> Original("my.package:build").name
+        'my.package:build'
     """
 
     spec: str

@@ -36,6 +36,11 @@ class Bench:
     Raises:
         Unavailable: an engine is not installed.
         ConverterError: no engine has that name, or the original is no function.
+
+    Example:
+        >>> from converter import Bench
+        >>> Bench(engines=["onnxruntime-basic@1"]).engines
+        ('onnxruntime-basic@1',)
     """
 
     images: str | Path | None = None

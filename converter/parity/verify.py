@@ -62,6 +62,12 @@ def verify(
     Raises:
         Unavailable: PyTorch is not installed, or an engine asked for is not.
         ConverterError: a file cannot be read, or is no DenseNet.
+
+    Example:
+        >>> from converter import verify
+        >>> verdict = verify("digits.pth", "digits.onnx")  # doctest: +SKIP
+        >>> verdict.passed  # doctest: +SKIP
+        True
     """
     if not has_torch():
         raise Unavailable(
@@ -144,6 +150,11 @@ def verify_against(
 
     Raises:
         ConverterError: the record or the file cannot be read.
+
+    Example:
+        >>> from converter import verify_against
+        >>> verify_against("reference.npz", "digits.onnx")
+        Verification('reference.npz', 1 engines, passed)
     """
     start = time.perf_counter()
     specs = parse_specs(engines)

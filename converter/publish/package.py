@@ -152,6 +152,12 @@ def package(
     Raises:
         VerificationFailed: what was written does not compute what the source computes.
         ConverterError: one of its kinds.  The folder is then as it was before.
+
+    Example:
+        >>> from converter import package
+        >>> done = package("digits.pth", "repository", onnx=["fp32"])  # doctest: +SKIP
+        >>> done.proof.passed  # doctest: +SKIP
+        True
     """
     folder = Path(folder)
     recipe = replace(recipe or Recipe(), **taken(order, Ingredients))

@@ -106,6 +106,11 @@ class Commit:
 
     Raises:
         ConverterError: it is no name of a branch or tag, or a pull request is to have one.
+
+    Example:
+        >>> from converter import Commit
+        >>> Commit(private=True, message="The digits").private
+        True
     """
 
     private: bool = False
@@ -155,6 +160,10 @@ def push(
         VerificationFailed: the folder, or what the Hub returns, is not what provenance.json says.
         Unavailable: no token, no right, no network, or somebody else committed meanwhile.
         ConverterError: one of the other kinds.  Nothing is half published.
+
+    Example:
+        >>> from converter import push
+        >>> push("repository", "me/digits", dry_run=True)  # doctest: +SKIP
     """
     check_name(repo)
     how = replace(commit or Commit(), **taken(options, CommitOptions))

@@ -55,6 +55,11 @@ class Recipe:
 
     Raises:
         ConverterError: there is no such precision or runtime, or it is no name of a repository, licence or function.
+
+    Example:
+        >>> from converter import Recipe
+        >>> Recipe(onnx=["fp32"], license_id="apache-2.0").onnx
+        ('fp32',)
     """
 
     onnx: Iterable[str] = tuple(ONNX_FILES)

@@ -53,6 +53,12 @@ def evaluate(
     Raises:
         ConverterError: the model or the truths cannot be used, or no image can be read.
         Unavailable: labels need scikit-learn, which is not installed.
+
+    Example:
+        >>> from converter import evaluate
+        >>> found = evaluate("digits.onnx", "images")
+        >>> found.found.images, found.found.top1
+        (100, 100)
     """
     dataset = Dataset.of(dataset)
     truths = (truths or read_truths(dataset)).of_head(head)

@@ -39,6 +39,11 @@ class Precision:
 
     Raises:
         ConverterError: there is no such precision, or it is not calibrated.
+
+    Example:
+        >>> from converter import Precision, export_onnx
+        >>> export_onnx("digits.pth", "half.onnx", precision=Precision("fp16")).precision
+        'fp16'
     """
 
     name: Literal["fp32", "fp16", "int8"] = "fp32"
@@ -138,6 +143,15 @@ def export_onnx(
 
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
+
+    Example:
+        >>> import io
+        >>> from converter import export_onnx
+        >>> done = export_onnx("digits.pth", "digits.onnx")
+        >>> done.inputs, done.outputs
+        (('pixel_values',), ('logits',))
+        >>> export_onnx("digits.pth", buffer := io.BytesIO()).path is None
+        True
     """
     file = _file(target)
     if not isinstance(precision, Precision):

@@ -78,6 +78,11 @@ def export_runtime(
     Raises:
         Unavailable: the runtime's converter is not installed; says what to install.
         ConverterError: one of its kinds; the target is then as it was before.
+
+    Example:
+        >>> from converter import export_runtime
+        >>> export_runtime("digits.pth", "digits.pt").runtime
+        'TorchScript'
     """
     target = Path(target)
     runtime = runtime_for(target)

@@ -127,6 +127,12 @@ def predict(
     Raises:
         ConverterError: the model cannot be read, or has no classes; a folder or pattern without images; a file that
             cannot be written; the only image cannot be read.
+
+    Example:
+        >>> from converter import predict
+        >>> done = predict("digits.onnx", "images/3/*.png")
+        >>> done.answered, done.ranked[0]["top"][0]["class"]
+        (10, '3')
     """
     targets = Targets(*(None if path is None else Path(path) for path in (output, features, cam)))
     loaded = predictor(

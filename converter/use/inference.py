@@ -44,6 +44,11 @@ def inference_model(
 
     Raises:
         converter.ConverterError: the model or an image cannot be read.
+
+    Example:
+        >>> from converter import inference_model
+        >>> inference_model("digits.onnx", "images/7/173.png")["pred_class"]
+        '7'
     """
     many = isinstance(image, (list, tuple))
     loaded = predictor(model, engine=engine, images=images)
@@ -75,6 +80,12 @@ def get_model(
     Raises:
         converter.ConverterError: the checkpoint cannot be read, or PyTorch is not installed.
         ValueError: no architecture has that name, or a field cannot have that value.
+
+    Example:
+        >>> from converter import get_model
+        >>> model = get_model("digits.pth", num_classes=14, in_channels=1)
+        >>> model.notes[0]
+        'a new linear layer of 14 classes, with random weights'
     """
     asked = {"num_classes": num_classes, "in_channels": in_channels}
     wanted = {name: value for name, value in asked.items() if value is not None}
@@ -115,6 +126,11 @@ def list_models(pattern: str | None = None, *, pretrained: bool = True) -> list[
 
     Args:
         pattern: a glob such as ``*121*``.
+
+    Example:
+        >>> from converter import list_models
+        >>> list_models("torchvision/*")[0]
+        'torchvision/densenet121'
     """
     if pretrained:
         return names(pattern)

@@ -13,8 +13,7 @@ from converter.reading import load as reading
 from converter.reading.inspection import Inspection
 
 if TYPE_CHECKING:
-    import torch
-
+    from converter.engines.in_framework import TorchModule, TorchTensor
     from densenet.model import DenseNet, MultiHeadDenseNet
 
 
@@ -28,9 +27,19 @@ class Model(core.Model):
         dropped: source keys that are no part of the network, and why.
         notes: what had to be assumed or was changed, for people.
         images: what its images and classes are, where the source says so.
+
+    Example:
+        >>> from converter import load
+        >>> model = load("digits.pth")
+        >>> model
+        Model(DenseNet (blocks 3-3-3, k=12), 10 classes, from 'digits.pth' (torch zip, torchvision), 1 notes)
+        >>> model.state_dict("timm")["features.conv0.weight"].shape
+        torch.Size([24, 3, 7, 7])
+        >>> type(model.to_torchvision()).__module__
+        'torchvision.models.densenet'
     """
 
-    def state_dict(self, layout: str = "library") -> dict[str, torch.Tensor]:
+    def state_dict(self, layout: str = "library") -> dict[str, TorchTensor]:
         """The weights as PyTorch's tensors, in copies that may be written to.
 
         Args:
@@ -51,7 +60,7 @@ class Model(core.Model):
         """
         return any_module(self)
 
-    def to_torchvision(self) -> torch.nn.Module:
+    def to_torchvision(self) -> TorchModule:
         """``torchvision.models.DenseNet`` with these weights in float32 and evaluation mode.
 
         That it gives what :meth:`module` gives is tried on an image.
@@ -62,7 +71,7 @@ class Model(core.Model):
         """
         return in_framework.to_torchvision(self)
 
-    def to_timm(self) -> torch.nn.Module:
+    def to_timm(self) -> TorchModule:
         """timm's ``DenseNet`` with these weights; as :meth:`to_torchvision`."""
         return in_framework.to_timm(self)
 
@@ -85,12 +94,29 @@ def load(source: AnySource, **how: Unpack[Reading]) -> Model:
         UnsafeFile: it asks for code to be run.
         NotADenseNet: no layout accounts for every tensor.
         ConverterError: it is nothing that could be a source.
+
+    Example:
+        >>> from converter import load
+        >>> model = load("digits.pth")
+        >>> model.config.block_config, model.config.num_classes
+        ((3, 3, 3), 10)
+        >>> load(model.to_torchvision()).config == model.config
+        True
     """
     return _of(reading.load(source, **how))
 
 
 def inspect(source: AnySource, **how: Unpack[Reading]) -> Inspection:
-    """Say what a checkpoint is, without reading its tensors; arguments and errors as for :func:`load`."""
+    """Say what a checkpoint is, without reading its tensors; arguments and errors as for :func:`load`.
+
+    Example:
+        >>> from converter import inspect
+        >>> found = inspect("digits.pth")
+        >>> found.checkpoint.format, found.chosen.layout.name
+        ('torch zip', 'torchvision')
+        >>> found.to_dict()["parameters"]
+        74614
+    """
     found = reading.inspect(source, **how)
     return replace(found, model=_of(found.model))
 

@@ -88,6 +88,12 @@ def convert(
 
     Raises:
         ConverterError: one of its kinds; the target is then as it was before.
+
+    Example:
+        >>> from converter import convert
+        >>> done = convert("digits.pth", "digits.safetensors", to="timm", dtype="fp16")
+        >>> done.layout, done.path.name
+        ('timm', 'digits.safetensors')
     """
     target = Path(target)
     wanted = check(target, to, dtype, shown(source) if isinstance(source, str | Path | Source) else "SRC")

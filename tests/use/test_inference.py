@@ -118,6 +118,6 @@ def test_get_model_and_list_models(digits: Path) -> None:
     fresh = get_model("densenet121_3rdparty_in1k", pretrained=False, num_classes=7)
     assert fresh.config.num_classes == 7
     with pytest.raises(ValueError, match="pretrained=False"):
-        get_model(digits / "m.safetensors", num_classes=3)
+        get_model(digits / "m.safetensors", growth_rate=3)
     with pytest.raises(ValueError, match="densenet121"):
         get_model("densenet99", pretrained=False)

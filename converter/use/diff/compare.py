@@ -36,6 +36,11 @@ def diff(a: AnySource, b: AnySource, *, progress: Progress = shown_in_notebooks)
 
     Raises:
         ConverterError: one cannot be read, or is no DenseNet.
+
+    Example:
+        >>> from converter import diff
+        >>> diff("digits.pth", "digits.safetensors").relation  # which is float16
+        'rounded'
     """
     models = []
     for source in (a, b):

@@ -26,6 +26,11 @@ class Dataset:
         images: the folder in which the paths of a list or table begin; default: where it lies itself.
         path_column: the table's column of paths; default: the one whose values are files.
         name: what people call it; default: the name of ``truths``.
+
+    Example:
+        >>> from converter import Dataset
+        >>> Dataset("images", name="Ten digits").title
+        'Ten digits'
     """
 
     truths: Path
