@@ -128,7 +128,7 @@ def test_a_published_repository_is_proved_from_its_own_files(hub: Hub, digits: P
     for target in (REPO, f"hf://{REPO}"):
         with client(hub, tmp_path / "b", token=None):
             proof = verify_repository(target)
-        assert (proof.passed, len(proof.checks["provenance.json"])) == (True, 10)
+        assert (proof.passed, len(proof.checks["provenance.json"])) == (True, 11)
     reports = [tmp_path / f"report.{kind}" for kind in ("json", "md", "xml", "html")]
     wanted = [part for report in reports for part in ("--report", report)]
     done = densenet(hub, tmp_path / "b", "verify", REPO, *wanted, token=None, HF_HUB_OFFLINE="1")

@@ -43,7 +43,7 @@ def test_a_damaged_repository_fails_its_proof(digits: Path, tmp_path: Path) -> N
     proof = verify_repository(digits, bench=Bench(IMAGES))
     assert proof.passed
     listed = set(parse_provenance((digits / "provenance.json").read_bytes()))
-    assert {check.name for check in proof.checks["provenance.json"]} == listed | {"config"}
+    assert {check.name for check in proof.checks["provenance.json"]} == listed | {"config", "fingerprint"}
     assert proof.checks["onnx/model_fp16.onnx"]
     assert {check.name for check in proof.checks["config.json"]} > {
         "architecture",
