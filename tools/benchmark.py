@@ -1,15 +1,19 @@
-"""How fast, as ratios: each pair of commands runs in turn, whole processes from cold, medians of the ratios.
+"""How fast, beside others: whole processes from cold, in turn, and then the files they wrote.  Writes docs/benchmarks.md.
 
-    python tools/benchmark.py [--runs 7] [--json FILE]
+    python -m venv bench && . bench/bin/activate
+    pip install '.[test]' onnxslim nncf openvino timmx
+    python tools/benchmark.py --rounds 7 --page docs/benchmarks.md
 
-Three questions, on a full-size densenet121 with random weights in the published files'
-form (legacy names, older torch container):
+From one densenet121 with random weights:
 
-* convert: ``densenet convert`` against the usual script (torch.load, rename, save_file);
-* export: ``densenet export`` against ``torch.onnx.export(dynamo=True)`` of torchvision's model;
-* run: our fused graph against the graph that exporter makes, in ONNX Runtime.
+* convert: to safetensors, against the usual script (torch.load, rename, save_file);
+* export: to ONNX, against ``torch.onnx.export`` (both), timm's script, timmx and onnxslim;
+* int8: against ONNX Runtime's, NNCF's and OpenVINO's quantisation;
+* run: all those files, on one image and on eight.
 
-Needs the test extra.  Machines are noisy: only ratios of neighbours in time are reported.
+In each round everybody runs once, every other round in the opposite order; what is given is the median over the rounds with the
+lowest and the highest, and the same of the ratios of neighbours in time, which a noisy machine changes less.  Who is not
+installed, or fails, is left out with a line.
 """
 
 from __future__ import annotations
@@ -17,150 +21,177 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-SCRIPT = """
-import re, sys, torch
-from safetensors.torch import save_file
-state = torch.load(sys.argv[1], map_location="cpu", weights_only=True)
-pattern = re.compile(r"^(.*denselayer\\d+\\.(?:norm|relu|conv))\\.((?:[12])\\.(?:weight|bias|running_mean|running_var))$")
-renamed = {}
-for key, value in state.items():
-    found = pattern.match(key)
-    renamed[found[1] + found[2] if found else key] = value.contiguous()
-save_file(renamed, sys.argv[2])
-"""
+from benchmark_page import Row, machine, page, spread
+from contenders import CHECKPOINTS, CONTENDERS, Contender, Files, python
 
-CHECKPOINT = """
-import sys, torch, torchvision
-from collections import OrderedDict
-torch.manual_seed(0)
-model = torchvision.models.densenet121(weights=None)
-for module in model.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.running_mean.normal_(0, 0.2)
-        module.running_var.uniform_(0.5, 1.5)
-state = OrderedDict()
-for key, value in model.state_dict().items():
-    if not key.endswith("num_batches_tracked"):
-        for name in ("norm1", "norm2", "conv1", "conv2"):
-            key = key.replace(f".{name}.", f".{name[:-1]}.{name[-1]}.") if "denselayer" in key else key
-        state[key] = value
-torch.save(state, sys.argv[1], _use_new_zipfile_serialization=False)
-"""
-
-EXPORT = """
-import sys, torch, torchvision
-model = torchvision.models.densenet121(weights=None).eval()
-torch.onnx.export(model, (torch.randn(2, 3, 224, 224),), sys.argv[1], dynamo=True, external_data=False,
-    dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},), verbose=False)
-"""
+SLOW = 3.0
+"""Seconds; questions that somebody takes longer for are asked in half as many rounds, three at least."""
+HOW = (
+    "Whole processes from cold, each once a round, every other round in the opposite order. Given are the median over {} rounds "
+    "({} where somebody takes longer than {:g} s), the lowest and the highest; *times ours* is the ratio to ours in the same "
+    "round. Network: {}, random weights. Made by `python tools/benchmark.py`, whose text says how to set it up."
+)
 
 
-def measure(command: list[str]) -> tuple[float, float]:
+class Failed(Exception):
+    """A contender ended with another status than 0."""
+
+
+def measure(command: Sequence[str]) -> tuple[float, float]:
     """Wall time in seconds and peak memory in MB of one whole process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        took = time.perf_counter() - start
+        process.returncode = status
+        said.seek(0)
+        lines = said.read().decode("utf-8", "replace").strip().splitlines()
     if status:
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+        raise Failed(lines[-1] if lines else f"status {os.waitstatus_to_exitcode(status)}")
+    return took, usage.ru_maxrss / 1024
 
 
-def pair(name: str, ours: list[str], theirs: list[str], runs: int) -> dict[str, object]:
-    """Run two commands in turn and report medians of their ratios."""
-    measure(ours), measure(theirs)  # the file cache warms up for both
-    a, b = [], []
-    for _ in range(runs):
-        a.append(measure(ours))
-        b.append(measure(theirs))
-    return {
-        "name": name,
-        "ours_seconds": statistics.median(t for t, _ in a),
-        "theirs_seconds": statistics.median(t for t, _ in b),
-        "times_faster": statistics.median(y[0] / x[0] for x, y in zip(a, b)),
-        "ours_mb": statistics.median(m for _, m in a),
-        "theirs_mb": statistics.median(m for _, m in b),
-        "memory_ratio": statistics.median(x[1] / y[1] for x, y in zip(a, b)),
-        "runs": runs,
-    }
+def in_turn(keys: Sequence[str], once: Callable[[str], float], rounds: int) -> dict[str, list[float]]:
+    """What each gives in every round."""
+    found: dict[str, list[float]] = {key: [] for key in keys}
+    for number in range(rounds):
+        for key in keys if number % 2 == 0 else reversed(keys):
+            found[key].append(once(key))
+    return found
 
 
-def run_pair(name: str, ours: Path, theirs: Path, batch: int, runs: int) -> dict[str, object]:
-    """Two ONNX files in one process, in turn, on the same input."""
+def processes(contenders: Sequence[Contender], files: Files, rounds: int, skipped: list[str]) -> list[Row]:
+    """One question: everybody's time, memory and file."""
+    taking: dict[str, Contender] = {}
+    longest = 0.0
+    for one in contenders:  # once in advance: the file cache warms up, and who fails is known
+        if one.lacks:
+            skipped.append(f"{one.title} ({one.question}): {one.lacks} not installed")
+            continue
+        try:
+            took, _ = measure(one.words(files, one.target(files)))
+        except Failed as error:
+            if one.key == "ours":
+                raise
+            skipped.append(f"{one.title} ({one.question}): {error}")
+            continue
+        longest, taking[one.key] = max(longest, took), one
+        print(f"{one.question}, {one.title}: {took:.2f} s at first", flush=True)
+    memory: dict[str, list[float]] = {key: [] for key in taking}
+
+    def once(key: str) -> float:
+        took, peak = measure(taking[key].words(files, taking[key].target(files)))
+        memory[key].append(peak)
+        return took
+
+    times = in_turn([*taking], once, rounds if longest < SLOW else max(3, rounds // 2))
+    return [
+        Row(one.title, times[key], ratios(times, key), memory[key], size(one.target(files)))
+        for key, one in taking.items()
+    ]
+
+
+def ratios(times: Mapping[str, Sequence[float]], key: str) -> list[float]:
+    """How many times as long as ours, round by round."""
+    return [own / base for own, base in zip(times[key], next(iter(times.values())))]
+
+
+def size(path: Path) -> int:
+    """Bytes of a file and of what lies beside it under its name (.data, .bin)."""
+    beside = (path, Path(f"{path}.data"), path.with_suffix(".bin"))
+    return sum(one.stat().st_size for one in beside if one.exists())
+
+
+def runs(files: Files, batch: int, rounds: int, skipped: list[str]) -> list[Row]:
+    """Every file that was written, in turn in one process on the same images."""
     import numpy as np
-    import onnxruntime
 
-    x = np.random.default_rng(0).standard_normal((batch, 3, 224, 224), np.float32)
-    sessions = []
-    for path in (ours, theirs):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        sessions.append((session, {session.get_inputs()[0].name: x}))
-    times: list[list[float]] = [[], []]
-    for i in range(runs + 1):
-        for (session, feed), kept in zip(sessions, times):
-            start = time.perf_counter()
-            session.run(None, feed)
-            if i:
-                kept.append(time.perf_counter() - start)
-    ratios = [b / a for a, b in zip(*times)]
-    return {
-        "name": name,
-        "ours_seconds": statistics.median(times[0]),
-        "theirs_seconds": statistics.median(times[1]),
-        "times_faster": statistics.median(ratios),
-        "runs": runs,
-    }
+    from converter.engines.onnxruntime import onnx_engine
+    from converter.engines.openvino import openvino_engine
+
+    images = np.load(files.images)
+    x = np.concatenate([images] * -(-batch // len(images)))[:batch]
+    engines, logits, titles = {}, {}, {}
+    for one in CONTENDERS:
+        path = one.target(files)
+        if one.question == "convert" or not path.exists():
+            continue
+        try:
+            run = openvino_engine(path) if path.suffix == ".xml" else onnx_engine(path)
+            logits[path] = run(x)
+        except Exception as error:
+            skipped.append(f"{one.title} (batch {batch}): {str(error).splitlines()[0]}")
+            continue
+        engines[str(path)], titles[str(path)] = run, f"{one.title}{' (8 bits)' * (one.question == 'int8')}"
+
+    def once(key: str) -> float:
+        start = time.perf_counter()
+        engines[key](x)
+        return time.perf_counter() - start
+
+    times = in_turn([*engines], once, 3 * rounds)
+    ours = logits[files.float32]
+    return [
+        Row(
+            titles[key],
+            times[key],
+            ratios(times, key),
+            size=size(Path(key)),
+            error=float(np.abs(logits[Path(key)] - ours).max() / np.abs(ours).max()),
+        )
+        for key in times
+    ]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=7, help="pairs of runs for each question")
-    parser.add_argument("--checkpoint", type=Path, help="a densenet121 .pth to use instead of a random one")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--only", default="", help="only the questions whose name has this in it")
-    args = parser.parse_args()
-    densenet = shutil.which("densenet", path=str(Path(sys.executable).parent)) or "densenet"
-    python = sys.executable
-    results = []
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--network", default="densenet121", help="another DenseNet that torchvision and timm have")
+    parser.add_argument("--only", default="convert,export,int8,run", help="questions, comma-separated")
+    parser.add_argument("--page", type=Path, help="write the page and its plots here")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    given = parser.parse_args()
+    wanted, rounds = given.only.split(","), given.rounds
+    skipped: list[str] = []
+    results: dict[str, list[Row]] = {}
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        checkpoint, theirs, ours = args.checkpoint or here / "densenet121.pth", here / "theirs.onnx", here / "ours.onnx"
-        if not args.checkpoint:
-            # In a process of its own: a parent's memory would count as its children's (getrusage, ru_maxrss).
-            subprocess.run([python, "-c", CHECKPOINT, str(checkpoint)], check=True)
-        if args.only in "convert":
-            command = [densenet, "convert", str(checkpoint), str(here / "a.safetensors")]
-            script = [python, "-c", SCRIPT, str(checkpoint), str(here / "b.safetensors")]
-            results.append(pair("convert", command, script, args.runs))
-        command = [densenet, "export", str(checkpoint), str(ours)]
-        script = [python, "-c", EXPORT, str(theirs)]
-        if args.only in "export":
-            results.append(pair("export", command, script, max(3, args.runs // 2)))
-        elif args.only in "run":
-            measure(command), measure(script)
-        for batch in (1, 8):
-            if args.only in "run":
-                results.append(run_pair(f"run, batch {batch}", ours, theirs, batch, 3 * args.runs))
-    print(f"{'':14}{'ours':>10}{'theirs':>10}{'faster':>9}{'memory':>9}")
-    for r in results:
-        memory = f"{r['memory_ratio']:.2f}x" if "memory_ratio" in r else ""
-        print(
-            f"{r['name']:14}{r['ours_seconds']:>9.3f}s{r['theirs_seconds']:>9.3f}s{r['times_faster']:>8.2f}x{memory:>9}"
-        )
-    if args.json:
-        machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "platform": sys.platform}
-        args.json.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
+        files = Files(Path(folder), given.network)
+        # In a process of its own: a parent's memory would count as its children's (getrusage, ru_maxrss).
+        subprocess.run(python(CHECKPOINTS, given.network, files.plain, files.legacy, files.images), check=True)
+        if "export" not in wanted and {"int8", "run"} & {*wanted}:
+            first = next(one for one in CONTENDERS if one.question == "export")
+            measure(first.words(files, first.target(files)))
+        for question in ("convert", "export", "int8"):
+            if question in wanted:
+                those = [one for one in CONTENDERS if one.question == question]
+                results[question] = processes(those, files, rounds, skipped)
+        for batch in (1, 8) if "run" in wanted else ():
+            results[f"run, batch {batch}"] = runs(files, batch, rounds, skipped)
+    for question, rows in results.items():
+        print(f"\n{question}")
+        for row in rows:
+            print(f"  {spread(row.seconds, '.3f'):28} {statistics.median(row.ratios):6.2f} times ours  {row.title}")
+    print("".join(f"\nleft out: {line}" for line in skipped))
+    about = [*machine(), f"- load when it began {load:.1f}, when it ended {os.getloadavg()[0]:.1f}"]
+    if given.page:
+        how = HOW.format(rounds, max(3, rounds // 2), SLOW, given.network)
+        given.page.write_text(page(results, skipped, about, how, given.page), "utf-8")
+    if given.json:
+        figures = {question: [asdict(row) for row in rows] for question, rows in results.items()}
+        given.json.write_text(json.dumps({"machine": about, "results": figures, "skipped": skipped}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,52 +5,33 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import (
-    convert,
-    demo,
-    diff,
-    doctor,
-    evaluate,
-    export,
-    inspect,
-    package,
-    predict,
-    push,
-    streams,
-    verify,
-    zoo,
-)
+from converter.cli import streams
 from converter.cli.help import GroupedCommand, ending
 from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
 from converter.core.version import __version__
 
-VERBS: Mapping[str, Callable[..., None]] = {
-    "inspect": inspect.command,
-    "convert": convert.command,
-    "export": export.command,
-    "verify": verify.command,
-    "diff": diff.command,
-    "predict": predict.command,
-    "evaluate": evaluate.command,
-    "package": package.command,
-    "push": push.command,
-    "list": zoo.command,
-    "demo": demo.command,
-    "doctor": doctor.command,
-}
+VERBS = tuple("inspect convert export verify diff predict evaluate package push list demo doctor".split())
+MODULES = {"list": "zoo"}
+"""The module of a verb, where that is called otherwise."""
+OVERVIEW = ("--help", "-h", "--version")
+"""What needs no verb's options."""
 STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 def command_line(words: Sequence[str]) -> typer.Typer:
-    """The command line with the verb that these words ask for, since making options takes its time; or with all."""
+    """The command line with the verb that these words ask for, since making options takes its time; or with all.
+
+    Where the words ask for an overview, verbs have none.
+    """
     app = typer.Typer(
         name="densenet",
         no_args_is_help=True,
@@ -63,9 +44,27 @@ def command_line(words: Sequence[str]) -> typer.Typer:
         "DenseNet, 3 refused as unsafe.",
     )
     app.callback()(_root)
-    for name in [word for word in words[:1] if word in VERBS] or VERBS:
-        app.command(name=name, cls=GroupedCommand, epilog=ending(name))(_kept_from_typer(VERBS[name]))
+    first = words[0] if words else ""
+    for name in [first] if first in VERBS else VERBS:
+        verb = _named(_verb(name)) if first in OVERVIEW else _kept_from_typer(_verb(name))
+        app.command(name=name, cls=GroupedCommand, epilog=ending(name))(verb)
     return app
+
+
+def _verb(name: str) -> Callable[..., None]:
+    """A verb, whose module is imported when it is asked for."""
+    command: Callable[..., None] = import_module(f"converter.cli.{MODULES.get(name, name)}").command
+    return command
+
+
+def _named(verb: Callable[..., None]) -> Callable[[], None]:
+    """What a list of verbs says of one."""
+
+    def only_named() -> None:
+        pass
+
+    only_named.__doc__ = verb.__doc__
+    return only_named
 
 
 def main() -> NoReturn:
