@@ -15,10 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from converter.core import bounds
+from converter.core import bounds, dtypes
 from converter.core.checkpoint import Array, Checkpoint, Record, Tensor, Unordered
 from converter.core.errors import NotADenseNet, UnreadableFile
 from converter.core.held import Held, is_torch
@@ -37,12 +36,12 @@ FOREIGN: Mapping[str, str] = {
     "is_nested": "torch._utils._rebuild_nested_tensor",
 }
 """Tensors that have no array of their values, and what makes them of a pickle."""
-VIEWS: Mapping[str, tuple[str, Any]] = {
-    "torch.bfloat16": ("int16", ml_dtypes.bfloat16),
-    "torch.float8_e4m3fn": ("uint8", ml_dtypes.float8_e4m3fn),
-    "torch.float8_e5m2": ("uint8", ml_dtypes.float8_e5m2),
+VIEWS: Mapping[str, tuple[str, str]] = {
+    "torch.bfloat16": ("int16", "bfloat16"),
+    "torch.float8_e4m3fn": ("uint8", "float8_e4m3fn"),
+    "torch.float8_e5m2": ("uint8", "float8_e5m2"),
 }
-"""Element types that NumPy lacks: the PyTorch type of that size, and ml_dtypes' own."""
+"""Element types that NumPy lacks: the PyTorch type of that size, and ml_dtypes' name."""
 
 
 def open_memory(held: Held) -> Checkpoint:
@@ -176,9 +175,9 @@ class _Reader:
             tensor, "nn.parameter.UninitializedTensorMixin"
         ):
             return self._record(_class_of(tensor))
-        raw, kind = VIEWS.get(str(tensor.dtype), ("", None))
+        raw, kind = VIEWS.get(str(tensor.dtype), ("", ""))
         try:
-            dtype = np.dtype(kind) if raw else torch.empty(0, dtype=tensor.dtype).numpy().dtype
+            dtype = dtypes.dtype(kind) if raw else torch.empty(0, dtype=tensor.dtype).numpy().dtype
         except TypeError:  # no element type of NumPy's
             return self._record(f"torch.{tensor.dtype} Tensor".replace("torch.torch.", "torch."))
         storage = tensor.untyped_storage().data_ptr()

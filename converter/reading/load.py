@@ -21,7 +21,6 @@ from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
 from converter.formats import open_checkpoint
 from converter.formats.damage import STRANGE, damaged, typed
-from converter.formats.sharded import why_not_alone
 from converter.layouts import layout_named
 from converter.layouts.channel_order import reordered
 from converter.layouts.layout import Leaf
@@ -78,18 +77,25 @@ def inspect_place(place: Place, wanted: Source, *, hashed: bool = True) -> Inspe
         damaged(f"{place.path}: {STRANGE}", why=typed),
         hashing((place.path,)) if hashed and place.has_hash else nullcontext(lambda _: "") as sha256,
     ):
-        if place.tree:
-            from converter.formats.memory import open_memory  # noqa: PLC0415 (for few)
-
-            checkpoint = open_memory(place.tree)
-            if isinstance(place.tree.content, Model) and wanted.is_plain:
-                return _read_already(place.tree.content, checkpoint)
-        elif alone := why_not_alone(place.path):
-            raise UnreadableFile(f"{place.path}: {alone}")
-        else:
-            checkpoint = open_checkpoint(place.path)
+        checkpoint = _opened(place)
+        if place.tree and isinstance(place.tree.content, Model) and wanted.is_plain:
+            return _read_already(place.tree.content, checkpoint)
         size = None if checkpoint.held else sum(file.stat().st_size for file in checkpoint.files)
         return replace(_of_heads(checkpoint, place, wanted, sha256), size_of_files=size)
+
+
+def _opened(place: Place) -> Checkpoint:
+    """What is in memory, or a file that is one by itself."""
+    if place.tree:
+        from converter.formats.memory import open_memory  # noqa: PLC0415 (for few)
+
+        return open_memory(place.tree)
+    if "-of-" in place.path.name:
+        from converter.formats.sharded import why_not_alone  # noqa: PLC0415 (for few)
+
+        if alone := why_not_alone(place.path):
+            raise UnreadableFile(f"{place.path}: {alone}")
+    return open_checkpoint(place.path)
 
 
 def _read_already(model: Model, checkpoint: Checkpoint) -> Inspection:
