@@ -221,7 +221,7 @@ class Chain:
         """The stem's pooling: its window is fixed, its stride is a setting (or fixed, before a blur)."""
         values = self.group.attributes.get(step.path, {})
         if step.kind == "avg" and not is_plain_average(values):
-            raise NotADenseNet(f"{step.path} has a divisor or rounds up; a DenseNet has neither there")
+            raise NotADenseNet(f"{step.path} has a divisor or counts no border, or rounds up; a DenseNet does not")
         for name, number in (("kernel_size", 3), ("padding", 1), ("dilation", 1)):
             if self.axes(values.get(name, number)) != self.axes(number):
                 raise NotADenseNet(f"{step.path} has {name} {values[name]}; a DenseNet has {number} there")

@@ -40,9 +40,9 @@ def test_what_the_config_can_say_is_read_from_attributes(place: str, module: Any
 @pytest.mark.parametrize(
     ("place", "module", "said"),
     [
-        (POOL, nn.AvgPool2d(3, 2, 1), "pool0 is a AvgPool2d"),
+        (POOL, nn.AvgPool2d(3, 2, 1, count_include_pad=False), "pool0 has a divisor or counts no border"),
         (POOL, nn.MaxPool2d(2, 2), "pool0 has kernel_size 2"),
-        (TRANSITION, nn.MaxPool2d(2), "pool is a MaxPool2d"),
+        (TRANSITION, nn.MaxPool2d(2, dilation=2), "pool has padding, dilation"),
         (TRANSITION, nn.AvgPool2d(3, 2, 1), "kernel_size 3"),
         ("features.relu0", nn.LeakyReLU(), "relu1 is a ReLU, behind a leaky_relu"),
         ("features.relu0", nn.Identity(), "relu0 is a Identity"),

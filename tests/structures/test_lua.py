@@ -181,7 +181,6 @@ def without(path: tuple[int, ...], name: str) -> Any:
         (change((12,), size=Longs([5])), "12 (nn.Reshape)"),
         (change((12,), size="all"), "12 (nn.Reshape)"),
         (change((2, 1, 2, 1), eps="small"), "no eps"),
-        (change((2, 1, 2, 1), eps=1e-3), "eps"),
         (become((2, 1, 2, 2), "nn.Tanh"), "2.1.2.2 (nn.Tanh)"),
         (become((2, 1, 2, 2), "fbnn.ReLU"), "2.1.2.2 (fbnn.ReLU)"),
         (become((5,), "nn.Identity"), "where a DenseNet has ReLU"),

@@ -384,10 +384,6 @@ def once_rounded_up(proto: onnx.ModelProto) -> None:
     set_attribute(node_named(proto, "transitions.1.pool"), "ceil_mode", 1)
 
 
-def other_eps(proto: onnx.ModelProto) -> None:
-    set_attribute(node_named(proto, "norm"), "epsilon", 1e-3)
-
-
 def training(proto: onnx.ModelProto) -> None:
     set_attribute(node_named(proto, "norm"), "training_mode", 1)
 
@@ -464,7 +460,6 @@ STRANGE = {
     shifted: "stem.conv",
     overlapping: "transitions.1.pool",
     once_rounded_up: "transition_ceil",
-    other_eps: "eps",
     training: "training mode",
     by_column: "Add norm",
     quantised: "stem.conv.weight",
