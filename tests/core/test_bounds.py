@@ -30,10 +30,8 @@ from converter import load
 from converter.core import bounds
 from converter.core.bounds import Bound
 from converter.core.errors import ConverterError
-from converter.core.held import Held
 from converter.core.metadata import parsed
 from converter.formats import open_checkpoint
-from converter.formats.memory import open_memory
 from converter.formats.prototxt import read_prototxt
 from converter.use.evaluation.table import read_text
 from densenet import images
@@ -270,7 +268,6 @@ EDGES = {
     "OPERATORS": Edge("operators", _onnx, load),
     "TENSORS": Edge("no named tensors", _safetensors, load),
     "NESTED_NAMES": Edge("", _pickled(_by_parts()), load),
-    "HELD": Edge("objects", _file(b"x"), lambda _: open_memory(Held([np.zeros(1) for _ in range(9)]))),
     "FILES": Edge("files", _folder, load),
     "TRUTHS": Edge("bytes", _file(b"a.png 1\n"), read_text),
     "TEXT": Edge("bytes", _file(b"cat\ndog\n"), lambda path: said(lambda: read_labels(path))),
