@@ -250,7 +250,12 @@ class Row:
 
 def verdicts(reference: Path, files: list[Path]) -> list[tuple[bool, str]]:
     """Whether each passes, and by what."""
-    verdict = verify(reference, *files, engines=("torch",))
+    try:
+        verdict = verify(reference, *files, engines=("torch",))
+    except ConverterError as error:  # one of them cannot even be read
+        if len(files) == 1:
+            return [(False, str(error))]
+        return [verdicts(reference, [file])[0] for file in files]
     result = []
     for file in files:
         results = [c for key, found in verdict.results.items() if key.endswith(f", {file.name}") for c in found]
