@@ -111,4 +111,5 @@ EXECUTORCH = Runtime(
     matches=_matches,
     declared=_declared,
     start=_start,
+    spatial_dims=(1, 2),  # of 3 it (1.5.1) writes a program that its own runtime cannot load: no such operator
 )

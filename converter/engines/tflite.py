@@ -115,4 +115,5 @@ TFLITE = Runtime(
     matches=_matches,
     declared=_declared,
     start=_start,
+    spatial_dims=(1, 2),  # of 3 its converter (litert-torch 0.10) ends the process with SIGSEGV
 )

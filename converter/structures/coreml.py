@@ -59,17 +59,18 @@ def _structure(program: Program, head: str) -> Structure:
     if len(program.inputs) != 1:
         raise NotADenseNet(f"it takes {len(program.inputs)} inputs; a DenseNet takes one, the image")
     start, shape = next(iter(program.inputs.items()))
-    ops = [op for operation in program.operations for op in _ops(operation)]
+    rank = 5 if len(shape) == 5 else 4
+    ops = [op for operation in program.operations for op in _ops(operation, rank)]
     turned = next((op for op in ops if op.x == (start,)), None)
     last = turned is not None and turned.kind == "turn" and turned.axis == 1
-    sizes = (shape[1:3] if last else shape[2:4]) if len(shape) == 4 else ()
-    size = sizes if len(sizes) == 2 and min(sizes) > 0 else ()
+    sizes = shape[1:3] if last and len(shape) == 4 else shape[2:]
+    size = sizes if len(sizes) == rank - 2 and min(sizes) > 0 else ()
     found = read_wiring(NAME, ops, start, program.outputs, size=size, head=head)
     return replace(found, notes=(*found.notes, *program.notes))
 
 
-def _ops(operation: Operation) -> list[Op]:
-    """An operation as one operator for each of its results."""
+def _ops(operation: Operation, rank: int) -> list[Op]:
+    """An operation as one operator for each of its results; feature maps have so many axes."""
     title = f"{operation.kind} {operation.name}"
     data = tuple(v for values in operation.inputs.values() for v in values if isinstance(v, str))
     base = [Op("other", data, y, title) for y in operation.outputs]
@@ -77,14 +78,15 @@ def _ops(operation: Operation) -> list[Op]:
     if reader is None or len(base) != 1:
         kind: Kind = "end" if operation.kind == "classify" else "other"
         return [replace(op, kind=kind) for op in base]
-    return [reader(_Taken(operation), base[0])]
+    return [reader(_Taken(operation, rank), base[0])]
 
 
 class _Taken:
     """What an operation takes, by parameter."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, rank: int) -> None:
         self.operation = operation
+        self.rank = rank
 
     def first(self, name: str) -> str | Constant | None:
         """A parameter; None if it is absent."""
@@ -169,7 +171,8 @@ def _pool(kind: Kind) -> Reader:
 
 def _reduce(kind: Kind) -> Reader:
     def made(taken: _Taken, op: Op) -> Op:
-        return replace(op, kind=kind) if {axis % 4 for axis in taken.ints("axes", ())} == {2, 3} else op
+        space = set(range(2, taken.rank))
+        return replace(op, kind=kind) if {axis % taken.rank for axis in taken.ints("axes", ())} == space else op
 
     return made
 
@@ -249,13 +252,14 @@ def _scale(taken: _Taken, op: Op) -> Op:
 
 
 def _concat(taken: _Taken, op: Op) -> Op:
-    return replace(op, kind="concat") if taken.ints("axis", [0])[0] in (1, -3) and not taken.flag("interleave") else op
+    channels = taken.ints("axis", [0])[0] % taken.rank == 1
+    return replace(op, kind="concat") if channels and not taken.flag("interleave") else op
 
 
 def _reshape(taken: _Taken, op: Op) -> Op:
     """To a vector for each image, or to maps of one position."""
     shape = taken.ints("shape", ())
-    return replace(op, kind="flatten") if len(shape) == 2 or (len(shape) == 4 and shape[2:] == [1, 1]) else op
+    return replace(op, kind="flatten") if len(shape) == 2 or (len(shape) > 3 and set(shape[2:]) == {1}) else op
 
 
 def _transpose(taken: _Taken, op: Op) -> Op:

@@ -40,6 +40,16 @@ def test_a_neural_network_is_the_same_as_a_program() -> None:
     assert load(NETWORK).images.labels == load(PACKAGE).images.labels
 
 
+def test_a_network_of_volumes_computes_what_its_producer_did() -> None:
+    case = CASES / "coreml-volumes"
+    expected = np.load(case / "logits.npy")
+    computed = logits_of(case / "DenseNet.mlpackage", np.load(case / "input.npy"))
+    assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+    said = load(case / "DenseNet.mlpackage")
+    assert said.config.spatial_dims == 3
+    assert said.images.labels == ("a", "b", "c")  # which this tool wrote
+
+
 def test_missing_weights_are_named(package: Path) -> None:
     (package / INSIDE / "weights" / "weight.bin").unlink()
     with pytest.raises(UnreadableFile, match=r"weights/weight\.bin, which is missing beside it"):

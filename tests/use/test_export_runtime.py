@@ -16,7 +16,7 @@ from helpers.networks import CIFAR, random_model, save
 
 from converter import Images, export_runtime, load, verify
 from converter.core.checkpoint import Tensor
-from converter.core.errors import CannotWrite, ConverterError, Unavailable, UnsafeFile
+from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, UnsafeFile
 from converter.engines.runtimes import RUNTIMES
 from densenet.preprocess import Preprocess
 
@@ -139,6 +139,16 @@ def replaced(node: Any, text: str) -> Any:
     if isinstance(node, dict):
         return {key: text if key == "expr_str" else replaced(value, text) for key, value in node.items()}
     return [replaced(value, text) for value in node] if isinstance(node, list) else node
+
+
+def test_networks_that_a_runtime_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volumes = save(replace(CIFAR, spatial_dims=3, in_channels=1), tmp_path / "volumes.safetensors")
+    monkeypatch.setattr("converter.engines.runtime.find_spec", lambda name: object())  # as if it were installed
+    with pytest.raises(CannotExpress, match=r"LiteRT takes no network of volumes \(3-D\); an \.onnx or OpenVINO's"):
+        export_runtime(volumes, tmp_path / "m.tflite")
+    with pytest.raises(CannotExpress, match=r"ExecuTorch takes no network of volumes"):
+        export_runtime(volumes, tmp_path / "m.pte")
+    assert [path.name for path in tmp_path.iterdir()] == ["volumes.safetensors"]
 
 
 def test_what_cannot_be_written(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
