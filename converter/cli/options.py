@@ -50,7 +50,9 @@ Address = Annotated[
 Addresses = Annotated[
     list[str],
     typer.Argument(
-        metavar="SRC...", help="Checkpoint files, https:// URLs, names of the zoo; see Many sources, below."
+        metavar="SRC...",
+        help="Checkpoint files or folders, https:// URLs, names of the zoo; see Many sources, below.",
+        autocompletion=complete.sources,
     ),
 ]
 Files = Annotated[
