@@ -11,6 +11,10 @@ import pytest
 
 from converter import load
 from converter.core.errors import NotADenseNet
+from converter.layouts import LAYOUTS
+from converter.layouts.layout import Layout
+from converter.reading.other_networks import other_network
+from densenet.config import DenseNetConfig
 
 torch = pytest.importorskip("torch")
 
@@ -49,16 +53,31 @@ def refusal(module: object, path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_networks_of_torchvision(name: str, tmp_path: Path) -> None:
+def test_networks_of_torchvision(name: str) -> None:
+    models = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):
+        module = models.get_model(name, num_classes=5)
+    assert other_network(f"model.{key}" for key in module.state_dict()).startswith(TORCHVISION[name])
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        module = timm.create_model(name, num_classes=5)
+    assert other_network(module.state_dict()).startswith(TIMM[name])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_16"])
+def test_a_refusal_says_so(name: str, tmp_path: Path) -> None:
     models = pytest.importorskip("torchvision.models")
     with torch.device("meta"):
         module = models.get_model(name, num_classes=5)
     assert f"but, by its names, {TORCHVISION[name]}" in refusal(module, tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", TIMM)
-def test_networks_of_timm(name: str, tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
-    with torch.device("meta"):
-        module = timm.create_model(name, num_classes=5)
-    assert f"but, by its names, {TIMM[name]}" in refusal(module, tmp_path / "model.safetensors")
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_no_densenet_is_called_another_network(layout: Layout) -> None:
+    config = DenseNetConfig(block_config=(6, 6, 6, 6), growth_rate=4, init_features=8)
+    stored = layout.expand(config).values()
+    assert other_network(key for _, keys in stored for key in keys) == ""
