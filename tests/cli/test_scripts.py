@@ -44,7 +44,7 @@ def test_errors_are_json_where_json_was_asked_for(
     error = json.loads(done.stdout)["error"]
     assert (error["status"], error["kind"]) == (status, kind)
     assert error["message"] in " ".join(done.stderr.split())
-    assert run(*words, "--", "--json").stdout == ""
+    assert run("convert", "missing.pth", "--", "--json").stdout == ""  # a file of that name
 
 
 def test_what_fails_is_explained(tmp_path: Path) -> None:
