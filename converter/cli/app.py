@@ -8,13 +8,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import streams
+from converter.cli import show, streams
 from converter.cli.help import GroupedCommand, ending
+from converter.cli.options import parameters_of
+from converter.cli.show import Chatter
 from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
 from converter.core.version import __version__
@@ -32,21 +35,22 @@ def command_line(words: Sequence[str]) -> typer.Typer:
 
     Where the words ask for an overview, verbs have none.
     """
+    first = words[0] if words else ""
+    alone = [first] if first in VERBS else []
     app = typer.Typer(
         name="densenet",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=not alone,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         help="Any DenseNet checkpoint in; safetensors and ONNX out, proved numerically equal.",
         epilog="Exit status: 0 good, 1 verification failed, 2 wrong usage or a file that cannot be read or is not a "
-        "DenseNet, 3 refused as unsafe.",
+        "DenseNet, 3 refused as unsafe.\n\nTry: densenet inspect checkpoint.pth, or densenet demo",
     )
     app.callback()(_root)
-    first = words[0] if words else ""
-    for name in [first] if first in VERBS else VERBS:
-        verb = _named(_verb(name)) if first in OVERVIEW else _kept_from_typer(_verb(name))
+    for name in alone or VERBS:
+        verb = _named(_verb(name)) if first in OVERVIEW else _told_how_much(_kept_from_typer(_verb(name)))
         app.command(name=name, cls=GroupedCommand, epilog=ending(name))(verb)
     return app
 
@@ -78,10 +82,12 @@ def main() -> NoReturn:
 
 
 def _run() -> None:
+    show.set_chatter(Chatter.USUAL)
     streams.prepare()
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stopped)
-    command_line(sys.argv[1:])(prog_name="densenet")
+    status = command_line(sys.argv[1:])(prog_name="densenet", standalone_mode=False)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _outcome(work: Callable[[], None]) -> int:
@@ -100,17 +106,40 @@ def _outcome(work: Callable[[], None]) -> int:
 def _told(error: Exception) -> int:
     """Say what went wrong, in one line unless it is our fault; the exit status."""
     if isinstance(error, ConverterError):
-        line, status = str(error), error.exit_status
+        line, kind, status = str(error), error.kind, error.exit_status
+    elif usage := getattr(error, "format_message", None):  # typer's: it shows how the verb is used
+        error.show()  # type: ignore[attr-defined]
+        _as_json(" ".join(usage().split()), ConverterError.kind, 2, error)
+        return 2
     elif lacking := _lacking(error):
-        line, status = lacking, 2
+        line, kind, status = lacking, "system", 2
     elif isinstance(error, OSError) and error.errno is not None:  # a file's, whoever opened it
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the system"
-        line, status = f"{name}: {error.strerror}", 2
+        line, kind, status = f"{name}: {error.strerror}", "system", 2
     else:
         traceback.print_exception(error)
-        line, status = "this should not happen; please report it with the lines above", 2  # 1 would be a verdict
-    print(f"densenet: {clean(shortened(' '.join(line.split())))}", file=sys.stderr)
+        # 1 would be a verdict
+        line, kind, status = "this should not happen; please report it with the lines above", "internal", 2
+    if show.chatter() is Chatter.VERBOSE and kind != "internal":
+        traceback.print_exception(error)
+    line = clean(shortened(" ".join(line.split())))
+    print(f"densenet: {line}", file=sys.stderr)
+    _as_json(line, kind, status, error)
     return status
+
+
+def _as_json(line: str, kind: str, status: int, error: Exception) -> None:
+    """The same on standard output, for who asked for JSON there (docs/errors-and-statuses.md)."""
+    words = sys.argv[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    if "--json" not in words or show.has_printed_json():
+        return
+    said: dict[str, Any] = {"status": status, "kind": kind, "message": line}
+    if "--explain" in words:
+        said["tried"] = [candidate.to_dict() for candidate in getattr(error, "tried", ())]
+    with suppress(ConverterError):  # standard output is what failed, and that is told
+        show.print_json({"error": said})
+        sys.stdout.flush()
 
 
 def _lacking(error: BaseException) -> str:
@@ -156,6 +185,30 @@ def _kept_from_typer(verb: Callable[..., None]) -> Callable[..., None]:
             raise _EscapedError(error) from error
 
     return run
+
+
+def _told_how_much(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb that also takes how much it says beside its result."""
+
+    @functools.wraps(verb)
+    def run(*, quiet: bool, verbose: bool, **given: Any) -> None:
+        if quiet and verbose:
+            raise ConverterError("--quiet and --verbose: say one of them")
+        show.set_chatter(Chatter.QUIET if quiet else Chatter.VERBOSE if verbose else Chatter.USUAL)
+        verb(**given)
+
+    more = parameters_of(_how_much)
+    run.__signature__ = signature(verb).replace(parameters=[*parameters_of(verb), *more])  # type: ignore[attr-defined]
+    run.__annotations__ = {**verb.__annotations__, **{p.name: p.annotation for p in more}}
+    return run
+
+
+def _how_much(
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Steps, times, where errors come from.")] = False,
+) -> None:
+    """How much a verb says on standard error."""
 
 
 def _leave(status: int) -> NoReturn:

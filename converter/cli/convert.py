@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from converter.cli import show
+from converter.cli import complete, show
 from converter.cli.many import Ending, Many, Reports, many_of
 from converter.cli.options import Force, Json, handed, reading_each, said_of_images
 from converter.core.source import Source
@@ -26,9 +26,20 @@ def command(
     images: "Images",
     many: Many,
     to: Annotated[
-        str, typer.Option(metavar="LAYOUT", help="Whose names to write: library, torchvision, timm ...")
+        str,
+        typer.Option(
+            metavar="LAYOUT",
+            help="Whose names to write: library, torchvision, timm ...",
+            autocompletion=complete.written_layouts,
+        ),
     ] = "library",
-    dtype: Annotated[str | None, typer.Option(help="fp32, fp16, bf16 or fp64; default: as stored.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, fp16, bf16 or fp64; default: as stored.",
+            autocompletion=complete.words("fp32", "fp16", "bf16", "fp64"),
+        ),
+    ] = None,
     ending: Ending = None,
     report: Reports = None,
     force: Force = False,

@@ -5,13 +5,22 @@ from typing import Annotated
 
 import typer
 
-from converter.cli import show
+from converter.cli import complete, show
 from converter.cli.options import Json
 
 
 def command(
-    a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint file, an https:// URL, or a name of the zoo.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another, of any format and layout.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A checkpoint file, an https:// URL, or a name of the zoo.",
+            autocompletion=complete.sources,
+        ),
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="Another, of any format and layout.", autocompletion=complete.sources)
+    ],
     report: Annotated[
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json or .html. Repeatable."),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from converter.cli import show
+from converter.cli import complete, show
 from converter.cli.many import Ending, Many, Reports, many_of
 from converter.cli.options import (
     INTERFACE,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OF_RUNTIMES = frozenset(
     "sources layout weights drop settings head target labels preprocess activation precision calibration force "
-    "as_json recursive jobs time_limit memory_limit plan ending report".split()
+    "as_json recursive jobs time_limit memory_limit plan ending report quiet verbose".split()
 )
 """Options that are for files of every runtime."""
 
@@ -67,10 +67,19 @@ def command(
     ] = "",
     runtime: Annotated[
         str | None,
-        typer.Option("--for", metavar="NAME", help="Write what opencv, tensorrt, onnx2torch or web takes, or refuse."),
+        typer.Option(
+            "--for",
+            metavar="NAME",
+            help="Write what opencv, tensorrt, onnx2torch or web takes, or refuse.",
+            autocompletion=complete.words("opencv", "tensorrt", "onnx2torch", "web"),
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32; fp16: half the size; int8: about a quarter, and about twice as fast.")
+        str,
+        typer.Option(
+            help="fp32; fp16: half the size; int8: about a quarter, and about twice as fast.",
+            autocompletion=complete.words("fp32", "fp16", "int8"),
+        ),
     ] = "fp32",
     calibration: Annotated[
         Path | None,

@@ -15,9 +15,9 @@ Next: densenet convert checkpoint.pth model.safetensors""",
 densenet convert model.safetensors torchvision.pth --to torchvision
 Next: densenet verify checkpoint.pth model.safetensors""",
     "export": """densenet export checkpoint.pth model.onnx
-densenet export checkpoint.pth small.onnx --precision int8 --calibration images/
+densenet export a.pth small.onnx --precision int8 --calibration images/
 Next: densenet verify checkpoint.pth model.onnx""",
-    "verify": """densenet verify checkpoint.pth model.onnx model.safetensors --report parity.html
+    "verify": """densenet verify checkpoint.pth model.onnx --report parity.html
 Next: densenet package checkpoint.pth repository/""",
     "diff": """densenet diff old.t7 new.safetensors --report diff.html
 Next: densenet verify old.t7 new.safetensors, where the logits decide""",

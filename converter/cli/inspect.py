@@ -15,6 +15,7 @@ from converter.core.source import Source
 
 if TYPE_CHECKING:
     from converter.core.model import Images
+    from converter.reading.recognise import Unrecognised
     from densenet.head import Head
 
 FEW, TOLD = 3, 8
@@ -50,9 +51,15 @@ def command(
         for_one(tensors=tensors, explain=explain, save_layout=save_layout)
         run("inspect", sources, many, {"fingerprint": fingerprint}, report=report or (), as_json=as_json)
     from converter.reading.load import inspect
+    from converter.reading.recognise import Unrecognised
 
     (source,) = sources
-    found = inspect(source)
+    try:
+        found = inspect(source)
+    except Unrecognised as error:
+        if not as_json:
+            _what_there_is(error, explain=explain, tensors=tensors)
+        raise
     if save_layout is not None:
         from converter.layouts import custom
 
@@ -95,12 +102,27 @@ def command(
         rows = [[n, ", ".join(t["keys"]), t["dtype"], str(t["shape"])] for n, t in facts["tensors"].items()]
         show.table("", ["library name", "in the file", "type", "shape"], rows)
     if explain:
-        rows = [
-            [t["layout"], t["inside"], t["prefix"], f"{t['accounted']} of {t['of']}", t["against"] or "ok"]
-            for t in facts["tried"]
-        ]
-        show.table("", ["layout tried", "inside", "prefix", "keys explained", "against it"], rows)
+        _explained(facts["tried"])
     show.notes(facts["notes"])
+
+
+def _explained(tried: Iterable[Mapping[str, Any]]) -> None:
+    """The readings that were tried."""
+    rows = [
+        [t["layout"], t["inside"], t["prefix"], f"{t['accounted']} of {t['of']}", t["against"] or "ok"] for t in tried
+    ]
+    show.table("", ["layout tried", "inside", "prefix", "keys explained", "against it"], rows)
+
+
+def _what_there_is(error: "Unrecognised", *, explain: bool, tensors: bool) -> None:
+    """What was tried, and what the file holds, where it is no network that is known."""
+    if explain and error.tried:
+        _explained(candidate.to_dict() for candidate in error.tried)
+    elif explain:
+        show.say("no layout has a name in common with this file; --tensors lists what there is")
+    if tensors:
+        rows = [[name, str(tensor.dtype), str(list(tensor.shape))] for name, tensor in error.tensors.items()]
+        show.table("", ["in the file", "type", "shape"], rows)
 
 
 def _of_head(head: "Head", said: "Images") -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from converter.fleet.run import Order
     from converter.fleet.summary import Summary
 
-MANY = "Many sources: several, patterns such as 'models/**/*.pth', @list with one a line, or folders"
+MANY = "Many sources: several, 'models/**/*.pth', @list with one a line, folders"
 """The panel of the help."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from converter.cli import complete
 from converter.core.errors import ConverterError
 from converter.core.nearest import meant
 from converter.core.source import OF_HEAD, Source
@@ -34,14 +35,24 @@ Force = Annotated[
     typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Engine = Annotated[str, typer.Option(help="What computes: onnxruntime or torch.")]
+Engine = Annotated[
+    str,
+    typer.Option(help="What computes: onnxruntime or torch.", autocompletion=complete.words(*complete.ENGINES)),
+]
 Address = Annotated[
-    str, typer.Argument(metavar="SRC", help="A checkpoint file, an https:// URL, or a name of the zoo.")
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="A checkpoint file or folder, an https:// URL, or a name of the zoo.",
+        autocompletion=complete.sources,
+    ),
 ]
 Addresses = Annotated[
     list[str],
     typer.Argument(
-        metavar="SRC...", help="Checkpoint files, https:// URLs, names of the zoo; see Many sources, below."
+        metavar="SRC...",
+        help="Checkpoint files or folders, https:// URLs, names of the zoo; see Many sources, below.",
+        autocompletion=complete.sources,
     ),
 ]
 Files = Annotated[
@@ -51,9 +62,15 @@ Files = Annotated[
         help="A: the checkpoint that is the truth. B: ONNX files or checkpoints to compare with it; "
         "none: A's own export. With --against, the ONNX file alone. A published repository, as a folder or "
         "OWNER/NAME, is proved from its own files.",
+        autocompletion=complete.sources,
     ),
 ]
-ModelAddress = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, a URL or a zoo name.")]
+ModelAddress = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A checkpoint, an ONNX file, a URL or a zoo name.", autocompletion=complete.sources
+    ),
+]
 
 
 # -- how a checkpoint is read ----------------------------------------------------------------
@@ -62,7 +79,11 @@ ModelAddress = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint
 Layout = Annotated[
     str | None,
     typer.Option(
-        "--layout", metavar="NAME", help="Read SRC as this layout, by name or .toml file.", rich_help_panel=HOW_READ
+        "--layout",
+        metavar="NAME",
+        help="Read SRC as this layout, by name or .toml file.",
+        autocompletion=complete.layouts,
+        rich_help_panel=HOW_READ,
     ),
 ]
 Weights = Annotated[
@@ -99,6 +120,7 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="What no tensor shows, e.g. stem_pool=blur; of one of several heads heads.NAME.head=relu. Repeatable.",
+        autocompletion=complete.settings,
         rich_help_panel=HOW_READ,
     ),
 ]
@@ -196,6 +218,7 @@ def said_of_images(
             metavar="NAME",
             help="What images go through: a known preprocessing, such as torchxrayvision, cifar10 or keras-tf, "
             "or FILE.json.",
+            autocompletion=complete.preprocessings,
             rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,
@@ -216,6 +239,7 @@ def said_of_images(
             metavar="[HEAD=]NAME",
             help="What makes probabilities of the logits: softmax (one class is true), sigmoid (each by itself) or "
             "none (they are just numbers). Repeatable, of several heads.",
+            autocompletion=complete.words("softmax", "sigmoid", "none"),
             rich_help_panel=WHAT_IT_IS,
         ),
     ] = None,

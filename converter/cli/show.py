@@ -1,12 +1,40 @@
 """What people see in the terminal: tables on stdout, progress on stderr."""
 
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 from converter.core.text import clean, indented_json
+
+
+class Chatter(Enum):
+    """How much is said on standard error beside a result."""
+
+    QUIET, USUAL, VERBOSE = range(3)
+
+
+_CHATTER = [Chatter.USUAL]
+_PRINTED = [False]
+
+
+def set_chatter(much: Chatter) -> None:
+    """Choose how much is said from now on, and that nothing was printed yet."""
+    _CHATTER[0], _PRINTED[0] = much, False
+
+
+def chatter() -> Chatter:
+    """How much is said."""
+    return _CHATTER[0]
+
+
+def has_printed_json() -> bool:
+    """Whether standard output has its one JSON document."""
+    return _PRINTED[0]
 
 
 def say(text: str) -> None:
@@ -16,6 +44,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
+    _PRINTED[0] = True
     sys.stdout.write(indented_json(value, sys.stdout.encoding or "utf-8"))
 
 
@@ -37,7 +66,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
     kept = [i for i, column in enumerate(columns) if width >= NARROW or column not in optional]
     columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
     out = Table(title=Text(clean(title)) if title else None, box=SIMPLE_HEAD, title_justify="left", title_style="bold")
@@ -61,6 +90,8 @@ def facts(pairs: Sequence[tuple[str, Any]]) -> None:
 
 def notes(lines: Sequence[str]) -> None:
     """Things people should know, on stderr."""
+    if chatter() is Chatter.QUIET:
+        return
     for line in lines:
         print(f"note: {clean(line)}", file=sys.stderr)
 
@@ -71,10 +102,25 @@ def failures(found: Mapping[str, str]) -> None:
         print(f"failed: {clean(f'{name}: {why}')}", file=sys.stderr)
 
 
+def _is_animated() -> bool:
+    """Whether stderr is a terminal that can redraw a line, and nobody wants it quiet."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and chatter() is not Chatter.QUIET
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
-    """A line on stderr that says what is being done; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    """A line on stderr that says what is being done; silent where stderr is no terminal, unless asked to be verbose."""
+    if chatter() is Chatter.VERBOSE:
+        began = time.perf_counter()
+
+        def step(line: str) -> None:
+            print(f"{time.perf_counter() - began:8.2f} s  {clean(line)}", file=sys.stderr)
+
+        step(what)
+        yield step
+        step("done")
+        return
+    if not _is_animated():
         yield lambda _: None
         return
     from rich.console import Console
@@ -87,7 +133,7 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; silent where stderr is no terminal."""
-    if not sys.stderr.isatty():
+    if not _is_animated():
         yield lambda _: None
         return
     from rich.console import Console

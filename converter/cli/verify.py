@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from converter.cli import show
+from converter.cli import complete, show
 from converter.cli.many import Many, many_of
 from converter.cli.options import Asked, Json, handed, reading_first
 from converter.core.errors import ConverterError
@@ -37,6 +37,7 @@ def command(
             help="onnxruntime[-disabled|-basic|-extended][@THREADS], openvino, torch[-compiled|-channels-last], "
             "torchvision, timm, keras, tensorflow, paddle. Repeatable. Default: ONNX Runtime, PyTorch, and A's own "
             "framework if installed.",
+            autocompletion=complete.engines,
         ),
     ] = None,
     original: Asked = None,

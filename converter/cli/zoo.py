@@ -30,6 +30,8 @@ def command(
     from densenet.zoo import names, zoo_model
 
     models = [zoo_model(name) for name in names(pattern)]
+    if not models:
+        show.notes([f"no published model matches {pattern!r}; densenet list names them all"])
     if as_json:
         show.print_json([model.to_dict() for model in models])
         return

@@ -15,7 +15,7 @@ from typing import Any
 from converter.core.checkpoint import Tensor
 from converter.layouts import LAYOUTS
 from converter.reading.channels_last import channels_first
-from converter.reading.fit import prefixes
+from converter.reading.fit import prefixes, root_of
 from converter.reading.flax import from_flax
 from converter.reading.parametrizations import computed
 from converter.reading.renaming import renamed
@@ -67,6 +67,18 @@ def _plain(group: Group) -> Group:
     return replace(channels_first(from_flax(renamed(computed(group)))), siblings=siblings)
 
 
+def sets_under_prefixes(groups: Sequence[Group]) -> list[Group]:
+    """Networks beside each other in one group (``net_a.*`` and ``net_b.*``), each alone: for who names one of them."""
+    found: dict[str, Group] = {}
+    for group in groups:
+        for layout in LAYOUTS:
+            several = prefixes(layout, group.tensors)
+            for prefix in several if len(several) > 1 else ():
+                alone = _one(group, prefix, [other for other in several if other != prefix])
+                found.setdefault(alone.path, alone)
+    return list(found.values())
+
+
 def _copies(group: Group) -> list[Group]:
     """The sets of weights in one group of tensors: ``student.*`` and ``teacher.*`` in one state dict."""
     for layout in LAYOUTS:
@@ -78,7 +90,7 @@ def _copies(group: Group) -> list[Group]:
 
 def _one(group: Group, prefix: str, others: Sequence[str]) -> Group:
     """The group without the other sets in it."""
-    roots = tuple(root for other in others if (root := _root(other, prefix)))
+    roots = tuple(root for other in others if (root := root_of(other, prefix)))
     own = {key[len(prefix) :] for key in group.tensors if key.startswith(prefix)}
 
     def foreign(key: str) -> bool:
@@ -90,7 +102,7 @@ def _one(group: Group, prefix: str, others: Sequence[str]) -> Group:
         return {key: value for key, value in values.items() if not f"{key}.".startswith(roots)}
 
     tensors = {key: tensor for key, tensor in group.tensors.items() if not foreign(key)}
-    place = _root(prefix, others[0]).rstrip(".")
+    place = root_of(prefix, others[0]).rstrip(".")
     return replace(
         group,
         path=".".join(filter(None, (group.path, place))),
@@ -100,14 +112,6 @@ def _one(group: Group, prefix: str, others: Sequence[str]) -> Group:
         unread={key: what for key, what in group.unread.items() if not foreign(key)},
         dropped={**group.dropped, **{key: OTHER_SET for key in group.tensors if key not in tensors}},
     )
-
-
-def _root(prefix: str, other: str) -> str:
-    """The first part of a prefix that is not the other's, with what stands before it."""
-    parts, theirs = prefix.split("."), other.split(".")
-    at = next((i for i, part in enumerate(parts) if i >= len(theirs) or part != theirs[i]), len(parts))
-    root = ".".join(parts[: at + 1])
-    return f"{root}." if root else ""
 
 
 def is_network(tensors: Mapping[str, Tensor]) -> bool:

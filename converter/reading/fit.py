@@ -52,6 +52,14 @@ def prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
     return [prefix for prefix in found if not prefix or not prefix[-1].isalnum()][: bounds.BLOCKS]
 
 
+def root_of(prefix: str, other: str) -> str:
+    """The first part of a prefix that is not the other's, with what stands before it."""
+    parts, theirs = prefix.split("."), other.split(".")
+    at = next((i for i, part in enumerate(parts) if i >= len(theirs) or part != theirs[i]), len(parts))
+    root = ".".join(parts[: at + 1])
+    return f"{root}." if root else ""
+
+
 def dropped_by(drop: Sequence[str], group: Group) -> dict[str, str]:
     """Keys that are to be left out, by the names they have in the file or here."""
     if not drop:
@@ -320,11 +328,24 @@ def _account(fit: _Fit, config: DenseNetConfig, dropped: dict[str, str]) -> tupl
     several = prefixes(layout, {key: tensors[key] for key in outside})
     if several:
         names = ", ".join(repr(name) for name in (prefix, *several))
-        return tuple(unexpected), f"there are several networks, {names}, and what is made of their outputs is not known"
+        alone = _alone(fit, (prefix, *several), outside)
+        return (
+            tuple(unexpected),
+            f"there are several networks, {names}, and what is made of their outputs is not known{alone}",
+        )
     later = _layers(outside, fit, config)
     return tuple(unexpected), later or (
         f"outside {prefix!r} there are tensors that may compute something: {some(outside)}"
     )
+
+
+def _alone(fit: _Fit, found: Sequence[str], outside: Sequence[str]) -> str:
+    """How to read one of several networks, where nothing else is beside them."""
+    roots = [root_of(one, found[1] if one == found[0] else found[0]) for one in found]
+    if not all(roots) or any(not key.startswith(tuple(roots)) for key in outside):
+        return ""
+    places = [".".join(filter(None, (fit.group.path, root.rstrip(".")))) for root in roots]
+    return f"; --weights {places[0]} reads that one alone, or --weights {' or '.join(places[1:3])}"
 
 
 def _alias(key: str, tensors: Mapping[str, Tensor], in_use: Mapping[int, str], dropped: dict[str, str]) -> bool:

@@ -16,6 +16,7 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
+from converter.core.nearest import meant
 from converter.core.norms import with_eps
 from converter.core.source import OF_HEAD, AnySource, Reading, Source
 from converter.fetch.place import Place, resolve
@@ -27,7 +28,7 @@ from converter.layouts.layout import Leaf
 from converter.layouts.library import LIBRARY
 from converter.reading import attributes, beside, families
 from converter.reading.candidate import Candidate
-from converter.reading.choice import sets_of_weights
+from converter.reading.choice import sets_of_weights, sets_under_prefixes
 from converter.reading.facts import own_heads, stated_of
 from converter.reading.fit import dropped_by
 from converter.reading.folds import fold_conv_biases, unfolded_norm
@@ -240,10 +241,12 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
         return candidate, [candidate]
     found = sets_of_weights(checkpoint.tree)
     if wanted.weights is not None:
-        named = [group for group in found if group.path == wanted.weights]
+        apart = sets_under_prefixes(found)
+        named = [group for group in (*found, *apart) if group.path == wanted.weights]
         if not named:
-            have = ", ".join(group.path or "''" for group in found)
-            raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {have or 'no place'}")
+            places = list(dict.fromkeys(group.path or "''" for group in (*found, *apart)))
+            there = (", ".join(places) or "no place") + meant(wanted.weights, places)
+            raise ConverterError(f"{path}: no weights at {wanted.weights!r}; there are some at {there}")
         found = [replace(group, siblings={}) for group in named]
     if wanted.head is not None and not (structure and structure.head):
         from converter.reading.one_head import with_head  # noqa: PLC0415 (for few)

@@ -6,15 +6,18 @@ tensor wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
+from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet, NoTensors
 from converter.layouts import LAYOUTS
 from converter.layouts.layout import Layout
 from converter.reading.candidate import Candidate, some
 from converter.reading.choice import PLAIN, is_network, rank
 from converter.reading.fit import attempts, dropped_by, unread_message
+from converter.reading.other_networks import other_network
 from converter.reading.wrappers import Group
 from densenet.module import COUNTER
 
@@ -22,7 +25,22 @@ TOGETHER = "what joins them"
 """The class of a network whose parts stand beside each other in a file."""
 
 
-class UnknownNames(NotADenseNet):
+class Unrecognised(NotADenseNet):
+    """No layout accounts for every tensor.
+
+    Attributes:
+        tried: all readings, each with what speaks against it.
+        tensors: what the file holds where the network should be.
+    """
+
+    def __init__(
+        self, message: str, tried: Sequence[Candidate] = (), tensors: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message)
+        self.tried, self.tensors = tuple(tried), tensors
+
+
+class UnknownNames(Unrecognised):
     """No layout knows any of the names."""
 
 
@@ -56,7 +74,7 @@ def recognise(
         if _competes(group, found, groups[at]):
             error = _refusal([group], found, where, layout, globs)
             place = groups[at].path or "''"
-            raise NotADenseNet(f"{error} (in {group.path or 'the top of the file'}); {_offer(place)}")
+            raise Unrecognised(f"{error} (in {group.path or 'the top of the file'}); {_offer(place)}", tried)
     chosen = _best(readings[at], prefer)
     others = [group.path or "the file" for group, found in zip(groups[at + 1 :], readings[at + 1 :]) if _fit_any(found)]
     if others:
@@ -171,9 +189,20 @@ def _refusal(
         keys = [key for key in first.tensors if not key.endswith(COUNTER)]
         said = f"({len(keys)} tensors: {some(keys)})"
         if layout is not None:
-            return NotADenseNet(f"{at}not a DenseNet in the {layout.name} layout {said}; leave out --layout to try all")
-        return UnknownNames(
-            f"{at}not a DenseNet in any known layout {said}; if it is one, give its names with --layout FILE.toml"
-        )
+            return Unrecognised(
+                f"{at}not a DenseNet in the {layout.name} layout {said}; leave out --layout to try all",
+                tried,
+                first.tensors,
+            )
+        if other := other_network(first.tensors):
+            return UnknownNames(
+                f"{at}not a DenseNet in any known layout but, by its names, {other} {said}", tried, first.tensors
+            )
+        advice = "if it is one, give its names with --layout FILE.toml"
+        return UnknownNames(f"{at}not a DenseNet in any known layout {said}; {advice}", tried, first.tensors)
+    if near.config is None and (other := other_network(first.tensors)):
+        return Unrecognised(f"{at}not a DenseNet but, by its names, {other}", tried, first.tensors)
     what = near.config.name if near.config else "a DenseNet"
-    return NotADenseNet(f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}")
+    return Unrecognised(
+        f"{at}nearly {what} in the {near.layout.name} layout, but {near.why_not()}", tried, first.tensors
+    )
