@@ -26,12 +26,12 @@ from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.report import (
     WRITERS,
     cases,
+    tables,
     to_html,
     to_json,
     to_junit,
     to_markdown,
     verdict_line,
-    tables,
     write_report,
 )
 from converter.parity.verify import Verification
