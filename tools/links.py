@@ -9,7 +9,8 @@ from pathlib import Path
 
 HOME = Path(__file__).parents[1]
 LINK = re.compile(r"(?<!!)\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")
-CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`[^`\n]*`")
 HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 
 
@@ -26,7 +27,7 @@ def anchor(heading: str) -> str:
 
 def dead_links(path: Path) -> Iterator[str]:
     """Links of a page to nowhere inside the project; addresses elsewhere are not looked at."""
-    for target in LINK.findall(CODE.sub("", path.read_text("utf-8"))):
+    for target in LINK.findall(CODE.sub("", FENCED.sub("", path.read_text("utf-8")))):
         if re.match(r"[a-z]+:", target):
             continue
         name, _, place = target.partition("#")
@@ -35,7 +36,7 @@ def dead_links(path: Path) -> Iterator[str]:
             yield f"{path.relative_to(HOME)}: {target}: there is no such file"
         elif path.is_relative_to(HOME / "docs") and not file.is_relative_to(HOME / "docs"):
             yield f"{path.relative_to(HOME)}: {target}: is not part of the site"
-        elif place and place not in map(anchor, HEADING.findall(CODE.sub("", file.read_text("utf-8")))):
+        elif place and place not in map(anchor, HEADING.findall(FENCED.sub("", file.read_text("utf-8")))):
             yield f"{path.relative_to(HOME)}: {target}: there is no such heading"
 
 

@@ -146,8 +146,8 @@ class Trial:
         truth, name, precision = self.truth, file.name, self.precision(file)
         self.progress(f"{name}, static checks")
         self.checks[name] = self.static(file)
-        if other := made_of_others(file, truth.model):
-            self.note(other)
+        if note := made_of_others(file, truth.model):
+            self.note(note)
         eight_bit = file.takes_pixels()
         batches = self.suitable(file)
         if file.is_channels_last():
