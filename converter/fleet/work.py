@@ -41,7 +41,7 @@ KINDS: Mapping[type[ConverterError], str] = {
     CannotWrite: "cannot be written",
     Unavailable: "cannot be had",
     VerificationFailed: "not the same network",
-    ConverterError: "needs to be told something",
+    ConverterError: "wants a setting",
 }
 """Why a source is refused, in a few words, by what is raised; the first that fits."""
 NO_MEMORY, BUG = "not enough memory", "an error of this tool"
@@ -96,7 +96,8 @@ def _where(error: Exception) -> str:
 
 
 def _current(said: Mapping[str, str]) -> Outcome:
-    return Outcome(CURRENT, said.get("format", ""), said.get("layout", ""), said.get("architecture", ""))
+    of, layout, network = (str(said.get(name, "")) for name in ("format", "layout", "architecture"))
+    return Outcome(CURRENT, of, layout, network)
 
 
 def _refused(job: Job, error: ConverterError) -> Outcome:
