@@ -294,7 +294,7 @@ PACKAGE = ("provenance.json", "config.json", "README.md")
 def is_whole(folder: Path) -> bool:
     """Whether a folder is one checkpoint, with all that is in it, and not a place where some lie."""
     try:
-        names = set(os.listdir(folder))
+        names = set(os.listdir(folder))  # noqa: PTH208 (names alone, of thousands)
     except OSError:  # which is said when it is read
         return False
     if not names.isdisjoint(OWN) or names.issuperset(PACKAGE):

@@ -108,7 +108,7 @@ def _refused(job: Job, error: ConverterError) -> Outcome:
         with suppress(OSError):
             if (whole := named_by(Path(address))) is not None:
                 return Outcome(PART, why=f"of {whole.name}")
-        if isinstance(error, NoTensors) or (isinstance(error, ForeignFile) and (not named or ".npy" in address)):
+        if isinstance(error, NoTensors) or (isinstance(error, ForeignFile) and (not named or address.endswith(".npy"))):
             return Outcome(FOREIGN, why=why)
     return Outcome(FAILED, why=why, kind=next(text for kind, text in KINDS.items() if isinstance(error, kind)))
 
