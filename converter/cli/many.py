@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -186,8 +187,8 @@ def _each(order: "Order", jobs: Sequence[Any], summary: "Summary", as_json: bool
     from converter.fleet.outcome import FOREIGN, PART
     from converter.fleet.run import run as done
 
-    with show.bar(order.verb, len(jobs)) as advance:
-        for one in done(order, jobs, advance):
+    with show.bar(order.verb, len(jobs)) as advance, closing(done(order, jobs, advance)) as all_told:
+        for one in all_told:
             summary.add(one)
             if as_json and one.outcome.status not in (FOREIGN, PART):
                 sys.stdout.write(well_formed(json.dumps(one.to_dict(), allow_nan=False)) + "\n")

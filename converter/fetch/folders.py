@@ -1,6 +1,7 @@
 """Folders as trainers, servers and hubs write them: the one checkpoint in them, by what the folder says of itself."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -282,14 +283,24 @@ WHOLE: Sequence[Rule] = (
     _fsdp,
 )
 """Rules by which all that is in a folder belongs to one checkpoint; the others name one of the files in it."""
+TELLING = re.compile(
+    r"(MLmodel|model\.yaml|configs|config\.(pbtxt|json)|deploy\.json|Manifest\.json)$|mp_rank_|pytorch_model_fsdp|.*history\.json$"
+)
+"""Names one of which is there where one of these rules applies."""
 PACKAGE = ("provenance.json", "config.json", "README.md")
 """What a package of this tool has."""
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a folder is one checkpoint, with all that is in it, and not a place where some lie."""
-    if any((folder / name).is_file() for name in OWN) or all((folder / name).is_file() for name in PACKAGE):
+    try:
+        names = set(os.listdir(folder))  # noqa: PTH208 (names alone, of thousands)
+    except OSError:  # which is said when it is read
+        return False
+    if not names.isdisjoint(OWN) or names.issuperset(PACKAGE):
         return True
+    if not any(TELLING.match(name) for name in names):
+        return False
     try:
         return any((found := rule(folder)) is not None and found.exists() for rule in WHOLE)
     except UnreadableFile:  # which is said when it is read

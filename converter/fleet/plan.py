@@ -86,11 +86,11 @@ def plan(order: Order, jobs: Sequence[Job], parts: int) -> Plan:
     sizes = [_size(Path(str(job.source))) for job in jobs]
     kinds: dict[str, tuple[int, int]] = {}
     for job, size in zip(jobs, sizes):
-        ending = "".join(Path(str(job.source.address)).suffixes[-1:])
+        ending = Path(str(job.source)).suffix
         count, total = kinds.get(ending, (0, 0))
         kinds[ending] = count + 1, total + size
     there = sum(job.target is not None and order.makes and job.target.exists() for job in jobs)
-    by_size = sorted(range(len(jobs)), key=lambda i: (sizes[i], str(jobs[i].source.address)))
+    by_size = sorted(range(len(jobs)), key=lambda i: (sizes[i], str(jobs[i].source)))
     chosen = sorted({by_size[(2 * k + 1) * len(jobs) // (2 * MEASURED)] for k in range(MEASURED)}) if jobs else []
     pool = order.pool()
     with scratch(None if order.folder is None else _existing(order.folder)) as folder:

@@ -14,16 +14,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from converter.core.files import scratch
+
 if sys.platform != "win32":
     import resource
+    from multiprocessing import forkserver
 
 GRACE = 2.0
 """Seconds a process has to remove what it was writing."""
@@ -76,18 +79,19 @@ class Pool:
             self.context.set_forkserver_preload(list(warm))
         self.workers: list[_Worker] = []
 
-    def results(self, pieces: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    def results(self, pieces: Sequence[Any]) -> Generator[tuple[int, Any], None, None]:
         """What the work makes of each piece, or :class:`Lost`, by its number, as it comes; all processes end after it.
 
         An interrupt ends them, too, and they remove what they were writing.
         """
         waiting = deque(range(len(pieces)))
-        try:
-            while waiting or any(worker.doing is not None for worker in self.workers):
-                self._hand_out(pieces, waiting)
-                yield from self._done()
-        finally:
-            self._end()
+        with _server():
+            try:
+                while waiting or any(worker.doing is not None for worker in self.workers):
+                    self._hand_out(pieces, waiting)
+                    yield from self._done()
+            finally:
+                self._end()
 
     def _hand_out(self, pieces: Sequence[Any], waiting: deque[int]) -> None:
         while waiting and len(self.workers) < min(self.processes, len(pieces)):
@@ -170,6 +174,27 @@ class _Worker:
             self.process.kill()
             self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    """Have what processes are forked from end with the block, and its socket in a folder that is swept if it cannot.
+
+    Python's own leaves both to the end of the program, and a folder of its own if that is killed.
+    """
+    with scratch() as usual, scratch(SHORT) if len(str(usual)) > LONG else nullcontext(usual) as folder:
+        settings: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+        settings["tempdir"] = str(folder)
+        try:
+            yield
+        finally:
+            settings.pop("tempdir", None)
+            if sys.platform != "win32":
+                forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+SHORT, LONG = Path("/tmp"), 70  # noqa: S108 (what is made there has a random name)
+"""Where a socket is whose name would be too long in the folder for temporary files: Unix has 107 letters."""
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,9 @@ def jobs_of(order: Order, items: Sequence[Item]) -> list[Job]:
     ]
 
 
-def run(order: Order, jobs: Sequence[Job], progress: Callable[[int], None] = lambda _: None) -> Iterator[Told]:
+def run(
+    order: Order, jobs: Sequence[Job], progress: Callable[[int], None] = lambda _: None
+) -> Generator[Told, None, None]:
     """Do all jobs, as many at once as the order says.
 
     What killed runs left where results go is removed, and folders that nothing was put into.
@@ -115,12 +117,13 @@ def run(order: Order, jobs: Sequence[Job], progress: Callable[[int], None] = lam
     ready: dict[int, Outcome] = {}
     next_told = 0
     try:
-        for number, result in order.pool().results(jobs):
-            progress(1)
-            ready[number] = Outcome(FAILED, why=result.why, kind="stopped") if isinstance(result, Lost) else result
-            while next_told in ready:
-                yield told(jobs[next_told], ready.pop(next_told))
-                next_told += 1
+        with closing(order.pool().results(jobs)) as results:
+            for number, result in results:
+                progress(1)
+                ready[number] = Outcome(FAILED, why=result.why, kind="stopped") if isinstance(result, Lost) else result
+                while next_told in ready:
+                    yield told(jobs[next_told], ready.pop(next_told))
+                    next_told += 1
     finally:
         for folder in folders:
             sweep(folder)

@@ -19,6 +19,7 @@ ENDINGS = sorted(
         *OTHERS,
         *(".index", ".xml", ".param", ".pb", ".pdiparams", ".json", ".index.json", ".weights.h5", ".mlmodel"),
         *(".mlpackage", ".joblib", ".pickle", ".pth.gz", ".weights.json", ".tar", ".zip"),
+        *(".safetensors.index.json", ".bin.index.json"),
     },
     key=len,
     reverse=True,

@@ -49,7 +49,7 @@ class Summary:
     def line(self) -> str:
         """The counts in a line."""
         done = f"{self.count[DONE]:,} done, {self.count[CURRENT]:,} up to date, {self.count[FAILED]:,} failed"
-        return f"{done}; {self.count[FOREIGN]:,} files are no checkpoints, {self.count[PART]:,} are parts of others"
+        return f"{done}; not checkpoints: {self.count[FOREIGN]:,}, parts of others: {self.count[PART]:,}"
 
     def kinds(self) -> dict[str, dict[str, int]]:
         """How many there are of each format, layout, architecture and reason."""

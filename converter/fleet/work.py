@@ -41,7 +41,7 @@ KINDS: Mapping[type[ConverterError], str] = {
     CannotWrite: "cannot be written",
     Unavailable: "cannot be had",
     VerificationFailed: "not the same network",
-    ConverterError: "needs to be told something",
+    ConverterError: "wants a setting",
 }
 """Why a source is refused, in a few words, by what is raised; the first that fits."""
 NO_MEMORY, BUG = "not enough memory", "an error of this tool"
@@ -96,7 +96,8 @@ def _where(error: Exception) -> str:
 
 
 def _current(said: Mapping[str, str]) -> Outcome:
-    return Outcome(CURRENT, said.get("format", ""), said.get("layout", ""), said.get("architecture", ""))
+    of, layout, network = (str(said.get(name, "")) for name in ("format", "layout", "architecture"))
+    return Outcome(CURRENT, of, layout, network)
 
 
 def _refused(job: Job, error: ConverterError) -> Outcome:
@@ -107,7 +108,7 @@ def _refused(job: Job, error: ConverterError) -> Outcome:
         with suppress(OSError):
             if (whole := named_by(Path(address))) is not None:
                 return Outcome(PART, why=f"of {whole.name}")
-        if isinstance(error, NoTensors) or (isinstance(error, ForeignFile) and (not named or ".npy" in address)):
+        if isinstance(error, NoTensors) or (isinstance(error, ForeignFile) and (not named or address.endswith(".npy"))):
             return Outcome(FOREIGN, why=why)
     return Outcome(FAILED, why=why, kind=next(text for kind, text in KINDS.items() if isinstance(error, kind)))
 

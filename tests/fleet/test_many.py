@@ -57,7 +57,7 @@ def test_a_tree_is_converted_told_and_not_converted_again(models: Path, tmp_path
     assert done.returncode == 1
     assert sorted(files(out)) == ["a/digits.safetensors", "keras.safetensors"]
     assert not (out / "b").exists()  # nothing was put into it
-    counts = "2 done, 0 up to date, 2 failed; 3 files are no checkpoints, 0 are parts of others"
+    counts = "2 done, 0 up to date, 2 failed; not checkpoints: 3, parts of others: 0"
     assert counts in done.stdout
     assert sum(line.startswith("failed: ") for line in done.stderr.splitlines()) == 2
     assert "note: " in done.stderr
