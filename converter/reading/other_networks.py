@@ -18,7 +18,7 @@ FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a MaxViT or CoAtNet", (r"rel(ative)?_pos\w*\.?\w*", r"(MBconv|stages\.0\.blocks\.0\.conv2_kxk)\b")),
     ("a Vision Transformer (ViT)", (r"blocks\.0\.attn\.", r"patch_embed\.proj\.weight")),
     ("a Vision Transformer (ViT)", (r"encoder\.layers\.encoder_layer_0\.(ln_1|self_attention)",)),
-    ("a Vision Transformer (ViT)", (r"encoder\.layer\.0\.attention\.attention\.query\.weight",)),
+    ("a Vision Transformer (ViT)", (r"embeddings\.cls_token", r"embeddings\.patch_embeddings\.projection\.weight")),
     ("an MLP-Mixer", (r"blocks\.0\.mlp_tokens\.",)),
     ("an EdgeNeXt", (r"stages\.\d+\.blocks\.\d+\.xca\.",)),
     ("a ConvNeXt", (r"stages\.0\.blocks\.0\.conv_dw\.weight", r"stages\.0\.blocks\.0\.mlp\.fc1\.weight")),
