@@ -28,6 +28,8 @@ from converter.formats.torch.pickle import Global, StateDict
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 GRAPH_MODULE = "torch.fx.graph_module.reduce_graph_module"
 """What PyTorch pickles a GraphModule as: its attributes without the graph, and the code made from that."""
+COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+"""What ``torch.compile`` gives, which computes what it was made of."""
 FOREIGN: Mapping[str, str] = {
     "is_sparse": "torch._utils._rebuild_sparse_tensor",
     "is_sparse_csr": "torch._utils._rebuild_sparse_tensor",
@@ -151,6 +153,9 @@ class _Reader:
         """The attributes of a module."""
         self.of_torch = True
         state = dict(vars(module))
+        if result.cls == COMPILED and "_orig_mod" in state["_modules"]:
+            result.args = (self.read(state["_modules"]["_orig_mod"], depth),)
+            return
         if "forward" in state:
             raise NotADenseNet(
                 f"{self.name}: {_class_of(module)} has another forward than its class ({_called(state['forward'])}); "
