@@ -38,7 +38,7 @@ SLOW = 3.0
 HOW = (
     "Whole processes from cold, each once a round, every other round in the opposite order. Given are the median over {} rounds "
     "({} where somebody takes longer than {:g} s), the lowest and the highest; *times ours* is the ratio to ours in the same "
-    "round. Network: {}, random weights. Made by `python tools/benchmark.py`, whose text says how to set it up."
+    "round. Network: {}, random weights. Who is not installed or fails is left out, with a line."
 )
 
 

@@ -12,7 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = "densenet-converter torch torchvision timm timmx onnx onnxscript onnxruntime onnxslim nncf openvino numpy"
-WIDTH, LEFT, RIGHT, ROW, TOP = 720, 300, 110, 30, 34
+WIDTH, LEFT, RIGHT, ROW, TOP = 780, 350, 80, 30, 34
+SETUP = """```sh
+python -m venv bench && . bench/bin/activate
+pip install '.[test]' onnxslim nncf openvino timmx
+python tools/benchmark.py --rounds 7 --page docs/benchmarks.md
+```"""
 QUESTIONS = {
     "convert": (
         "From the published form to safetensors",
@@ -126,7 +131,7 @@ def page(
     """The page in Markdown; writes its plots into a folder beside it that is called as it is."""
     folder = place.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ["# Benchmarks", "", how, "", *about, ""]
+    lines = ["# Benchmarks", "", how, "", SETUP, "", *about, ""]
     for question, rows in results.items():
         title, text = QUESTIONS[question]
         name = f"{question.replace(', ', '-').replace(' ', '-')}.svg"
