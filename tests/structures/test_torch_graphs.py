@@ -122,7 +122,7 @@ def test_networks_of_monai(tmp_path: Path, save: Saver, dims: int) -> None:
 MODULES = {
     "stem dilated": ("features.conv0", lambda: nn.Conv2d(3, 4, 7, 2, 3, dilation=2, bias=False), "dilated"),
     "stem unpadded": ("features.conv0", lambda: nn.Conv2d(3, 4, 7, 2, bias=False), "padding 0"),
-    "average in the stem": ("features.pool0", lambda: nn.AvgPool2d(3, 2, 0), "pooling"),
+    "average in the stem": ("features.pool0", lambda: nn.AvgPool2d(3, 2, 0), "padded by 1"),
     "2x2 in the stem": ("features.pool0", lambda: nn.MaxPool2d(2, 2), "2x2 window"),
     "no ReLU in the stem": ("features.relu0", nn.Identity, "stem"),
     "leaky": ("features.relu0", nn.LeakyReLU, "the first activation is leaky_relu"),
