@@ -1,6 +1,7 @@
 """What calibrates 8-bit numbers: typical inputs, and what the values of a graph are on them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from converter.engines.onnxruntime import session
 from converter.exporters.fp16 import LARGEST
 from converter.exporters.int8 import needed, to_int8
 from converter.exporters.lazy import LazyModel
-from converter.exporters.moments import Moments, Needed, Seen
+from converter.exporters.moments import Add, InParts, Needed, Seen
 from converter.use.assumed import preprocess_for
 from converter.use.images import find_images
 from converter.use.inputs import Batch, arrays, synthetic
@@ -37,17 +38,27 @@ def calibrate(model: LazyModel, inputs: Iterable[Array], progress: Progress = la
 
 def values(model: LazyModel, names: Iterable[str], images: Iterable[Array]) -> Iterator[tuple[str, Array]]:
     """What values of these names in a graph are on each batch of images."""
-    shown, wanted = model.derived(), list(names)
+    wanted = list(names)
+    running = _tapped(model, wanted)
+    for image in images:
+        yield from zip(wanted, running(wanted, image))
+
+
+def _tapped(model: LazyModel, names: Sequence[str]) -> Callable[[Sequence[str], Array], Sequence[Array]]:
+    """Gives some values of a graph on images; ``names`` are all that will be asked for."""
+    shown = model.derived()
     graph = shown.proto.graph
     del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     running = session(shown)
-    for image in images:
-        yield from zip(wanted, running.run(None, {graph.input[0].name: image}))
+    return lambda wanted, image: running.run(wanted, {graph.input[0].name: image})
 
 
 def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Progress) -> Seen:
     """Ranges of values (N, C, ...) and moments of what convolutions take, on these inputs.
+
+    Of moments, ``HELD`` bytes are held; for the others, part by part, the inputs go through the network once more when
+    they are asked for.
 
     Raises:
         ConverterError: there are no inputs, or a value is not finite.
@@ -55,30 +66,45 @@ def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Pr
     images = [batch[i : i + 1] for batch in inputs for i in range(len(batch))]  # one at a time saves memory
     if not images:
         raise ConverterError("8 bits need at least one input to calibrate with")
+    ranges, random = dict[str, tuple[Array, Array]](), np.random.default_rng(CALIBRATION_SEED)
+    chosen: dict[str, list[Array]] = {conv: [] for convs in wanted.takers.values() for conv in convs}
+    names = [name for name in dict.fromkeys([*wanted.ranges, *wanted.takers]) if name != INPUT]
+    running, moments = _tapped(model, names), InParts(HELD)
 
-    def announced() -> Iterator[Array]:
+    def announced(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
         for number, image in enumerate(images, 1):
             progress(f"calibrating int8: image {number} of {len(images)}")
-            yield image
+            yield from zip(names, running(names, image) if names else ())
 
-    found, random = Seen({}, {}), np.random.default_rng(CALIBRATION_SEED)
-    names = [name for name in dict.fromkeys([*wanted.ranges, *wanted.takers]) if name != INPUT]
-    for name, value in chain(((INPUT, image) for image in images), values(model, names, announced())):
+    def given(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
+        return chain(((INPUT, image) for image in images), announced(names))
+
+    for name, value in given(names):
         axes = (0, *range(2, value.ndim))
         low, high = (end(axis=axes).astype(np.float64) for end in (value.min, value.max))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise ConverterError(f"{name} is NaN or infinite on a calibration input")
-        before = found.ranges.get(name, (low, high))
-        found.ranges[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
+        before = ranges.get(name, (low, high))
+        ranges[name] = (np.minimum(before[0], low), np.maximum(before[1], high))
         for conv, window in wanted.takers.get(name, {}).items():
-            rows = window.rows(value[0], random)
-            if conv not in found.moments:
-                found.moments[conv] = Moments(window.taps, rows.shape[1])
-            found.moments[conv].add(rows)
+            chosen[conv].append(window.some(value[0].shape, random))
+            moments.add(conv, window, value[0], chosen[conv][-1])
+
+    def again(part: Collection[str], add: Add) -> None:
+        taken = {name: convs.keys() & part for name, convs in wanted.takers.items()}
+        at = Counter[str]()
+        for name, value in given([name for name, convs in taken.items() if convs and name != INPUT]):
+            for conv in taken.get(name, ()):
+                add(conv, wanted.takers[name][conv], value[0], chosen[conv][at[conv]])
+                at[conv] += 1
+
+    moments.again = again
     progress("rounding weights")
-    return found
+    return Seen(ranges, moments)
 
 
+HELD = 1 << 28
+"""Bytes of moments that are held at a time: those of a DenseNet-201 and smaller are seen at once."""
 UNSEEN = (
     "int8 was calibrated with synthetic images only, which costs accuracy on real ones; "
     "--calibration FOLDER takes typical images"

@@ -58,6 +58,17 @@ def test_eight_bits_from_the_first_norm_to_the_last_concatenation(trained: Model
     assert all(imported.domain == "" for imported in proto.opset_import)
 
 
+def test_what_calibration_holds_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(SMALL)
+    whole, images, lines = lazy_onnx(model), calibration_inputs(model)[:2], list[str]()
+    at_once = calibrate(whole, images).whole()
+    monkeypatch.setattr("converter.use.calibrate.HELD", 1)
+    assert calibrate(whole, images, lines.append).whole() == at_once
+    made = [node for node in at_once.graph.node if node.op_type == "Conv" and node.input[1].endswith(".weight.decoded")]
+    once_each = len([line for line in lines if line.startswith("calibrating")])
+    assert 2 < once_each / len(images) <= len(made)  # no convolution was looked at twice
+
+
 @given(st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)), st.integers(0, 99))
 def test_two_products_of_neighbours_fit_in_sixteen_bits(shape: tuple[int, ...], seed: int) -> None:
     random, inputs = np.random.default_rng(seed), int(np.prod(shape[1:]))
