@@ -70,10 +70,14 @@ settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def unflushed() -> Iterator[None]:
-    """No file of a test has to outlive a power failure; waiting for the disk would take most of the time."""
+def alike_everywhere() -> Iterator[None]:
+    """No file of a test has to outlive a power failure; waiting for the disk would take most of the time.
+
+    And tables are as wide as where nobody looks, though pytest-xdist says how wide its terminal is.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        patch.delenv("COLUMNS", raising=False)
         yield
 
 

@@ -73,6 +73,8 @@ def onnx_checks(
     stated, graph = found.model, replace(found.model, config=found.chosen.config)
     compared = list(config_checks(config, graph.config))
     result += compared
+    if own and (odd := odd_eps(proto)):
+        result.append(Check("eps of each norm", False, ": ".join(odd)))
     result += own_metadata(stated.stated, graph.config) if own else []
     recorded = stated.images
     result += metadata_checks(images, recorded.preprocess, recorded.labels, recorded.activation)
@@ -80,6 +82,22 @@ def onnx_checks(
         model, graph = comparable(model, graph)
         result = [*with_folded_eps(result, model, graph), weight_check(model, graph)]
     return result
+
+
+def odd_eps(proto: onnx.ModelProto) -> tuple[str, str] | None:
+    """The first norm whose eps is not the others', and what it is; files of this tool have one.
+
+    Read back, its variance takes the difference, which logits may not show.
+    """
+    found = {
+        node.output[0]: next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), 1e-5)
+        for node in proto.graph.node
+        if node.op_type == "BatchNormalization"
+    }
+    usual = max(set(found.values()), key=list(found.values()).count, default=0.0)
+    return next(
+        ((name, f"eps is {eps:.8g}, {usual:.8g} elsewhere") for name, eps in found.items() if eps != usual), None
+    )
 
 
 def _valid(file: Artifact) -> Check:

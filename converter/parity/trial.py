@@ -35,7 +35,7 @@ from converter.parity.compare import (
 )
 from converter.parity.locate import Break, locate
 from converter.parity.made_of import made_of_others
-from converter.parity.onnx_checks import onnx_checks
+from converter.parity.onnx_checks import odd_eps, onnx_checks
 from converter.parity.proto import activation_of
 from converter.parity.runtime_checks import runtime_checks
 from converter.parity.truth import Truth, kind_of_pixels
@@ -335,7 +335,8 @@ class Trial:
             other = file.inspection.model
             if other.config.tensors() != model.config.tensors():
                 return None
-            module, problem = next(different_weights(model, other), ("", ""))
+            odd = odd_eps(file.proto) if file.proto is not None and file.is_own() else None
+            module, problem = next(different_weights(model, other), odd or ("", ""))
         except ConverterError:
             return None
         return Break(module, problem, 0.0, found.steps if found else ()) if module else None

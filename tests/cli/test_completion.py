@@ -42,7 +42,8 @@ def test_what_is_completed(
     assert none not in offered
 
 
-def test_completion_is_shown_and_costs_verbs_nothing() -> None:
+def test_completion_is_shown_and_costs_verbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # tests need not run in one
     assert "complete_bash" in run("--show-completion", "bash").stdout
     for verb in ("convert", "inspect"):
         options = [command.name for command in command_line([verb]).registered_commands]
