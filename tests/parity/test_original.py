@@ -26,9 +26,7 @@ from converter.parity.verdict import OUR_READING, Verification
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CODE = """
-    import os, signal, subprocess, sys, time
-    import numpy as np
+NETWORK = """
     import torch
     from torch import nn
     import torch.nn.functional as F
@@ -75,16 +73,26 @@ CODE = """
             x = F.avg_pool2d(x, 8).flatten(1) if self.fixed else x.mean((2, 3))
             x = self.classifier(x)
             return x.softmax(1) if self.ends else x
+"""
+CODE = """
+    import os, signal, subprocess, sys, time
+    import numpy as np
+
+    def Net(**how):
+        from network import Net  # PyTorch takes long to import, and most of what goes wrong does without
+        return Net(**how)
 
     def bare():
         return Net()
 
     def loaded(path):
+        import torch
         net = Net()
         net.load_state_dict(torch.load(path, weights_only=True))
         return net.train()
 
     def as_arrays(path):
+        import torch
         net = loaded(path).eval()
         def logits(images):
             assert isinstance(images, np.ndarray) and images.dtype == np.float32 and images.ndim == 4
@@ -111,6 +119,7 @@ CODE = """
         return net
 
     def other_weights():
+        import torch
         torch.manual_seed(1)
         net = Net()
         net.norm.running_mean.fill_(0.1)
@@ -152,7 +161,8 @@ CODE = """
         pass
 
     def gives_a_dict():
-        return Net().state_dict()
+        from collections import OrderedDict
+        return OrderedDict(a=1)
 
     def sleeps_later():
         return lambda images: time.sleep(86399)
@@ -193,6 +203,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint, ``net.pth``, and the code of its authors, ``authors.py``."""
     folder = tmp_path_factory.mktemp("authors")
     (folder / "authors.py").write_text(textwrap.dedent(CODE))
+    (folder / "network.py").write_text(textwrap.dedent(NETWORK))
     convert(save(CIFAR, folder / "net.safetensors"), folder / "net.pth", to="library")
     return folder
 
