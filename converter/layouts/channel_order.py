@@ -10,6 +10,11 @@ from densenet.config import DenseNetConfig
 from densenet.module import COUNTER
 from densenet.names import Name, parse
 
+OTHER_ORDER = (
+    "the original joins feature maps in another order: pooled features are the same numbers, the oldest maps' first"
+)
+"""What is to be said of a network without a classifier, which would take them in their order."""
+
 
 def reordered(tensor: Tensor, name: str, config: DenseNetConfig, layout: Layout, *, inverse: bool) -> Tensor:
     """Turn new-features-first channels into ours (or back), where a layout concatenates that way."""

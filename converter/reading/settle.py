@@ -9,6 +9,7 @@ from typing import Any
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import ConverterError, NotADenseNet
 from converter.core.metadata import CONFIG_KEY
+from converter.layouts.channel_order import OTHER_ORDER
 from converter.reading import attributes, beside
 from converter.reading.candidate import Candidate
 from converter.reading.facts import Said, believed, contradictions, own_config
@@ -113,10 +114,12 @@ def settle(
 def _assumed(candidate: Candidate, config: DenseNetConfig, said: Said) -> list[str]:
     """What is taken where an ecosystem's files leave it open."""
     assumes = candidate.layout.assumes.items()
+    order = candidate.layout.new_first and not config.num_classes and not config.heads
     padded = candidate.group.flax and config.stem != "cifar" and "padding" not in said
     return [
         *(f"{why}; --set {name}=... changes it" for name, why in assumes if name not in said),
         *([PADDING] if padded else []),
+        *([OTHER_ORDER] if order and OTHER_ORDER not in candidate.notes else []),
     ]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import NotADenseNet
+from converter.layouts.channel_order import OTHER_ORDER
 from converter.structures.classifier import classifier_of, is_pointwise
 from converter.structures.composed import composed
 from converter.structures.front import Front, front_of
@@ -350,6 +351,8 @@ class _Judge:
             layers = turned((*found.layers, found.classifier), order)
             self.classifier = layers[-1]
             self.weighted += [layer for layer in layers if layer.weights]
+        elif order is not None:
+            self.notes.append(OTHER_ORDER)
 
     def global_pool(self, op: Op) -> str:
         """``avg`` or ``max``; a window as large as its input is global too."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import pytest
+from helpers.cases import CASES
 from helpers.keras import H5, WEIGHTS
 from helpers.surgery import computes_as, network
 from helpers.torch_files import save
@@ -36,3 +37,13 @@ def test_a_fact_that_names_tell_is_not_the_whole_network(tmp_path: Path) -> None
     found = load(path)
     assert found.config.global_pool == "max"
     assert any(note.startswith(ALONE[0]) for note in found.notes)
+
+
+def test_features_in_another_order_are_said(tmp_path: Path) -> None:
+    """kuangliu's layers put new feature maps first, and without a classifier nothing takes them so."""
+    torch = pytest.importorskip("torch")
+    state = torch.load(CASES / "kuangliu" / "ckpt.pth", weights_only=True)["net"]
+    backbone = {name: value for name, value in state.items() if "linear" not in name}
+    said = load(save(tmp_path / "backbone.pth", {"net": backbone})).notes
+    assert any("another order" in note for note in said)
+    assert not any("another order" in note for note in load(CASES / "kuangliu" / "ckpt.pth").notes)

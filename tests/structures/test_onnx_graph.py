@@ -292,6 +292,17 @@ REWRITES: list[Callable[[onnx.ModelProto], None]] = [
 ]
 
 
+def test_features_in_another_order_are_said(tmp_path: Path) -> None:
+    """Without a classifier nothing takes them in the order in which the file has them."""
+    path, proto = exported(tmp_path, replace(TINY, num_classes=0))
+    assert not load(path).notes
+    newest_first(proto)
+    path.write_bytes(proto.SerializeToString())
+    model, x = load(path), images(TINY)
+    assert any("another order" in note for note in model.notes)
+    assert np.abs(np.sort(run(path, x)) - np.sort(logits_of(path, x))).max() < 1e-5
+
+
 @pytest.mark.parametrize("rewrite", REWRITES, ids=lambda rewrite: rewrite.__name__)
 @pytest.mark.parametrize("global_pool", ["avg", "catavgmax"])
 def test_the_same_network_written_otherwise(
