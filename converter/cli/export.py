@@ -1,5 +1,6 @@
 """densenet export."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from converter.cli.options import (
     reading_each,
     said_of_images,
 )
+from converter.cli.trunk import for_features
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
@@ -129,7 +131,10 @@ def command(
         return
     from converter.use.export import export_onnx
 
-    with show.progress("exporting") as say:
+    given = set(listed(outputs))
+    trunk = bool(given) and not any(name == "logits" or "cam" in name or "probab" in name for name in given)
+    again = shlex.join(["densenet", "export", str(source), str(target), "--outputs", outputs])
+    with show.progress("exporting") as say, for_features(again, asked=trunk):
         done = export_onnx(source, target, force=force, progress=say, **how)
     if as_json:
         show.print_json(done.to_dict())

@@ -1,5 +1,6 @@
 """densenet predict."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +9,8 @@ import typer
 
 from converter.cli import show
 from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.trunk import for_features
+from converter.core.source import shown
 from converter.core.text import clean
 
 if TYPE_CHECKING:
@@ -48,7 +51,10 @@ def command(
     from converter.use.predict import predictor
 
     targets = Targets(output, features, cam)
-    loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
+    with for_features(
+        shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
+    ):
+        loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
     found = gathered(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:
