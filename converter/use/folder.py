@@ -23,7 +23,7 @@ from converter.use.gallery import SHOWN, Gallery, gallery
 from converter.use.images import gathered
 from converter.use.network import More
 from converter.use.predict import Predictor, predictor
-from converter.use.tables import array, check_table, columns_of, table
+from converter.use.tables import array, check_replaceable, check_table, columns_of, table
 from densenet.pixels import ImageSource, name_of
 
 
@@ -47,8 +47,11 @@ class Targets:
     def __post_init__(self) -> None:
         if self.table is not None:
             check_table(self.table)
+            check_replaceable(self.table)
         if self.features is not None and self.features.suffix != ".npy":
             raise ConverterError(f"{self.features}: end the name in .npy")
+        if self.features is not None:
+            check_replaceable(self.features)
 
     @property
     def features_alone(self) -> bool:

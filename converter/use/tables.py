@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import ConverterError, Unavailable
+from converter.core.errors import CannotWrite, ConverterError, Unavailable
 from converter.core.files import replacing
 from converter.core.text import cell, path_cell, well_formed
 
@@ -21,6 +21,9 @@ FIRST = ("path", "label", "score")
 """Before the classes: the image, its best class and what that scores."""
 GROUP = 1024
 """Rows of a Parquet file that are written together."""
+
+LINE = 1 << 24
+"""Characters of a first line that are read; 100,000 classes have fewer."""
 
 Row = Callable[[str, Sequence[str | np.float32]], None]
 """Takes an image's path, and for each head its best class, what that scores, and the scores of all."""
@@ -61,6 +64,39 @@ def check_table(path: Path) -> None:
         raise ConverterError(f"{path}: end the name in {', '.join(KINDS)}")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise Unavailable(f"{path}: Parquet needs pyarrow: pip install 'densenet-converter[parquet]'; or write .csv")
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to write over what is no such table or array: people's own truths and features are called so, too.
+
+    Raises:
+        CannotWrite: a file is there that holds something else.
+    """
+    try:
+        lost = path.is_file() and path.stat().st_size and not _is_ours(path)
+    except (OSError, ValueError):  # ValueError: not text, not JSON, not Parquet
+        lost = True
+    if lost:
+        raise CannotWrite(f"{path}: exists, and is none of what this tool writes; name another file, or remove it")
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix == ".npy":
+        return beside(path).is_file() and _first_line(beside(path)).rstrip() == "row,path"
+    if path.suffix == ".parquet":
+        from pyarrow import parquet  # noqa: PLC0415 (for few)
+
+        names = list(parquet.read_schema(path).names)
+    elif path.suffix == ".jsonl":
+        names = list(json.loads(_first_line(path)))
+    else:
+        names = next(csv.reader([_first_line(path)]), [])
+    return len(names) > 2 and names[0] == "path" and all(a.endswith(b) for a, b in zip(names[1:], FIRST[1:]))
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.readline(LINE)
 
 
 @contextmanager
