@@ -65,8 +65,8 @@ def verify(
 
     Example:
         >>> from converter import verify
-        >>> verdict = verify("digits.pth", "digits.onnx")  # doctest: +SKIP
-        >>> verdict.passed  # doctest: +SKIP
+        >>> verdict = verify("digits.pth", "digits.onnx")
+        >>> verdict.passed
         True
     """
     if not has_torch():

@@ -155,8 +155,8 @@ def package(
 
     Example:
         >>> from converter import package
-        >>> done = package("digits.pth", "repository", onnx=["fp32"])  # doctest: +SKIP
-        >>> done.proof.passed  # doctest: +SKIP
+        >>> done = package("digits.pth", "repository", onnx=["fp32"])
+        >>> done.proof.passed
         True
     """
     folder = Path(folder)
