@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from converter.reading.wrappers import Group
 from converter.structures import stated_by_graph, structure_readers, torch_readers
 from densenet.config import DenseNetConfig
 from densenet.names import parse
+
+if TYPE_CHECKING:
+    from converter.structures.parts import Structure
 
 
 def load(source: AnySource, **reading: Unpack[Reading]) -> Model:
@@ -227,11 +230,7 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
     """
     path, drop = checkpoint.path, wanted.drop
     chosen = layout_named(wanted.layout) if wanted.layout is not None else None
-    structure = None
-    for reader in structure_readers(checkpoint) if chosen is None else torch_readers(checkpoint):
-        structure = reader(checkpoint)
-        if structure is not None:
-            break
+    structure = _structure(checkpoint, named=chosen is not None)
     if structure is not None:
         from converter.reading.arrange import arrange  # noqa: PLC0415 (for graphs)
     if structure is not None and not structure.named:
@@ -270,6 +269,26 @@ def read(checkpoint: Checkpoint, wanted: Source) -> tuple[Candidate, Sequence[Ca
         if guessed is None:
             raise
         return guessed, [guessed]
+
+
+def _structure(checkpoint: Checkpoint, *, named: bool) -> Structure | None:
+    """What a checkpoint's graph says, if it has one; of PyTorch's alone where names are ``named`` by the user.
+
+    Raises:
+        NotADenseNet: it is another network, which is called so where its names tell.
+    """
+    for reader in torch_readers(checkpoint) if named else structure_readers(checkpoint):
+        try:
+            if structure := reader(checkpoint):
+                return structure
+        except NotADenseNet as error:
+            from converter.reading.other_networks import other_network  # noqa: PLC0415 (for refusals)
+
+            names = (key for group in sets_of_weights(checkpoint.tree) for key in group.tensors)
+            if other := other_network(names):
+                error.args = (f"{error}; by its names it is {other}",)
+            raise
+    return None
 
 
 def _tensors(

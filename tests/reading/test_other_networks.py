@@ -81,3 +81,12 @@ def test_no_densenet_is_called_another_network(layout: Layout) -> None:
     config = DenseNetConfig(block_config=(6, 6, 6, 6), growth_rate=4, init_features=8)
     stored = layout.expand(config).values()
     assert other_network(key for _, keys in stored for key in keys) == ""
+
+
+def test_a_graph_of_another_network_is_called_so_by_its_names(tmp_path: Path) -> None:
+    resnet = pytest.importorskip("torchvision.models.resnet")
+    module = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=3).eval()
+    torch.jit.trace(module, torch.zeros(1, 3, 64, 64)).save(tmp_path / "traced.pt")
+    with pytest.raises(NotADenseNet, match=r"which a DenseNet does not have; by its names it is a ResNet") as error:
+        load(tmp_path / "traced.pt")
+    assert "\n" not in str(error.value)
