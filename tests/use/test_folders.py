@@ -88,10 +88,10 @@ def test_the_first_bad_image_ends_it_on_request_and_the_old_table_stays(
     digits: Path, scans: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "out.csv"
-    table.write_text("before")
+    table.write_text("path,label,score\n")  # an earlier run's, of nothing
     line = refused(2, "predict", digits / "m.onnx", scans, "-o", table, "--fail-fast")
     assert "5b.png" in line
-    assert table.read_text() == "before"
+    assert table.read_text() == "path,label,score\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "scans"]
 
 
