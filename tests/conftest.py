@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 QUICK = {
-    "cli": "action activation advice commands mistakes pipes_given",
-    "core": "files model source",
-    "densenet": "dicom head images labels names pixels preprocess several_heads volumes zoo",
+    "cli": "mistakes pipes_given",
+    "core": "model source",
+    "densenet": "dicom head labels names pixels preprocess several_heads volumes zoo",
     "engines": "specs stoppable timm_model",
     "exporters": "fp16 presented",
     "fetch": "folders hub_files place",
     "formats": (
-        "bounds by_value caffe flatbuffer foreign keras_preset keras_saved openvino protobuf t7 tfjs torch torch_pickle"
+        "bounds by_value flatbuffer foreign keras_preset keras_saved openvino protobuf tfjs torch torch_pickle"
     ),
     "layouts": "custom",
-    "parity": "bench budget checks compare judges",
+    "parity": "bench budget checks compare",
     "publish": "provenance",
-    "reading": "beside choice class_names facts flax load",
-    "structures": "around caffe coreml ncnn openvino ort paddle_numbered tf_tracked tflite",
+    "reading": "beside choice class_names facts flax",
+    "structures": "coreml ncnn ort paddle_numbered tf_tracked tflite",
     "tools": "fuzz",
-    "use": "calibrate cam diff evaluate inference inputs",
+    "use": "calibrate cam diff inference inputs",
     "use/evaluation": "figures truths",
     "writing": "convert fingerprint",
 }
