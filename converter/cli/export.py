@@ -1,6 +1,7 @@
 """densenet export."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,7 +134,7 @@ def command(
 
     given = set(listed(outputs))
     trunk = bool(given) and not any(name == "logits" or "cam" in name or "probab" in name for name in given)
-    again = shlex.join(["densenet", "export", str(source), str(target), "--outputs", outputs])
+    again = shlex.join(["densenet", *sys.argv[1:]])  # with all that says how to read it
     with show.progress("exporting") as say, for_features(again, asked=trunk):
         done = export_onnx(source, target, force=force, progress=say, **how)
     if as_json:

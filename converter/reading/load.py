@@ -47,18 +47,7 @@ if TYPE_CHECKING:
 
 
 def load(source: AnySource, **reading: Unpack[Reading]) -> Model:
-    """Read any DenseNet checkpoint into the library layout.  Tensors are read on demand.
-
-    Args:
-        source: a path, ``https://`` URL, ``hf://`` address or zoo name; what is in memory (a state dict of torch
-            tensors or numpy arrays, a ``torch.nn.Module``, a Keras model, bytes, an open file); or a
-            :class:`converter.Source`, whose fields the other arguments are.
-
-    Raises:
-        UnreadableFile: missing, damaged, or of no known format.
-        UnsafeFile: it asks for code to be run.
-        NotADenseNet: no layout accounts for every tensor.
-    """
+    """Read any DenseNet checkpoint into the library layout; arguments and errors as for :func:`converter.load`."""
     return inspect(source, **reading).model
 
 
