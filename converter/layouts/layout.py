@@ -189,18 +189,6 @@ class Layout:
         """Why a key is left out, if this layout says so."""
         return next((reason for pattern, reason in self.ignore.items() if fnmatchcase(key, pattern)), None)
 
-    def anchors(self) -> tuple[str, ...]:
-        """Names of the first layers' required tensors: what a key must end in for this layout to be tried."""
-        result = []
-        for b, i in ((0, 0), (0, 1), (1, 0)):
-            for module, kind in (("norm1", "norm"), ("conv1", "conv")):
-                template = self.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
-                for n in (b + 1, b + 2) if "{n" in template else (2,):  # block b is the last one or not
-                    name = fill(template, {"b": b, "l": i, "n": n, "t": 0, "L": 1})
-                    leaves = (f for k, f in self.leaves.items() if k.startswith(kind) and not f.optional)
-                    result += [name + ending for leaf in leaves for ending in leaf.names]
-        return tuple(dict.fromkeys(result))
-
     def match(self, key: str, blocks: int, deep: bool) -> tuple[str, int] | None:
         """The library tensor a key holds (and which of its arrays).
 
@@ -221,6 +209,20 @@ class Layout:
     def has_deep_stem(self) -> bool:
         """Whether there are names for the three convolutions of a deep stem."""
         return "stem.conv{s}" in self.modules
+
+
+@cache
+def anchors(layout: Layout) -> tuple[str, ...]:
+    """Names of the first layers' required tensors: what a key must end in for this layout to be tried."""
+    result = []
+    for b, i in ((0, 0), (0, 1), (1, 0)):
+        for module, kind in (("norm1", "norm"), ("conv1", "conv")):
+            template = layout.modules.get(f"blocks.{{b}}.layers.{{l}}.{module}", "")
+            for n in (b + 1, b + 2) if "{n" in template else (2,):  # block b is the last one or not
+                name = fill(template, {"b": b, "l": i, "n": n, "t": 0, "L": 1})
+                leaves = (f for k, f in layout.leaves.items() if k.startswith(kind) and not f.optional)
+                result += [name + ending for leaf in leaves for ending in leaf.names]
+    return tuple(dict.fromkeys(result))
 
 
 def fill(template: str, values: Mapping[str, int]) -> str:
@@ -265,21 +267,34 @@ class Form(NamedTuple):
             values = _values(run, digits)
             if values is None:
                 return None
-            for (name, shift), text in zip(VARIABLE.findall(run), values):
+            for (name, shift), text in zip(_variables(run), values):
                 if name == LAYERS_BEFORE:
                     continue
                 if texts.setdefault(name, text) != text:
                     return None
-                result[name] = int(text) - int(shift or 0)
+                result[name] = int(text) - shift
         return result if min(result.values(), default=0) >= 0 else None
+
+
+@cache
+def _variables(run: str) -> tuple[tuple[str, int], ...]:
+    """Names of the variables of a run, and what is added to each."""
+    return tuple((name, int(shift or 0)) for name, shift in VARIABLE.findall(run))
+
+
+@cache
+def _alone(run: str) -> str:
+    """The variable that a run is; empty if it is more, or none."""
+    variable = VARIABLE.fullmatch(run)
+    return variable[1] if variable else ""
 
 
 def _values(run: str, digits: str) -> Sequence[str] | None:
     """What digits say of the variables of a run; None if they do not fit."""
     if run.isdigit():
         return None
-    if variable := VARIABLE.fullmatch(run):
-        return (digits,) if len(digits) <= DIGITS or variable[1] == LAYERS_BEFORE else None
+    if variable := _alone(run):
+        return (digits,) if len(digits) <= DIGITS or variable == LAYERS_BEFORE else None
     found = re.fullmatch(VARIABLE.sub(rf"(\\d{{1,{DIGITS}}})", run), digits)  # beside others: in people's own layouts
     return found.groups() if found else None
 

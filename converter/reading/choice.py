@@ -15,7 +15,7 @@ from typing import Any
 from converter.core.checkpoint import Tensor
 from converter.layouts import LAYOUTS
 from converter.reading.channels_last import channels_first
-from converter.reading.fit import prefixes, root_of
+from converter.reading.fit import anchored, prefixes, root_of
 from converter.reading.flax import from_flax
 from converter.reading.parametrizations import computed
 from converter.reading.renaming import renamed
@@ -71,8 +71,9 @@ def sets_under_prefixes(groups: Sequence[Group]) -> list[Group]:
     """Networks beside each other in one group (``net_a.*`` and ``net_b.*``), each alone: for who names one of them."""
     found: dict[str, Group] = {}
     for group in groups:
+        near = anchored(LAYOUTS, group.tensors)
         for layout in LAYOUTS:
-            several = prefixes(layout, group.tensors)
+            several = prefixes(layout, near)
             for prefix in several if len(several) > 1 else ():
                 alone = _one(group, prefix, [other for other in several if other != prefix])
                 found.setdefault(alone.path, alone)
@@ -81,8 +82,9 @@ def sets_under_prefixes(groups: Sequence[Group]) -> list[Group]:
 
 def _copies(group: Group) -> list[Group]:
     """The sets of weights in one group of tensors: ``student.*`` and ``teacher.*`` in one state dict."""
+    near = anchored(LAYOUTS, group.tensors)
     for layout in LAYOUTS:
-        found = prefixes(layout, group.tensors)
+        found = prefixes(layout, near)
         if len(found) > 1 and len({rank(prefix) for prefix in found}) > 1:
             return [_one(group, prefix, [other for other in found if other != prefix]) for prefix in found]
     return [group]

@@ -6,7 +6,7 @@ for a stated reason, or speaks against the layout.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
-from converter.layouts.layout import Layout, Leaf, Stored
+from converter.layouts.layout import Layout, Leaf, Stored, anchors
 from converter.reading.beside_network import metrics, why_beside
 from converter.reading.candidate import Candidate, some
 from converter.reading.heads import as_matrix, filled, find_heads, matrix_shape
@@ -31,10 +31,16 @@ SEVERAL_HEADS = "there are {} heads, {}; --head NAME reads one of them"
 NORMALISES = "normalises images before the network"
 
 
-def attempts(layout: Layout, group: Group, drop: Sequence[str]) -> list[Candidate]:
-    """A layout tried on a group, once for everything that may stand before its names."""
+def attempts(layouts: Iterable[Layout], group: Group, drop: Sequence[str]) -> list[Candidate]:
+    """Layouts tried on a group, each once for everything that may stand before its names."""
+    layouts = tuple(layouts)
+    near = anchored(layouts, group.tensors)
+    return [found for layout in layouts for found in _attempts(layout, group, near, drop)]
+
+
+def _attempts(layout: Layout, group: Group, near: Iterable[str], drop: Sequence[str]) -> list[Candidate]:
     best: dict[str, Candidate] = {}
-    for prefix in prefixes(layout, group.tensors):
+    for prefix in prefixes(layout, near):
         for blocks in range(1, bounds.BLOCKS + 1) if layout.depends_on_blocks else (0,):
             for deep in (False, True) if layout.has_deep_stem else (False,):
                 candidate = _fit(layout, group, prefix, blocks, deep, drop)
@@ -44,11 +50,16 @@ def attempts(layout: Layout, group: Group, drop: Sequence[str]) -> list[Candidat
     return list(best.values())
 
 
-def prefixes(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
+def anchored(layouts: Iterable[Layout], keys: Iterable[str]) -> list[str]:
+    """The few keys that end as names of first layers do in one of the layouts: what :func:`prefixes` has to look at."""
+    ends = tuple({anchor: None for layout in layouts for anchor in anchors(layout)})
+    return [key for key in keys if key.endswith(ends)]
+
+
+def prefixes(layout: Layout, keys: Iterable[str]) -> list[str]:
     """What stands before the layout's own names: ``module.``, ``model.encoder.`` ..."""
-    anchors = layout.anchors()
-    anchored = [key for key in tensors if key.endswith(anchors)]
-    found = {key[: -len(anchor)]: None for key in anchored for anchor in anchors if key.endswith(anchor)}
+    ends = anchors(layout)
+    found = {key[: -len(end)]: None for key in keys if key.endswith(ends) for end in ends if key.endswith(end)}
     return [prefix for prefix in found if not prefix or not prefix[-1].isalnum()][: bounds.BLOCKS]
 
 
@@ -325,7 +336,7 @@ def _account(fit: _Fit, config: DenseNetConfig, dropped: dict[str, str]) -> tupl
     unexpected = [key for key in unexpected if not _alias(key, tensors, in_use, dropped)]
     if not outside:
         return tuple(unexpected), ""
-    several = prefixes(layout, {key: tensors[key] for key in outside})
+    several = prefixes(layout, outside)
     if several:
         names = ", ".join(repr(name) for name in (prefix, *several))
         alone = _alone(fit, (prefix, *several), outside)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
+
+import numpy as np
 
 from converter.core.checkpoint import Checkpoint
 from converter.core.model import Images, Model
@@ -17,6 +20,12 @@ def _of_head(said: Images) -> dict[str, Any]:
     """What is said of the classes of one of several heads."""
     labels, thresholds = list(said.labels) or None, list(said.thresholds) or None
     return {"activation": said.activation or None, "labels": labels, "thresholds": thresholds}
+
+
+@cache
+def called(dtype: np.dtype[Any]) -> str:
+    """The name of an element type, which numpy puts together anew each time."""
+    return str(dtype)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Inspection:
             "tensors": {
                 name: {
                     "keys": self._keys(name),
-                    "dtype": str(tensor.dtype),
+                    "dtype": called(tensor.dtype),
                     "shape": list(tensor.shape),
                 }
                 for name, tensor in model.tensors.items()
@@ -98,5 +107,6 @@ class Inspection:
         """Number of values of each element type."""
         counts: dict[str, int] = {}
         for tensor in self.model.tensors.values():
-            counts[str(tensor.dtype)] = counts.get(str(tensor.dtype), 0) + prod(tensor.shape)
+            name = called(tensor.dtype)
+            counts[name] = counts.get(name, 0) + prod(tensor.shape)
         return counts

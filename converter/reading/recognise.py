@@ -65,7 +65,7 @@ def recognise(
         NotADenseNet: no layout accounts for every tensor of the preferred group; says what came nearest.
     """
     layouts, globs = LAYOUTS if layout is None else (layout,), tuple(drop)
-    readings = [[found for known in layouts for found in attempts(known, group, globs)] for group in groups]
+    readings = [attempts(layouts, group, globs) for group in groups]
     tried = [candidate for found in readings for candidate in found]
     at = next((i for i, found in enumerate(readings) if any(c.fits for c in found)), None)
     if at is None:
@@ -140,7 +140,7 @@ def _with_head(
     if not full:
         whole = next(other for other in groups if other.path == group.path)
         joined = _joined(parent, own, whole, beside)
-        found = [candidate for known in layouts for candidate in attempts(known, joined, drop)]
+        found = attempts(layouts, joined, drop)
         if _fit_any(found) and (best := _best(found, "")).config is not None and best.config.num_classes:
             return best
     strange = ", ".join((*beside, *full)) or "beside it"

@@ -217,11 +217,16 @@ class Pickle:
     def _uint(self, n: int) -> int:
         return self._byte() if n == 1 else int.from_bytes(self.take(n), "little")
 
+    def _steady(self, n: int) -> memoryview:
+        """The next ``n`` bytes, which no change of the file can take away: few are a copy already (:meth:`_look`)."""
+        taken = self.take(n)
+        return taken if n <= self._size else content(taken)
+
     def _integer(self, n: int) -> int:
-        return int.from_bytes(content(self.take(n)), "little", signed=True)
+        return int.from_bytes(self._steady(n), "little", signed=True)
 
     def _text(self, n: int) -> str:
-        return str(content(self.take(n)), "utf-8", "surrogatepass")
+        return str(self._steady(n), "utf-8", "surrogatepass")
 
     def _run(self) -> Any:
         stack: list[Any] = []
@@ -239,7 +244,7 @@ class Pickle:
                 self._look(self.end)
             at, data = self._at, self._part
             op = data[at]
-            # The three commonest by far stand alone: a checkpoint is tens of thousands of opcodes.
+            # The four commonest by far stand alone: a checkpoint is tens of thousands of opcodes.
             if op == 0x71:  # BINPUT
                 memo[data[at + 1]] = stack[-1]
                 self._at = at + 2
@@ -252,6 +257,12 @@ class Pickle:
                 stack.append(data[at + 1])
                 self._at = at + 2
                 continue
+            if op == 0x58:  # BINUNICODE, where all of it is at hand
+                end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
+                if end <= len(data):
+                    stack.append(str(data[at + 5 : end], "utf-8", "surrogatepass"))
+                    self._at = end
+                    continue
             self._at = at + 1
             match op:
                 # what tensors are made of, first because there is most of it
@@ -360,7 +371,7 @@ class Pickle:
                 case 0x56:  # UNICODE
                     stack.append(str(self._line(), "raw-unicode-escape"))
                 case 0x54 | 0x55:  # BINSTRING, SHORT_BINSTRING: Python 2 strings
-                    stack.append(str(content(self.take(self._uint(4 if op == 0x54 else 1))), "latin-1"))
+                    stack.append(str(self._steady(self._uint(4 if op == 0x54 else 1)), "latin-1"))
                 case 0x53:  # STRING
                     stack.append(self._line().strip(b"'\"").decode("unicode-escape"))
                 case 0x42 | 0x43 | 0x8E | 0x96:  # BINBYTES, SHORT_BINBYTES, BINBYTES8, BYTEARRAY8
