@@ -1,7 +1,6 @@
 """Tables for notebooks."""
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from converter.core.text import clean
 
@@ -21,4 +20,6 @@ def _row_cell(text: str) -> str:
 
 
 def _cell(text: str) -> str:
+    from html import escape  # noqa: PLC0415 (what every command imports has no notebook yet)
+
     return escape(clean(text))

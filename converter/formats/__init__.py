@@ -37,8 +37,28 @@ def _folders(path: Path) -> Iterator[tuple[bool, Opener]]:
     yield params.matches_folder(path), params.open_folder
 
 
+def _as_named(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
+    """The formats people have most of, asked first where name and bytes agree: the others need not be imported then."""
+    match path.suffix:
+        case ".safetensors":
+            from converter.formats import safetensors
+
+            yield safetensors.matches(path, head), safetensors.open_safetensors
+        case ".onnx" if head.startswith(b"\x08"):
+            from converter.formats import onnx_file
+
+            yield onnx_file.matches(path, head), onnx_file.open_onnx
+        case ".h5" | ".hdf5":
+            from converter.formats import hdf5
+            from converter.formats.keras import h5, preset
+
+            yield preset.matches(path), preset.open_preset
+            yield hdf5.matches(path, head), h5.open_h5
+
+
 def _files(path: Path, head: bytes, depth: int) -> Iterator[tuple[bool, Opener]]:
     """Formats told by their first 512 bytes (and the path, where those do not suffice), in this order."""
+    yield from _as_named(path, head)
     from converter.formats.torch import legacy
 
     yield legacy.matches(path, head), legacy.open_legacy

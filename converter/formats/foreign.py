@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html import unescape
 from pathlib import Path
 
 from converter.core import bounds
@@ -35,6 +34,8 @@ def what_it_is(path: Path, head: bytes) -> str:
 
 def _titled(path: Path) -> str:
     """The title of a page, where its beginning has one."""
+    from html import unescape  # noqa: PLC0415 (for few)
+
     with path.open("rb") as file:
         found = TITLE.search(file.read(bounds.MANIFEST))
     title = " ".join(unescape(found[1].decode("utf-8", "replace")).split()) if found else ""
