@@ -44,6 +44,12 @@ def dtype(name: str) -> np.dtype[Any]:
         return np.dtype(getattr(ml_dtypes, name, name))
 
 
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The inverse of :func:`dtype`; NumPy itself puts a name together anew each time."""
+    return str(dtype)
+
+
 def named(names: str) -> Types[str]:
     """Element types by their names, which are separated by spaces."""
     return Types({name: name for name in names.split()})

@@ -16,7 +16,7 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
-from converter.core.dtypes import Types
+from converter.core.dtypes import Types, name_of
 from converter.core.errors import CannotExpress, ForeignFile, UnreadableFile, UnsafeFile
 from converter.core.files import replacing
 from converter.core.mapping import mapped, steady
@@ -150,10 +150,10 @@ def write_safetensors(
     order = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     at = 0
     for name, tensor in order:
-        if str(tensor.dtype) not in CODES:
+        if name_of(tensor.dtype) not in CODES:
             raise CannotExpress(f"{path}: safetensors cannot hold {name} of type {tensor.dtype}")
         size = prod(tensor.shape) * tensor.dtype.itemsize
-        entry = {"dtype": CODES[str(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+        entry = {"dtype": CODES[name_of(tensor.dtype)], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
         header[name] = entry
         at += size
     text = _header(header)

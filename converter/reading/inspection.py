@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from converter.core.checkpoint import Checkpoint
+from converter.core.dtypes import name_of
 from converter.core.model import Images, Model
 from converter.core.notebook import html_table
 from converter.reading.candidate import Candidate
@@ -20,12 +18,6 @@ def _of_head(said: Images) -> dict[str, Any]:
     """What is said of the classes of one of several heads."""
     labels, thresholds = list(said.labels) or None, list(said.thresholds) or None
     return {"activation": said.activation or None, "labels": labels, "thresholds": thresholds}
-
-
-@cache
-def called(dtype: np.dtype[Any]) -> str:
-    """The name of an element type, which numpy puts together anew each time."""
-    return str(dtype)
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Inspection:
             "tensors": {
                 name: {
                     "keys": self._keys(name),
-                    "dtype": called(tensor.dtype),
+                    "dtype": name_of(tensor.dtype),
                     "shape": list(tensor.shape),
                 }
                 for name, tensor in model.tensors.items()
@@ -107,6 +99,6 @@ class Inspection:
         """Number of values of each element type."""
         counts: dict[str, int] = {}
         for tensor in self.model.tensors.values():
-            name = called(tensor.dtype)
+            name = name_of(tensor.dtype)
             counts[name] = counts.get(name, 0) + prod(tensor.shape)
         return counts

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Tensor
+from converter.core.dtypes import name_of
 from converter.core.errors import CannotExpress
 from converter.core.files import replacing
 from converter.formats.torch.tensors import STORAGES
@@ -77,9 +78,9 @@ def _encode(value: Any, tensors: list[Tensor], path: Path) -> bytes:
 
 
 def _tensor(tensor: Tensor, tensors: list[Tensor], path: Path) -> bytes:
-    if str(tensor.dtype) not in CLASSES:
+    if name_of(tensor.dtype) not in CLASSES:
         raise CannotExpress(f"{path}: a .pth cannot hold a tensor of type {tensor.dtype}")
-    cls, numel = CLASSES[str(tensor.dtype)], prod(tensor.shape)
+    cls, numel = CLASSES[name_of(tensor.dtype)], prod(tensor.shape)
     strides = tuple(prod(tensor.shape[i + 1 :]) for i in range(len(tensor.shape)))
     storage = b"(" + _encode("storage", [], path) + f"ctorch\n{cls}\n".encode()
     storage += _encode(str(len(tensors)), [], path) + _encode("cpu", [], path) + _encode(numel, [], path) + b"tQ"
