@@ -7,9 +7,10 @@
 * DICOM files and ``.npy`` arrays are read where Pillow knows no format.
 """
 
+from io import BytesIO
 from os import fspath
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from PIL import Image, UnidentifiedImageError
 from densenet import bounds
 from densenet.depth import Say, Unreadable, Window, check_regular, naming, silent, to_bytes
 from densenet.preprocess import MODES
-from densenet.volumes import NIFTI, is_dicom, is_npy, read_npy
+from densenet.volumes import NIFTI, Encoded, is_dicom, is_npy, on_disk, read_npy
 
-ImageSource = str | Path | Image.Image | NDArray[np.uint8]
+
+ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Encoded
 
 PROGRAMS = frozenset({"EPS", "WMF"})
 """Formats that are drawn by running them, in Ghostscript or Windows."""
@@ -47,7 +49,7 @@ def decode(
     """One image in Pillow's mode L (1 channel) or RGB (3), decoded.
 
     Args:
-        source: a path, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey.
+        source: a path, a file in memory, a Pillow image, or uint8 pixels of shape (H, W, 3) RGB or (H, W) grey.
         channels: 1 or 3.
         window: the values that are black and white, of images of more than 8 bits.
         upright: whether to turn it as its EXIF orientation says.
@@ -65,15 +67,18 @@ def decode(
                 return _of_array(source, say, window).convert(mode)
             if isinstance(source, Image.Image):
                 return _finished(source, mode, window, upright, say)
-            check_regular(source)
-            with Image.open(source) as image:
+            if not isinstance(source, Encoded):
+                check_regular(source)
+            with Image.open(_opened(source)) as image:
+                image.again = source  # type: ignore[attr-defined]  # what Pillow does not tell is read from there
                 if image.format in PROGRAMS:
                     raise Unreadable(f"{image.format} is a program that draws, not pixels, and is not run")
                 return _finished(image, mode, window, upright, say)
         except Image.DecompressionBombError:
             raise Unreadable("more pixels than Pillow decodes; make it smaller first") from None
         except UnidentifiedImageError:
-            return _other(Path(fspath(source)), mode, window, say)  # type: ignore[arg-type]  # it was a path
+            with on_disk(source) as path:  # type: ignore[arg-type]  # it was a file
+                return _other(path, mode, window, say)
         except (Unreadable, FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
             raise
         # Pillow's decoders raise whatever a damaged file makes them stumble over: OSError,
@@ -86,9 +91,22 @@ def name_of(source: ImageSource) -> str:
     """How an error calls the source."""
     if isinstance(source, str | Path):
         return fspath(source)
+    if isinstance(source, Encoded):
+        return source.name
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "")) or "the image"
     return "the array"
+
+
+def _opened(source: str | Path | Encoded) -> str | Path | IO[bytes]:
+    """What Pillow opens."""
+    return BytesIO(source.data) if isinstance(source, Encoded) else source
+
+
+def _file_of(image: Image.Image) -> str | Path | Encoded:
+    """The file an image was opened from; an empty name where nobody knows."""
+    found: str | Path | Encoded = getattr(image, "again", "") or getattr(image, "filename", "")
+    return found
 
 
 def _finished(image: Image.Image, mode: str, window: Window | None, upright: bool, say: Say) -> Image.Image:
@@ -181,9 +199,9 @@ def _told(image: Image.Image, values: NDArray[Any], bits: int) -> int:
     """The value that a grey file says is white; 0 where it does not say."""
     if image.format in ("PPM", "JPEG2000") and values.dtype.kind in "iu":
         return 65535  # Pillow scales other depths to this
-    path = getattr(image, "filename", "")
-    if image.format == "PNG" and path:
-        significant = _significant_bits(Path(path))
+    file = _file_of(image)
+    if image.format == "PNG" and file:
+        significant = _significant_bits(file)
         return _white_of(values, significant) if significant else 0
     if image.format == "TIFF" and 8 < bits < 16:
         return (1 << bits) - 1
@@ -192,9 +210,9 @@ def _told(image: Image.Image, values: NDArray[Any], bits: int) -> int:
     return most if most in (1023, 4095, 16383, 65535) else 0  # others are the image's own largest value
 
 
-def _significant_bits(path: Path) -> int:
+def _significant_bits(png: str | Path | Encoded) -> int:
     """Of a PNG file: what its sBIT chunk says; 0 where there is none."""
-    with path.open("rb") as file:
+    with BytesIO(png.data) if isinstance(png, Encoded) else Path(png).open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
             size = int.from_bytes(head[:4], "big")
@@ -222,14 +240,14 @@ def _white_of(values: NDArray[Any], bits: int) -> int:
 
 def _deep_colours(image: Image.Image, raw: list[str], window: Window | None, say: Say) -> Image.Image:
     """Colours of 16 bits, of which Pillow takes the high byte: the low one is read by a second opening."""
-    path, tiles, mode = getattr(image, "filename", ""), image.tile, image.mode  # type: ignore[attr-defined]
+    source, tiles, mode = _file_of(image), image.tile, image.mode  # type: ignore[attr-defined]
     high = np.asarray(image)
-    if "LA;16B" in raw or not path:
+    if "LA;16B" in raw or not source:
         if window or high[..., :1].max() < 16:
             raise Unreadable("of its 16 bits Pillow takes 8, which are not enough here; save it as 16-bit grey")
         say("values of 16 bits: 65535 is white")
         return image
-    with Image.open(path) as again:
+    with Image.open(_opened(source)) as again:
         again.tile = [_low(tile) for tile in tiles]
         low = np.asarray(again)
     return Image.fromarray(to_bytes((high.astype(np.uint16) << 8) | low, say, window=window), mode)

@@ -4,8 +4,13 @@ Nothing is resampled or reoriented: axes come in the file's order (of NIfTI x, y
 values are the file's own, rescaled as NIfTI says, unless a window makes them 0 to 1.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from os import fspath
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,15 +24,45 @@ NIFTI = (".nii", ".nii.gz")
 MAGIC = b"\x93NUMPY"
 """How a ``.npy`` file begins."""
 SLICES = (".dcm", ".dicom", ".ima")
+KEPT = re.compile(r"^[^.]*|[^.\w]")
+"""What the name of a temporary file leaves out of another's: all but the endings."""
 ONE_VOLUME = "make one NIfTI file of each series first, as dcm2niix does"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file of an image or volume in memory, as tars and tables hold them.
+
+    Attributes:
+        name: how results and errors call it; it ends as the file's name does.
+        data: its bytes.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@contextmanager
+def on_disk(source: str | Path | Encoded) -> Iterator[Path]:
+    """The path of a file; of one in memory that of a temporary one, for readers that take no other."""
+    if not isinstance(source, Encoded):
+        yield Path(source)
+        return
+    with TemporaryDirectory(prefix="densenet-") as folder:
+        path = Path(folder) / f"image{KEPT.sub('', source.name.rpartition('/')[2])[-20:]}"
+        path.write_bytes(source.data)
+        yield path
 
 
 def load_volume(source: Any, preprocess: Preprocess, say: Say = silent) -> NDArray[np.float32]:
     """One volume, ready for a network.
 
     Args:
-        source: a ``.npy`` or NIfTI file, or an array of numbers: (D, H, W), (C, D, H, W), (D, H, W, C), or
-            (1, C, D, H, W).
+        source: a ``.npy`` or NIfTI file, which may be in memory, or an array of numbers: (D, H, W), (C, D, H, W),
+            (D, H, W, C), or (1, C, D, H, W).
         preprocess: of volumes.
         say: is told what a file says and nothing is made of.
 
@@ -37,8 +72,11 @@ def load_volume(source: Any, preprocess: Preprocess, say: Say = silent) -> NDArr
     Raises:
         ValueError: the file is missing, no volume, damaged, or too large; names the file.
     """
-    name = fspath(source) if isinstance(source, str | Path) else "the array"
+    name = fspath(source) if isinstance(source, str | Path) else getattr(source, "name", "the array")
     with naming(name, "a volume"):
+        if isinstance(source, Encoded):
+            with on_disk(source) as path:
+                return _prepared(_arranged(_read(path, say), preprocess.channels), preprocess)
         if isinstance(source, str | Path):
             values = _read(Path(source), say)
         elif isinstance(source, np.ndarray):

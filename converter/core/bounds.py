@@ -132,5 +132,8 @@ FILES = Bound(
     "a training run's folder has some hundreds at most",
 )
 DOWNLOAD = Bound(1 << 32, "bytes of a download", "no checkpoint of a DenseNet comes near, its optimizer with it")
+IMAGE = Bound(1 << 29, "bytes of an image in a shard", "a slide's region of 10,000 x 10,000 has 300 MB, raw")
+RECORDS = Bound(1 << 24, "images of a shard", "one has ten thousand, and a gigabyte")
+LABEL = Bound(1 << 16, "bytes of an image's class in a shard", "a number, or a name")
 TRUTHS = Bound(1 << 30, "bytes of a table of truths", "a line for an image")
 PATH_PARTS = Bound(64, "folders of a path in a table of truths", "split, class, image")

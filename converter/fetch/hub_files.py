@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from converter.core import bounds
@@ -124,11 +125,12 @@ def choose(repo: str, files: Sequence[str]) -> str:
 class Cached:
     """One revision of a repository, in huggingface_hub's cache; asks the Hub unless offline mode is on."""
 
-    def __init__(self, wanted: HubAddress) -> None:
-        self.repo = wanted.repo
+    def __init__(self, wanted: HubAddress, kind: Literal["model", "dataset"] = "model") -> None:
+        self.repo, self.kind = wanted.repo, kind
         self.revision = wanted.revision
         self.offline = is_offline()
         self.sizes: dict[str, int] = {}
+        self.commit = ""
 
     def files(self) -> list[str]:
         """Paths in the repository; offline those in the cache."""
@@ -136,7 +138,8 @@ class Cached:
             folder = self._snapshot()
             return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         with speaking(self.repo, "listing its files"):
-            info = api().model_info(self.repo, revision=self.revision, files_metadata=True)
+            info: Any = api().repo_info(self.repo, revision=self.revision, repo_type=self.kind, files_metadata=True)
+        self.commit = str(info.sha or "")
         self.sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
         return list(self.sizes)
 
@@ -146,13 +149,18 @@ class Cached:
 
         if self.sizes.get(file, 0) > bounds.DOWNLOAD:
             raise Unavailable(
-                f"{self.repo}: {file} is larger than {bounds.DOWNLOAD >> 30} GB, as no checkpoint of a DenseNet is"
+                f"{self.repo}: {file} is larger than {bounds.DOWNLOAD >> 30} GB, as no {'shard' if self.kind == 'dataset' else 'checkpoint of a DenseNet'} is"
             )
         again = again or is_wanted_again(f"hf://{self.repo}/{file}")
         with speaking(self.repo, f"downloading {file}"):
             path = Path(
                 hf_hub_download(
-                    self.repo, file, revision=self.revision, local_files_only=self.offline, force_download=again
+                    self.repo,
+                    file,
+                    repo_type=self.kind,
+                    revision=self.revision,
+                    local_files_only=self.offline,
+                    force_download=again,
                 )
             )
         # From here on one commit, whatever is pushed meanwhile.  The first download was by name, for the
@@ -169,7 +177,7 @@ class Cached:
         """The folder of the cached revision."""
         from huggingface_hub import constants  # noqa: PLC0415 (slow to import)
 
-        cache = Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}"
+        cache = Path(constants.HF_HUB_CACHE) / f"{self.kind}s--{self.repo.replace('/', '--')}"
         named = cache / "refs" / (self.revision or "main")
         commit = named.read_text("utf-8").strip() if named.is_file() else self.revision or ""
         folder = cache / "snapshots" / commit

@@ -5,7 +5,7 @@ The standard library's reader backtracks over a damaged pax header; here a heade
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from converter.core import bounds
@@ -18,11 +18,12 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class Member:
-    """A file in a tar: its name and where its bytes are."""
+    """A file in a tar: its name and where its bytes are; ``head`` is where the first of its headers is."""
 
     name: str
     start: int
     size: int
+    head: int = 0
 
 
 def is_tar(head: bytes) -> bool:
@@ -42,7 +43,7 @@ def members(data: Array, where: str) -> list[Member]:
     """
     try:
         found = []
-        for member in _members(data, where):
+        for member in each_member(lambda at, size: steady(data[at : at + size]).tobytes(), len(data), where):
             found.append(member)
             if len(found) > bounds.MEMBERS:
                 raise UnreadableFile(f"{where}: a tar of more than {bounds.MEMBERS} members")
@@ -51,10 +52,22 @@ def members(data: Array, where: str) -> list[Member]:
         raise UnreadableFile(f"{where}: damaged tar ({error})") from error
 
 
-def _members(data: Array, where: str) -> Iterator[Member]:
-    at, said = 0, dict[str, str]()
-    while at + BLOCK <= len(data):
-        head = steady(data[at : at + BLOCK]).tobytes()
+def each_member(read: Callable[[int, int], bytes], length: int, where: str, at: int = 0) -> Iterator[Member]:
+    """The files of a tar one after the other, however many there are.
+
+    Args:
+        read: gives as many bytes as asked for from a place on, or fewer where there are no more.
+        length: bytes of the tar.
+        where: names the tar in errors.
+        at: where to begin: the first header of a member.
+
+    Raises:
+        UnreadableFile: it is truncated.
+        ValueError: it is damaged.
+    """
+    said, first = dict[str, str](), at
+    while at + BLOCK <= length:
+        head = read(at, BLOCK)
         if not head.strip(b"\0"):
             return
         size, kind = _number(head[124:136]), head[156:157]
@@ -65,17 +78,18 @@ def _members(data: Array, where: str) -> Iterator[Member]:
         if kind in b"xgLK" and kind:
             if size > bounds.TAR_HEADER:
                 raise ValueError(f"a header of {size} bytes")
-            said |= _extension(kind, steady(data[start : start + size]).tobytes())
+            said |= _extension(kind, read(start, size))
         else:
             size = int(said["size"]) if said.get("size", "").isdecimal() else size
             if kind in (b"0", b"\0", b"7"):
-                if start + size > len(data):
+                if start + size > length:
                     raise UnreadableFile(f"{where}: truncated tar")
-                yield Member(said.get("path", name), start, size)
+                yield Member(said.get("path", name), start, size, first)
             elif kind in b"123456":  # links, devices and folders have no bytes
                 size = 0
             said = {}
         at = start + -(-size // BLOCK) * BLOCK
+        first = first if said else at
 
 
 def _number(field: bytes) -> int:

@@ -1,7 +1,7 @@
 """From images to a network's answers: prepared and computed in several threads, answered in order."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,11 +30,13 @@ class Answer:
 
 
 Finish = Callable[[Answer], Answer]
+Prepare = Callable[[ImageSource], Array]
+"""Makes a batch of one of an image; raises ValueError, which names the image, if it cannot be read."""
 
 
 def answers(
     images: Iterable[ImageSource],
-    prepare: Callable[[ImageSource], Array],
+    prepare: Prepare,
     run: Outputs,
     *,
     batch: int,
@@ -44,31 +46,39 @@ def answers(
 
     Args:
         images: what ``prepare`` takes.
-        prepare: makes a batch of one of an image; raises ValueError, which names the image, if it cannot be read.
+        prepare: see :data:`Prepare`.
         run: the engine, which several threads call at once.
         batch: at most so many images at once; those of one batch that have different sizes are run apart.
         finish: what becomes of an answer while the next are on their way, in the thread that computed it.
     """
-
-    def work(several: Sequence[tuple[int, ImageSource]]) -> list[Answer]:
-        found = []
-        for place, image in several:
-            try:
-                found.append((Answer(place, image), prepare(image)))
-            except ValueError as error:
-                found.append((Answer(place, image, failed=str(error)), np.empty(0)))
-        sizes: dict[tuple[int, ...], list[tuple[Answer, Array]]] = {}
-        for answer, array in found:
-            if not answer.failed:
-                sizes.setdefault(array.shape, []).append((answer, array))
-        done = [answer for answer, _ in found if answer.failed]
-        for pairs in sizes.values():
-            done += computed(pairs, run)
-        done.sort(key=lambda answer: answer.place)
-        return done if finish is None else [answer if answer.failed else finish(answer) for answer in done]
-
-    for several in in_order(work, enumerate(images), batch):
+    asked = (Answer(place, image) for place, image in enumerate(images))
+    for several in in_order(lambda batch: answered(batch, prepare, run, finish), asked, batch):
         yield from several
+
+
+def answered(batch: Sequence[Answer], prepare: Prepare, run: Outputs, finish: Finish | None = None) -> list[Answer]:
+    """What becomes of images that are computed together, in their order; it depends on nothing else.
+
+    Args:
+        batch: the images; of those that have failed already nothing becomes.
+        prepare, run, finish: see :func:`answers`.
+    """
+    done: list[Answer] = []
+    sizes: dict[tuple[int, ...], list[tuple[Answer, Array]]] = {}
+    for answer in batch:
+        if answer.failed:
+            done.append(answer)
+            continue
+        try:
+            array = prepare(answer.image)
+        except ValueError as error:
+            done.append(replace(answer, failed=str(error)))
+        else:
+            sizes.setdefault(array.shape, []).append((answer, array))
+    for pairs in sizes.values():
+        done += computed(pairs, run)
+    done.sort(key=lambda answer: answer.place)
+    return done if finish is None else [answer if answer.failed else finish(answer) for answer in done]
 
 
 def computed(pairs: Sequence[tuple[Answer, Array]], run: Outputs) -> list[Answer]:

@@ -1,0 +1,29 @@
+"""Image files by their paths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.use.sets.record import Record
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Files of a folder, a list or a table; see :class:`converter.use.sets.record.Part`."""
+
+    name: str
+    paths: Sequence[Path]
+
+    @property
+    def count(self) -> int:
+        """How many files."""
+        return len(self.paths)
+
+    def portion(self, start: int, count: int) -> tuple["Listed", int]:
+        """Those files alone."""
+        return Listed(self.name, self.paths[start : start + count]), 0
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """The files; whether one is there is known when it is decoded."""
+        for path in self.paths[start:]:
+            yield Record(str(path), path)

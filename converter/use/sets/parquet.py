@@ -1,0 +1,285 @@
+"""Parquet files of images as the Hub's data sets have them: a column of {bytes, path}, and columns of classes.
+
+What columns are is said in the schema's metadata, as JSON under ``huggingface`` (datasets/arrow_writer.py,
+``_build_metadata``; datasets/features/image.py: ``Image.pa_type``); where it is not, by their types.  Pages are read one
+after the other, so that a group of rows need not fit into memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from sys import intern
+from typing import Any
+
+from converter.core import bounds
+from converter.core.errors import Unavailable, UnreadableFile, first_line
+from converter.core.text import well_formed
+from converter.use.sets.labels import CLASS_KEYS
+from converter.use.sets.opened import opened, size_of
+from converter.use.sets.record import Part, Record
+from converter.use.sets.shard import Shard
+from densenet.volumes import Encoded
+
+SAID = b"huggingface"
+BUFFER = 1 << 16
+"""Bytes of a column that are read at once."""
+ROWS = 32
+"""Rows that are in memory at once."""
+
+
+def check_parquet(address: str) -> None:
+    """Refuse before any work where nothing reads Parquet.
+
+    Raises:
+        Unavailable: pyarrow is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise Unavailable(f"{address}: Parquet needs pyarrow: pip install 'densenet-converter[parquet]'")
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """A file; see :class:`converter.use.sets.record.Part`.
+
+    Attributes:
+        column: of images.
+        groups: rows of each group.
+    """
+
+    address: str
+    column: str
+    groups: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """How errors call it."""
+        return self.address
+
+    @property
+    def count(self) -> int:
+        """Rows of all groups."""
+        return sum(self.groups)
+
+    def portion(self, start: int, count: int) -> tuple[Part, int]:
+        """Itself: any row can be gone to."""
+        return self, start
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """See :class:`converter.use.sets.record.Part`; of what a damaged group of rows holds, every record says so."""
+        first = 0
+        with _parquet(self.address) as file:
+            for group, rows in enumerate(self.groups):
+                if start < first + rows:
+                    yield from self._of_group(file, group, first, max(start - first, 0))
+                first += rows
+
+    def _of_group(self, file: Any, group: int, first: int, skipped: int) -> Iterator[Record]:
+        import pyarrow  # noqa: PLC0415 (for few)
+
+        row, rows, why = 0, self.groups[group], "fewer rows than the file says"
+        try:
+            for batch in file.iter_batches(ROWS, row_groups=[group], columns=[self.column], use_threads=False):
+                if row + len(batch) > skipped:
+                    values = batch.column(0)
+                    for i in range(max(skipped - row, 0), min(len(batch), rows - row)):
+                        yield self._record(first + row + i, values[i].as_py())
+                row += len(batch)
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            why = f"the shard is damaged here ({first_line(error)})"
+        for lost in range(max(row, skipped), rows):
+            name = f"{self.address}:{first + lost}"
+            yield Record(name, Encoded(name, b""), f"{name}: {why}")
+
+    def _record(self, row: int, value: Any) -> Record:
+        name = f"{self.address}:{row}"
+        given = value if isinstance(value, Mapping) else {"bytes": value}
+        if path := given.get("path"):
+            name = well_formed(f"{name}:{path}")
+        data = given.get("bytes")
+        if not data:
+            return Record(name, Encoded(name, b""), f"{name}: no bytes of an image")
+        if len(data) > bounds.IMAGE:
+            return Record(name, Encoded(name, b""), f"{name}: {len(data):,} bytes, {int(bounds.IMAGE):,} are read")
+        return Record(name, Encoded(name, data))
+
+
+@contextmanager
+def _parquet(address: str) -> Iterator[Any]:
+    """An open file.
+
+    Raises:
+        UnreadableFile: it is none, or damaged.
+        Unavailable: pyarrow is not installed.
+    """
+    check_parquet(address)
+    import pyarrow  # noqa: PLC0415 (for few)
+    from pyarrow import parquet  # noqa: PLC0415 (for few)
+
+    with opened(address) as file:
+        try:
+            found = parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise UnreadableFile(f"{address}: damaged, or no Parquet ({first_line(error)})") from error
+        yield found
+
+
+def open_parquet(address: str) -> Shard:
+    """What a file's metadata say, and its columns of classes.
+
+    Raises:
+        ConverterError: it is damaged, has no images, or asks for too much.
+        Unavailable: pyarrow is not installed.
+    """
+    with opened(address) as file:
+        size = size_of(file)
+    with _parquet(address) as found:
+        schema, metadata = found.schema_arrow, found.metadata
+        if metadata.num_rows > bounds.RECORDS:
+            raise UnreadableFile(f"{address}: {metadata.num_rows:,} rows, {int(bounds.RECORDS):,} are read")
+        features = _features(address, schema.metadata or {})
+        image = _image(address, schema, features)
+        columns = _classes(schema, features, image)
+        _check_sizes(address, metadata, {image, *columns})
+        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        if sum(groups) != metadata.num_rows or min(groups, default=0) < 0:
+            raise UnreadableFile(f"{address}: damaged: its groups have other rows than the file")
+        written = _read(address, found, columns)
+    names = tuple(next(iter(columns.values()))) if len(columns) == 1 else ()
+    if len(columns) == 1:
+        written = {"": next(iter(written.values()))}
+    return Shard(Parquet(address, image, groups), written, names=names, bytes=size)
+
+
+def _features(address: str, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """What the Hub's library says of columns; none where it is not said."""
+    text = metadata.get(SAID, b"{}")
+    try:
+        if len(text) > bounds.JSON:
+            raise ValueError(f"{len(text):,} bytes")
+        found = json.loads(text)["info"]["features"] if text != b"{}" else {}
+        if not isinstance(found, dict):
+            raise TypeError("no columns")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UnreadableFile(f"{address}: its huggingface metadata is damaged ({first_line(error)})") from error
+    return found
+
+
+def _kind(features: Mapping[str, Any], column: str) -> str:
+    feature = features.get(column)
+    return str(feature.get("_type", "")) if isinstance(feature, dict) else ""
+
+
+def _image(address: str, schema: Any, features: Mapping[str, Any]) -> str:
+    """The column of images.
+
+    Raises:
+        UnreadableFile: there is none, or several.
+    """
+    found = [name for name in schema.names if _kind(features, name) == "Image"]
+    found = found or [field.name for field in schema if _holds_bytes(field.type)]
+    if len(found) > 1:
+        found = [name for name in found if name in ("image", "img", "jpg", "png")]
+    if len(found) != 1:
+        what = ", ".join(schema.names[:12])
+        raise UnreadableFile(f"{address}: {'several columns' if found else 'no column'} of images ({what})")
+    kind = schema.field(found[0]).type
+    if not _holds_bytes(kind):
+        raise UnreadableFile(f"{address}: {found[0]} is {kind}, and holds no bytes of images")
+    name: str = found[0]
+    return name
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types  # noqa: PLC0415 (for few)
+
+    if types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _classes(schema: Any, features: Mapping[str, Any], image: str) -> dict[str, tuple[str, ...]]:
+    """Columns of classes, with the names that their numbers stand for: those said to be, those called so, or all."""
+    from pyarrow import types  # noqa: PLC0415 (for few)
+
+    def names(feature: Any) -> tuple[str, ...]:
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
+        inner = inner[0] if isinstance(inner, list) and inner else inner  # how a list of classes was written before
+        found = inner.get("names") if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" else None
+        found = list(found.values()) if isinstance(found, dict) else found
+        return tuple(map(str, found[: bounds.CLASSES])) if isinstance(found, list) else ()
+
+    def plain(kind: Any) -> bool:
+        return bool(
+            types.is_integer(kind)
+            or types.is_floating(kind)
+            or types.is_boolean(kind)
+            or types.is_string(kind)
+            or types.is_large_string(kind)
+        )
+
+    def listed(kind: Any) -> bool:
+        return bool(types.is_list(kind) or types.is_large_list(kind))
+
+    said = {name: names(features[name]) for name in schema.names if names(features.get(name))}
+    fitting = {field.name: () for field in schema if field.name != image and (plain(field.type) or listed(field.type))}
+    called = {name: () for name in fitting if name.lower() in CLASS_KEYS}
+    every = {name: () for name in fitting if plain(schema.field(name).type)}
+    return {name: found for name, found in said.items() if name in fitting} or called or every
+
+
+def _check_sizes(address: str, metadata: Any, columns: set[str]) -> None:
+    """Refuse what unpacks to far more than it is.
+
+    Raises:
+        UnreadableFile: a column of a group does.
+    """
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+            large = unpacked > bounds.LARGE and unpacked > bounds.LARGE_INFLATED * max(packed, 1)
+            if chunk.path_in_schema.partition(".")[0] in columns and (large or min(packed, unpacked) < 0):
+                raise UnreadableFile(
+                    f"{address}: {chunk.path_in_schema} of rows' group {i} unpacks to {unpacked:,} bytes"
+                )
+
+
+def _read(address: str, file: Any, columns: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    """What is written in columns of classes; numbers as the names they stand for, unknown ones as nothing.
+
+    Raises:
+        UnreadableFile: they are damaged.
+    """
+    import pyarrow  # noqa: PLC0415 (for few)
+
+    result: dict[str, list[str]] = {name: [] for name in columns}
+    try:
+        for batch in file.iter_batches(4096, columns=list(columns), use_threads=False) if columns else ():
+            for name, names in columns.items():
+                result[name] += (intern(_written(value, names)) for value in batch.column(name).to_pylist())
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise UnreadableFile(f"{address}: its columns of classes are damaged ({first_line(error)})") from error
+    return result
+
+
+def _written(value: Any, names: tuple[str, ...]) -> str:
+    """A value as a table of text has it; of several classes their names between bars.
+
+    Raises:
+        ValueError: a class that has no name.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "|".join(_written(each, names) for each in value)
+    if names and isinstance(value, int):
+        if value >= len(names):
+            raise ValueError(f"class {value} of {len(names)}")
+        return names[value] if value >= 0 else ""
+    return str(value)
