@@ -21,7 +21,6 @@ from densenet.depth import Say, Unreadable, Window, check_regular, naming, silen
 from densenet.preprocess import MODES
 from densenet.volumes import NIFTI, Encoded, is_dicom, is_npy, on_disk, read_npy
 
-
 ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Encoded
 
 PROGRAMS = frozenset({"EPS", "WMF"})

@@ -22,7 +22,7 @@ from converter.core.errors import ConverterError, first_line
 from converter.core.text import clean, shortened
 from converter.core.version import __version__
 
-VERBS = tuple("inspect convert export verify diff predict evaluate package push list demo doctor".split())
+VERBS = tuple("inspect convert export verify diff predict evaluate merge package push list demo doctor".split())
 MODULES = {"list": "zoo"}
 """The module of a verb, where that is called otherwise."""
 OVERVIEW = ("--help", "-h", "--version")

@@ -1,26 +1,31 @@
 """densenet evaluate."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.core.errors import ConverterError
 
 if TYPE_CHECKING:
     from converter.core.model import Images
+    from converter.use.evaluate import Asked
+    from converter.use.evaluation.exam import Marks
+    from converter.use.evaluation.result import Evaluation
 
 
 @handed(said=said_of_images)
 def command(
     model: ModelAddress,
     truths: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DATA",
             help="A folder with one subfolder of images for each class; a list, PATH LABEL a line; or a .csv with a "
-            "column of paths and one of classes, or one for each label (1, 0; blank and -1 are unknown).",
+            "column of paths and one of classes, or one for each label (1, 0; blank and -1 are unknown); tars "
+            "(WebDataset) or Parquet files with classes, a pattern or folder of them, hf://datasets/OWNER/NAME.",
         ),
     ],
     said: "Images",
@@ -36,6 +41,7 @@ def command(
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
+    shard: Shard = "",
     head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
@@ -47,17 +53,51 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.core.page import check_targets
-    from converter.use.evaluate import evaluate
+    from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
-    from converter.use.evaluation.report import DETAILS, WRITERS, tables, write_report
+    from converter.use.evaluation.report import WRITERS, write_report
+    from converter.use.kept import over
+    from converter.use.share import Share
 
     check_targets(report or (), WRITERS)
+    if shard and not report:
+        raise ConverterError("--shard leaves its results beside a report: say --report FILE")
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
+    target = report[0] if report else None
+    share = Share.parse(shard) if shard else None
+    asked = Asked.of(model, data, engine=engine, images=said, head=head or "", truths=read)
     with show.bar("evaluating", len(read.images)) as advance:
-        found = evaluate(model, data, engine=engine, images=said, head=head or "", truths=read, progress=advance)
+        done = examined(asked, target=target, share=share, progress=advance)
+    show.notes(done.notes)
+    if share is not None and target is not None:
+        _shown_of_shard(asked, done, f"{share.beside(target)}", as_json)
+        if not as_json:
+            show.say(f"densenet merge {target} joins the results of all {share.count} shards")
+        raise typer.Exit(1 if done.failed or asked.exam.missing else 0)
+    found = done.evaluation()
     for path in report or ():
         write_report(path, found)
+    if target is not None:
+        over(target)
+    shown(found, as_json)
+
+
+def _shown_of_shard(asked: "Asked", done: "Marks", where: str, as_json: bool) -> None:
+    """Show how many images of a shard are answered."""
+    answered = done.images - len(done.failed)
+    if as_json:
+        failed = [{"image": name, "why": why} for name, why in done.failed.items()]
+        show.print_json({"images": done.images, "answered": answered, "failed": failed, "notes": done.notes})
+    else:
+        show.say(f"{where}: {answered} of {done.images} images")
+    show.failures({**dict(asked.exam.missing), **done.failed})
+
+
+def shown(found: "Evaluation", as_json: bool) -> NoReturn:
+    """Show what came of it; exit status 1 if some images could not be read."""
+    from converter.use.evaluation.report import DETAILS, tables
+
     if as_json:
         show.print_json(found.to_dict())
     else:

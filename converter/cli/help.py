@@ -25,6 +25,8 @@ Next: densenet verify old.t7 new.safetensors, where the logits decide""",
 Next: densenet evaluate checkpoint.pth images/, a subfolder a class""",
     "evaluate": """densenet evaluate checkpoint.pth images/ --report report.html
 Next: densenet package checkpoint.pth repository/ --evaluate images/""",
+    "merge": """densenet merge answers.csv
+Next: densenet evaluate checkpoint.pth images/, a subfolder a class""",
     "package": """densenet package checkpoint.pth repository/ --calibration images/
 Next: densenet push repository/ OWNER/NAME""",
     "push": """densenet push repository/ OWNER/NAME --dry-run

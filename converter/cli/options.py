@@ -39,6 +39,12 @@ Engine = Annotated[
     str,
     typer.Option(help="What computes: onnxruntime or torch.", autocompletion=complete.words(*complete.ENGINES)),
 ]
+Shard = Annotated[
+    str,
+    typer.Option(
+        "--shard", metavar="K/N", help="Do the K-th of N shards of the images alone, for schedulers; then: merge."
+    ),
+]
 Address = Annotated[
     str,
     typer.Argument(

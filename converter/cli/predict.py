@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
 from converter.cli.trunk import for_features
 from converter.core.source import shown
 from converter.core.text import clean
@@ -22,7 +22,11 @@ def command(
     model: ModelAddress,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns such as 'scans/**/*.png'."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, folders of them, or patterns such as 'scans/**/*.png'; lists and tables of paths; tars "
+            "(WebDataset) and Parquet files, also as hf://datasets/OWNER/NAME.",
+        ),
     ],
     said: "Images",
     output: Annotated[
@@ -41,21 +45,23 @@ def command(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
+    shard: Shard = "",
     head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
     from converter.use.folder import Targets, classify
-    from converter.use.images import gathered
+    from converter.use.named import named_images
     from converter.use.predict import predictor
+    from converter.use.share import Share
 
-    targets = Targets(output, features, cam)
+    targets = Targets(output, features, cam, Share.parse(shard) if shard else None)
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):
         loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
-    found = gathered(images, volumes=loaded.preprocess.of_volumes)
+    found = named_images(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:
         done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
@@ -70,6 +76,8 @@ def command(
     if not as_json:
         for path in targets.written():
             show.say(f"{path}: {done.answered} of {done.images} images")
+        if targets.share is not None:
+            show.say(f"densenet merge {targets.first} joins the results of all {targets.share.count} shards")
     if done.failed:
         raise typer.Exit(1)
 

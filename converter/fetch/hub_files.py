@@ -148,9 +148,8 @@ class Cached:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 (slow to import)
 
         if self.sizes.get(file, 0) > bounds.DOWNLOAD:
-            raise Unavailable(
-                f"{self.repo}: {file} is larger than {bounds.DOWNLOAD >> 30} GB, as no {'shard' if self.kind == 'dataset' else 'checkpoint of a DenseNet'} is"
-            )
+            what = "shard" if self.kind == "dataset" else "checkpoint of a DenseNet"
+            raise Unavailable(f"{self.repo}: {file} is larger than {bounds.DOWNLOAD >> 30} GB, as no {what} is")
         again = again or is_wanted_again(f"hf://{self.repo}/{file}")
         with speaking(self.repo, f"downloading {file}"):
             path = Path(

@@ -38,9 +38,10 @@ def shards(address: str, endings: Sequence[str]) -> list[str]:
     if not found:
         few = ", ".join(files[:4])
         raise ConverterError(f"{address}: no file there ends in {' or '.join(endings)} ({few} ...)")
-    at = wanted.revision if cached.offline else cached.commit
     cached.get(found[0])  # by name, for the cache to remember what the name meant when it is asked offline
-    return [f"{SETS}{wanted.repo}{f'@{at.replace('/', '%2F')}' if at else ''}/{name}" for name in found]
+    commit = wanted.revision if cached.offline else cached.commit
+    at = f"@{commit.replace('/', '%2F')}" if commit else ""
+    return [f"{SETS}{wanted.repo}{at}/{name}" for name in found]
 
 
 def _is_meant(name: str, asked: str) -> bool:

@@ -1,7 +1,11 @@
-"""How right a network is about images whose truth is known: class folders, lists, tables."""
+"""How right a network is about images whose truth is known: class folders, lists, tables, shards."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +15,21 @@ from converter.core.errors import ConverterError
 from converter.core.model import Images, Model
 from converter.core.progress import counted
 from converter.core.source import AnySource, Source
-from converter.use.activation import FUNCTIONS, activated
 from converter.use.assumed import labels_for
-from converter.use.evaluation.choice import TOP, Choice, choice
 from converter.use.evaluation.classes import Outputs
 from converter.use.evaluation.dataset import Dataset, Truths, read_truths
-from converter.use.evaluation.findings import THRESHOLD, Findings, check_metrics, findings
-from converter.use.evaluation.hints import hints, surest_mistakes
-from converter.use.evaluation.result import Evaluation, Mistake
+from converter.use.evaluation.exam import Exam, Marks, marked
+from converter.use.evaluation.findings import check_metrics
+from converter.use.evaluation.result import Evaluation
 from converter.use.evaluation.task import Task, understand
-from converter.use.predict import Predictor, predictor
+from converter.use.kept import MANY, identity, keeping, run_over
+from converter.use.predict import predictor
+from converter.use.predictor import Predictor
+from converter.use.rows import Rows, session
+from converter.use.sets.find import ImageSet
+from converter.use.sets.listed import Listed
+from converter.use.sets.places import index_of
+from converter.use.share import Share
 
 
 def evaluate(
@@ -31,6 +40,7 @@ def evaluate(
     images: Images | None = None,
     head: str = "",
     truths: Truths | None = None,
+    target: Path | None = None,
     progress: Callable[[int], None] = counted,
 ) -> Evaluation:
     """Ask a network about every image and count.
@@ -41,13 +51,15 @@ def evaluate(
 
     Args:
         source: a checkpoint or an ONNX file, as for :func:`converter.load`.
-        dataset: one subfolder of images (or volumes) a class, or a list or table of truths, or either with more to
-            say of it. Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
+        dataset: one subfolder of images (or volumes) a class, a list or table of truths, or shards that hold images and
+            classes (WebDataset's tars, Parquet files, ``hf://datasets/owner/name``); or either with more to say of it.
+            Classes are matched with outputs by name, by ImageNet's synsets, by number, or else by order, as
             torchvision's ImageFolder has it; the result says which.
         engine: ``onnxruntime`` or ``torch``.
         images: what its images and classes are, where the source does not say.
         head: of several heads the one that is asked; of a table with a column of that name it is the truth.
         truths: the dataset as :func:`read_truths` gives it, if it has been read.
+        target: the report that is made of it, beside which rows of many images are kept while they come.
         progress: called with the number of images done.
 
     Raises:
@@ -60,32 +72,94 @@ def evaluate(
         >>> found.found.images, found.found.top1
         (100, 100)
     """
-    dataset = Dataset.of(dataset)
-    truths = (truths or read_truths(dataset)).of_head(head)
-    model = predictor(source, engine=engine, images=images, head=head)
-    if model.heads:
-        heads = ", ".join(model.heads)
-        raise ConverterError(f"{Source.of(source)}: has several heads ({heads}); --head NAME says which is meant")
-    outputs = Outputs(model.network.config.num_classes, model.labels)
-    task = understand(truths, outputs, model.activation)
-    if not task.one_class_each:
-        check_metrics()
-    failed = dict(truths.missing)
-    read: list[str] = []
-    answers = _answers(model, task, failed, read, progress)
-    found, mistakes = (_choose if task.one_class_each else _find)(model, task, answers)
-    how_read = [f"{line} ({count} images)" for line, count in Counter(read).items()]
-    return Evaluation(
-        str(Source.of(source)),
-        engine,
-        f"{dataset.title}, head {head}" if head else dataset.title,
-        found,
-        task.how,
-        model.activation,
-        failed,
-        mistakes,
-        (*model.notes, *task.notes, *how_read, *hints(found, task.how, task.written)),
-    )
+    asked = Asked.of(source, dataset, engine=engine, images=images, head=head, truths=truths)
+    return examined(asked, target=target, progress=progress).evaluation()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A network and what it is asked about images, which are places of a set.
+
+    Attributes:
+        found: the set.
+        row_of: of each of its images the row of the task's truth, int (N,); -1 where nothing is written.
+    """
+
+    model: Predictor
+    task: Task
+    exam: Exam
+    found: ImageSet
+    row_of: Array
+
+    @classmethod
+    def of(
+        cls,
+        source: AnySource,
+        dataset: str | Path | Dataset,
+        *,
+        engine: str = "onnxruntime",
+        images: Images | None = None,
+        head: str = "",
+        truths: Truths | None = None,
+    ) -> Asked:
+        """Arguments and errors as for :func:`evaluate`."""
+        dataset = Dataset.of(dataset)
+        truths = (truths or read_truths(dataset)).of_head(head)
+        model = predictor(source, engine=engine, images=images, head=head)
+        if model.heads:
+            heads = ", ".join(model.heads)
+            raise ConverterError(f"{Source.of(source)}: has several heads ({heads}); --head NAME says which is meant")
+        outputs = Outputs(model.network.config.num_classes, model.labels)
+        task = understand(truths, outputs, model.activation)
+        if not task.one_class_each:
+            check_metrics()
+        title = f"{dataset.title}, head {head}" if head else dataset.title
+        exam = Exam.of(model, task, truths.missing, model=str(Source.of(source)), engine=engine, dataset=title)
+        found = truths.found or ImageSet((Listed("the images", task.images),))
+        row_of = np.full(found.count, -1)
+        row_of[index_of(task.images) if truths.found else slice(None)] = np.arange(len(task.images))
+        return cls(model, task, exam, found, row_of)
+
+    def reduced(self, rows: Rows) -> Rows:
+        """See :meth:`Exam.reduced`."""
+        at = self.row_of[rows.first : rows.first + len(rows.names)]
+        return self.exam.reduced(rows, self.task.truth[at], at >= 0)
+
+
+def examined(
+    asked: Asked,
+    *,
+    target: Path | None = None,
+    share: Share | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Marks:
+    """What a network answers, its images prepared as the source's own evaluation did.
+
+    Args:
+        asked: the network, and what it is asked.
+        target: what is made of it.  Of many images rows are kept beside it, for who is stopped to go on there, until
+            :func:`converter.use.kept.over` is told that it is written.
+        share: the part of the images that is asked about; its rows are left beside ``target``.
+        progress: called with the number of images done.
+
+    Raises:
+        ConverterError: the images cannot be read, or rows cannot be kept.
+    """
+    model, whole = asked.model, asked.found
+    one = session(model, upright=model.preprocess.evaluated_upright)
+    run = run_over(whole, one, share)
+    with ExitStack() as files:
+        if target is not None and (share or run.images > MANY):
+            header = {
+                "verb": "evaluate",
+                "rows": identity(model, truths=hashlib.sha256(asked.task.truth.tobytes()).hexdigest()),
+                "exam": asked.exam.to_dict(),
+            }
+            files.enter_context(keeping(run, target, whole, share, header))
+        marks = marked(asked.exam, run.rows(one, asked.reduced), progress)
+    many = bool(whole.shards) or run.images > MANY
+    marks.notes = [*run.said(), *filter(None, [one.spent.line() if many else ""])]
+    return marks
 
 
 def check(dataset: Dataset, model: Model) -> list[str]:
@@ -108,64 +182,3 @@ def check(dataset: Dataset, model: Model) -> list[str]:
         if not task.one_class_each:
             check_metrics()
     return heads
-
-
-Answers = Iterator[tuple[int, Array]]
-"""The place of an image and its logits (outputs,)."""
-
-
-def _answers(
-    model: Predictor, task: Task, failed: dict[str, str], read: list[str], progress: Callable[[int], None]
-) -> Answers:
-    """Of all images in order, prepared as the source's own evaluation did.
-
-    Images without answer are put into ``failed``, what is to say of how they were read into ``read``.
-
-    Raises:
-        ConverterError: there is an answer to none.
-    """
-    any_read, upright = False, model.preprocess.evaluated_upright
-    for answer in model.answers(task.images, say=read.append, upright=upright):
-        if answer.failed:
-            failed[str(answer.image)] = answer.failed.removeprefix(f"{answer.image}: ")
-        else:
-            any_read = True
-            yield answer.place, answer.outputs[0]
-        progress(1)
-    if not any_read:
-        first = next(iter(failed.values()))
-        raise ConverterError(f"none of {len(task.images)} images could be evaluated: {first}")
-
-
-def _choose(model: Predictor, task: Task, answers: Answers) -> tuple[Choice, list[Mistake]]:
-    """One class each: only the best of every image are kept."""
-    places: list[int] = []
-    bests, sure = [], []
-    probable = model.activation in FUNCTIONS
-    for place, logits in answers:
-        best = np.argsort(-logits, kind="stable")[:TOP]
-        scores = activated(logits[None], model.activation)[0] if probable else logits
-        places.append(place)
-        bests.append(best)
-        sure.append(scores[best[0]])
-    truth, best, confidence = task.truth[places], np.stack(bests), np.array(sure)
-    found = choice(truth, best, confidence if probable else None, task.names)
-    mistakes = [
-        Mistake(str(task.images[places[i]]), task.names[truth[i]], task.names[best[i, 0]], float(confidence[i]))
-        for i in surest_mistakes(truth, best[:, 0], confidence)
-    ]
-    return found, mistakes
-
-
-def _find(model: Predictor, task: Task, answers: Answers) -> tuple[Findings, list[Mistake]]:
-    """Each label by itself: the scores of every image are kept."""
-    places: list[int] = []
-    kept = []
-    for place, logits in answers:
-        places.append(place)
-        kept.append(logits[list(task.outputs)])
-    scores, truth = np.stack(kept), task.truth[places]
-    probabilities = activated(scores, model.activation) if model.activation in FUNCTIONS else None
-    recorded = model.thresholds or [None] * (max(task.outputs) + 1)
-    thresholds = [THRESHOLD if (own := recorded[i]) is None else own for i in task.outputs]
-    return findings(truth, scores, probabilities, task.names, thresholds), []

@@ -10,9 +10,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypedDict, Unpack
 
-import numpy as np
-
-from converter.core.checkpoint import Array
 from converter.core.errors import ConverterError
 from converter.core.model import Images
 from converter.core.progress import counted
@@ -21,9 +18,16 @@ from converter.use.answers import Answer, Finish
 from converter.use.cam import class_activation, heat
 from converter.use.gallery import SHOWN, Gallery, gallery
 from converter.use.images import gathered
+from converter.use.kept import MANY, identity, keeping, over, run_over
+from converter.use.named import named_images, of_files
 from converter.use.network import More
-from converter.use.predict import Predictor, predictor
-from converter.use.tables import array, check_replaceable, check_table, columns_of, table
+from converter.use.predict import predictor
+from converter.use.predictor import Predictor
+from converter.use.results import OfHead, Told, results, said_of
+from converter.use.rows import session
+from converter.use.sets.find import ImageSet
+from converter.use.share import Share
+from converter.use.tables import check_replaceable, check_table
 from densenet.pixels import ImageSource, name_of
 
 
@@ -35,6 +39,7 @@ class Targets:
         table: a ``.csv``, ``.jsonl`` or ``.parquet``: path, best class and its score, then every class' score.
         features: a ``.npy`` of the pooled features, a row an image, with the rows' images in a CSV beside it.
         cam: a folder of class activation maps over their images, and a page of them.
+        share: of the images those that are asked about; what comes of them is joined later.
 
     Raises:
         ConverterError: a file of a kind that is not written; or what writes it is missing.
@@ -43,8 +48,11 @@ class Targets:
     table: Path | None = None
     features: Path | None = None
     cam: Path | None = None
+    share: Share | None = None
 
     def __post_init__(self) -> None:
+        if self.share is not None and (self.first is None or self.cam is not None):
+            raise ConverterError("--shard is for what can be joined: say --output or --features, without --cam")
         if self.table is not None:
             check_table(self.table)
             check_replaceable(self.table)
@@ -58,8 +66,15 @@ class Targets:
         """Whether features are all there is to write, for which no classifier is needed."""
         return self.features is not None and self.table is None and self.cam is None
 
+    @property
+    def first(self) -> Path | None:
+        """What stands for all that can be joined, and begun again where it ended."""
+        return self.table or self.features
+
     def written(self) -> list[str]:
         """What there is to write."""
+        if self.share is not None and self.first is not None:
+            return [str(self.share.beside(self.first))]
         return [str(path) for path in (self.table, self.features, self.cam) if path is not None]
 
 
@@ -72,17 +87,19 @@ class Classified:
         failed: why some have no answer, each line beginning with the image.
         ranked: of each answer the best classes, if there is no table.
         notes: how images were read, where that was a choice, with the number of those that were.
+        lost: how many of ``failed`` are none of these images: shards that break off, images that a list alone knows.
     """
 
     images: int
     failed: list[str] = field(default_factory=list)
     ranked: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lost: int = 0
 
     @property
     def answered(self) -> int:
         """How many images there is an answer to."""
-        return self.images - len(self.failed)
+        return self.images - len(self.failed) + self.lost
 
     def to_dict(self) -> dict[str, Any]:
         """What became of them as plain JSON values, without the answers."""
@@ -96,6 +113,7 @@ class Prediction(TypedDict, total=False):
     head: str
     engine: str
     fail_fast: bool
+    share: Share | None
     progress: Callable[[int], None]
 
 
@@ -113,15 +131,17 @@ def predict(
 
     Args:
         source: a checkpoint or an ONNX file, as for :func:`converter.load`.
-        images: files, folders (with the images in them) and patterns such as ``scans/**/*.png``; Pillow images and
-            uint8 arrays (H, W, 3) RGB.
+        images: files, folders (with the images in them) and patterns such as ``scans/**/*.png``; lists and tables of
+            paths; WebDataset's tars, Parquet files, folders of these, ``hf://datasets/owner/name``; Pillow images
+            and uint8 arrays (H, W, 3) RGB.
         output: a table to write, ``.csv``, ``.jsonl`` or ``.parquet``: every class of every image.
         features: a ``.npy`` to write, of the pooled features, a row an image.
         cam: a folder for pictures of what speaks for the best class.
         top: how many classes to rank.
         options: ``about``, what its images and classes are, where the source does not say; ``head``, of several the
             only one that is asked; ``engine``, ``onnxruntime`` or ``torch``; ``fail_fast``, whether to stop at the
-            first image without an answer; ``progress``, called with the number of images done.
+            first image without an answer; ``share``, the part of the images that is asked about, a
+            ``converter.use.share.Share``; ``progress``, called with the number of images done.
 
     Returns:
         ``ranked``, for each image a dict of its name, its best class and the ``top`` ones with their scores, unless
@@ -137,7 +157,8 @@ def predict(
         >>> done.answered, done.ranked[0]["top"][0]["class"]
         (10, '3')
     """
-    targets = Targets(*(None if path is None else Path(path) for path in (output, features, cam)))
+    paths = [None if path is None else Path(path) for path in (output, features, cam)]
+    targets = Targets(*paths, options.get("share"))
     loaded = predictor(
         source,
         engine=options.get("engine", "onnxruntime"),
@@ -145,10 +166,8 @@ def predict(
         features=targets.features_alone,
         head=options.get("head", ""),
     )
-    found: list[ImageSource] = []
     several: Any = images if isinstance(images, list | tuple) else [images]
-    for one in several:
-        found += gathered([one], volumes=loaded.preprocess.of_volumes) if isinstance(one, str | Path) else [one]
+    found = _found(several, loaded.preprocess.of_volumes)
     fail_fast, progress = options.get("fail_fast", False), options.get("progress", counted)
     title = Path(str(Source.of(source))).name
     done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=title, progress=progress)
@@ -156,9 +175,20 @@ def predict(
     return done
 
 
+def _found(several: Sequence[ImageSource], volumes: bool) -> Sequence[ImageSource] | ImageSet:
+    """What is asked about: images, or where shards, lists or tables are named a set of them."""
+    words = [one for one in several if isinstance(one, str | Path)]
+    if len(words) == len(several):
+        return named_images(words, volumes=volumes)
+    found: list[ImageSource] = []
+    for one in several:
+        found += gathered([one], volumes=volumes) if isinstance(one, str | Path) else [one]
+    return found
+
+
 def classify(
     predictor: Predictor,
-    images: Sequence[ImageSource],
+    images: Sequence[ImageSource] | ImageSet,
     targets: Targets,
     *,
     top: int = SHOWN,
@@ -170,32 +200,39 @@ def classify(
 
     Args:
         predictor: the network.
-        images: files, or images in memory.
+        images: files, or images in memory; or a set of many, of which no more than a few are in memory.
         targets: what is written; each file is there, whole, when all is done, or as it was.
         top: how many classes to rank.
         fail_fast: stop at the first image without an answer.
         title: what the page of pictures is about.
         progress: called with the number of images done.
 
-    A network without classifier gives features, and ranks nothing.
+    A network without classifier gives features, and ranks nothing.  Of many images, and of sets, rows are kept as they
+    come, beside what is written, until that is there: who is stopped goes on there.
 
     Raises:
         ConverterError: with ``fail_fast``, an image cannot be read; a file cannot be written; the network does not
             give what is asked for.
     """
+    if targets.cam is None:
+        if not isinstance(images, ImageSet) and (targets.share or (targets.first and len(images) > MANY)):
+            images = of_files(images) or images
+        if isinstance(images, ImageSet):
+            return _by_block(predictor, images, targets, top=top, fail_fast=fail_fast, progress=progress)
+    if isinstance(images, ImageSet):
+        raise ConverterError("--cam draws images that are files: name them, or their folder")
+    if targets.share is not None:
+        raise ConverterError("--shard is for images that are files")
     done = Classified(len(images))
     more: list[More] = ["features"] if targets.features is not None else []
     finish: Finish | None = None
-    config = predictor.network.config
-    names = columns_of({h: (one.labels, one.network.config.num_classes) for h, one in predictor.by_head.items()})
-    said = _Said()
+    heads, said = OfHead.every(predictor), _Said()
     with ExitStack() as files:
         if targets.cam is not None:
             more.append("maps")
             pictures = files.enter_context(gallery(targets.cam))
             finish = _Pictured(predictor, pictures)
-        row = files.enter_context(table(targets.table, names)) if targets.table is not None else None
-        keep = files.enter_context(array(targets.features)) if targets.features is not None else None
+        written = files.enter_context(results(heads, targets.table, targets.features))
         for answer in predictor.answers(images, more, finish=finish, say=said):
             progress(1)
             if answer.failed:
@@ -204,23 +241,58 @@ def classify(
                 done.failed.append(answer.failed)
                 continue
             logits = answer.outputs[0]
-            if row is not None:
-                parts = predictor.parts(logits)
-                row(name_of(answer.image), [value for _, one, own in parts for value in _values(one, own)])
-            elif predictor.heads or config.num_classes:
+            written.one(name_of(answer.image), logits, answer.outputs[1:])
+            if targets.table is None and heads:
                 done.ranked.append({"image": name_of(answer.image), **predictor.ranking(logits, top)})
-            if keep is not None:
-                keep(name_of(answer.image), answer.outputs[1])
         done.notes = said.lines()
         if finish is not None:
             pictures.write_page(title, [*predictor.notes, *done.notes], done.failed)
     return done
 
 
-def _values(predictor: Predictor, logits: Array) -> list[str | np.float32]:
-    """What a table says of one head's logits: the best class, what that scores, and what all do."""
-    scores, best = predictor.scores(logits), int(logits.argmax())
-    return [predictor.labels[best] if predictor.labels else str(best), scores[best], *scores]
+def _by_block(
+    predictor: Predictor,
+    images: ImageSet,
+    targets: Targets,
+    *,
+    top: int,
+    fail_fast: bool,
+    progress: Callable[[int], None],
+) -> Classified:
+    """The same, block by block, in a way that can be gone on with."""
+    more: list[More] = ["features"] if targets.features is not None else []
+    one, heads, first = session(predictor, more), OfHead.every(predictor), targets.first
+    run, told = run_over(images, one, targets.share), Told()
+    done = Classified(run.images, [f"{name}: {why}" for name, why in images.broken.items()], lost=len(images.broken))
+    asked = {
+        "verb": "predict",
+        "rows": identity(predictor, more),
+        "heads": said_of(heads),
+        "features": bool(more),
+        "broken": list(done.failed),
+        "notes": [*predictor.notes, *images.notes],
+    }
+    with ExitStack() as files:
+        if first is not None and (targets.share or run.images > MANY):
+            files.enter_context(keeping(run, first, images, targets.share, asked))
+        written = None
+        if targets.share is None:
+            written = files.enter_context(results(heads, targets.table, targets.features))
+        for rows in run.rows(one):
+            told.add(rows)
+            if rows.failed and (fail_fast or images.count == 1):
+                raise ConverterError(rows.failed[min(rows.failed)])
+            if written is not None:
+                written.add(rows)
+            if first is None and heads:
+                ranked = zip(rows.places, rows.outputs[0]) if rows.outputs else ()
+                done.ranked += ({"image": rows.names[i], **predictor.ranking(own, top)} for i, own in ranked)
+            progress(len(rows.names))
+    if first is not None and targets.share is None:
+        over(first)
+    done.failed += told.failed
+    done.notes = [*images.notes, *told.notes(), *run.said(), *filter(None, [one.spent.line()])]
+    return done
 
 
 class _Said:

@@ -16,6 +16,9 @@ IMAGE_SUFFIXES = frozenset(
 VOLUME_SUFFIXES = (".npy", ".nii", ".nii.gz")
 """The same for networks of volumes, and in a folder that has no others."""
 
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Folders and shards called so are parts of a data set."""
+
 
 def is_image(path: Path) -> bool:
     """Whether a file is called like an image."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotExpress, ConverterError
+from converter.core.hashing import sha256_of
 from converter.core.interface import Presented
 from converter.core.model import Model
 from converter.engines.onnxruntime import onnx_outputs
@@ -41,6 +44,9 @@ class Network(Protocol):
         Raises:
             ConverterError: the network cannot be run, or does not give that.
         """
+
+    def identity(self) -> str:
+        """What is another once it computes something else."""
 
     def weight(self, head: str = "") -> Array:
         """The weight (classes, features) of the classifier, or of one head's, where it follows the pooled features.
@@ -92,6 +98,13 @@ class OnnxNetwork:
             raise CannotExpress(f"{self.name}: {error}") from error
         return side_by_side(onnx_outputs(graph, (*heads, *names), threads=threads), len(heads))
 
+    def identity(self) -> str:
+        """See :class:`Network`."""
+        if isinstance(self.file, bytes):
+            return hashlib.sha256(self.file).hexdigest()
+        beside = (Path(f"{self.file}{ending}") for ending in ("_data", ".data"))  # external data
+        return sha256_of([Path(self.file), *filter(Path.is_file, beside)])
+
     def weight(self, head: str = "") -> Array:
         """See :class:`Network`."""
         from converter.exporters.tap import classifier_weight  # noqa: PLC0415 (onnx is slow to import)
@@ -131,6 +144,13 @@ class TorchNetwork:
         """See :class:`Network`."""
         return torch_outputs(self.loaded, more)
 
+    def identity(self) -> str:
+        """See :class:`Network`."""
+        told = hashlib.sha256(repr(self.config).encode())
+        for name, tensor in self.loaded.state_dict().items():
+            told.update(name.encode() + tensor.numpy().tobytes())
+        return told.hexdigest()
+
     def weight(self, head: str = "") -> Array:
         """See :class:`Network`."""
         name = f"heads.{head}.classifier.weight" if head else "classifier.weight"
@@ -165,6 +185,10 @@ class OneHead:
             return logits[:, own], *others
 
         return one
+
+    def identity(self) -> str:
+        """See :class:`Network`."""
+        return f"{self.whole.identity()} {self.head}"
 
     def weight(self, head: str = "") -> Array:
         """See :class:`Network`."""

@@ -7,7 +7,7 @@ every bit of the result, depends on the block alone: not on what came before it,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
@@ -20,7 +20,7 @@ from converter.engines.run import Outputs
 from converter.use.answers import Answer, Prepare, answered
 from converter.use.in_order import cores, in_order, workers
 from converter.use.network import More
-from converter.use.predict import Predictor
+from converter.use.predictor import Predictor
 from converter.use.sets.record import BLOCK, Block, Record, stream
 from densenet.depth import Say
 from densenet.pixels import ImageSource
@@ -125,7 +125,7 @@ def rows_of(session: Session, block: Block) -> Rows:
     return _joined(block, records, [_batch(session, piece, i * session.batch) for i, piece in enumerate(pieces)])
 
 
-def all_rows(session: Session, blocks: Sequence[Block]) -> Iterator[Rows]:
+def all_rows(session: Session, blocks: Iterable[Block]) -> Iterator[Rows]:
     """The same of many blocks, in their order, by as many threads as there are cores; memory holds a few batches.
 
     While batches are decoded and computed, the next are read.

@@ -4,15 +4,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from converter.core.errors import ConverterError
 from converter.use.evaluation.files import Finder
 from converter.use.evaluation.table import SUFFIXES, Sheet, listed, read_sheet, read_text
-from converter.use.images import is_image, is_volume
+from converter.use.images import SPLITS, is_image, is_volume
+from converter.use.sets.find import ImageSet, means_shards, open_shards, shards_of
+from converter.use.sets.opened import is_remote
+from converter.use.sets.places import Places
 from densenet.bounds import is_pipe
-
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-"""Folders called so are parts of a data set, not its classes."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Dataset:
     Attributes:
         truths: a folder with one subfolder of images (or volumes, where there are none) a class; a list,
             ``path label`` a line; or a table (.csv, .tsv) with a column of paths and one of classes, or one for
-            each label.
+            each label; or shards that hold images and classes: WebDataset's tars, Parquet files, a folder or pattern
+            of them, ``hf://datasets/owner/name``.
         images: the folder in which the paths of a list or table begin; default: where it lies itself.
         path_column: the table's column of paths; default: the one whose values are files.
         name: what people call it; default: the name of ``truths``.
@@ -33,7 +37,7 @@ class Dataset:
         'Ten digits'
     """
 
-    truths: Path
+    truths: Path | str
     images: Path | None = None
     path_column: str = ""
     name: str = ""
@@ -41,12 +45,14 @@ class Dataset:
     @classmethod
     def of(cls, given: "str | Path | Dataset") -> "Dataset":
         """A path is the dataset that lies there."""
-        return given if isinstance(given, Dataset) else cls(Path(given))
+        return given if isinstance(given, Dataset) else cls(given)
 
     @property
     def title(self) -> str:
         """What to call it."""
-        return self.name or self.truths.resolve().name
+        if is_remote(str(self.truths)):
+            return self.name or str(self.truths).partition("://")[2].removeprefix("datasets/")
+        return self.name or Path(self.truths).resolve().name
 
 
 @dataclass(frozen=True)
@@ -56,21 +62,23 @@ class Truths:
     Attributes:
         where: how errors call it.
         kind: ``folders``, ``list`` or ``table``.
-        images: files, in the order written.
+        images: files, in the order written; of shards :class:`converter.use.sets.places.Places`.
         columns: of each image the written values, by the name of their column.  Of folders and lists one column
             without a name holds the class; a list of several values has columns called 1, 2, 3 ...
         names: every class that folders are called, in order, also those without images.
         missing: images that are not there, as written, and why.
         notes: what people should know.
+        found: the shards, where they are that.
     """
 
     where: str
     kind: str
-    images: Sequence[Path]
+    images: Sequence[Any]
     columns: dict[str, list[str]]
     names: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    found: ImageSet | None = None
 
     def of_head(self, head: str) -> "Truths":
         """What is written of one of several heads: the table's column of its name alone, where there is one."""
@@ -83,7 +91,9 @@ def read_truths(dataset: Dataset) -> Truths:
     Raises:
         ConverterError: it cannot be read, or no image is found.
     """
-    path = dataset.truths
+    if means_shards(str(dataset.truths)):
+        return _sharded(dataset)
+    path = Path(dataset.truths)
     if path.is_dir():
         if dataset.images or dataset.path_column:
             raise ConverterError(f"{path}: is a folder of classes; only lists and tables have paths to be looked for")
@@ -127,6 +137,34 @@ def _folders(folder: Path) -> Truths:
     if empty := [sub.name for sub in classes if sub.name not in set(written)]:
         notes.append(f"there are no images of {few(empty)}")
     return Truths(str(folder), "folders", images, {"": written}, tuple(sub.name for sub in classes), notes=tuple(notes))
+
+
+def _sharded(dataset: Dataset) -> Truths:
+    """The images of shards, by their places, and what is written of them.
+
+    Raises:
+        ConverterError: they cannot be read, have other columns than each other, or no class.
+    """
+    where = str(dataset.truths)
+    if dataset.images or dataset.path_column:
+        raise ConverterError(f"{where}: holds images; only lists and tables have paths to be looked for")
+    found = open_shards(shards_of([where]))
+    first = found.shards[0]
+    for shard in found.shards[1:]:
+        if list(shard.columns) != list(first.columns) or shard.names != first.names:
+            raise ConverterError(f"{shard.part.name}: has other columns or classes than {first.part.name}")
+    columns = {name: [value for shard in found.shards for value in shard.columns[name]] for name in first.columns}
+    index, kind = np.arange(found.count), "table"
+    if list(columns) == [""]:
+        if any("|" in value for value in columns[""]):
+            columns = {"labels": columns[""]}
+        else:
+            index, kind = np.array([i for i, value in enumerate(columns[""]) if value], np.int64), "list"
+            columns = {"": [value for value in columns[""] if value]}
+    if not columns or not len(index):
+        raise ConverterError(f"{where}: none of its {found.count} images has a class; of {found.name(0)}, say")
+    images = Places(found, index)
+    return Truths(where, kind, images, columns, first.names, dict(found.broken), found.notes, found)
 
 
 def _found(path: Path, kind: str, sheet: Sheet, finder: Finder, path_column: str) -> Truths:

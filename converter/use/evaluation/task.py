@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Task:
     """Images and truths as a network's outputs.
 
     Attributes:
-        images: files.
+        images: files, or places of a set.
         truth: of one class each int64 (N,), the output; of labels float64 (N, L), 1, 0, or NaN where unknown.
         outputs: the output of each of the L labels.
         names: of all outputs, or of the L labels.
@@ -37,7 +37,7 @@ class Task:
         notes: what people should know.
     """
 
-    images: Sequence[Path]
+    images: Sequence[Any]
     truth: Array
     outputs: tuple[int, ...]
     names: tuple[str, ...]
@@ -152,7 +152,7 @@ def _of_bars(truths: Truths, column: str, outputs: Outputs) -> Task:
 
 def _of_classes(truths: Truths, column: str, outputs: Outputs) -> Task:
     """One class an image, as its name or number."""
-    values, images, notes = truths.columns[column], list(truths.images), []
+    values, images, notes = truths.columns[column], truths.images, []
     if "" in values:
         kept = [i for i, value in enumerate(values) if value]
         notes.append(f"{len(values) - len(kept)} images without a class are left out")

@@ -12,7 +12,7 @@ import numpy as np
 
 from converter.core.errors import ConverterError, Unavailable, UnreadableFile
 from converter.core.source import shown
-from converter.use.images import gathered
+from converter.use.images import SPLITS, gathered, is_image, is_volume
 from converter.use.sets.listed import Listed
 from converter.use.sets.opened import is_remote, listing
 from converter.use.sets.parquet import check_parquet, open_parquet
@@ -24,6 +24,7 @@ SHARDS = (".tar", ".parquet")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 """WebDataset's way to name shards: ``val-{000000..000049}.tar``."""
+WORD = re.compile(r"[a-z]+")
 MOST = 1 << 20
 """Shards of a set."""
 
@@ -48,6 +49,17 @@ class ImageSet:
     def count(self) -> int:
         """How many images."""
         return sum(part.count for part in self.parts)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, place: int) -> str:
+        """How results call the image at a place."""
+        for part in self.parts:
+            if place < part.count:
+                return next(part.records(place)).name
+            place -= part.count
+        raise IndexError(place)
 
     def blocks(self, size: int = BLOCK) -> Iterator[Block]:
         """See :func:`converter.use.sets.record.blocks_of`."""
@@ -83,7 +95,25 @@ def shards_of(words: Iterable[str]) -> list[str]:
         raise ConverterError(f"{shown(twice)}: is named twice")
     if not result:
         raise ConverterError(f"{', '.join(map(shown, words))}: no shards there")
+    _check_splits(result)
     return result
+
+
+def _check_splits(addresses: Sequence[str]) -> None:
+    """Refuse images of training among those of a test.
+
+    Raises:
+        ConverterError: shards are called as several parts of a data set.
+    """
+    found: dict[str, str] = {}
+    for address in addresses:
+        *folders, name = address.split("/")[-3:]
+        called = [*(part.lower() for part in folders), *WORD.findall(name.lower())[:1]]
+        found |= {part: address for part in called if part in SPLITS}
+    if len(found) > 1:
+        names = ", ".join(sorted(found))
+        example = next(iter(found.values()))
+        raise ConverterError(f"shards of {names} ({example} ...), which are parts of a data set; name those of one")
 
 
 def _meant(word: str) -> list[str]:
@@ -113,13 +143,14 @@ def _meant(word: str) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """The shards in a folder; none where there are images or other folders, too."""
+    """The shards in a folder, or in its ``data``, as repositories have them; none where images or others are, too."""
     found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    shards = [path for path in found if path.name.endswith(SHARDS) and path.is_file()]
-    if shards:
-        return shards
-    data = folder / "data"  # as repositories of data sets have them
-    return _in_folder(data) if data in found and data.is_dir() else []
+    folders = [path for path in found if path.is_dir()]
+    if folders == [folder / "data"]:
+        return _in_folder(folders[0])
+    if folders or any(is_image(path) or is_volume(path) for path in found):
+        return []
+    return [path for path in found if path.name.endswith(SHARDS)]
 
 
 def open_shards(addresses: Sequence[str]) -> ImageSet:

@@ -1,9 +1,11 @@
 """Image files by their paths."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converter.use.sets.opened import stamp
 from converter.use.sets.record import Record
 
 
@@ -18,6 +20,13 @@ class Listed:
     def count(self) -> int:
         """How many files."""
         return len(self.paths)
+
+    def stamp(self) -> str:
+        """Of all names, sizes and times."""
+        told = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            told.update(f"{path}\n{stamp(str(path))}\n".encode("utf-8", "surrogateescape"))
+        return told.hexdigest()
 
     def portion(self, start: int, count: int) -> tuple["Listed", int]:
         """Those files alone."""

@@ -43,6 +43,15 @@ def opened(address: str) -> Iterator[IO[bytes]]:
         yield file
 
 
+def stamp(address: str) -> str:
+    """What is another once a file is changed; of what is not local the address, which on the Hub names a commit."""
+    try:
+        status = Path(address).stat() if not is_remote(address) else None
+    except (OSError, ValueError):  # which is said when it is read
+        return "none"
+    return address if status is None else f"{status.st_size} {status.st_mtime_ns}"
+
+
 def _remote(address: str) -> Any:
     """A file of fsspec's."""
     try:

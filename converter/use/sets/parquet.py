@@ -1,8 +1,8 @@
 """Parquet files of images as the Hub's data sets have them: a column of {bytes, path}, and columns of classes.
 
 What columns are is said in the schema's metadata, as JSON under ``huggingface`` (datasets/arrow_writer.py,
-``_build_metadata``; datasets/features/image.py: ``Image.pa_type``); where it is not, by their types.  Pages are read one
-after the other, so that a group of rows need not fit into memory.
+``_build_metadata``; datasets/features/image.py: ``Image.pa_type``); where it is not, by their types.  Pages are read
+one after the other, so that a group of rows need not fit into memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from converter.core import bounds
 from converter.core.errors import Unavailable, UnreadableFile, first_line
 from converter.core.text import well_formed
 from converter.use.sets.labels import CLASS_KEYS
-from converter.use.sets.opened import opened, size_of
+from converter.use.sets.opened import opened, size_of, stamp
 from converter.use.sets.record import Part, Record
 from converter.use.sets.shard import Shard
 from densenet.volumes import Encoded
@@ -63,6 +63,10 @@ class Parquet:
     def count(self) -> int:
         """Rows of all groups."""
         return sum(self.groups)
+
+    def stamp(self) -> str:
+        """Of its name, size and time."""
+        return f"{self.address} {stamp(self.address)}"
 
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """Itself: any row can be gone to."""

@@ -1,8 +1,8 @@
-"""What every reader of a set of images gives: records, in parts that are read by themselves, in blocks of fixed size."""
+"""What every reader of a set of images gives: records, in parts that are read by themselves, in blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,9 @@ class Part(Protocol):
     @property
     def count(self) -> int: ...  # noqa: D102
 
+    def stamp(self) -> str:
+        """What is another once the part is changed: it can be told without reading it."""
+
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """A part that holds at least these records, and where they begin in it."""
 
@@ -71,6 +74,10 @@ class Block:
     count: int
     part: Part
     start: int
+
+    def stamp(self) -> str:
+        """What is another once it has other records, or these are changed."""
+        return f"{self.part.stamp()} {self.start} {self.count}"
 
     def records(self) -> list[Record]:
         """Its records.
@@ -106,7 +113,7 @@ def blocks_of(parts: Sequence[Part], size: int = BLOCK) -> Iterator[Block]:
             number, first = number + 1, first + count
 
 
-def stream(blocks: Sequence[Block]) -> Iterator[tuple[Block, list[Record]]]:
+def stream(blocks: Iterable[Block]) -> Iterator[tuple[Block, list[Record]]]:
     """Blocks with their records; a part that several in a row are of is opened once.
 
     Raises:

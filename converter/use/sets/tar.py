@@ -21,7 +21,7 @@ from converter.core.text import well_formed
 from converter.formats.tars import Member, each_member
 from converter.use.images import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from converter.use.sets.labels import CLASS_KEYS
-from converter.use.sets.opened import opened, size_of
+from converter.use.sets.opened import opened, size_of, stamp
 from converter.use.sets.record import Part, Record
 from converter.use.sets.shard import Shard
 from densenet.volumes import Encoded
@@ -101,6 +101,10 @@ class Tar:
     def name(self) -> str:
         """How errors call it."""
         return self.address
+
+    def stamp(self) -> str:
+        """Of its name, size and time."""
+        return f"{self.address} {stamp(self.address)}"
 
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """Itself: any sample can be gone to."""

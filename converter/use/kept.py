@@ -1,0 +1,128 @@
+"""Rows of a set that are kept as they come, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converter.core.version import __version__
+from converter.use.journal import KIND, Journal, is_ours, journal
+from converter.use.predictor import Predictor
+from converter.use.rows import Rows, Session, all_rows
+from converter.use.sets.find import ImageSet
+from converter.use.sets.record import Block
+from converter.use.share import Share
+
+MANY = 512
+"""Images beyond which a run is worth going on with."""
+
+
+@dataclass
+class Run:
+    """A run over a set, or over a share of it.
+
+    Attributes:
+        blocks: what there is to do; ``whole`` how many the set has.
+        kept: where rows are kept; None where they are not.
+        again: images whose rows were there already.
+    """
+
+    blocks: Sequence[Block]
+    whole: int
+    kept: Journal | None = None
+    again: int = 0
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return sum(block.count for block in self.blocks)
+
+    def said(self) -> list[str]:
+        """A note where some were there."""
+        return [f"{self.again} of {self.images} images were done before"] if self.again else []
+
+    def rows(self, session: Session, made: Callable[[Rows], Rows] = lambda rows: rows) -> Iterator[Rows]:
+        """All rows in order: those that are kept, and what is made of what the network says of the others.
+
+        Raises:
+            ConverterError: a part cannot be read, or the disk is full.
+        """
+        if self.kept is None:
+            yield from map(made, all_rows(session, self.blocks))
+            return
+        stamps = [block.stamp() for block in self.blocks]
+        done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, stamps)]
+        self.again = sum(block.count for block, there in zip(self.blocks, done) if there)
+        computed = all_rows(session, (block for block, there in zip(self.blocks, done) if not there))
+        for block, stamp, there in zip(self.blocks, stamps, done):
+            if there:
+                yield self.kept.rows(block.number)
+            else:
+                rows = made(next(computed))
+                self.kept.add(rows, stamp)
+                yield rows
+
+
+def run_over(found: ImageSet, session: Session, share: Share | None) -> Run:
+    """A run over a set, or over a share of it."""
+    blocks = list(found.blocks(session.block))
+    return Run(blocks if share is None else share.of(blocks), len(blocks))
+
+
+@contextmanager
+def keeping(run: Run, target: Path, found: ImageSet, share: Share | None, asked: Mapping[str, Any]) -> Iterator[Run]:
+    """A run whose rows are kept in a file beside its target, and stay there if it is stopped, or of a share.
+
+    Args:
+        run, found, share: as for :func:`run_over`.
+        target: what is made of the rows.
+        asked: what they depend on, and what is needed to make it of them.
+
+    Raises:
+        CannotWrite: it cannot be written, another run writes it, or it is another file.
+    """
+    own = {"share": [share.number, share.count], "set": names_of(found), "blocks": run.whole} if share else {}
+    header = {"kind": KIND, "version": __version__, **own, **asked}
+    with journal(share.beside(target) if share else partial(target), header) as kept:
+        run.kept = kept
+        yield run
+        if share is not None:
+            kept.close()
+
+
+def partial(target: Path) -> Path:
+    """Where a run's rows are kept until its result is there: ``a.csv.partial`` for ``a.csv``."""
+    return target.with_name(f"{target.name}.partial")
+
+
+def over(target: Path) -> None:
+    """Remove what was kept for a result that is there."""
+    if is_ours(partial(target)):
+        partial(target).unlink(missing_ok=True)
+
+
+def identity(predictor: Predictor, more: Sequence[str] = (), **other: Any) -> str:
+    """What is another once rows would be: the network, how images are prepared, and what is asked for."""
+    said = [
+        predictor.preprocess.to_dict(),
+        predictor.takes_pixels,
+        predictor.resized,
+        predictor.fixed,
+        predictor.batch,
+        list(more),
+        other,
+    ]
+    text = json.dumps([predictor.network.identity(), said], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def names_of(found: ImageSet) -> str:
+    """What is another once a set has other parts: that of its names and counts."""
+    parts = json.dumps([[part.name, part.count] for part in found.parts])
+    listed = "".join(block.stamp() for block in found.blocks()) if not found.shards else ""
+    return hashlib.sha256(f"{parts}{listed}".encode()).hexdigest()
