@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from converter.use.inference import get_model as get_model
     from converter.use.inference import inference_model as inference_model
     from converter.use.inference import list_models as list_models
+    from converter.use.merge import merge as merge
     from converter.use.model import Model as Model
     from converter.use.model import inspect as inspect
     from converter.use.model import load as load
@@ -71,6 +72,7 @@ HOMES = {
     "use.export_runtime": "RuntimeExport export_runtime",
     "use.folder": "Classified predict",
     "use.inference": "get_model inference_model list_models",
+    "use.merge": "merge",
     "use.model": "Model inspect load",
     "writing.convert": "Conversion convert",
 }

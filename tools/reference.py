@@ -17,7 +17,7 @@ import converter
 
 PAGES = Path(__file__).parents[1] / "docs" / "reference"
 VERBS = (
-    "load inspect convert export_onnx export_runtime verify verify_against diff predict evaluate package push "
+    "load inspect convert export_onnx export_runtime verify verify_against diff predict evaluate merge package push "
     "get_model inference_model list_models"
 ).split()
 """The functions, in the order in which people need them."""

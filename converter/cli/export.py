@@ -85,8 +85,12 @@ def command(
         ),
     ] = "fp32",
     calibration: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Typical images, to whose values int8 fits its ranges and weights."),
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Typical images, to whose values int8 fits its ranges and weights; or a list, tars (WebDataset), "
+            "Parquet, hf://datasets/OWNER/NAME, of which some are taken.",
+        ),
     ] = None,
     external_data: Annotated[
         bool, typer.Option("--external-data", help="Write the weights into a file of their own, DST.onnx_data.")
@@ -100,9 +104,12 @@ def command(
 
     Or many, as a tree like theirs.
     """
+    from converter.use.sets.opened import place_of
+
+    typical = place_of(calibration)
     several = many.are_meant([str(source.address) for source in sources], bool(report or ending))
     one = Path(f"of-many{ending or '.onnx'}") if several else target
-    how: dict[str, Any] = {"images": images, "precision": precision, "calibration": calibration}
+    how: dict[str, Any] = {"images": images, "precision": precision, "calibration": typical}
     if one.suffix not in ("", ".onnx"):
         from converter.engines.runtimes import runtime_for
 
@@ -117,7 +124,7 @@ def command(
         from converter.cli.many import run
         from converter.use.export import Precision
 
-        Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
+        Precision(precision, typical)  # type: ignore[arg-type]  # checked there
         run(
             *("export", sources, many, how),
             folder=target,

@@ -409,16 +409,16 @@ def what_to_package(
         ),
     ] = "",
     calibration: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--calibration",
             metavar="FOLDER",
-            help="Typical images: half set the ranges of int8, the others judge it.",
+            help="Typical images: half set the ranges of int8, the others judge it; shards and lists as for export.",
             rich_help_panel=CONTENTS,
         ),
     ] = None,
     evaluation: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--evaluate",
             metavar="DATA",
@@ -457,16 +457,17 @@ def what_to_package(
     """What goes into a package."""
     from converter.publish.recipe import Recipe
     from converter.use.evaluation.dataset import Dataset
+    from converter.use.sets.opened import place_of
 
     if dataset and evaluation is None:
         raise ConverterError("--dataset names the images of --evaluate, and there are none")
-    images = Dataset(evaluation, name=dataset) if evaluation is not None else None
+    images = Dataset(place_of(evaluation) or "", name=dataset) if evaluation is not None else None
     wanted = [part.strip() for part in onnx.split(",") if part.strip() not in ("", "none")]
     if runtime and not page:
         raise ConverterError("--ort-web is for --page")
     others = [part.strip() for part in also.split(",") if part.strip()]
     more: dict[str, Any] = {"page": page, "also": others, **({"runtime": runtime} if runtime else {})}
-    return Recipe(wanted, calibration, images, license_id=license_id, original=original, **more)
+    return Recipe(wanted, place_of(calibration), images, license_id=license_id, original=original, **more)
 
 
 # -- groups as records ---------------------------------------------------------------------------------

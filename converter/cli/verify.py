@@ -23,10 +23,11 @@ def command(
         Path | None, typer.Option(metavar="FILE.npz", help="Record A's logits as a reference for --against.")
     ] = None,
     images: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Compare on 8 of these images instead of digits, or on a .npy of prepared ones.",
+            help="Compare on 8 of these images instead of digits, or on a .npy of prepared ones; a list, tars "
+            "(WebDataset), Parquet or hf://datasets/OWNER/NAME will do, too.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the synthetic inputs.")] = 0,

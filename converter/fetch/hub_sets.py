@@ -23,7 +23,7 @@ def shards(address: str, endings: Sequence[str]) -> list[str]:
     """The addresses of a data set's files, of one commit, that are called like shards.
 
     Args:
-        address: of all, or of a file, a folder, or a pattern of files.
+        address: of all, or of a file, a folder, a pattern of files, or a split (``test``, of ``test-00000-of-00003``).
         endings: of their names.
 
     Raises:
@@ -45,7 +45,15 @@ def shards(address: str, endings: Sequence[str]) -> list[str]:
 
 
 def _is_meant(name: str, asked: str) -> bool:
-    return not asked or name == asked or name.startswith(f"{asked}/") or fnmatchcase(name, asked)
+    """Whether a file is the one that is asked for, in that folder, of that pattern, or of the split of that name."""
+    base = name.rpartition("/")[2]
+    return (
+        not asked
+        or name == asked
+        or name.startswith(f"{asked}/")
+        or fnmatchcase(name, asked)
+        or ("/" not in asked and base.startswith((f"{asked}-", f"{asked}_")))
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ The standard library's reader backtracks over a damaged pax header; here a heade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from converter.core import bounds
@@ -52,7 +52,9 @@ def members(data: Array, where: str) -> list[Member]:
         raise UnreadableFile(f"{where}: damaged tar ({error})") from error
 
 
-def each_member(read: Callable[[int, int], bytes], length: int, where: str, at: int = 0) -> Iterator[Member]:
+def each_member(
+    read: Callable[[int, int], bytes], length: int, where: str, at: int = 0
+) -> Generator[Member, None, int]:
     """The files of a tar one after the other, however many there are.
 
     Args:
@@ -60,6 +62,9 @@ def each_member(read: Callable[[int, int], bytes], length: int, where: str, at: 
         length: bytes of the tar.
         where: names the tar in errors.
         at: where to begin: the first header of a member.
+
+    Returns:
+        where its end stands, or should.
 
     Raises:
         UnreadableFile: it is truncated.
@@ -69,7 +74,7 @@ def each_member(read: Callable[[int, int], bytes], length: int, where: str, at: 
     while at + BLOCK <= length:
         head = read(at, BLOCK)
         if not head.strip(b"\0"):
-            return
+            break
         size, kind = _number(head[124:136]), head[156:157]
         name = _text(head[:100])
         if head[257:263] == b"ustar\0" and (folder := _text(head[345:500])):
@@ -90,6 +95,7 @@ def each_member(read: Callable[[int, int], bytes], length: int, where: str, at: 
             said = {}
         at = start + -(-size // BLOCK) * BLOCK
         first = first if said else at
+    return at
 
 
 def _number(field: bytes) -> int:

@@ -23,8 +23,9 @@ from converter.parity.joint import Joint, look
 from converter.parity.verdict import OUR_READING
 from converter.parity.watched import TAKEN, Watched
 from converter.use.assumed import preprocess_for
-from converter.use.images import find_images, shipped_images
-from converter.use.inputs import Batch, arrays, pixels, standard
+from converter.use.images import shipped_images
+from converter.use.inputs import MAX_IMAGES, Batch, arrays, pixels, standard
+from converter.use.sample import sampled
 from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 from densenet.topology import FEATURES
@@ -167,16 +168,16 @@ def batches_for(model: Model, bench: Bench, files: Sequence[Artifact]) -> list[B
         ConverterError: the images cannot be read, or the files need different ones.
     """
     config, steps, seed = model.config, model.images.preprocess, bench.seed
-    given = Path(bench.images) if bench.images is not None else None
-    arrays_given = given is not None and given.suffix == ".npy"
-    found = () if arrays_given else find_images(given) if given else shipped_images()
+    given = str(bench.images) if bench.images is not None else ""
+    arrays_given = given.endswith(".npy")
+    found = () if arrays_given else sampled(given, MAX_IMAGES) if given else shipped_images()
     result = standard(config, steps, found, seed)
     floats = [file for file in files if not file.takes_pixels()]
     for size in {file.fixed(): None for file in floats if file.fixed()}:
         names = {batch.name for batch in result}
         result += [b for b in standard(config, steps, (), seed, size=size) if b.name not in names]
     if given and arrays_given:
-        result += arrays(given, config)
+        result += arrays(Path(given), config)
     if any(file.in_half()[0] for file in floats):  # all networks take those numbers, too
         result = [replace(batch, array=halved(batch.array), seed=None) for batch in result]
     for kind, file in {kind_of_pixels(file): file for file in files if file.takes_pixels()}.items():

@@ -18,8 +18,8 @@ from converter.exporters.int8 import needed, to_int8
 from converter.exporters.lazy import LazyModel
 from converter.exporters.moments import Add, InParts, Needed, Seen
 from converter.use.assumed import preprocess_for
-from converter.use.images import find_images
 from converter.use.inputs import Batch, arrays, synthetic
+from converter.use.sample import sampled
 from densenet.images import load
 from densenet.topology import INPUT
 
@@ -152,6 +152,8 @@ def typical(images: Sequence[Array]) -> Sequence[Array]:
 def images_of(model: Model, folder: str | Path) -> list[Array]:
     """Every image below a folder, preprocessed for the model, or those of a ``.npy``: float32 (1, C, H, W) each.
 
+    Of a list or shards (:mod:`converter.use.sample`) at most 128, of which as many can calibrate as can judge.
+
     Raises:
         ConverterError: there are none, or one cannot be read.
     """
@@ -159,7 +161,7 @@ def images_of(model: Model, folder: str | Path) -> list[Array]:
         return [image[None] for batch in arrays(Path(folder), model.config) for image in batch.array]
     steps = preprocess_for(model.config, model.images)
     try:
-        return [load(path, steps) for path in find_images(Path(folder), volumes=steps.of_volumes)]
+        return [load(image, steps) for image in sampled(folder, 2 * MAX_CALIBRATION, volumes=steps.of_volumes)]
     except ValueError as error:
         raise ConverterError(str(error)) from error
 

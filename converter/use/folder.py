@@ -157,8 +157,8 @@ def predict(
         >>> done.answered, done.ranked[0]["top"][0]["class"]
         (10, '3')
     """
-    paths = [None if path is None else Path(path) for path in (output, features, cam)]
-    targets = Targets(*paths, options.get("share"))
+    table, array, pictures = (None if path is None else Path(path) for path in (output, features, cam))
+    targets = Targets(table, array, pictures, options.get("share"))
     loaded = predictor(
         source,
         engine=options.get("engine", "onnxruntime"),

@@ -12,7 +12,7 @@ from converter.core.errors import ConverterError
 from converter.exporters.graph import SPACE
 from converter.formats.npy import read_array
 from densenet.config import DenseNetConfig
-from densenet.images import load
+from densenet.images import ImageSource, load
 from densenet.preprocess import Preprocess
 
 MAX_IMAGES = 8
@@ -39,7 +39,7 @@ class Batch:
 def standard(
     config: DenseNetConfig,
     preprocess: Preprocess | None,
-    images: Sequence[Path],
+    images: Sequence[ImageSource],
     seed: int = 0,
     *,
     size: tuple[int, ...] | None = None,
@@ -201,7 +201,7 @@ def pixels(preprocess: Preprocess, seed: int) -> list[Batch]:
     return result
 
 
-def real(images: Sequence[Path], preprocess: Preprocess, channels: int) -> Batch:
+def real(images: Sequence[ImageSource], preprocess: Preprocess, channels: int) -> Batch:
     """Real images through real preprocessing, one batch.
 
     Raises:

@@ -32,12 +32,12 @@ def named_images(words: Sequence[str | Path], *, volumes: bool = False) -> Seque
     names = list(map(str, words))
     if any(map(means_shards, names)):
         return image_set(names, volumes=volumes)
-    if not any(_is_list(name) for name in names):
+    if not any(is_list(name) for name in names):
         return gathered(words, volumes=volumes)
     parts: list[Listed] = []
     missing: dict[str, str] = {}
     for name in names:
-        paths, lost = _listed(Path(name)) if _is_list(name) else (gathered([name], volumes=volumes), {})
+        paths, lost = _listed(Path(name)) if is_list(name) else (gathered([name], volumes=volumes), {})
         missing |= lost
         if paths:
             parts.append(Listed(name, paths))
@@ -54,7 +54,8 @@ def of_files(images: Sequence[Any]) -> ImageSet | None:
     return ImageSet((Listed("the images", list(map(Path, images))),))
 
 
-def _is_list(name: str) -> bool:
+def is_list(name: str) -> bool:
+    """Whether a word names a list or a table of paths."""
     return name.lower().endswith(LISTS) and Path(name).is_file()
 
 

@@ -443,6 +443,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 REPO = r"(?P<repo>[^/]+/[^/]+)"
+SET = r"(?P<repo>datasets/[^/]+/[^/]+)"
 REVISION = r"(?P<revision>[^/]+)"
 ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", r"/api/repos/create", _Handler.create),
@@ -459,5 +460,8 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", rf"/api/models/{REPO}/tree/{REVISION}", _Handler.tree),
     ("GET", rf"/api/models/{REPO}/revision/{REVISION}", _Handler.info),
     ("GET", rf"/api/models/{REPO}", _Handler.info),
+    ("GET", rf"/api/{SET}/revision/{REVISION}", _Handler.info),
+    ("GET", rf"/api/{SET}", _Handler.info),
+    ("GET|HEAD", rf"/{SET}/resolve/{REVISION}/(?P<path>.+)", _Handler.resolve),
     ("GET|HEAD", rf"/{REPO}/resolve/{REVISION}/(?P<path>.+)", _Handler.resolve),
 ]

@@ -162,7 +162,7 @@ def _sharded(dataset: Dataset) -> Truths:
             index, kind = np.array([i for i, value in enumerate(columns[""]) if value], np.int64), "list"
             columns = {"": [value for value in columns[""] if value]}
     if not columns or not len(index):
-        raise ConverterError(f"{where}: none of its {found.count} images has a class; of {found.name(0)}, say")
+        raise ConverterError(f"{where}: none of its {found.count} images has a class; of {found.record(0).name}, say")
     images = Places(found, index)
     return Truths(where, kind, images, columns, first.names, dict(found.broken), found.notes, found)
 

@@ -16,7 +16,7 @@ from converter.use.images import SPLITS, gathered, is_image, is_volume
 from converter.use.sets.listed import Listed
 from converter.use.sets.opened import is_remote, listing
 from converter.use.sets.parquet import check_parquet, open_parquet
-from converter.use.sets.record import BLOCK, Block, Part, blocks_of
+from converter.use.sets.record import BLOCK, Block, Part, Record, blocks_of
 from converter.use.sets.shard import Shard
 from converter.use.sets.tar import open_tar
 
@@ -53,11 +53,15 @@ class ImageSet:
     def __len__(self) -> int:
         return self.count
 
-    def name(self, place: int) -> str:
-        """How results call the image at a place."""
+    def record(self, place: int) -> Record:
+        """The image at a place.
+
+        Raises:
+            ConverterError: its part cannot be read.
+        """
         for part in self.parts:
             if place < part.count:
-                return next(part.records(place)).name
+                return next(part.records(place))
             place -= part.count
         raise IndexError(place)
 
@@ -195,8 +199,9 @@ def _twice(shards: Sequence[Shard]) -> tuple[str, ...]:
     same = np.flatnonzero((keys[order][1:] == keys[order][:-1]) & (where[1:] != where[:-1]))
     if not len(same):
         return ()
-    first, second = order[same[0]], order[same[0] + 1]
-    one, other = (shards[int(np.searchsorted(ends, at, side="right"))] for at in (first, second))
+    at = same[np.argmin(order[same])]
+    first, second = order[at], order[at + 1]
+    one, other = (shards[int(np.searchsorted(ends, place, side="right"))] for place in (first, second))
     start = int(first) - int(ends[shards.index(one)] - len(one.keys))
     name = next(one.part.records(start)).name
     more = f", and so are {len(same) - 1} others in several shards" if len(same) > 1 else ""

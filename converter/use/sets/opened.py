@@ -17,6 +17,11 @@ def is_remote(address: str) -> bool:
     return "://" in address
 
 
+def place_of(address: str | None) -> str | Path | None:
+    """An address as a path where it is one, whose content can be told."""
+    return Path(address) if address and not is_remote(address) else address
+
+
 @contextmanager
 def opened(address: str) -> Iterator[IO[bytes]]:
     """A shard's bytes, to be read and sought in.

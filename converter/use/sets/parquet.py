@@ -230,9 +230,11 @@ def _classes(schema: Any, features: Mapping[str, Any], image: str) -> dict[str, 
         return bool(types.is_list(kind) or types.is_large_list(kind))
 
     said = {name: names(features[name]) for name in schema.names if names(features.get(name))}
-    fitting = {field.name: () for field in schema if field.name != image and (plain(field.type) or listed(field.type))}
-    called = {name: () for name in fitting if name.lower() in CLASS_KEYS}
-    every = {name: () for name in fitting if plain(schema.field(name).type)}
+    fitting: dict[str, tuple[str, ...]] = {
+        field.name: () for field in schema if field.name != image and (plain(field.type) or listed(field.type))
+    }
+    called: dict[str, tuple[str, ...]] = {name: () for name in fitting if name.lower() in CLASS_KEYS}
+    every: dict[str, tuple[str, ...]] = {name: () for name in fitting if plain(schema.field(name).type)}
     return {name: found for name, found in said.items() if name in fitting} or called or every
 
 

@@ -22,29 +22,29 @@ class At:
     @property
     def name(self) -> str:
         """How results call it."""
-        return self.found.name(self.place)
+        return self.found.record(self.place).name
 
     def __str__(self) -> str:
         return self.name
 
 
 class Places(Sequence[Any]):
-    """Images of a set: ``index`` holds their places, int (N,)."""
+    """Images of a set: ``places`` are theirs, int (N,)."""
 
-    def __init__(self, found: ImageSet, index: Array) -> None:
-        self.found, self.index = found, index
+    def __init__(self, found: ImageSet, places: Array) -> None:
+        self.found, self.places = found, places
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.places)
 
     @overload
     def __getitem__(self, i: int) -> At: ...
     @overload
     def __getitem__(self, i: slice) -> Places: ...
     def __getitem__(self, i: int | slice) -> At | Places:
-        return Places(self.found, self.index[i]) if isinstance(i, slice) else At(self.found, int(self.index[i]))
+        return Places(self.found, self.places[i]) if isinstance(i, slice) else At(self.found, int(self.places[i]))
 
 
 def index_of(images: Sequence[Any]) -> Array:
     """The places of such images in their set."""
-    return images.index if isinstance(images, Places) else np.array([image.place for image in images], np.int64)  # type: ignore[return-value]
+    return images.places if isinstance(images, Places) else np.array([image.place for image in images], np.int64)

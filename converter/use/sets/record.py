@@ -119,7 +119,8 @@ def stream(blocks: Iterable[Block]) -> Iterator[tuple[Block, list[Record]]]:
     Raises:
         ConverterError: a part cannot be read.
     """
-    before, records = None, iter(())
+    before: Block | None = None
+    records: Iterator[Record] = iter(())
     for block in blocks:
         goes_on = before is not None and before.part is block.part and before.start + before.count == block.start
         if not goes_on:

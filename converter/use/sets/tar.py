@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from sys import intern
 
@@ -149,14 +149,21 @@ def _reader(file: object) -> Read:
     return read
 
 
-def _samples(read: Read, length: int, where: str, at: int = 0) -> Iterator[Sample]:
-    """Files of one key after the other.
+def _samples(read: Read, length: int, where: str, at: int = 0) -> Generator[Sample, None, int]:
+    """Files of one key after the other; then where the tar's end stands.
 
     Raises:
         UnreadableFile, ValueError: the tar is damaged.
     """
     now: Sample | None = None
-    for member in each_member(read, length, where, at):
+    members = each_member(read, length, where, at)
+    while True:
+        try:
+            member = next(members)
+        except StopIteration as stop:
+            if now is not None:
+                yield now
+            return int(stop.value)
         folder, slash, base = member.name.removeprefix("./").rpartition("/")
         stem, _, ending = base.partition(".")
         if not stem or base.startswith("__"):
@@ -167,8 +174,6 @@ def _samples(read: Read, length: int, where: str, at: int = 0) -> Iterator[Sampl
                 yield now
             now = Sample(key)
         now.files[ending.lower()] = member
-    if now is not None:
-        yield now
 
 
 def open_tar(address: str) -> Shard:
@@ -183,24 +188,30 @@ def open_tar(address: str) -> Shard:
     seen: set[bytes] = set()
     keys: list[bytes] = []
     broken = ""
+
+    def add(sample: Sample) -> None:
+        if len(labels) % EVERY == 0:
+            starts.append(sample.head)
+        if len(labels) >= bounds.RECORDS:
+            raise ValueError(f"more than {int(bounds.RECORDS):,} samples")
+        key = hashlib.blake2b(sample.key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        if key in seen:
+            twice.add(len(labels))
+        seen.add(key)
+        keys.append(key)
+        labels.append(intern(_label(sample, read)))
+
     with opened(address) as file:
         length, read = size_of(file), _reader(file)
         _check(address, read, length)
-        end = 0
         try:
-            for sample in _samples(read, length, address):
-                if not labels or len(labels) % EVERY == 0:
-                    starts.append(sample.head)
-                if len(labels) >= bounds.RECORDS:
-                    raise ValueError(f"more than {bounds.RECORDS} samples")
-                key = hashlib.blake2b(sample.key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-                if key in seen:
-                    twice.add(len(labels))
-                seen.add(key)
-                keys.append(key)
-                end = max(member.start + member.size for member in sample.files.values())
-                labels.append(intern(_label(sample, read)))
-            _check_end(read, -(-end // 512) * 512, length)
+            samples = _samples(read, length, address)
+            while True:
+                try:
+                    add(next(samples))
+                except StopIteration as stop:
+                    _check_end(read, stop.value, length)
+                    break
         except (ConverterError, ValueError) as error:
             why = str(error).removeprefix(f"{address}: ")
             broken = f"damaged after {len(labels)} images ({why})"
