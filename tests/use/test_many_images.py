@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(kind: str, digits: Path, files:
     target = "features" if kind == ".npy" else "output"
     first = predict(digits / "m.onnx", files, **{target: whole})  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
-        predict(digits / "m.onnx", files, progress=Stop(64), **{target: out})  # type: ignore[arg-type]
+        predict(digits / "m.onnx", files, progress=Stop(128), **{target: out})  # type: ignore[arg-type]
     kept = tmp_path / f"out{kind}.partial"
     assert kept.is_file()
     assert not out.exists()
