@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Device, Engine, Head, Json, ModelAddress, handed, said_of_images
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -38,6 +38,7 @@ def command(
     ] = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Measure how right a network is about images. Exit status 1 if some cannot be read.
@@ -47,6 +48,7 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.core.page import check_targets
+    from converter.engines.devices import engine_on
     from converter.use.evaluate import evaluate
     from converter.use.evaluation.dataset import Dataset, read_truths
     from converter.use.evaluation.report import DETAILS, WRITERS, tables, write_report
@@ -55,7 +57,9 @@ def command(
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     with show.bar("evaluating", len(read.images)) as advance:
-        found = evaluate(model, data, engine=engine, images=said, head=head or "", truths=read, progress=advance)
+        found = evaluate(
+            model, data, engine=engine_on(engine, device), images=said, head=head or "", truths=read, progress=advance
+        )
     for path in report or ():
         write_report(path, found)
     if as_json:

@@ -39,6 +39,13 @@ Engine = Annotated[
     str,
     typer.Option(help="What computes: onnxruntime or torch.", autocompletion=complete.words(*complete.ENGINES)),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where onnxruntime computes: cpu, cuda, tensorrt or directml.",
+        autocompletion=complete.words(*complete.DEVICES),
+    ),
+]
 Address = Annotated[
     str,
     typer.Argument(
