@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ENGINES = ("onnxruntime", "torch")
+DEVICES = ("cpu", "cuda", "tensorrt", "directml")
 
 
 def words(*known: str) -> Callable[[str], list[str]]:

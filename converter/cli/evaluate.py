@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
 from converter.core.errors import ConverterError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def command(
     shard: Shard = "",
     head: Head = None,
     engine: Engine = "onnxruntime",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Measure how right a network is about images. Exit status 1 if some cannot be read.
@@ -53,6 +54,7 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.core.page import check_targets
+    from converter.engines.devices import engine_on
     from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
     from converter.use.evaluation.report import WRITERS, write_report
@@ -66,7 +68,7 @@ def command(
     read = read_truths(data)
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
-    asked = Asked.of(model, data, engine=engine, images=said, head=head or "", truths=read)
+    asked = Asked.of(model, data, engine=engine_on(engine, device), images=said, head=head or "", truths=read)
     with show.bar("evaluating", len(read.images)) as advance:
         done = examined(asked, target=target, share=share, progress=advance)
     show.notes(done.notes)

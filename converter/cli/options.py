@@ -45,6 +45,13 @@ Shard = Annotated[
         "--shard", metavar="K/N", help="Do the K-th of N shards of the images alone, for schedulers; then: merge."
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where onnxruntime computes: cpu, cuda, tensorrt or directml.",
+        autocompletion=complete.words(*complete.DEVICES),
+    ),
+]
 Address = Annotated[
     str,
     typer.Argument(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
 from converter.cli.trunk import for_features
 from converter.core.source import shown
 from converter.core.text import clean
@@ -48,9 +48,11 @@ def command(
     shard: Shard = "",
     head: Head = None,
     engine: Engine = "onnxruntime",
+    device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
+    from converter.engines.devices import engine_on
     from converter.use.folder import Targets, classify
     from converter.use.named import named_images
     from converter.use.predict import predictor
@@ -60,7 +62,9 @@ def command(
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):
-        loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
+        loaded = predictor(
+            model, engine=engine_on(engine, device), images=said, features=targets.features_alone, head=head or ""
+        )
     found = named_images(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     with show.bar("predicting", len(found)) as advance:

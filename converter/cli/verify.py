@@ -7,7 +7,7 @@ import typer
 
 from converter.cli import complete, show
 from converter.cli.many import Many, many_of
-from converter.cli.options import Asked, Json, handed, reading_first
+from converter.cli.options import Asked, Device, Json, handed, reading_first
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
@@ -41,6 +41,7 @@ def command(
             autocompletion=complete.engines,
         ),
     ] = None,
+    device: Device = "cpu",
     original: Asked = None,
     report: Annotated[
         list[Path] | None,
@@ -55,7 +56,11 @@ def command(
     differs. Otherwise the module that is to blame is named. That A is read right is this tool's word, unless its
     own code is asked (--original).
     """
+    from converter.engines.devices import CPU, engine_on
+
     first, *others = sources
+    if device != CPU:
+        engine = [*(engine or ()), engine_on("onnxruntime", device)]
     if many.are_meant([str(first.address)]):
         from converter.cli.many import for_one, run
         from converter.parity.bench import Bench

@@ -177,7 +177,7 @@ def sweep(folder: Path) -> None:
     if sys.platform == "win32":
         return  # no lock there says who lives
     with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.path for entry in entries if OURS.fullmatch(entry.name)]:
+        for name in [entry.path for entry in entries if entry.name[0] == "." and OURS.fullmatch(entry.name)]:
             with suppress(OSError):
                 _remove_if_dead(name)
 
