@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Overwrite, handed, said_of_images
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -38,6 +38,7 @@ def command(
     ] = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure how right a network is about images. Exit status 1 if some cannot be read.
@@ -46,18 +47,16 @@ def command(
     expected calibration error (15 bins). Labels that do not exclude each other, or a single output: AUROC, average
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
-    from converter.core.page import check_targets
     from converter.use.evaluate import evaluate
     from converter.use.evaluation.dataset import Dataset, read_truths
-    from converter.use.evaluation.report import DETAILS, WRITERS, tables, write_report
+    from converter.use.evaluation.report import DETAILS, REPORTS, tables
 
-    check_targets(report or (), WRITERS)
+    REPORTS.check(report or (), force=force)
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     with show.bar("evaluating", len(read.images)) as advance:
         found = evaluate(model, data, engine=engine, images=said, head=head or "", truths=read, progress=advance)
-    for path in report or ():
-        write_report(path, found)
+    REPORTS.write(report or (), found, force=force)
     if as_json:
         show.print_json(found.to_dict())
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Overwrite, handed, said_of_images
 from converter.cli.trunk import for_features
 from converter.core.source import shown
 from converter.core.text import clean
@@ -43,6 +43,7 @@ def command(
     ] = False,
     head: Head = None,
     engine: Engine = "onnxruntime",
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
@@ -50,7 +51,7 @@ def command(
     from converter.use.images import gathered
     from converter.use.predict import predictor
 
-    targets = Targets(output, features, cam)
+    targets = Targets(output, features, cam, force)
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):

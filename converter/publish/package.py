@@ -135,6 +135,7 @@ def package(
     recipe: Recipe | None = None,
     images: Images | None = None,
     repo: str | None = None,
+    force: bool = False,
     progress: Progress = shown_in_notebooks,
     **order: Unpack[Order],
 ) -> Package:
@@ -146,6 +147,7 @@ def package(
         recipe: what goes into it.
         images: what its images and classes are, where the source does not say.
         repo: ``owner/name`` on the Hub, instead of the recipe's.
+        force: whether files in it may be replaced that no package put there, or that were edited since.
         progress: called with a line before each step.
         order: the fields of these records as keywords.
 
@@ -190,7 +192,7 @@ def package(
         inside = target if target.is_dir() else target.parent
         with with_parents(target), scratch(inside) as temporary:
             done = _Builder(wanted, model, zoo, temporary, progress).build(recipe, heads)
-            move_into_place(temporary, target)
+            move_into_place(temporary, target, force=force)
     except OSError as error:
         raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
     return replace(done, folder=folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Unpack
 
 from converter.core.errors import CannotWrite, ConverterError
-from converter.core.files import replacing
+from converter.core.files import ADVICE, replacing
 from converter.core.interface import LAYOUTS, Interface, InterfaceFields, Presented
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
@@ -19,7 +19,7 @@ from converter.exporters.graph import PROBABILITIES, GraphOptions
 from converter.formats import open_checkpoint
 from converter.reading.load import inspect
 from converter.use.assumed import assumed, assumed_activation, preprocess_for
-from converter.writing.target import ADVICE, check_not_source, check_target
+from converter.writing.target import check_not_source, check_target
 from densenet.preprocess import Preprocess
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from converter.use.gallery import SHOWN, Gallery, gallery
 from converter.use.images import gathered
 from converter.use.network import More
 from converter.use.predict import Predictor, predictor
-from converter.use.tables import array, check_replaceable, check_table, columns_of, table
+from converter.use.tables import array, check_array, check_table, columns_of, table
 from densenet.pixels import ImageSource, name_of
 
 
@@ -35,23 +35,23 @@ class Targets:
         table: a ``.csv``, ``.jsonl`` or ``.parquet``: path, best class and its score, then every class' score.
         features: a ``.npy`` of the pooled features, a row an image, with the rows' images in a CSV beside it.
         cam: a folder of class activation maps over their images, and a page of them.
+        force: whether files that this tool did not write may be replaced.
 
     Raises:
         ConverterError: a file of a kind that is not written; or what writes it is missing.
+        CannotWrite: a file is there that somebody else wrote.
     """
 
     table: Path | None = None
     features: Path | None = None
     cam: Path | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.table is not None:
-            check_table(self.table)
-            check_replaceable(self.table)
-        if self.features is not None and self.features.suffix != ".npy":
-            raise ConverterError(f"{self.features}: end the name in .npy")
+            check_table(self.table, force=self.force)
         if self.features is not None:
-            check_replaceable(self.features)
+            check_array(self.features, force=self.force)
 
     @property
     def features_alone(self) -> bool:
@@ -96,6 +96,7 @@ class Prediction(TypedDict, total=False):
     head: str
     engine: str
     fail_fast: bool
+    force: bool
     progress: Callable[[int], None]
 
 
@@ -121,7 +122,8 @@ def predict(
         top: how many classes to rank.
         options: ``about``, what its images and classes are, where the source does not say; ``head``, of several the
             only one that is asked; ``engine``, ``onnxruntime`` or ``torch``; ``fail_fast``, whether to stop at the
-            first image without an answer; ``progress``, called with the number of images done.
+            first image without an answer; ``force``, whether files that this tool did not write may be replaced;
+            ``progress``, called with the number of images done.
 
     Returns:
         ``ranked``, for each image a dict of its name, its best class and the ``top`` ones with their scores, unless
@@ -137,7 +139,8 @@ def predict(
         >>> done.answered, done.ranked[0]["top"][0]["class"]
         (10, '3')
     """
-    targets = Targets(*(None if path is None else Path(path) for path in (output, features, cam)))
+    tables, arrays, pictures = (None if path is None else Path(path) for path in (output, features, cam))
+    targets = Targets(tables, arrays, pictures, force=options.get("force", False))
     loaded = predictor(
         source,
         engine=options.get("engine", "onnxruntime"),
@@ -194,8 +197,11 @@ def classify(
             more.append("maps")
             pictures = files.enter_context(gallery(targets.cam))
             finish = _Pictured(predictor, pictures)
-        row = files.enter_context(table(targets.table, names)) if targets.table is not None else None
-        keep = files.enter_context(array(targets.features)) if targets.features is not None else None
+        row = keep = None
+        if targets.table is not None:
+            row = files.enter_context(table(targets.table, names, force=targets.force))
+        if targets.features is not None:
+            keep = files.enter_context(array(targets.features, force=targets.force))
         for answer in predictor.answers(images, more, finish=finish, say=said):
             progress(1)
             if answer.failed:

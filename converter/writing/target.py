@@ -1,35 +1,22 @@
-"""What stands where a file is to be written: it is not lost unasked."""
+"""What stands where weights are to be written: it is not lost unasked."""
 
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from converter.core.errors import CannotWrite, ConverterError
-from converter.core.files import protected
+from converter.core.files import ADVICE, check_replaceable
 from converter.core.metadata import TOOL_KEY
 from converter.formats import open_checkpoint
-
-ADVICE = "name another file, or replace it with --force"
 
 
 def check_target(target: Path, *, force: bool) -> None:
     """Look at a target before the work is done.  What this tool wrote may be replaced, and an empty file.
 
-    Args:
-        target: where a file is to be written.
-        force: whether it may be replaced, whatever it is.
-
     Raises:
         CannotWrite: a file is there that somebody else wrote, or that is read-only or another user's.
     """
-    try:
-        if force or not target.is_file() or not target.stat().st_size:
-            return
-    except OSError as error:
-        raise CannotWrite(f"{target}: cannot be written ({error.strerror or error})") from error
-    why = protected(target) or ("" if _is_ours(target) else "exists, and does not say that this tool wrote it")
-    if why:
-        raise CannotWrite(f"{target}: {why}; {ADVICE}")
+    check_replaceable(target, _is_ours, force=force)
 
 
 def check_not_source(target: Path, files: Iterable[Path], *, force: bool) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from converter.core.metadata import TOOL
+
 Status = Literal["identical", "rounded", "scaled", "moved", "permuted", "changed", "reshaped", "only in A", "only in B"]
 Relation = Literal["identical", "rounded", "other head", "related", "unrelated"]
 RELATED = 0.5
@@ -99,7 +101,7 @@ class Difference:
         for tensor in values["tensors"]:
             if tensor["distance"] == float("inf"):
                 tensor["distance"] = None
-        return {**values, "relation": self.relation, "same": self.same, "line": self.line()}
+        return {**values, "relation": self.relation, "same": self.same, "line": self.line(), "tool": TOOL}
 
 
 def is_head(name: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter.core.metadata import TOOL
 from converter.use.evaluation.choice import TOP, Choice, wilson
 from converter.use.evaluation.findings import Findings, OfLabel
 
@@ -82,6 +83,7 @@ class Evaluation:
             "mistakes": [vars(mistake) for mistake in self.mistakes],
             "failed": [{"image": image, "why": why} for image, why in self.failed.items()],
             "notes": list(self.notes),
+            "tool": TOOL,
         }
         return result
 
