@@ -101,6 +101,9 @@ class Package:
     left_out: Mapping[str, str]
     results: Sequence[Result]
 
+    def __repr__(self) -> str:
+        return f"Package({str(self.folder)!r}, {len(self.files)} files, {self.model!r})"
+
     def compared(self, name: str) -> str:
         """How a file of reduced precision compares with float32, in words; empty for others."""
         verdict = self.judgements.get(name)

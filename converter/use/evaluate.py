@@ -31,7 +31,7 @@ def evaluate(
     images: Images | None = None,
     head: str = "",
     truths: Truths | None = None,
-    progress: Callable[[int], None] = counted,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Ask a network about every image and count.
 
@@ -48,7 +48,7 @@ def evaluate(
         images: what its images and classes are, where the source does not say.
         head: of several heads the one that is asked; of a table with a column of that name it is the truth.
         truths: the dataset as :func:`read_truths` gives it, if it has been read.
-        progress: called with the number of images done.
+        progress: called with the number of images done since the last call; without it notebooks show a bar.
 
     Raises:
         ConverterError: the model or the truths cannot be used, or no image can be read.
@@ -72,7 +72,7 @@ def evaluate(
         check_metrics()
     failed = dict(truths.missing)
     read: list[str] = []
-    answers = _answers(model, task, failed, read, progress)
+    answers = _answers(model, task, failed, read, progress or counted(len(task.images)))
     found, mistakes = (_choose if task.one_class_each else _find)(model, task, answers)
     how_read = [f"{line} ({count} images)" for line, count in Counter(read).items()]
     return Evaluation(

@@ -79,6 +79,9 @@ class Classified:
     ranked: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"Classified({self.answered} of {self.images} images)"
+
     @property
     def answered(self) -> int:
         """How many images there is an answer to."""
@@ -152,7 +155,7 @@ def predict(
     several: Any = images if isinstance(images, list | tuple) else [images]
     for one in several:
         found += gathered([one], volumes=loaded.preprocess.of_volumes) if isinstance(one, str | Path) else [one]
-    fail_fast, progress = options.get("fail_fast", False), options.get("progress", counted)
+    fail_fast, progress = options.get("fail_fast", False), options.get("progress") or counted(len(found))
     title = Path(str(Source.of(source))).name
     done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=title, progress=progress)
     done.notes[:0] = loaded.notes

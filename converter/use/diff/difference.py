@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from converter.core.metadata import TOOL
@@ -54,7 +54,7 @@ class Difference:
 
     a: str
     b: str
-    tensors: tuple[TensorDifference, ...] = field(repr=False)
+    tensors: tuple[TensorDifference, ...]
     settings: Mapping[str, tuple[Any, Any]]
     said: Mapping[str, tuple[Any, Any]]
     cosine: float | None
@@ -94,6 +94,9 @@ class Difference:
             cosine = f", cosine of the convolutions {self.cosine:.4f}" if self.cosine is not None else ""
             text = f"not the same weights: {counts}{cosine}"
         return text + (f"; {len(self.settings)} settings differ" if self.settings else "")
+
+    def __repr__(self) -> str:
+        return f"Difference({self.a!r}, {self.b!r}: {self.line()})"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; an infinite distance is null."""

@@ -44,6 +44,9 @@ class Evaluation:
     mistakes: Sequence[Mistake] = ()
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.model!r} on {self.dataset!r}: {self.line()})"
+
     @property
     def images(self) -> int:
         """How many were evaluated."""
