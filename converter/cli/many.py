@@ -138,12 +138,11 @@ def run(
     as_json: bool = False,
 ) -> NoReturn:
     """Do it with all, tell what became of each, and leave with status 1 if any failed."""
-    from converter.core.page import check_targets
     from converter.fleet.pool import Limits
     from converter.fleet.run import USUAL, Order, jobs_of
-    from converter.fleet.summary import WRITERS, Summary, write_reports
+    from converter.fleet.summary import REPORTS, Summary
 
-    check_targets(report, WRITERS)
+    REPORTS.check(report, force=force)
     limits = Limits(many.seconds or USUAL.seconds, many.memory or USUAL.memory)
     order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits)
     found = order.sources([str(source.address) for source in sources], recursive=many.recursive)
@@ -153,7 +152,7 @@ def run(
     summary = Summary(verb)
     summary.count["part of another"] += len(found.parts)
     _each(order, jobs, summary, as_json)
-    write_reports(report, summary)
+    REPORTS.write(report, summary, force=force)
     if not as_json:
         _tables(summary)
     show.notes(summary.notes() if not as_json else ())

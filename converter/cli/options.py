@@ -34,6 +34,7 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
 ]
+Overwrite = Annotated[bool, typer.Option("--force", help="Replace files though this tool did not write them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Engine = Annotated[
     str,

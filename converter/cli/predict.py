@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Overwrite, Shard, handed, said_of_images
 from converter.cli.trunk import for_features
 from converter.core.source import shown
 from converter.core.text import clean
@@ -49,6 +49,7 @@ def command(
     head: Head = None,
     engine: Engine = "onnxruntime",
     device: Device = "cpu",
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
@@ -58,7 +59,7 @@ def command(
     from converter.use.predict import predictor
     from converter.use.share import Share
 
-    targets = Targets(output, features, cam, Share.parse(shard) if shard else None)
+    targets = Targets(output, features, cam, Share.parse(shard) if shard else None, force)
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):

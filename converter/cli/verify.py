@@ -7,7 +7,7 @@ import typer
 
 from converter.cli import complete, show
 from converter.cli.many import Many, many_of
-from converter.cli.options import Asked, Device, Json, handed, reading_first
+from converter.cli.options import Asked, Device, Json, Overwrite, handed, reading_first
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
@@ -47,6 +47,7 @@ def command(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
     ] = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Prove that files are the same network as a checkpoint. Exit status 1 if they are not.
@@ -70,14 +71,13 @@ def command(
             raise ConverterError("of many sources, name one folder with what was made of them")
         results = Path(str(others[0])) if others else None
         options = {"bench": Bench(images, seed, engine or (), original)}
-        run("verify", [first], many, options, folder=results, report=report or (), as_json=as_json)
-    from converter.core.page import check_targets
+        run("verify", [first], many, options, folder=results, force=force, report=report or (), as_json=as_json)
     from converter.parity.bench import Bench
-    from converter.parity.report import DETAILS, WRITERS, tables, verdict_line, write_report
+    from converter.parity.report import DETAILS, REPORTS, tables, verdict_line
     from converter.parity.verify import verify, verify_against
     from converter.publish.repository import is_repository, verify_repository
 
-    check_targets(report or (), WRITERS)
+    REPORTS.check(report or (), force=force)
     if record is not None and record.suffix != ".npz":
         raise ConverterError(f"{record}: end the name in .npz")
     whole = not others and against is None and record is None and is_repository(str(first.address))
@@ -92,9 +92,8 @@ def command(
         elif against is not None:
             verdict = verify_against(against, first, engines=engine or (), progress=say)
         else:
-            verdict = verify(first, *others, bench=bench, record=record, progress=say)
-    for path in report or ():
-        write_report(path, verdict)
+            verdict = verify(first, *others, bench=bench, record=record, force=force, progress=say)
+    REPORTS.write(report or (), verdict, force=force)
     if as_json:
         show.print_json(verdict.to_dict())
     else:

@@ -116,7 +116,7 @@ def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converter.writing.convert.inspect", lambda *_: 1 / 0)
+    monkeypatch.setattr("converter.writing.target.inspect", lambda *_: 1 / 0)
     done = run("convert", CHECKPOINT, tmp_path / "a.safetensors")
     assert (done.returncode, "please report it" in done.stderr) == (2, True)
 
