@@ -274,9 +274,9 @@ class Trial:
         if file.proto is not None:
             return onnx_checks(file, truth.config, truth.images, truth.model)
         if file.runtime is not None:
-            return runtime_checks(file, truth, weights=self.precision(file) == "fp32")
+            return runtime_checks(file, truth, self.precision(file))
         assert file.model is not None and truth.model is not None
-        found = model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
+        found = model_checks(truth.model, file.model, self.precision(file))
         return [*found, Check("engine", None, file.elsewhere)] if file.elsewhere else found
 
     def precision(self, file: Artifact) -> str:
