@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Ray, Shard, handed, said_of_images
 from converter.core.errors import ConverterError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def command(
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
     shard: Shard = "",
+    ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
@@ -53,6 +54,7 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.core.page import check_targets
+    from converter.fleet.cluster_images import started
     from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
     from converter.use.evaluation.report import WRITERS, write_report
@@ -67,8 +69,9 @@ def command(
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
     asked = Asked.of(model, data, engine=engine, images=said, head=head or "", truths=read)
+    start = started(ray, model, engine=engine, images=said, head=head or "")
     with show.bar("evaluating", len(read.images)) as advance:
-        done = examined(asked, target=target, share=share, progress=advance)
+        done = examined(asked, target=target, share=share, start=start, progress=advance)
     show.notes(done.notes)
     if share is not None and target is not None:
         _shown_of_shard(asked, done, f"{share.beside(target)}", as_json)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, Shard, handed, said_of_images
+from converter.cli.options import Engine, Head, Json, ModelAddress, Ray, Shard, handed, said_of_images
 from converter.cli.trunk import for_features
+from converter.core.errors import ConverterError
 from converter.core.source import shown
 from converter.core.text import clean
 
@@ -46,11 +47,13 @@ def command(
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
     shard: Shard = "",
+    ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
     as_json: Json = False,
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
+    from converter.fleet.cluster_images import started
     from converter.use.folder import Targets, classify
     from converter.use.named import named_images
     from converter.use.predict import predictor
@@ -63,8 +66,20 @@ def command(
         loaded = predictor(model, engine=engine, images=said, features=targets.features_alone, head=head or "")
     found = named_images(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
+    start = started(ray, model, engine=engine, images=said, head=head or "")
+    if ray is not None and cam is not None:
+        raise ConverterError("--cam is drawn on this machine; leave out --ray")
     with show.bar("predicting", len(found)) as advance:
-        done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
+        done = classify(
+            loaded,
+            found,
+            targets,
+            top=top,
+            fail_fast=fail_fast,
+            title=Path(model).name,
+            start=start,
+            progress=advance,
+        )
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
         print(f"failed: {clean(line)}", file=sys.stderr)
