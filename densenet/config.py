@@ -9,7 +9,7 @@ Convolutional Networks*, arXiv 1608.06993, sections 3 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import prod
 from typing import Any
@@ -336,7 +336,7 @@ class DenseNetConfig:
             features = out
         return widths
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self) -> Sequence[Module]:
         """Every module that owns tensors, in the order the network applies them."""
         return modules_of(self)
 

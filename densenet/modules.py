@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from densenet.fields import Axes
@@ -13,8 +14,13 @@ if TYPE_CHECKING:
     from densenet.config import DenseNetConfig
 
 
-def modules_of(config: DenseNetConfig) -> Iterator[Module]:
+@lru_cache(maxsize=64)
+def modules_of(config: DenseNetConfig) -> tuple[Module, ...]:
     """Every module that owns tensors, in the order the network applies them."""
+    return tuple(_in_order(config))
+
+
+def _in_order(config: DenseNetConfig) -> Iterator[Module]:
 
     def conv(name: str, cin: int, cout: int, size: Axes, stride: Axes = 1) -> Module:
         return Module(name, (cout, cin, *config.axes(size)), config.axes(stride))

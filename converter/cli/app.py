@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from converter.cli import show, streams
+from converter.cli import complete, show, streams
 from converter.cli.help import GroupedCommand, ending
 from converter.cli.options import parameters_of
 from converter.cli.show import Chatter
@@ -86,7 +86,8 @@ def _run() -> None:
     streams.prepare()
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stopped)
-    status = command_line(sys.argv[1:])(prog_name="densenet", standalone_mode=False)
+    with complete.as_bash_splits():
+        status = command_line(sys.argv[1:])(prog_name="densenet", standalone_mode=False)
     sys.exit(status if isinstance(status, int) else 0)
 
 

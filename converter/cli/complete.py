@@ -3,10 +3,41 @@
 Each is asked by the shell alone, so what it needs is imported then.
 """
 
-from collections.abc import Callable, Iterable
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 ENGINES = ("onnxruntime", "torch")
+DEVICES = ("cpu", "cuda", "tensorrt", "directml")
+
+
+@contextmanager
+def as_bash_splits() -> Iterator[None]:
+    """Put together what bash takes apart, where it asks: ``NAME=VALUE`` is three words to it, and it wants the last.
+
+    Unless its user has taken the equals sign out of COMP_WORDBREAKS.
+    """
+    if os.environ.get("_DENSENET_COMPLETE") != "complete_bash":
+        yield
+        return
+    asked, at = os.environ["COMP_WORDS"], int(os.environ["COMP_CWORD"])
+    line, given = [""], ""
+    for i, word in enumerate(asked.split("\n" if "\n" in asked else " ")):
+        together = word == "=" or line[-1].endswith("=")
+        given = line[-1] + "=" * (word == "=") if together else ""
+        line = [*line[:-1], line[-1] + word] if together or not i else [*line, word]
+        if i == at:
+            os.environ |= {"COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(line) - 1)}
+            break
+    given = given.partition("=")[2] if given.startswith("-") else given
+    with io.StringIO() as offered:
+        try:
+            with redirect_stdout(offered):
+                yield
+        finally:
+            print(*(one.removeprefix(given) for one in offered.getvalue().splitlines()), sep="\n")
 
 
 def words(*known: str) -> Callable[[str], list[str]]:
@@ -47,12 +78,17 @@ def settings(incomplete: str) -> list[str]:
     from densenet.config import SETTINGS, DenseNetConfig
     from densenet.fields import CHOICES
 
+    def values(name: str) -> list[str]:
+        hint = get_type_hints(DenseNetConfig).get(name)
+        known = CHOICES.get(name) or (("true", "false") if hint is bool else get_args(hint))
+        return [f"{name}={value}" for value in known if isinstance(value, str)]
+
     name, equals, _ = incomplete.partition("=")
-    if not equals:
-        return _beginning(incomplete, (f"{setting}=" for setting in SETTINGS))
-    hint = get_type_hints(DenseNetConfig).get(name)
-    values = CHOICES.get(name) or (("true", "false") if hint is bool else get_args(hint))
-    return _beginning(incomplete, (f"{name}={value}" for value in values if isinstance(value, str)))
+    if equals:
+        return _beginning(incomplete, values(name))
+    names = _beginning(incomplete, (f"{setting}=" for setting in SETTINGS))
+    # Of one alone its values, too: a shell then puts no space behind the equals sign.
+    return names if len(names) != 1 else values(names[0][:-1]) or names
 
 
 def preprocessings(incomplete: str) -> list[str]:

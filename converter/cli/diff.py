@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from converter.cli import complete, show
-from converter.cli.options import Json
+from converter.cli.options import Json, Overwrite
 
 
 def command(
@@ -25,6 +25,7 @@ def command(
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json or .html. Repeatable."),
     ] = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say whether two checkpoints have the same weights. Exit status 1 if not.
@@ -32,15 +33,13 @@ def command(
     Tensor by tensor in the library's names, whatever formats and layouts they are in: identical, rounded (float16 of
     float32), scaled, moved, permuted, or changed, and how far. What is the same but for rounding counts as the same.
     """
-    from converter.core.page import check_targets
     from converter.use.diff.compare import diff
-    from converter.use.diff.report import WRITERS, tables, write_report
+    from converter.use.diff.report import REPORTS, tables
 
-    check_targets(report or (), WRITERS)
+    REPORTS.check(report or (), force=force)
     with show.progress("comparing") as say:
         found = diff(a, b, progress=say)
-    for path in report or ():
-        write_report(path, found)
+    REPORTS.write(report or (), found, force=force)
     if as_json:
         show.print_json(found.to_dict())
     else:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from converter.cli import show
-from converter.cli.options import Engine, Head, Json, ModelAddress, Ray, Shard, handed, said_of_images
+from converter.cli.options import (
+    Device,
+    Engine,
+    Head,
+    Json,
+    ModelAddress,
+    Overwrite,
+    Ray,
+    Shard,
+    handed,
+    said_of_images,
+)
 from converter.core.errors import ConverterError
 
 if TYPE_CHECKING:
@@ -45,6 +56,8 @@ def command(
     ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
+    device: Device = "cpu",
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Measure how right a network is about images. Exit status 1 if some cannot be read.
@@ -53,23 +66,24 @@ def command(
     expected calibration error (15 bins). Labels that do not exclude each other, or a single output: AUROC, average
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
-    from converter.core.page import check_targets
+    from converter.engines.devices import engine_on
     from converter.fleet.cluster_images import started
     from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
-    from converter.use.evaluation.report import WRITERS, write_report
+    from converter.use.evaluation.report import REPORTS
     from converter.use.kept import over
     from converter.use.share import Share
 
-    check_targets(report or (), WRITERS)
+    REPORTS.check(report or (), force=force)
     if shard and not report:
         raise ConverterError("--shard leaves its results beside a report: say --report FILE")
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
-    asked = Asked.of(model, data, engine=engine, images=said, head=head or "", truths=read)
-    start = started(ray, model, engine=engine, images=said, head=head or "")
+    computing = engine_on(engine, device)
+    asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
+    start = started(ray, model, engine=computing, images=said, head=head or "")
     with show.bar("evaluating", len(read.images)) as advance:
         done = examined(asked, target=target, share=share, start=start, progress=advance)
     show.notes(done.notes)
@@ -79,8 +93,7 @@ def command(
             show.say(f"densenet merge {target} joins the results of all {share.count} shards")
         raise typer.Exit(1 if done.failed or asked.exam.missing else 0)
     found = done.evaluation()
-    for path in report or ():
-        write_report(path, found)
+    REPORTS.write(report or (), found, force=force)
     if target is not None:
         over(target)
     shown(found, as_json)

@@ -10,7 +10,7 @@ import typer
 
 from converter.cli import show
 from converter.cli.many import Many, Reports, many_of
-from converter.cli.options import Json, handed, reading_each
+from converter.cli.options import Json, Overwrite, handed, reading_each
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def command(
         typer.Option(metavar="FILE.toml", help="Save the layout's table, to be edited and passed as --layout."),
     ] = None,
     report: Reports = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say what a file is, without executing anything in it.
@@ -49,7 +50,7 @@ def command(
         from converter.cli.many import for_one, run
 
         for_one(tensors=tensors, explain=explain, save_layout=save_layout)
-        run("inspect", sources, many, {"fingerprint": fingerprint}, report=report or (), as_json=as_json)
+        run("inspect", sources, many, {"fingerprint": fingerprint}, force=force, report=report or (), as_json=as_json)
     from converter.reading.load import inspect
     from converter.reading.recognise import Unrecognised
 
@@ -63,7 +64,7 @@ def command(
     if save_layout is not None:
         from converter.layouts import custom
 
-        custom.save_layout(save_layout, found.chosen.layout)
+        custom.save_layout(save_layout, found.chosen.layout, force=force)
     facts = found.to_dict()
     if fingerprint:
         from converter.core.fingerprint import Fingerprint

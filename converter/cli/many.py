@@ -148,13 +148,12 @@ def run(
     as_json: bool = False,
 ) -> NoReturn:
     """Do it with all, tell what became of each, and leave with status 1 if any failed."""
-    from converter.core.page import check_targets
     from converter.fleet.pool import Limits
     from converter.fleet.run import USUAL, Order, jobs_of
-    from converter.fleet.summary import WRITERS, Summary, write_reports
+    from converter.fleet.summary import REPORTS, Summary
     from converter.fleet.work import WRITTEN
 
-    check_targets(report, WRITERS)
+    REPORTS.check(report, force=force)
     if folder is not None and (place := stored(folder)) and folder.suffix in WRITTEN:
         raise ConverterError(f"{place}: results in storage go into a folder, under the names of their sources; name it")
     if many.ray is not None and verb not in ON_RAY:
@@ -168,7 +167,7 @@ def run(
     summary = Summary(verb)
     summary.count["part of another"] += len(found.parts)
     _each(order, jobs, summary, as_json)
-    write_reports(report, summary)
+    REPORTS.write(report, summary, force=force)
     if not as_json:
         _tables(summary)
     show.notes(summary.notes() if not as_json else ())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from converter.cli import show
-from converter.cli.options import Json
+from converter.cli.options import Json, Overwrite
 from converter.core.text import clean
 
 
@@ -22,6 +22,7 @@ def command(
             "-o", "--output", metavar="FILE", help="Write this instead: tables, or reports, of any kind. Repeatable."
         ),
     ] = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Join what predict --shard or evaluate --shard left, as if one run had done it all. Exit status as theirs."""
@@ -29,7 +30,7 @@ def command(
     from converter.use.evaluation.result import Evaluation
     from converter.use.merge import merge
 
-    done = merge(target, output or ())
+    done = merge(target, output or (), force=force)
     if isinstance(done, Evaluation):
         shown(done, as_json)
     show.notes(done.notes)

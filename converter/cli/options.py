@@ -34,6 +34,7 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
 ]
+Overwrite = Annotated[bool, typer.Option("--force", help="Replace files though this tool did not write them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Engine = Annotated[
     str,
@@ -52,6 +53,13 @@ Shard = Annotated[
     str,
     typer.Option(
         "--shard", metavar="K/N", help="Do the K-th of N shards of the images alone, for schedulers; then: merge."
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where onnxruntime computes: cpu, cuda, tensorrt or directml.",
+        autocompletion=complete.words(*complete.DEVICES),
     ),
 ]
 Address = Annotated[

@@ -7,7 +7,7 @@ import typer
 
 from converter.cli import show
 from converter.cli.many import Many, Reports, many_of
-from converter.cli.options import Json, handed, reading_each, said_of_images, what_to_package
+from converter.cli.options import Json, Overwrite, handed, reading_each, said_of_images, what_to_package
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def command(
         str | None, typer.Option(metavar="OWNER/NAME", help="The repository's name, for the card; push fills it in.")
     ] = None,
     report: Reports = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint's Hugging Face repository as a folder.
@@ -41,12 +42,12 @@ def command(
 
         for_one(repo=repo)
         options = {"recipe": recipe, "images": images}
-        run("package", sources, many, options, folder=folder, report=report or (), as_json=as_json)
+        run("package", sources, many, options, folder=folder, force=force, report=report or (), as_json=as_json)
     from converter.publish.package import package
 
     (source,) = sources
     with show.progress("packaging") as say:
-        done = package(source, folder, recipe=recipe, images=images, repo=repo, progress=say)
+        done = package(source, folder, recipe=recipe, images=images, repo=repo, force=force, progress=say)
     if as_json:
         show.print_json(done.to_dict())
         return

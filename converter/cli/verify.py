@@ -7,7 +7,7 @@ import typer
 
 from converter.cli import complete, show
 from converter.cli.many import Many, many_of
-from converter.cli.options import Asked, Json, handed, reading_first
+from converter.cli.options import Asked, Device, Json, Overwrite, handed, reading_first
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 
@@ -41,11 +41,13 @@ def command(
             autocompletion=complete.engines,
         ),
     ] = None,
+    device: Device = "cpu",
     original: Asked = None,
     report: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Write a report: .json, .md, .html, or .xml (JUnit). Repeatable."),
     ] = None,
+    force: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Prove that files are the same network as a checkpoint. Exit status 1 if they are not.
@@ -55,7 +57,11 @@ def command(
     differs. Otherwise the module that is to blame is named. That A is read right is this tool's word, unless its
     own code is asked (--original).
     """
+    from converter.engines.devices import CPU, engine_on
+
     first, *others = sources
+    if device != CPU:
+        engine = [*(engine or ()), engine_on("onnxruntime", device)]
     if many.are_meant([str(first.address)]):
         from converter.cli.many import for_one, run
         from converter.parity.bench import Bench
@@ -65,14 +71,13 @@ def command(
             raise ConverterError("of many sources, name one folder with what was made of them")
         results = Path(str(others[0])) if others else None
         options = {"bench": Bench(images, seed, engine or (), original)}
-        run("verify", [first], many, options, folder=results, report=report or (), as_json=as_json)
-    from converter.core.page import check_targets
+        run("verify", [first], many, options, folder=results, force=force, report=report or (), as_json=as_json)
     from converter.parity.bench import Bench
-    from converter.parity.report import DETAILS, WRITERS, tables, verdict_line, write_report
+    from converter.parity.report import DETAILS, REPORTS, tables, verdict_line
     from converter.parity.verify import verify, verify_against
     from converter.publish.repository import is_repository, verify_repository
 
-    check_targets(report or (), WRITERS)
+    REPORTS.check(report or (), force=force)
     if record is not None and record.suffix != ".npz":
         raise ConverterError(f"{record}: end the name in .npz")
     whole = not others and against is None and record is None and is_repository(str(first.address))
@@ -87,9 +92,8 @@ def command(
         elif against is not None:
             verdict = verify_against(against, first, engines=engine or (), progress=say)
         else:
-            verdict = verify(first, *others, bench=bench, record=record, progress=say)
-    for path in report or ():
-        write_report(path, verdict)
+            verdict = verify(first, *others, bench=bench, record=record, force=force, progress=say)
+    REPORTS.write(report or (), verdict, force=force)
     if as_json:
         show.print_json(verdict.to_dict())
     else:

@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from converter.core.errors import CannotWrite
+from converter.core.errors import CannotWrite, ConverterError
 
 if sys.platform != "win32":
     import fcntl
 
 OURS = re.compile(r"\.densenet-[0-9a-f]{16}\.tmp")
 """Names of what is being written."""
+ADVICE = "name another file, or replace it with --force"
 
 
 @contextmanager
@@ -115,6 +116,32 @@ def protected(path: Path) -> str:
     return "" if status.st_mode & stat.S_IWUSR else "is read-only"
 
 
+def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, force: bool) -> None:
+    """Look at what stands where a file is to be written, before the work is done.
+
+    What this tool wrote may be replaced, and an empty file.
+
+    Args:
+        path: where a file is to be written.
+        is_ours: whether a file says that this tool wrote it; errors say that it does not.
+        force: whether it may be replaced, whatever it is.
+
+    Raises:
+        CannotWrite: a file is there that somebody else wrote, or that is read-only or another user's.
+    """
+    try:
+        if force or not path.is_file() or not path.stat().st_size:
+            return
+    except OSError as error:
+        raise CannotWrite(f"{path}: cannot be written ({error.strerror or error})") from error
+    if why := protected(path):
+        raise CannotWrite(f"{path}: {why}; {ADVICE}")
+    with suppress(ConverterError, OSError, ValueError):  # ValueError: not text, not JSON, not Parquet
+        if is_ours(path):
+            return
+    raise CannotWrite(f"{path}: exists, and does not say that this tool wrote it; {ADVICE}")
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents; it may be there already.
 
@@ -177,7 +204,7 @@ def sweep(folder: Path) -> None:
     if sys.platform == "win32":
         return  # no lock there says who lives
     with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.path for entry in entries if OURS.fullmatch(entry.name)]:
+        for name in [entry.path for entry in entries if entry.name[0] == "." and OURS.fullmatch(entry.name)]:
             with suppress(OSError):
                 _remove_if_dead(name)
 

@@ -1,11 +1,8 @@
 """What reports are made of: tables, and pages that need nothing else, filled into templates."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from converter.core.errors import ConverterError
 from converter.core.text import clean
 
 
@@ -18,18 +15,6 @@ class Table:
     rows: list[list[str]]
     right: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-
-
-def check_targets(paths: Iterable[Path], endings: Iterable[str]) -> None:
-    """Refuse reports of unknown kinds before the work is done.
-
-    Raises:
-        ConverterError: a name ends in nothing we write.
-    """
-    known = tuple(endings)
-    for path in paths:
-        if path.suffix not in known:
-            raise ConverterError(f"{path}: no such report; end the name in {', '.join(known)}")
 
 
 def render(room: str, template: str, **values: Any) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 Progress = Callable[[str], None]
+WIDTH = 24
+"""Characters of a bar."""
 
 
 class Steps:
@@ -14,17 +16,19 @@ class Steps:
         engines, batches: their numbers; 0 while unknown.
     """
 
-    WIDTH = 24
-
     def __init__(self, say: Progress) -> None:
         self.say, self.done, self.engines, self.batches = say, 0, 0, 0
 
     def __call__(self, line: str) -> None:
         """Say what is done next; one step."""
         total = self.engines * self.batches
-        full = min(self.WIDTH * self.done // total, self.WIDTH) if total else 0
-        self.say(f"{'━' * full}{'╌' * (self.WIDTH - full)} {line}" if total else line)
+        self.say(f"{_bar(self.done, total)} {line}" if total else line)
         self.done += 1
+
+
+def _bar(done: int, total: int) -> str:
+    full = min(WIDTH * done // total, WIDTH)
+    return f"{'━' * full}{'╌' * (WIDTH - full)}"
 
 
 def shown_in_notebooks(line: str) -> None:
@@ -42,17 +46,20 @@ def shown_in_notebooks(line: str) -> None:
         _SHOWN["line"].update(text, raw=True)
 
 
-def counted(done: int) -> None:
-    """The same of functions that say how many images they have done since they last said it."""
-    shell = _kernel()
-    if shell is not None:
-        before = _SHOWN.get("images", 0) if _SHOWN.get("cell") == shell.execution_count else 0
-        shown_in_notebooks(f"{before + done} images")
-        _SHOWN["images"] = before + done
+def counted(images: int) -> Callable[[int], None]:
+    """The same of functions that say how many of so many images they have done since they last said it."""
+    done = 0
+
+    def say(more: int) -> None:
+        nonlocal done
+        done += more
+        shown_in_notebooks(f"{_bar(done, images)} {done} of {images} images")
+
+    return say
 
 
 _SHOWN: dict[str, Any] = {}
-"""The line of the cell that was run last, and what it has counted."""
+"""The line of the cell that was run last."""
 
 
 def _kernel() -> Any:

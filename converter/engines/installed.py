@@ -1,4 +1,7 @@
-"""Which engines and exporters are installed, at which version, and what to install; nothing is imported."""
+"""Which engines and exporters are installed, at which version, and what to install.
+
+Nothing is imported but ONNX Runtime, which alone knows its execution providers.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,16 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from converter.core.version import __version__
+from converter.engines.devices import DEVICES, available
 from converter.engines.frameworks import FRAMEWORKS, PACKAGES
 from converter.engines.runtimes import RUNTIMES
 
-OTHER_NAMES = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "sklearn": ("scikit-learn",), "PIL": ("Pillow",)}
+OTHER_NAMES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "sklearn": ("scikit-learn",),
+    "PIL": ("Pillow",),
+}
 """Distributions of a package, where they are not called as it is imported."""
 READERS = {
     "h5py": ("keras", "Keras .h5 files are written"),
@@ -53,6 +62,13 @@ def parts() -> Iterator[Part]:
     """All of them, whether they are installed or not."""
     yield _part("engine", "ONNX Runtime", "verify, predict, evaluate", ("onnxruntime",), "pip install onnxruntime")
     yield _part("engine", "PyTorch", "verify (the truth), class activation maps", ("torch",), _extra("torch"))
+    there = available()
+    for device in DEVICES.values():
+        has = _version("onnxruntime") or "of unknown version" if device.provider in there else None
+        how = "" if has else f"pip install {device.package}"
+        needs = {device.provider: has}
+        does = "--device of predict, evaluate, verify"
+        yield Part("engine", f"ONNX Runtime, {device.name}", does, needs, how, f"needs {device.beside}")
     for runtime in RUNTIMES:
         if runtime.runs not in (("torch",), ()):
             what = f"verify {runtime.suffix} files" + (" and .onnx files" if runtime.key == "openvino" else "")

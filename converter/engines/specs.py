@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from converter.core.errors import ConverterError, Unavailable
 from converter.core.model import Model
 from converter.core.nearest import meant
+from converter.engines.devices import DEVICES, check_device
 from converter.engines.frameworks import FRAMEWORKS, PACKAGES
 from converter.engines.onnxruntime import LEVELS, onnx_engine, onnx_outputs
 from converter.engines.openvino import openvino_engine
@@ -18,7 +20,7 @@ from converter.engines.torch import TorchForm, any_module, torch_engine, torch_h
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("compiled", "channels-last"),
-    "onnxruntime": tuple(LEVELS),
+    "onnxruntime": (*LEVELS, *DEVICES),
     "openvino": (),
     **dict.fromkeys(FRAMEWORKS, ()),
 }
@@ -48,8 +50,15 @@ class Spec:
     def label(self) -> str:
         """What reports call it."""
         form = self.option or ("float32" if self.kind == "torch" else "")
+        form = DEVICES[form].name if form in DEVICES else form
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}" if self.threads else ""
         return " ".join(filter(None, (NAMES.get(self.kind, self.kind), form, threads)))
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """What ONNX Runtime is told beside the file."""
+        where = {"device": self.option} if self.option in DEVICES else {"level": self.option or "all"}
+        return {"threads": self.threads, **where}
 
     def start(self, onnx: Loadable | None, model: Model | None, output: str = "") -> Run:
         """The engine on an ONNX file (one of its outputs; default the logits) or, for PyTorch, on a model.
@@ -63,7 +72,7 @@ class Spec:
         assert onnx is not None
         if self.kind == "openvino":
             return openvino_engine(onnx, threads=self.threads, output=output)
-        return onnx_engine(onnx, threads=self.threads, level=self.option or "all", output=output)
+        return onnx_engine(onnx, output=output, **self.how)
 
     def start_heads(self, onnx: Loadable | None, model: Model | None, outputs: Sequence[str]) -> Outputs:
         """The same for several heads at once: these outputs of an ONNX file, or all heads of a model.
@@ -78,7 +87,7 @@ class Spec:
             runs = [self.start(onnx, model, output) for output in outputs]
             return lambda x: tuple(run(x) for run in runs)
         assert onnx is not None
-        return onnx_outputs(onnx, outputs, threads=self.threads, level=self.option or "all")
+        return onnx_outputs(onnx, outputs, **self.how)
 
 
 def parse_specs(texts: Iterable[str]) -> list[Spec]:
@@ -106,8 +115,10 @@ def check_installed(specs: Iterable[Spec]) -> None:
     """Notice before the work that an engine is missing.
 
     Raises:
-        Unavailable: it is not installed.
+        Unavailable: it is not installed, or its device cannot be used.
     """
     for spec in specs:
+        if spec.option in DEVICES:
+            check_device(spec.option)
         if spec.kind in (*FRAMEWORKS, "openvino") and find_spec(spec.kind) is None:
             raise Unavailable(f"{spec.kind} is not installed: pip install {PACKAGES.get(spec.kind, spec.kind)}")

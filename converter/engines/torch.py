@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -91,6 +91,29 @@ def behind_pooling(module: DenseNet) -> torch.nn.Module:
     import torch  # noqa: PLC0415 (slow to import)
 
     return torch.nn.Sequential(module.head, module.classifier)
+
+
+def carried(module: DenseNet, features: Array, errors: Array) -> Array:
+    """What errors of pooled features come to in logits (N, classes) if they add up as noise does.
+
+    Args:
+        module: in float64, with a classifier.
+        features: as pooled, (N, F) float64.
+        errors: of these, of the same shape.
+    """
+    import torch  # noqa: PLC0415 (slow to import)
+
+    parts: Any = module
+    squares = torch.from_numpy(errors) ** 2
+    if not module.config.head:
+        found: Array = (squares @ parts.classifier.weight.detach().T ** 2).sqrt().numpy()
+        return found
+    behind, slopes = torch.nn.Sequential(*parts.head, parts.classifier), cast(Any, torch.autograd.functional.jacobian)
+    result = np.empty((len(features), module.config.num_classes))
+    for i, (at, square) in enumerate(zip(torch.from_numpy(features), squares)):  # all images' derivatives are too many
+        slope = slopes(behind, at[None], vectorize=True)[0, :, 0]
+        result[i] = (slope**2 @ square).sqrt().numpy()
+    return result
 
 
 def windowed_engine(model: Model, usual: Array) -> Run:

@@ -101,12 +101,12 @@ def _nothing(image: ImageSource, say: Say) -> Array:
     raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _OnRay(Session):
     """Has no network itself; actors do."""
 
-    address: str = ""
-    asked: Asked | None = None
+    address: str
+    asked: Asked
     processors: Counter[str] = field(default_factory=Counter)
 
     def rows(self, blocks: Iterable[Block]) -> Iterator[Rows]:
@@ -120,11 +120,10 @@ class _OnRay(Session):
             return
         ray = connected(self.address)
         data = _ray_data()
+        kind = "GPU" if "-" in self.asked.engine else "CPU"  # of which an actor has one
+        there = max(1, min(len(pieces), int(ray.cluster_resources().get(kind, 0))))
         found = data.from_items(pieces, override_num_blocks=min(len(pieces), MOST_PIECES)).map(
-            _Actor,
-            fn_constructor_args=(self.asked,),
-            num_cpus=1,
-            concurrency=max(1, min(len(pieces), int(ray.cluster_resources().get("CPU", 1)))),
+            _Actor, fn_constructor_args=(self.asked,), num_cpus=1, num_gpus=int(kind == "GPU"), concurrency=there
         )
         try:
             for row in found.iter_rows():
@@ -200,7 +199,7 @@ def _started(asked: Asked) -> Session:
 
 
 def _versions(engine: str) -> str:
-    return f"{TOOL}, {engine} {getattr(import_module(engine), '__version__', '')}"
+    return f"{TOOL}, {engine} {getattr(import_module(engine.partition('-')[0]), '__version__', '')}"
 
 
 @lru_cache(maxsize=1)

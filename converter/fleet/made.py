@@ -55,13 +55,18 @@ def making(target: Path, source: Source) -> dict[str, str] | None:
     """
     with suppress(ConverterError, OSError, ValueError):
         said = _said_by_package(target) if (target / PROVENANCE).is_file() else _said_by_file(target)
-        if said and said.get("options") == source.made and said.get("source") == _hash(source):
+        if said and said.get("options") == source.made and _is_of(str(said.get("source")), source):
             return said
     return None
 
 
-def _hash(source: Source) -> str:
-    return sha256_of(open_checkpoint(resolve(source.address).path).files)
+def _is_of(sha256: str, source: Source) -> bool:
+    """Whether this is the hash of a source's files; a file that has it is not opened to know whether it is alone."""
+    path = resolve(source.address).path
+    if path.is_file() and sha256_of((path,)) == sha256:
+        return True
+    files = open_checkpoint(path).files
+    return tuple(files) != (path,) and sha256_of(files) == sha256
 
 
 def _said_by_file(target: Path) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from converter.core.files import write_bytes
-from converter.core.page import Table, cell, check_targets
+from converter.core.page import Table, cell
+from converter.core.reports import Reports
 from converter.core.text import clean, indented_json, shortened
 from converter.core.version import __version__
 from converter.fleet.outcome import CURRENT, DONE, FAILED, FOREIGN, PART, Told
@@ -163,15 +162,4 @@ def _count(element: ElementTree.Element, tests: int, failures: int, skipped: int
         element.set(name, str(int(value)))
 
 
-WRITERS: Mapping[str, Callable[[Summary], str]] = {".json": to_json, ".md": to_markdown, ".xml": to_junit}
-
-
-def write_reports(paths: Iterable[Path], summary: Summary) -> None:
-    """Write reports of the kinds that their names end in.
-
-    Raises:
-        ConverterError: no such kind, or a file cannot be written.
-    """
-    check_targets(paths, WRITERS)
-    for path in paths:
-        write_bytes(path, WRITERS[path.suffix](summary).encode())
+REPORTS = Reports[Summary]({".json": to_json, ".md": to_markdown, ".xml": to_junit})

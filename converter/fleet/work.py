@@ -164,7 +164,7 @@ def _package(job: Job) -> Outcome:
     from converter.publish.package import package
 
     assert job.target is not None
-    done = package(job.source, job.target, **job.options)
+    done = package(job.source, job.target, force=job.force, **job.options)
     left_out = tuple(f"{name} is left out: {why}" for name, why in done.left_out.items())
     return _done(done.model, done.to_dict(), (*done.model.notes, *left_out))
 

@@ -26,8 +26,6 @@ from converter.formats.damage import damaged, naming
 
 NAME = "OpenVINO IR"
 WEIGHTS = ".bin"
-CONSTANTS_ARE_LAYERS = 10
-"""The version from which on they are."""
 HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<net[\s>]|<!DOCTYPE\s+net\b)", re.DOTALL)
 LETTERS = {"f": "float", "fp": "float", "bf": "bfloat", "i": "int", "u": "uint", "bool": "bool", "boolean": "bool"}
 ELEMENT = re.compile(r"([a-z]+)(8|16|32|64)?")

@@ -26,6 +26,7 @@ from converter.core.errors import UnreadableFile
 from converter.core.mapping import WINDOW, Window, content, mapped, steady
 
 NAME = "t7"
+INTEGER = struct.Struct("<i")
 LINES = 1 << 20
 """Bytes of text in which a newline is looked for at a time."""
 
@@ -130,7 +131,11 @@ class _Binary(_Bytes):
         self.long = long
 
     def integer(self) -> int:
-        return int.from_bytes(self.window.piece(self.take(4), 4), "little", signed=True)
+        window, start = self.window, self.position
+        if 0 <= start - window.first <= len(window.held) - 4:  # nearly always, and nearly all of a file is integers
+            self.position = start + 4
+            return int(INTEGER.unpack_from(window.held, start - window.first)[0])
+        return int.from_bytes(window.piece(self.take(4), 4), "little", signed=True)
 
     def longs(self, count: int) -> tuple[int, ...]:
         return struct.unpack(f"<{count}{'q' if self.long == 8 else 'i'}", self.raw(count * self.long))

@@ -22,8 +22,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
-from converter.core.files import write_bytes
+from converter.core.errors import ConverterError, UnreadableFile
+from converter.core.files import check_replaceable, write_bytes
 from converter.layouts.keras import KERNEL
 from converter.layouts.layout import (
     LIBRARY_MODULES,
@@ -102,17 +102,16 @@ def _leaf(usual: Leaf, value: Any) -> Leaf:
     return Leaf((str(name),), how.read, how.write, how.shape, usual.optional)
 
 
-def save_layout(path: Path, layout: Layout) -> None:
-    """Write a layout as text, but not over one that somebody has edited.
+def save_layout(path: Path, layout: Layout, *, force: bool = False) -> None:
+    """Write a layout as text; over one that somebody has edited only by ``force``.
 
     Raises:
         CannotWrite: there is another, or the file cannot be written.
         ConverterError: it uses operations that a file cannot say.
     """
     content = layout_toml(layout).encode()
-    if path.is_file() and path.stat().st_size and path.read_bytes() != content:
-        raise CannotWrite(f"{path}: exists, and says something else; name another file, or remove it")
-    write_bytes(path, content)
+    check_replaceable(path, lambda path: path.read_bytes() == content, force=force)
+    write_bytes(path, content, force=force)
 
 
 def layout_toml(layout: Layout) -> str:

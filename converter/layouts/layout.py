@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from converter.core.checkpoint import Array
@@ -87,6 +88,8 @@ RUN = re.compile(r"(?:\d|\{[a-zA-Z](?:[+-]\d{1,6})?\})+")
 GAP = "\0"
 """What is put in the place of numbers."""
 DIGITS = 6
+USUAL_KEY = 200
+"""Letters of a key whose meaning is remembered: files of one ecosystem have the same keys, and many are read."""
 LAYERS_BEFORE = "L"
 """The variable that may be any number: which one it must be is known with the config."""
 
@@ -149,25 +152,15 @@ class Layout:
         """Whether every tensor has a way back."""
         return all(leaf.write is not None for leaf in self.leaves.values())
 
-    def expand(self, config: DenseNetConfig) -> dict[str, Stored]:
+    def expand(self, config: DenseNetConfig) -> Mapping[str, Stored]:
         """For every tensor of a network (optional ones too) how and under which names it is stored."""
-        result: dict[str, Stored] = {}
-        for module in config.modules():
-            place = module.place
-            name = self._name(place, config)
-            if name is None:
-                continue
-            for kind_leaf, leaf in self.leaves.items():
-                kind, _, tensor = kind_leaf.partition(".")
-                if kind == place.kind and not (kind == "linear" and tensor == "bias" and not module.bias):
-                    result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
-        return result
+        return _expanded(self, config)
 
-    def lacks(self, config: DenseNetConfig) -> list[str]:
+    def lacks(self, config: DenseNetConfig) -> Sequence[str]:
         """Modules of a network for which this layout has no name."""
-        return [m.name for m in config.modules() if self._name(m.place, config) is None]
+        return _lacked(self, config)
 
-    def _name(self, module: Name, config: DenseNetConfig) -> str | None:
+    def named(self, module: Name, config: DenseNetConfig) -> str | None:
         """What a module of a network is called here; None if there is no name for it."""
         if module.of:
             return module.module if "heads" in self.expresses else None
@@ -194,11 +187,8 @@ class Layout:
 
         Names can mean different things in a network of so many ``blocks``, or with a ``deep`` stem.
         """
-        for form in _forms(self, blocks, deep).get(NUMBER.sub(GAP, key), ()):
-            numbers = form.numbers(NUMBER.findall(key))
-            if numbers is not None:
-                return f"{fill(form.template, numbers | {'n': blocks})}.{form.tensor}", form.part
-        return None
+        known = _matched if len(key) <= USUAL_KEY else _matched.__wrapped__
+        return known(self, key, blocks, deep)
 
     @property
     def depends_on_blocks(self) -> bool:
@@ -297,6 +287,35 @@ def _values(run: str, digits: str) -> Sequence[str] | None:
         return (digits,) if len(digits) <= DIGITS or variable == LAYERS_BEFORE else None
     found = re.fullmatch(VARIABLE.sub(rf"(\\d{{1,{DIGITS}}})", run), digits)  # beside others: in people's own layouts
     return found.groups() if found else None
+
+
+@lru_cache(maxsize=256)
+def _expanded(layout: Layout, config: DenseNetConfig) -> Mapping[str, Stored]:
+    result: dict[str, Stored] = {}
+    for module in config.modules():
+        place = module.place
+        name = layout.named(place, config)
+        if name is None:
+            continue
+        for kind_leaf, leaf in layout.leaves.items():
+            kind, _, tensor = kind_leaf.partition(".")
+            if kind == place.kind and not (kind == "linear" and tensor == "bias" and not module.bias):
+                result[f"{module.name}.{tensor}"] = Stored(leaf, tuple(name + n for n in leaf.names))
+    return MappingProxyType(result)
+
+
+@lru_cache(maxsize=256)
+def _lacked(layout: Layout, config: DenseNetConfig) -> tuple[str, ...]:
+    return tuple(m.name for m in config.modules() if layout.named(m.place, config) is None)
+
+
+@lru_cache(maxsize=1 << 16)
+def _matched(layout: Layout, key: str, blocks: int, deep: bool) -> tuple[str, int] | None:
+    for form in _forms(layout, blocks, deep).get(NUMBER.sub(GAP, key), ()):
+        numbers = form.numbers(NUMBER.findall(key))
+        if numbers is not None:
+            return f"{fill(form.template, numbers | {'n': blocks})}.{form.tensor}", form.part
+    return None
 
 
 @cache

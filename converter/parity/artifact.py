@@ -32,6 +32,7 @@ from converter.fetch.place import Place, resolve
 from converter.formats.onnx_file import is_onnx
 from converter.parity.heads import branch_of, heads_of
 from converter.parity.joint import Joint
+from converter.parity.precision import precision_of_model, precision_of_values
 from converter.parity.proto import (
     channels_last,
     fixed_size,
@@ -243,7 +244,7 @@ class Artifact:
             return precision_of(self.proto)
         if self.runtime is not None:
             return self.declared.precision
-        return precision_of_model(self.inspection.model)
+        return (precision_of_values if self.elsewhere else precision_of_model)(self.inspection.model)
 
     def named_graph(self) -> onnx.ModelProto:
         """A graph with library names: the file's own, or one of the network it was read as.
@@ -397,9 +398,3 @@ def formed(start: Callable[[], Run], form: Form) -> Run:
         return np.ascontiguousarray(np.moveaxis(result, -1, 1)) if form.given_last else result
 
     return ours
-
-
-def precision_of_model(model: Model) -> str:
-    """``fp16`` or ``bf16`` if all weights of a checkpoint are stored so, else ``fp32``."""
-    kinds = {str(t.dtype) for t in model.tensors.values() if len(t.shape) > 1}
-    return {"float16": "fp16", "bfloat16": "bf16"}.get(kinds.pop(), "fp32") if len(kinds) == 1 else "fp32"

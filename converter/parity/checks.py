@@ -23,6 +23,32 @@ from densenet.preprocess import Preprocess
 WEIGHT_ULPS = 16.0
 """What folding a norm in float32 may cost a weight: a few roundings, in units of its own last place."""
 
+
+@dataclass(frozen=True)
+class Rounding:
+    """What storing weights in some precision, and folding norms before or after that, may cost them.
+
+    Attributes:
+        relative: part of a value, or of what it is the sum of.
+        kernel: in weights of convolutions and linear layers, whatever their size: some writers make
+            zeros of what is smaller than float16's normal numbers.
+        norm: the same in biases and in what norms hold.
+    """
+
+    relative: float
+    kernel: float = 0.0
+    norm: float = 0.0
+
+
+FOLDED = 4
+"""Roundings of a value that was folded in half precision: its weight's, its norm's two, and the last."""
+ROUNDINGS: Mapping[str, Rounding] = {
+    "fp32": Rounding(WEIGHT_ULPS * ULP),
+    "fp16": Rounding(FOLDED * 2.0**-11, float(np.finfo(np.float16).smallest_normal), 2.0**-25),
+    "bf16": Rounding(FOLDED * 2.0**-8),
+}
+"""By precision; 8 bits are rounded with their inputs in mind, and cannot be told weight by weight."""
+
 ASPECTS: Mapping[str, tuple[str, ...]] = {
     "eps": ("eps",),
     "padding": ("padding",),
@@ -53,16 +79,16 @@ class Check:
         return asdict(self)
 
 
-def model_checks(reference: Model, candidate: Model, *, weights: bool = True) -> list[Check]:
-    """Settings, metadata and, where they should be the same, weights of two readable models."""
+def model_checks(reference: Model, candidate: Model, precision: str = "fp32") -> list[Check]:
+    """Settings, metadata and, where they should be the same but for rounding, weights of two readable models."""
     reference, candidate = comparable(reference, candidate)
     result = [*config_checks(reference.config, candidate.config)]
     same_shapes = result[0].ok
     said = candidate.images
     result += metadata_checks(reference.images, said.preprocess, said.labels, said.activation)
     result += own_metadata(candidate.stated, candidate.config)
-    if weights and same_shapes:
-        result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate)]
+    if precision in ROUNDINGS and same_shapes:
+        result = [*with_folded_eps(result, reference, candidate), weight_check(reference, candidate, precision)]
     return result
 
 
@@ -135,26 +161,28 @@ def _variances_make_up(reference: Model, candidate: Model) -> bool:
         a, b = (m.tensors[f"{norm.name}.running_var"].read() for m in (reference, candidate))
         moved |= not np.array_equal(a, b)
         ours, theirs = _affine(reference, norm.name), _affine(candidate, norm.name)
-        for leaf, (expected, magnitude) in ours.items():
-            if not (np.abs(theirs[leaf][0] - expected) <= WEIGHT_ULPS * ULP * magnitude).all():
+        for leaf, (expected, allowed) in ours.items():
+            if not (np.abs(theirs[leaf][0] - expected) <= allowed).all():
                 return False
     return moved
 
 
-def weight_check(reference: Model, candidate: Model) -> Check:
-    """Whether all weights are the same, as far as float32 can keep them when norms are folded.
+def weight_check(reference: Model, candidate: Model, precision: str = "fp32") -> Check:
+    """Whether all weights are the same, as far as that precision can keep them when norms are folded.
 
     What a norm does with its statistics and eps counts, not how they are stored.
     """
     try:
-        for name, problem in different_weights(reference, candidate):
+        for name, problem in different_weights(reference, candidate, ROUNDINGS[precision]):
             return Check("weights", False, f"{name}: {problem}")
     except ConverterError as error:
         return Check("weights", None, str(error))
     return Check("weights", True)
 
 
-def different_weights(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
+def different_weights(
+    reference: Model, candidate: Model, rounding: Rounding = ROUNDINGS["fp32"]
+) -> Iterator[tuple[str, str]]:
     """Modules, in order of execution, whose weights differ; and which, and how much.
 
     Both models have the same architecture.
@@ -166,12 +194,12 @@ def different_weights(reference: Model, candidate: Model) -> Iterator[tuple[str,
         if module is folded:
             continue
         folded = after if after is not None and follows(module, after) else None
-        ours = _effective(reference, module, folded)
-        theirs = _effective(candidate, module, folded)
-        for leaf, (expected, magnitude) in ours.items():
+        ours = _effective(reference, module, folded, rounding)
+        theirs = _effective(candidate, module, folded, rounding)
+        for leaf, (expected, allowed) in ours.items():
             found = theirs[leaf][0]
             with np.errstate(invalid="ignore", over="ignore"):
-                off = ~(np.abs(found - expected) <= WEIGHT_ULPS * ULP * magnitude)
+                off = ~(np.abs(found - expected) <= allowed)
             if off.any():
                 where = folded if folded and leaf != "weight" else module
                 yield where.name if where else module.name, f"{leaf} {difference(found, expected, off)}"
@@ -188,35 +216,40 @@ def follows(conv: Module, norm: Module) -> bool:
     return a.part == "layer" and (a.number, b.number) == (1, 2)
 
 
-def _effective(model: Model, module: Module, norm: Module | None) -> dict[str, tuple[Array, Array]]:
-    """What a module (and the norm behind it) multiplies by and adds, float64, and the magnitude rounding refers to."""
+def _effective(model: Model, module: Module, norm: Module | None, rounding: Rounding) -> dict[str, tuple[Array, Array]]:
+    """What a module (and the norm behind it) multiplies by and adds, float64, and how far off rounding may be."""
 
     def read(name: str) -> Array:
         with np.errstate(invalid="ignore"):  # of signalling NaNs
             return model.tensors[name].read().astype(np.float64)
 
     if module.kind == "norm":
-        return _affine(model, module.name)
+        return _affine(model, module.name, rounding)
     weight = read(f"{module.name}.weight")
     if norm is None:
-        values = {"weight": (weight, np.abs(weight))}
+        values = {"weight": (weight, rounding.relative * np.abs(weight) + rounding.kernel)}
         if module.bias:
             bias = read(f"{module.name}.bias")
-            values["bias"] = (bias, np.abs(bias))
+            values["bias"] = (bias, rounding.relative * np.abs(bias) + rounding.norm)
         return values
-    affine = _affine(model, norm.name)
+    affine = _affine(model, norm.name, rounding)
     with np.errstate(all="ignore"):
-        weight = weight * affine["scale"][0].reshape(-1, *[1] * (weight.ndim - 1))
-    return {"weight": (weight, np.abs(weight)), "shift": affine["shift"]}
+        scale, allowed = (array.reshape(-1, *[1] * (weight.ndim - 1)) for array in affine["scale"])
+        allowed = np.abs(weight) * allowed + rounding.kernel * np.abs(scale)
+        return {"weight": (weight * scale, allowed), "shift": affine["shift"]}
 
 
-def _affine(model: Model, name: str) -> dict[str, tuple[Array, Array]]:
+def _affine(model: Model, name: str, rounding: Rounding = ROUNDINGS["fp32"]) -> dict[str, tuple[Array, Array]]:
     with np.errstate(all="ignore"):
         arrays = (model.tensors[f"{name}.{leaf}"].read() for leaf in NORM_TENSORS)
         gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays)
-        scale = gamma / np.sqrt(variance + model.config.eps)
+        squared = variance + model.config.eps
+        scale = gamma / np.sqrt(squared)
         shift = beta - mean * scale
-        return {"scale": (scale, np.abs(scale)), "shift": (shift, np.abs(beta) + np.abs(mean * scale))}
+        least = rounding.norm * (1 / np.sqrt(squared) + np.abs(scale) / (2 * squared))
+        sums = np.abs(beta) + np.abs(mean * scale)
+        off = rounding.relative * sums + rounding.norm * (1 + np.abs(scale)) + np.abs(mean) * least
+        return {"scale": (scale, rounding.relative * np.abs(scale) + least), "shift": (shift, off)}
 
 
 def difference(found: Array, expected: Array, off: Array) -> str:

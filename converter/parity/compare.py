@@ -4,8 +4,9 @@ Two engines never agree bit for bit.  The float64 oracle gives each engine's own
 an artifact passes when its error is within ``FACTOR`` times what PyTorch's float32
 shows on the same inputs, or below a floor of a few units in the last place.  PyTorch
 may by luck be almost exact on one input, or in the few numbers that a classifier of two
-classes gives, so the yardstick of an input is at least the median over all of them, and
-what the errors of the features come to if they add up as noise does.  And PyTorch adds
+classes or a narrow layer before it gives, so the yardstick of an input is at least the
+median over all of them, and what the errors of the pooled features come to in logits if
+they add up as noise does.  And PyTorch adds
 pairwise where others add one number after the other: the floor rises with the number of
 positions that are averaged.
 """
@@ -92,19 +93,17 @@ def limits_for(own: Sequence[float], positions: Sequence[int] = ()) -> list[floa
     return [max(FACTOR * error, floor * ULP) for error, floor in zip(errors, floors)]
 
 
-def explained_error(single: Array, double: Array, weight: Array, oracle: Array) -> float:
-    """The error of logits that the errors of features come to if they add up as noise does; relative to the largest.
+def explained_error(carried: Array, oracle: Array) -> float:
+    """The error of logits that the errors of features come to, relative to the largest logit.
 
     Args:
-        single, double: features (N, F) in float32, and the oracle's.
-        weight: of the classifier, (classes, F).
+        carried: what they come to in each logit, (N, classes); see :func:`converter.engines.torch.carried`.
         oracle: its logits (N, classes).
     """
     scale = float(np.abs(oracle).max(initial=0))
-    if not (np.isfinite(single).all() and np.isfinite(oracle).all() and scale):
+    if not (np.isfinite(carried).all() and np.isfinite(oracle).all() and scale):
         return float("inf") if scale else 0.0
-    squares = (single.astype(np.float64) - double) ** 2 @ (weight.astype(np.float64) ** 2).T
-    return float(np.sqrt(squares).max(initial=0)) / scale
+    return float(carried.max(initial=0)) / scale
 
 
 def compare(batch: str, logits: Array, oracle: Array, limit: float, dtype: type = np.float32) -> Comparison:

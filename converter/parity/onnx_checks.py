@@ -15,6 +15,7 @@ from converter.exporters.onnx import LOWEST_OPSET
 from converter.exporters.outputs import channels, stages, vectors
 from converter.parity.artifact import Artifact
 from converter.parity.checks import (
+    ROUNDINGS,
     Check,
     comparable,
     config_checks,
@@ -54,7 +55,8 @@ def onnx_checks(
         result.append(prepares_images(proto, config, images.preprocess, resized=file.said().resized))
     if file.path is None:
         return result
-    if precision_of(proto) != "fp32":
+    precision = precision_of(proto)
+    if precision not in ROUNDINGS:
         said = {prop.key: json_or_none(prop.value) for prop in proto.metadata_props}
         result += own_metadata(said, config) if own else []
         activation = activation_of(proto)
@@ -80,7 +82,7 @@ def onnx_checks(
     result += metadata_checks(images, recorded.preprocess, recorded.labels, recorded.activation)
     if model is not None and compared[0].ok:
         model, graph = comparable(model, graph)
-        result = [*with_folded_eps(result, model, graph), weight_check(model, graph)]
+        result = [*with_folded_eps(result, model, graph), weight_check(model, graph, precision)]
     return result
 
 

@@ -1,11 +1,14 @@
 """Recorded references: the oracle's logits in a file, for machines without PyTorch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converter.core.checkpoint import Tensor
-from converter.core.errors import CannotWrite, ConverterError, UnreadableFile
+from converter.core.errors import UnreadableFile
+from converter.core.files import check_replaceable
 from converter.core.metadata import SOURCE_KEY, parsed, to_json
 from converter.core.model import Images
 from converter.core.version import __version__
@@ -22,7 +25,7 @@ RECORD = "densenet-converter recorded reference"
 VERSION = 2
 
 
-def write_record(path: Path, truth: Truth, rests_on: str = OUR_READING) -> None:
+def write_record(path: Path, truth: Truth, rests_on: str = OUR_READING, *, force: bool = False) -> None:
     """Write a reference: the oracle's logits, the permitted error of each input, and how to make the inputs again.
 
     Synthetic inputs are stored as seeds, real images as they are; inputs of graphs that take 8-bit images are not.
@@ -51,21 +54,28 @@ def write_record(path: Path, truth: Truth, rests_on: str = OUR_READING) -> None:
         arrays[f"logits_{place}"] = truth.truths[i].astype(np.float64)
         if truth.batches[i].seed is None:
             arrays[f"input_{place}"] = truth.batches[i].array
-    write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()})
+    write_npz(path, {name: Tensor.of(array) for name, array in arrays.items()}, force=force)
 
 
-def check_record(path: Path) -> None:
+def check_record(path: Path, *, force: bool) -> None:
     """Refuse to replace what is no recorded reference, before the work is done.
 
     Raises:
         CannotWrite: something else is there.
     """
-    if not path.is_file() or not path.stat().st_size:
-        return
-    try:
-        read_record(path)
-    except ConverterError as error:
-        raise CannotWrite(f"{path}: exists, and is no recorded reference; name another file, or remove it") from error
+    check_replaceable(path, lambda path: bool(_said(open_checkpoint(path).tree)), force=force)
+
+
+def _said(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says beside its arrays.
+
+    Raises:
+        ValueError: it is none.
+    """
+    info = parsed(tree["record"].read().tobytes()) if isinstance(tree.get("record"), Tensor) else None
+    if not isinstance(info, dict) or info.get("kind") != RECORD:
+        raise ValueError("another kind of file")
+    return info
 
 
 def read_record(path: Path) -> Truth:
@@ -76,9 +86,7 @@ def read_record(path: Path) -> Truth:
     """
     tree = open_checkpoint(path).tree
     try:
-        info = parsed(tree["record"].read().tobytes())
-        if info["kind"] != RECORD:
-            raise ValueError("another kind of file")
+        info = _said(tree)
         if info.get("version") != VERSION:
             raise UnreadableFile(
                 f"{path}: recorded by another version of this tool; record it again with densenet verify --record"

@@ -1,29 +1,18 @@
 """Verdicts for people and for CI: terminal tables, JSON, JUnit XML, Markdown, and a page that needs nothing else."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from converter.core.files import write_bytes
-from converter.core.page import Table, check_targets, render
+from converter.core.page import Table, render
+from converter.core.reports import Reports
 from converter.core.text import clean, indented_json
 from converter.core.version import __version__
 from converter.parity.compare import ULP, Comparison
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.verify import Verification
-
-
-def write_report(path: Path, verdict: Verification) -> None:
-    """Write a report of the kind its name ends in.
-
-    Raises:
-        ConverterError: no such kind, or the file cannot be written.
-    """
-    check_targets([path], WRITERS)
-    write_bytes(path, WRITERS[path.suffix](verdict).encode())
 
 
 def verdict_line(verdict: Verification) -> str:
@@ -330,9 +319,4 @@ def _render(template: str, verdict: Verification, **values: Any) -> str:
     )
 
 
-WRITERS: Mapping[str, Callable[[Verification], str]] = {
-    ".json": to_json,
-    ".md": to_markdown,
-    ".html": to_html,
-    ".xml": to_junit,
-}
+REPORTS = Reports[Verification]({".json": to_json, ".md": to_markdown, ".html": to_html, ".xml": to_junit})

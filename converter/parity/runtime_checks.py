@@ -9,7 +9,7 @@ from converter.parity.truth import Truth
 from densenet.config import DenseNetConfig
 
 
-def runtime_checks(file: Artifact, truth: Truth, *, weights: bool) -> list[Check]:
+def runtime_checks(file: Artifact, truth: Truth, precision: str) -> list[Check]:
     """Compare what a file says with the reference; where we can read it back, also the network and its weights."""
     config, declared = truth.config, file.declared
     result = [_input(declared.shape, config), _output(declared.width, config)]
@@ -27,7 +27,7 @@ def runtime_checks(file: Artifact, truth: Truth, *, weights: bool) -> list[Check
     if truth.model is None:
         return result
     known = {check.name for check in result}
-    return result + [c for c in model_checks(truth.model, found, weights=weights) if c.name not in known]
+    return result + [c for c in model_checks(truth.model, found, precision) if c.name not in known]
 
 
 def _input(shape: tuple[int | None, ...], config: DenseNetConfig) -> Check:

@@ -20,7 +20,7 @@ from converter.engines.run import Run
 from converter.engines.specs import Spec
 from converter.exporters.graph import IMAGE, PROBABILITIES
 from converter.parity.activation import activation_of_graph, activation_of_numbers, compare_probabilities, through
-from converter.parity.artifact import Artifact, precision_of_model
+from converter.parity.artifact import Artifact
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
 from converter.parity.checks import Check, different_weights, model_checks
 from converter.parity.compare import (
@@ -36,6 +36,7 @@ from converter.parity.compare import (
 from converter.parity.locate import Break, locate
 from converter.parity.made_of import made_of_others
 from converter.parity.onnx_checks import odd_eps, onnx_checks
+from converter.parity.precision import precision_of_model
 from converter.parity.proto import activation_of
 from converter.parity.runtime_checks import runtime_checks
 from converter.parity.truth import Truth, kind_of_pixels
@@ -274,9 +275,9 @@ class Trial:
         if file.proto is not None:
             return onnx_checks(file, truth.config, truth.images, truth.model)
         if file.runtime is not None:
-            return runtime_checks(file, truth, weights=self.precision(file) == "fp32")
+            return runtime_checks(file, truth, self.precision(file))
         assert file.model is not None and truth.model is not None
-        found = model_checks(truth.model, file.model, weights=self.precision(file) == "fp32")
+        found = model_checks(truth.model, file.model, self.precision(file))
         return [*found, Check("engine", None, file.elsewhere)] if file.elsewhere else found
 
     def precision(self, file: Artifact) -> str:

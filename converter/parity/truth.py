@@ -14,14 +14,14 @@ from converter.core.errors import ConverterError
 from converter.core.memory import give_back
 from converter.core.model import Images, Model
 from converter.core.progress import Progress, Steps
-from converter.engines.torch import behind_pooling, torch_engine, torch_module
+from converter.engines.torch import behind_pooling, carried, torch_engine, torch_module
 from converter.parity.artifact import Artifact
 from converter.parity.bench import USUAL, Bench
 from converter.parity.compare import explained_error, limits_for, relative_error
 from converter.parity.image_checks import front
 from converter.parity.joint import Joint, look
 from converter.parity.verdict import OUR_READING
-from converter.parity.watched import TAKEN, Watched
+from converter.parity.watched import Watched
 from converter.use.assumed import preprocess_for
 from converter.use.images import shipped_images
 from converter.use.inputs import MAX_IMAGES, Batch, arrays, pixels, standard
@@ -107,22 +107,20 @@ class Truth:
                 if joint and key:
                     joint.pooled[key] = [*watched.shown[FEATURES]], positions[first:]
                 watched.keep(double=double)
+        explained = [0.0] * len(batches)
+        if model.config.num_classes:
+            with np.errstate(invalid="ignore"):  # of infinite features
+                noise = [carried(module, fine, rough - fine) for rough, fine in zip(*watched.found[FEATURES])]
+            explained = [explained_error(each, logits) for each, logits in zip(noise, outputs[True])]
         del run, behind, module
         give_back()
         places = positions[: len(batches)]
-        taken = watched.found[TAKEN]
         values = {}
         for name, found in watched.found.items():
             averaged = places if name == FEATURES else [0] * len(batches)
             allowed = limits_for([relative_error(a, b) for a, b in zip(*found)], averaged)
             values[name] = {batch.name: (array, limit) for batch, array, limit in zip(batches, found[True], allowed)}
         own = [relative_error(a, b) for a, b in zip(*outputs)]
-        explained = own
-        if model.config.num_classes:
-            weight = model.tensors["classifier.weight"].read()
-            explained = [
-                explained_error(rough, fine, weight, logits) for rough, fine, logits in zip(*taken, outputs[True])
-            ]
         limits = limits_for([max(pair) for pair in zip(own, explained)], places)
         rounded = {batch.name: logits for batch, logits in zip(batches, outputs[False])}
         return cls(model, model.config, model.images, ORACLE, batches, outputs[True], rounded, own, limits, values)

@@ -39,6 +39,7 @@ def verify(
     bench: Bench | None = None,
     about: Images | None = None,
     record: str | Path | None = None,
+    force: bool = False,
     progress: Progress = shown_in_notebooks,
     **conditions: Unpack[Conditions],
 ) -> Verification:
@@ -56,6 +57,7 @@ def verify(
         bench: what to compare on, and in which engines.
         about: what the reference itself does not say of its images and classes.
         record: write inputs, logits and limits to this ``.npz`` for :func:`verify_against`.
+        force: whether that may replace a file that this tool did not write.
         progress: called with a line before each step.
         conditions: the fields of all these records as keywords.
 
@@ -76,15 +78,17 @@ def verify(
         )
     bench = replace(bench or USUAL, **taken(conditions, BenchFields))
     source, described = records(reference, about, conditions)
+    record = None if record is None else Path(record)
     if record is not None:
-        check_record(Path(record))
+        check_record(record, force=force)
     progress(f"reading {source}")
     place = resolve(source.address)
     model = inspect_place(place, source).model.described(described).fingerprinted()
     files = Artifact.open_all(candidates) or [Artifact.export(model)]
     if not model.config.heads:
         plain = _with_heads(files, source)
-        return _judged(str(source), model, plain, Sources(model, place, source, bench), bench, record, progress)
+        asked = Sources(model, place, source, bench)
+        return _judged(str(source), model, plain, asked, bench, progress, record, force=force)
     if record is not None or bench.original is not None:
         raise several(model.config, "a record, and an original, are of one head")
 
@@ -93,7 +97,7 @@ def verify(
     def of_head(head: str) -> Verification:
         own, branch = [file.of(head, joint) for file in files], model.branch(head)
         sources = Sources(branch, place, source, bench, head, joint)
-        return _judged(str(source), branch, own, sources, bench, None, progress)
+        return _judged(str(source), branch, own, sources, bench, progress)
 
     return by_heads(model.config, of_head)
 
@@ -114,8 +118,10 @@ def _judged(
     files: Sequence[Artifact],
     sources: Sources,
     bench: Bench,
-    record: str | Path | None,
     progress: Progress,
+    record: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Verification:
     """The verdict on a plain network."""
     start = time.perf_counter()
@@ -129,7 +135,7 @@ def _judged(
     for file in files:
         trial.artifact(file, specs)
     if record is not None:
-        write_record(Path(record), truth, trial.rests_on)
+        write_record(record, truth, trial.rests_on, force=force)
     return trial.verification(name, start, bench.seed)
 
 

@@ -15,9 +15,6 @@ from densenet.topology import FEATURES
 if TYPE_CHECKING:
     from densenet.model import DenseNet
 
-TAKEN = "taken by the classifier"
-"""No value of a graph has that name."""
-
 
 class Watched:
     """Keeps values of a module by the names they have in our graphs, in float32 and in float64.
@@ -32,7 +29,6 @@ class Watched:
         self.found: dict[str, tuple[list[Array], list[Array]]] = {}
         self.model = model
         module.head.register_forward_pre_hook(lambda _, inputs: self.show(FEATURES, inputs[0].numpy()))
-        module.classifier.register_forward_pre_hook(lambda _, inputs: self.show(TAKEN, inputs[0].numpy()))
         places: dict[str, Any] = {STEM: module.stem, MAPS: module.act}
         places |= {f"blocks.{i}": block for i, block in enumerate(module.blocks)}
         places |= {f"transitions.{i}": each for i, each in enumerate(module.transitions)}

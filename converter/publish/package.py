@@ -15,7 +15,6 @@ from typing import IO, Any, Unpack
 from converter.core.checkpoint import Array
 from converter.core.errors import CannotWrite, ConverterError, Unavailable, VerificationFailed
 from converter.core.files import scratch, sweep, with_parents
-from converter.core.held import Held
 from converter.core.memory import give_back
 from converter.core.model import Images, Model, several
 from converter.core.norms import missing_counters
@@ -43,12 +42,12 @@ from converter.publish.expectations import (
     WEIGHTS,
     Description,
     describe,
-    unknown_labels,
 )
 from converter.publish.page import PRECISIONS, check_page, page
 from converter.publish.programs import program_files, write_programs
 from converter.publish.proof import prove_float
 from converter.publish.provenance import PROVENANCE, provenance, rounded, to_text
+from converter.publish.publisher import completed, is_as_published, license_of, zoo_entry
 from converter.publish.recipe import Ingredients, Recipe
 from converter.publish.results import Result, measured, published
 from converter.publish.staging import move_into_place
@@ -69,9 +68,8 @@ from converter.use.evaluation.dataset import Dataset
 from converter.use.network import names_of, onnx_logits
 from converter.writing.convert import write
 from converter.writing.in_layout import in_layout
-from densenet.labels import imagenet_classes
 from densenet.preprocess import Preprocess
-from densenet.zoo import MODELS, ZooModel, zoo_model
+from densenet.zoo import ZooModel
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,9 @@ class Package:
     judgements: Mapping[str, Judgement]
     left_out: Mapping[str, str]
     results: Sequence[Result]
+
+    def __repr__(self) -> str:
+        return f"Package({str(self.folder)!r}, {len(self.files)} files, {self.model!r})"
 
     def compared(self, name: str) -> str:
         """How a file of reduced precision compares with float32, in words; empty for others."""
@@ -135,6 +136,7 @@ def package(
     recipe: Recipe | None = None,
     images: Images | None = None,
     repo: str | None = None,
+    force: bool = False,
     progress: Progress = shown_in_notebooks,
     **order: Unpack[Order],
 ) -> Package:
@@ -146,6 +148,7 @@ def package(
         recipe: what goes into it.
         images: what its images and classes are, where the source does not say.
         repo: ``owner/name`` on the Hub, instead of the recipe's.
+        force: whether files in it may be replaced that no package put there, or that were edited since.
         progress: called with a line before each step.
         order: the fields of these records as keywords.
 
@@ -174,8 +177,8 @@ def package(
     if model.config.heads and recipe.runtimes:
         raise several(model.config, f"a file for {recipe.runtimes[0].name} gives the logits of one head")
     zoo = zoo_entry(wanted.address, model)
-    recipe = replace(recipe, license_id=_license(recipe.license_id, zoo))
-    model = _described(model, zoo, said)
+    recipe = replace(recipe, license_id=license_of(recipe.license_id, zoo))
+    model = completed(model, zoo, said)
     heads: list[str] = []
     if recipe.page:
         check_page(model.config, list(recipe.onnx))
@@ -190,22 +193,10 @@ def package(
         inside = target if target.is_dir() else target.parent
         with with_parents(target), scratch(inside) as temporary:
             done = _Builder(wanted, model, zoo, temporary, progress).build(recipe, heads)
-            move_into_place(temporary, target)
+            move_into_place(temporary, target, force=force)
     except OSError as error:
         raise CannotWrite(f"{folder}: cannot be written ({error.strerror or error})") from error
     return replace(done, folder=folder)
-
-
-def zoo_entry(address: str | Path | Held, model: Model) -> ZooModel | None:
-    """The published model a source is: the file has its hash, or was fetched by its name."""
-    for entry in MODELS:
-        if entry.sha256_prefix and model.origin.sha256.startswith(entry.sha256_prefix):
-            return entry
-    try:
-        entry = zoo_model(str(address))
-    except ValueError:
-        return None
-    return None if entry.sha256_prefix or isinstance(address, Held) or Path(address).exists() else entry
 
 
 class _Builder:
@@ -242,7 +233,7 @@ class _Builder:
             self.path.unlink()
         with suppress(OSError):
             (self.folder / "onnx").rmdir()  # nothing is in it
-        results = published(self.zoo) if self.zoo and _is_as_published(model, self.zoo) else []
+        results = published(self.zoo) if self.zoo and is_as_published(model, self.zoo) else []
         if recipe.evaluation is not None:
             dataset = Dataset.of(recipe.evaluation)
             self.progress(f"evaluating on {dataset.title}")
@@ -380,32 +371,3 @@ class _Builder:
                 self.left_out[name] = "; ".join(problems)
             with suppress(FileNotFoundError):
                 (self.folder / name).unlink()
-
-
-def _described(model: Model, zoo: ZooModel | None, images: Images) -> Model:
-    """The model with what its packager says of it, and what its publisher does."""
-    model, classes = model.described(images), model.config.num_classes
-    names: tuple[str, ...] = ()
-    if classes == len(imagenet_classes()):
-        # Where nothing is said of 1000 classes, timm and transformers take them for ImageNet's.
-        names = imagenet_classes() if zoo else unknown_labels(classes)
-    return replace(model, images=model.images.or_else(Images(zoo.preprocess if zoo else None, names)))
-
-
-def _is_as_published(model: Model, zoo: ZooModel) -> bool:
-    """Whether nothing was said that makes it another model than the one whose accuracy is published."""
-    return model.config == zoo.config and replace(model.images, activation="") == Images(
-        zoo.preprocess, imagenet_classes()
-    )
-
-
-def _license(asked: str | None, zoo: ZooModel | None) -> str | None:
-    """The licence's identifier as the Hub spells it.
-
-    Raises:
-        ConverterError: it is not the publisher's.
-    """
-    known = zoo.license.lower() if zoo else None
-    if zoo and asked and known and asked.lower() != known:
-        raise ConverterError(f"--license {asked}: {zoo.name} is published under {known}, and so are copies of it")
-    return known or (asked.lower() if asked else None)

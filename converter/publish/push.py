@@ -69,6 +69,10 @@ class Push:
     fingerprint: str = ""
     there: str = ""
 
+    def __repr__(self) -> str:
+        done = f"commit {self.commit}" if self.commit else "nothing committed"
+        return f"Push({self.repo!r}, {len(self.changes)} files, {done})"
+
     @property
     def weights(self) -> str:
         """How the package's weights compare with those that were there, in words; empty where nothing says it."""
@@ -163,7 +167,10 @@ def push(
 
     Example:
         >>> from converter import push
-        >>> push("repository", "me/digits", dry_run=True)  # doctest: +SKIP
+        >>> push("repository", "me/digits").committed
+        True
+        >>> push("repository", "me/digits").weights
+        'these are the weights already there (fingerprint 3d74d80477f4009c)'
     """
     check_name(repo)
     how = replace(commit or Commit(), **taken(options, CommitOptions))

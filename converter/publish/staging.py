@@ -14,8 +14,13 @@ NEXT = f".{PROVENANCE}.next"
 """What will be there, while files are moved into place: should that be killed, they are known as ours."""
 
 
-def move_into_place(staged: Path, folder: Path) -> None:
+def move_into_place(staged: Path, folder: Path, *, force: bool) -> None:
     """Put staged files in place, provenance.json last; drop what an earlier package left unchanged.
+
+    Args:
+        staged: the folder with the files.
+        folder: where they go.
+        force: whether what no package put there, or somebody has edited since, may be replaced.
 
     Raises:
         CannotWrite: that would overwrite what no package put there, or somebody has edited since.
@@ -35,10 +40,10 @@ def move_into_place(staged: Path, folder: Path) -> None:
             return
     for name in (file.as_posix() for file in files if file.name != PROVENANCE):
         there = folder / name
-        strange = there.is_file() and (name not in former or name in altered)
+        strange = not force and there.is_file() and (name not in former or name in altered)
         if strange and sha256_of((there,)) not in (sha256_of((staged / name,)), interrupted.get(name)):
             why = "was changed since it was packaged" if name in former else "is not of an earlier package"
-            raise CannotWrite(f"{there}: {why}, and would be overwritten; move it, or name another folder")
+            raise CannotWrite(f"{there}: {why}; move it, name another folder, or replace it with --force")
     make_folder(folder)
     shutil.copyfile(staged / PROVENANCE, folder / NEXT)
     stale = [name for name in former if name not in altered and Path(name) not in files]

@@ -13,6 +13,7 @@ import numpy as np
 
 from converter.core import bounds
 from converter.core.checkpoint import Array, Checkpoint, Tensor
+from converter.core.dtypes import name_of
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
 from converter.core.hashing import hashing
 from converter.core.model import Images, Model, Origin, known_activation
@@ -324,7 +325,7 @@ def _with_one_eps(tensors: Mapping[str, Tensor], eps: Mapping[str, float], confi
 
 def _precisions(tensors: Mapping[str, Tensor]) -> list[str]:
     """What to say of a network whose weights are of several types, which computed in several."""
-    found = sorted({str(tensor.dtype) for name, tensor in tensors.items() if name.endswith(".weight")})
+    found = sorted({name_of(tensor.dtype) for name, tensor in tensors.items() if name.endswith(".weight")})
     if len(found) < 2:
         return []
     return [f"its weights are {' and '.join(found)}: what the original computed in lower precision was rounded there"]

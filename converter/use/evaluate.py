@@ -41,7 +41,7 @@ def evaluate(
     head: str = "",
     truths: Truths | None = None,
     target: Path | None = None,
-    progress: Callable[[int], None] = counted,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Ask a network about every image and count.
 
@@ -60,7 +60,7 @@ def evaluate(
         head: of several heads the one that is asked; of a table with a column of that name it is the truth.
         truths: the dataset as :func:`read_truths` gives it, if it has been read.
         target: the report that is made of it, beside which rows of many images are kept while they come.
-        progress: called with the number of images done.
+        progress: called with the number of images done since the last call; without it notebooks show a bar.
 
     Raises:
         ConverterError: the model or the truths cannot be used, or no image can be read.
@@ -73,7 +73,7 @@ def evaluate(
         (100, 100)
     """
     asked = Asked.of(source, dataset, engine=engine, images=images, head=head, truths=truths)
-    return examined(asked, target=target, progress=progress).evaluation()
+    return examined(asked, target=target, progress=progress or counted(asked.found.count)).evaluation()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Unpack
 
 from converter.core.errors import CannotWrite, ConverterError
-from converter.core.files import replacing
+from converter.core.files import ADVICE, replacing
 from converter.core.interface import LAYOUTS, Interface, InterfaceFields, Presented
 from converter.core.metadata import GRAPH_KEY
 from converter.core.model import Images, Model
@@ -17,9 +17,8 @@ from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource
 from converter.exporters.graph import PROBABILITIES, GraphOptions
 from converter.formats import open_checkpoint
-from converter.reading.load import inspect
 from converter.use.assumed import assumed, assumed_activation, preprocess_for
-from converter.writing.target import ADVICE, check_not_source, check_target
+from converter.writing.target import read_for
 from densenet.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -56,6 +55,13 @@ class Precision:
             )
         if self.calibration is not None and self.name != "int8":
             raise ConverterError(f"only int8 is calibrated, not {self.name}")
+
+    @classmethod
+    def of(cls, precision: "str | Precision", calibration: str | Path | None) -> "Precision":
+        """A precision, or what its name and images say."""
+        if isinstance(precision, Precision):
+            return precision
+        return cls(precision, calibration)  # type: ignore[arg-type]  # checked there
 
 
 @dataclass(frozen=True)
@@ -154,22 +160,16 @@ def export_onnx(
         True
     """
     file = _file(target)
-    if not isinstance(precision, Precision):
-        precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
+    precision = Precision.of(precision, calibration)
     graph, seen = taken(options, GraphOptions), replace(interface or Interface(), **taken(options, InterfaceFields))
     data = _beside(file) if options.pop("external_data", False) else None
     runtime = options.pop("runtime", None)
     wanted, said = records(source, images, taken(options, Shorthand))
     if wanted.layout in LAYOUTS:  # no project's, but the order of axes
         seen, wanted = replace(seen, io_layout=wanted.layout), replace(wanted, layout=None)  # type: ignore[arg-type]
-    if file is not None:
-        check_target(file, force=force)
     if file is not None and data is not None and not force:
         check_data(data, file)
-    found = inspect(wanted)
-    for path in filter(None, (file, data)):
-        check_not_source(path, found.checkpoint.files, force=force)
-    model = found.model.described(said).fingerprinted()
+    model = read_for(file, wanted, beside=data, force=force).model.described(said).fingerprinted()
     from converter.exporters.onnx import lazy_onnx  # noqa: PLC0415 (onnx is slow to import)
     from converter.exporters.presented import presented  # noqa: PLC0415 (onnx is slow to import)
 

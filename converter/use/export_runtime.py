@@ -12,10 +12,9 @@ from converter.core.source import AnySource
 from converter.engines.runtime import Job, Runtime
 from converter.engines.runtimes import runtime_for
 from converter.exporters.lazy import LazyModel
-from converter.reading.load import inspect
 from converter.use.calibrate import calibrate, calibration_inputs, images_of, input_shape
 from converter.use.export import Precision
-from converter.writing.target import check_not_source, check_target
+from converter.writing.target import read_for
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,13 @@ def export_runtime(
     """
     target = Path(target)
     runtime = runtime_for(target)
-    if not isinstance(precision, Precision):
-        precision = Precision(precision, calibration)  # type: ignore[arg-type]  # checked there
+    precision = Precision.of(precision, calibration)
     if precision.name not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         raise ConverterError(f"{target}: is written for {runtime.name} in {known}, not in {precision.name}")
     runtime.check_writes(target)
     wanted, said = records(source, images, how)
-    check_target(target, force=force)
-    found = inspect(wanted)
-    check_not_source(target, found.checkpoint.files, force=force)
-    model = found.model.described(said).fingerprinted()
+    model = read_for(target, wanted, force=force).model.described(said).fingerprinted()
     if model.config.heads:
         raise several(model.config, f"{target}: a file for {runtime.name} gives the logits of one head")
     runtime.check_takes(model)

@@ -27,7 +27,7 @@ from converter.use.results import OfHead, Told, results, said_of
 from converter.use.rows import Session, Start, session
 from converter.use.sets.find import ImageSet
 from converter.use.share import Share
-from converter.use.tables import check_replaceable, check_table
+from converter.use.tables import check_array, check_table
 from densenet.pixels import ImageSource, name_of
 
 
@@ -40,26 +40,26 @@ class Targets:
         features: a ``.npy`` of the pooled features, a row an image, with the rows' images in a CSV beside it.
         cam: a folder of class activation maps over their images, and a page of them.
         share: of the images those that are asked about; what comes of them is joined later.
+        force: whether files that this tool did not write may be replaced.
 
     Raises:
         ConverterError: a file of a kind that is not written; or what writes it is missing.
+        CannotWrite: a file is there that somebody else wrote.
     """
 
     table: Path | None = None
     features: Path | None = None
     cam: Path | None = None
     share: Share | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.share is not None and (self.first is None or self.cam is not None):
             raise ConverterError("--shard is for what can be joined: say --output or --features, without --cam")
         if self.table is not None:
-            check_table(self.table)
-            check_replaceable(self.table)
-        if self.features is not None and self.features.suffix != ".npy":
-            raise ConverterError(f"{self.features}: end the name in .npy")
+            check_table(self.table, force=self.force)
         if self.features is not None:
-            check_replaceable(self.features)
+            check_array(self.features, force=self.force)
 
     @property
     def features_alone(self) -> bool:
@@ -96,6 +96,9 @@ class Classified:
     notes: list[str] = field(default_factory=list)
     lost: int = 0
 
+    def __repr__(self) -> str:
+        return f"Classified({self.answered} of {self.images} images)"
+
     @property
     def answered(self) -> int:
         """How many images there is an answer to."""
@@ -114,6 +117,7 @@ class Prediction(TypedDict, total=False):
     engine: str
     fail_fast: bool
     share: Share | None
+    force: bool
     progress: Callable[[int], None]
 
 
@@ -141,7 +145,8 @@ def predict(
         options: ``about``, what its images and classes are, where the source does not say; ``head``, of several the
             only one that is asked; ``engine``, ``onnxruntime`` or ``torch``; ``fail_fast``, whether to stop at the
             first image without an answer; ``share``, the part of the images that is asked about, a
-            ``converter.use.share.Share``; ``progress``, called with the number of images done.
+            ``converter.use.share.Share``; ``force``, whether files that this tool did not write may be replaced;
+            ``progress``, called with the number of images done.
 
     Returns:
         ``ranked``, for each image a dict of its name, its best class and the ``top`` ones with their scores, unless
@@ -157,8 +162,8 @@ def predict(
         >>> done.answered, done.ranked[0]["top"][0]["class"]
         (10, '3')
     """
-    table, array, pictures = (None if path is None else Path(path) for path in (output, features, cam))
-    targets = Targets(table, array, pictures, options.get("share"))
+    tables, arrays, pictures = (None if path is None else Path(path) for path in (output, features, cam))
+    targets = Targets(tables, arrays, pictures, options.get("share"), options.get("force", False))
     loaded = predictor(
         source,
         engine=options.get("engine", "onnxruntime"),
@@ -168,7 +173,8 @@ def predict(
     )
     several: Any = images if isinstance(images, list | tuple) else [images]
     found = _found(several, loaded.preprocess.of_volumes)
-    fail_fast, progress = options.get("fail_fast", False), options.get("progress", counted)
+    count = found.count if isinstance(found, ImageSet) else len(found)
+    fail_fast, progress = options.get("fail_fast", False), options.get("progress") or counted(count)
     title = Path(str(Source.of(source))).name
     done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=title, progress=progress)
     done.notes[:0] = loaded.notes
@@ -236,7 +242,7 @@ def classify(
             more.append("maps")
             pictures = files.enter_context(gallery(targets.cam))
             finish = _Pictured(predictor, pictures)
-        written = files.enter_context(results(heads, targets.table, targets.features))
+        written = files.enter_context(results(heads, targets.table, targets.features, force=targets.force))
         for answer in predictor.answers(images, more, finish=finish, say=said):
             progress(1)
             if answer.failed:
@@ -282,7 +288,7 @@ def _by_block(
             files.enter_context(keeping(run, first, images, targets.share, asked))
         written = None
         if targets.share is None:
-            written = files.enter_context(results(heads, targets.table, targets.features))
+            written = files.enter_context(results(heads, targets.table, targets.features, force=targets.force))
         for rows in run.rows(one):
             told.add(rows)
             if rows.failed and (fail_fast or images.count == 1):

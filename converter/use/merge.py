@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from converter.core.errors import ConverterError, UnreadableFile
-from converter.core.page import check_targets
 from converter.use.evaluation.exam import Exam, marked
 from converter.use.evaluation.findings import check_metrics
-from converter.use.evaluation.report import WRITERS, write_report
+from converter.use.evaluation.report import REPORTS
 from converter.use.evaluation.result import Evaluation
 from converter.use.folder import Classified, Targets
 from converter.use.journal import Header, read_journal
@@ -19,12 +18,13 @@ from converter.use.rows import Rows
 from converter.use.share import Share, shares_of
 
 
-def merge(target: str | Path, outputs: Sequence[str | Path] = ()) -> Classified | Evaluation:
+def merge(target: str | Path, outputs: Sequence[str | Path] = (), *, force: bool = False) -> Classified | Evaluation:
     """Join the results of all shards of ``predict`` or ``evaluate``, which stand beside what they are of.
 
     Args:
         target: the table, array or report that was asked for with each ``--shard``.
         outputs: what to write instead of it: tables and arrays, or reports.
+        force: whether files that this tool did not write may be replaced.
 
     Returns:
         what the run over all images would have given; of ``predict`` without a ranking.
@@ -35,7 +35,8 @@ def merge(target: str | Path, outputs: Sequence[str | Path] = ()) -> Classified 
     paths = shares_of(Path(target))
     header = _checked(paths)
     written = [Path(output) for output in outputs] or [Path(target)]
-    return _evaluated(paths, header, written) if header["verb"] == "evaluate" else _predicted(paths, header, written)
+    joined = _evaluated if header["verb"] == "evaluate" else _predicted
+    return joined(paths, header, written, force)
 
 
 def _checked(paths: Sequence[Path]) -> Header:
@@ -80,16 +81,16 @@ def _rows(paths: Sequence[Path]) -> Iterator[Rows]:
                 yield kept.rows(block)
 
 
-def _predicted(paths: Sequence[Path], header: Header, outputs: Sequence[Path]) -> Classified:
+def _predicted(paths: Sequence[Path], header: Header, outputs: Sequence[Path], force: bool) -> Classified:
     tables = [path for path in outputs if path.suffix != ".npy"]
     arrays = [path for path in outputs if path.suffix == ".npy"]
     if len(tables) > 1 or len(arrays) > 1:
         raise ConverterError(f"{', '.join(map(str, outputs))}: one table and one .npy can be written at a time")
-    targets = Targets(next(iter(tables), None), next(iter(arrays), None))
+    targets = Targets(next(iter(tables), None), next(iter(arrays), None), force=force)
     if targets.features and not header.get("features"):
         raise ConverterError(f"{targets.features}: the shards have no features; they were not asked for")
     heads, told, broken = heads_of(header, paths[0]), Told(), [str(line) for line in header.get("broken", ())]
-    with results(heads, targets.table, targets.features) as written:
+    with results(heads, targets.table, targets.features, force=force) as written:
         for rows in _rows(paths):
             told.add(rows)
             written.add(rows)
@@ -97,8 +98,8 @@ def _predicted(paths: Sequence[Path], header: Header, outputs: Sequence[Path]) -
     return Classified(told.images, [*broken, *told.failed], notes=notes, lost=len(broken))
 
 
-def _evaluated(paths: Sequence[Path], header: Header, outputs: Sequence[Path]) -> Evaluation:
-    check_targets(outputs, WRITERS)
+def _evaluated(paths: Sequence[Path], header: Header, outputs: Sequence[Path], force: bool) -> Evaluation:
+    REPORTS.check(outputs, force=force)
     try:
         exam = Exam.read(header["exam"])
     except (LookupError, TypeError, ValueError) as error:
@@ -106,6 +107,5 @@ def _evaluated(paths: Sequence[Path], header: Header, outputs: Sequence[Path]) -
     if not exam.one_class_each:
         check_metrics()
     found = marked(exam, _rows(paths)).evaluation()
-    for path in outputs:
-        write_report(path, found)
+    REPORTS.write(outputs, found, force=force)
     return found

@@ -74,6 +74,7 @@ class OnnxNetwork:
         model: reads its weights.
         said: what it says of its input and outputs.
         last: it takes images (N, H, W, C), and is given them (N, C, H, W).
+        device: what computes; empty for the processor.
     """
 
     name: str
@@ -82,12 +83,13 @@ class OnnxNetwork:
     model: Callable[[], Model] = field(repr=False)
     said: Presented = field(default_factory=Presented)
     last: bool = False
+    device: str = ""
 
     def start(self, more: Sequence[More] = (), threads: int = 0) -> Outputs:
         """See :class:`Network`; what was not an output yet becomes one."""
         heads = [head.name for head in self.config.heads] or [LOGITS if self.config.num_classes else FEATURES]
         if not more:
-            run = onnx_outputs(self.file, [*map(self.said.name, heads)], threads=threads)
+            run = onnx_outputs(self.file, [*map(self.said.name, heads)], threads=threads, device=self.device)
             return side_by_side(with_channels_last(run) if self.last else run, len(heads))
         from converter.exporters.tap import maps_of, tapped  # noqa: PLC0415 (onnx is slow to import)
 
@@ -96,7 +98,7 @@ class OnnxNetwork:
             graph = tapped(self.proto, *names)
         except CannotExpress as error:
             raise CannotExpress(f"{self.name}: {error}") from error
-        return side_by_side(onnx_outputs(graph, (*heads, *names), threads=threads), len(heads))
+        return side_by_side(onnx_outputs(graph, (*heads, *names), threads=threads, device=self.device), len(heads))
 
     def identity(self) -> str:
         """See :class:`Network`."""

@@ -23,6 +23,7 @@ from converter.core.metadata import (
 from converter.core.model import Images, known_activation, usual_activation
 from converter.core.nearest import meant
 from converter.core.source import AnySource, Source
+from converter.engines.devices import check_device
 from converter.engines.onnxruntime import session
 from converter.engines.run import Run
 from converter.engines.torch import any_module
@@ -34,6 +35,7 @@ from converter.reading.several_heads import metadata_of_head
 from converter.reading.thresholds import recorded_thresholds
 from converter.use.assumed import assumed, assumed_activation, labels_for, preprocess_for
 from converter.use.network import Network, OnnxNetwork, TorchNetwork
+from converter.use.on_device import graph_for, with_best_batch
 from converter.use.predictor import BATCH, LARGE_BATCH, Predictor
 from converter.use.sizes import fitting, fixed_size
 from densenet.config import DenseNetConfig
@@ -60,7 +62,7 @@ def predictor(
 
     Args:
         source: a checkpoint or an ONNX file, as for :func:`converter.load`.
-        engine: ``onnxruntime`` or ``torch``.
+        engine: ``onnxruntime``, or on a device ``onnxruntime-cuda``, ``-tensorrt``, ``-directml``; or ``torch``.
         images: what its images and classes are, where the source does not say.
         features: whether pooled features are all that is wanted, which a network without classifier gives, too.
         head: of several heads the only one that is asked, as in a :class:`converter.Source`; default: all.
@@ -74,6 +76,8 @@ def predictor(
         found = _kept(str(wanted.address), engine, _changed(Path(wanted.address)), said, head)
     else:
         found = _loaded(wanted, engine, said, head)
+    if "-" in engine:
+        found = with_best_batch(found)
     if not (features or found.heads or found.network.config.num_classes):
         raise ConverterError(
             f"{wanted}: has no classifier, so there are no classes to predict; densenet predict --features "
@@ -96,30 +100,32 @@ def _kept(address: str, engine: str, changed: int, said: Images, head: str) -> P
 
 
 def _loaded(wanted: Source, engine: str, said: Images, head: str) -> Predictor:
-    if engine not in ("onnxruntime", "torch"):
+    kind, _, device = engine.partition("-")
+    if kind not in ("onnxruntime", "torch") or (device and kind == "torch"):
         near = meant(engine, ("onnxruntime", "torch"))
         raise ConverterError(f"no engine is called {engine!r}; there are onnxruntime and torch{near}")
+    check_device(device)
     size: tuple[int, ...] = ()
-    name, file = str(wanted), _onnx_of(wanted) if engine == "onnxruntime" else None
+    name, file = str(wanted), _onnx_of(wanted) if kind == "onnxruntime" else None
     if file is not None:
         loaded = session(file).loaded  # others' graphs may normalise, or give probabilities: they are read
         if CONFIG_KEY in loaded.get_modelmeta().custom_metadata_map:
-            return _from_onnx(wanted, file, loaded, said, head)
+            return _from_onnx(wanted, file, loaded, said, head, device)
         size = () if said.preprocess else fixed_size(loaded.get_inputs()[0].shape)
     model = load(replace(wanted, head=head or wanted.head)).described(said)
     check_classes(name, model.config, model.images)
     network: Network
-    if engine == "torch":
+    told: tuple[str, ...] = ()
+    if kind == "torch":
         network = TorchNetwork(model.config, any_module(model), model)
     else:
-        from converter.exporters.onnx import to_onnx  # noqa: PLC0415 (onnx is slow to import)
-
-        network = OnnxNetwork(name, to_onnx(model).SerializeToString(), model.config, lambda: model)
+        graph, told = graph_for(model, device)
+        network = OnnxNetwork(name, graph, model.config, lambda: model, device=device)
     labels = labels_for(model.images, model.config.num_classes)
     published = Images(labels=labels) if is_published(str(wanted.address)) else Images()
     images, notes = fitting(model.images, model.config, size)
     notes += assumed(model.config, images.or_else(published), labels)
-    notes += (*_activations(model.config, model.images), *model.unsaid.values())
+    notes += (*_activations(model.config, model.images), *model.unsaid.values(), *told)
     steps, heads = preprocess_for(model.config, images), _heads(model.config, model.images)
     thresholds, batch = model.images.thresholds, batch_of(model.config)
     activation = "" if heads else model.activation
@@ -171,7 +177,7 @@ def check_classes(name: str, config: DenseNetConfig, images: Images) -> None:
         raise ConverterError(f"{name}: names {len(images.labels)} classes, and has {config.num_classes}")
 
 
-def _from_onnx(wanted: Source, file: str | bytes, loaded: Any, said: Images, head: str) -> Predictor:
+def _from_onnx(wanted: Source, file: str | bytes, loaded: Any, said: Images, head: str, device: str) -> Predictor:
     source, head = str(wanted), head or wanted.head or ""
     held, key = loaded.get_modelmeta().custom_metadata_map, CONFIG_KEY
     try:
@@ -209,7 +215,7 @@ def _from_onnx(wanted: Source, file: str | bytes, loaded: Any, said: Images, hea
     notes += (*assumed(config, images, labels), *_activations(config, images))
     batch = given.shape[0] if isinstance(given.shape[0], int) else batch_of(config, pixels)
     last = shown_as.layout == "nhwc" and not pixels
-    network = OnnxNetwork(source, file, config, lambda: load(replace(wanted, head=None)), shown_as, last)
+    network = OnnxNetwork(source, file, config, lambda: load(replace(wanted, head=None)), shown_as, last, device)
     activation = "" if config.heads else images.activation or usual_activation(config.num_classes)
     steps, thresholds, of_heads = preprocess_for(config, images), images.thresholds, _heads(config, images)
     found = Predictor(run_of(network), steps, labels, notes, activation, network, thresholds, pixels, batch, of_heads)

@@ -110,7 +110,7 @@ class Results:
 
 
 @contextmanager
-def results(heads: Sequence[OfHead], output: Path | None, features: Path | None) -> Iterator[Results]:
+def results(heads: Sequence[OfHead], output: Path | None, features: Path | None, *, force: bool) -> Iterator[Results]:
     """A table and an array that are there, whole, when the block ends well.
 
     Raises:
@@ -118,8 +118,8 @@ def results(heads: Sequence[OfHead], output: Path | None, features: Path | None)
     """
     names = columns_of({head.name: (head.labels, head.classes) for head in heads})
     with ExitStack() as files:
-        row = files.enter_context(table(output, names)) if output is not None else None
-        keep = files.enter_context(array(features)) if features is not None else None
+        row = files.enter_context(table(output, names, force=force)) if output is not None else None
+        keep = files.enter_context(array(features, force=force)) if features is not None else None
         yield Results(heads, row, keep)
 
 

@@ -13,10 +13,13 @@ from typing import IO, Any
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotWrite, ConverterError, Unavailable
-from converter.core.files import replacing
+from converter.core.errors import ConverterError, Unavailable
+from converter.core.files import check_replaceable, replacing
+from converter.core.metadata import parsed
 from converter.core.text import cell, path_cell, well_formed
 
+INDEX = ("row", "path")
+"""The columns of the CSV beside an array."""
 FIRST = ("path", "label", "score")
 """Before the classes: the image, its best class and what that scores."""
 GROUP = 1024
@@ -53,42 +56,47 @@ def columns_of(heads: Mapping[str, tuple[Sequence[str], int]]) -> dict[str, type
     return result
 
 
-def check_table(path: Path) -> None:
-    """Refuse a table of a kind that is not written, before the work.
+def check_table(path: Path, *, force: bool) -> None:
+    """Refuse a table of a kind that is not written, or over one of somebody else, before the work.
 
     Raises:
         ConverterError: its name ends in nothing we write.
         Unavailable: what writes it is not installed.
+        CannotWrite: a file is there that this tool did not write.
     """
     if path.suffix not in KINDS:
         raise ConverterError(f"{path}: end the name in {', '.join(KINDS)}")
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise Unavailable(f"{path}: Parquet needs pyarrow: pip install 'densenet-converter[parquet]'; or write .csv")
+    check_replaceable(path, _is_table, force=force)
 
 
-def check_replaceable(path: Path) -> None:
-    """Refuse to write over what is no such table or array: people's own truths and features are called so, too.
+def check_array(path: Path, *, force: bool) -> None:
+    """Refuse to write over an array of somebody else, or over what stands where its rows are told.
 
     Raises:
-        CannotWrite: a file is there that holds something else.
+        ConverterError: its name does not end in ``.npy``.
+        CannotWrite: a file is there that this tool did not write.
     """
-    try:
-        lost = path.is_file() and path.stat().st_size and not _is_ours(path)
-    except (OSError, ValueError):  # ValueError: not text, not JSON, not Parquet
-        lost = True
-    if lost:
-        raise CannotWrite(f"{path}: exists, and is none of what this tool writes; name another file, or remove it")
+    if path.suffix != ".npy":
+        raise ConverterError(f"{path}: end the name in .npy")
+    check_replaceable(path, lambda path: beside(path).is_file() and _is_index(beside(path)), force=force)
+    check_replaceable(beside(path), _is_index, force=force)
 
 
-def _is_ours(path: Path) -> bool:
-    if path.suffix == ".npy":
-        return beside(path).is_file() and _first_line(beside(path)).rstrip() == "row,path"
+def _is_index(path: Path) -> bool:
+    return _first_line(path).rstrip() == ",".join(INDEX)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether it has the columns of our tables: people's own truths are called so, too."""
     if path.suffix == ".parquet":
         from pyarrow import parquet  # noqa: PLC0415 (for few)
 
         names = list(parquet.read_schema(path).names)
     elif path.suffix == ".jsonl":
-        names = list(json.loads(_first_line(path)))
+        first = parsed(_first_line(path))
+        names = list(first) if isinstance(first, dict) else []
     else:
         names = next(csv.reader([_first_line(path)]), [])
     return len(names) > 2 and names[0] == "path" and all(a.endswith(b) for a, b in zip(names[1:], FIRST[1:]))
@@ -100,15 +108,14 @@ def _first_line(path: Path) -> str:
 
 
 @contextmanager
-def table(path: Path, columns: Mapping[str, type]) -> Iterator[Row]:
+def table(path: Path, columns: Mapping[str, type], *, force: bool) -> Iterator[Row]:
     """A table that is there, whole, when the block ends well: the path, then columns as :func:`columns_of` names them.
 
     Raises:
-        ConverterError: no such kind, or the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    check_table(path)
     names = {"path": str} | {well_formed(name): kind for name, kind in columns.items()}
-    with replacing(path) as file, KINDS[path.suffix](file, names) as row:
+    with replacing(path, force=force) as file, KINDS[path.suffix](file, names) as row:
         yield lambda name, values: row(well_formed(name), [_well_formed(value) for value in values])
 
 
@@ -169,16 +176,16 @@ KINDS: Mapping[str, Any] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet
 
 
 @contextmanager
-def array(path: Path) -> Iterator[Callable[[str, Array], None]]:
+def array(path: Path, *, force: bool) -> Iterator[Callable[[str, Array], None]]:
     """A ``.npy`` of one row an image, float32 (N, width), beside a CSV that says which image each row is of.
 
     Raises:
         CannotWrite: one of them cannot be written.
     """
-    with replacing(path) as file, replacing(beside(path)) as index:
+    with replacing(path, force=force) as file, replacing(beside(path), force=force) as index:
         text = io.TextIOWrapper(index, encoding="utf-8", newline="", write_through=True)
         writer = csv.writer(text)
-        writer.writerow(["row", "path"])
+        writer.writerow(INDEX)
         shape, head = [0, 0], len(_npy_header((0, 0)))
         file.write(bytes(head))
 

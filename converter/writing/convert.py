@@ -18,9 +18,9 @@ from converter.core.shorthand import Shorthand, records
 from converter.core.source import AnySource, Source, shown
 from converter.layouts import layout_named
 from converter.layouts.layout import Layout
-from converter.reading.load import inspect, is_float
+from converter.reading.load import is_float
 from converter.writing.in_layout import Arranged, in_layout
-from converter.writing.target import check_not_source, check_target
+from converter.writing.target import read_for
 
 DTYPES = Types({"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"})
 DTYPE_NAMES = {name: code for code, name in DTYPES.names.items()} | {"half": "fp16"}
@@ -98,9 +98,7 @@ def convert(
     target = Path(target)
     wanted = check(target, to, dtype, shown(source) if isinstance(source, str | Path | Source) else "SRC")
     wanted_source, said = records(source, images, shorthand)
-    check_target(target, force=force)
-    found = inspect(wanted_source)
-    check_not_source(target, found.checkpoint.files, force=force)
+    found = read_for(target, wanted_source, force=force)
     watch = Watch(found.model.tensors)
     model = replace(found.model, tensors=watch.tensors).described(said)
     arranged = in_layout(model, wanted, metadata=target.suffix == ".safetensors")

@@ -1,46 +1,40 @@
-"""What stands where a file is to be written: it is not lost unasked."""
+"""What stands where weights are to be written: it is not lost unasked."""
 
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from converter.core.errors import CannotWrite, ConverterError
-from converter.core.files import protected
+from converter.core.files import ADVICE, check_replaceable
 from converter.core.metadata import TOOL_KEY
+from converter.core.source import Source
 from converter.formats import open_checkpoint
+from converter.reading.inspection import Inspection
+from converter.reading.load import inspect
 
-ADVICE = "name another file, or replace it with --force"
 
+def read_for(target: Path | None, source: Source, *, beside: Path | None = None, force: bool) -> Inspection:
+    """Read a source of which something is written.
 
-def check_target(target: Path, *, force: bool) -> None:
-    """Look at a target before the work is done.  What this tool wrote may be replaced, and an empty file.
+    A source is replaced only if that was asked for: what is written has no optimizer, for one.
 
     Args:
-        target: where a file is to be written.
-        force: whether it may be replaced, whatever it is.
+        target: the file; None of what is written into a buffer.
+        source: what is read, once the target has been looked at.
+        beside: another file that is written, where it has been looked at.
+        force: whether they may be replaced, whatever they are.
 
     Raises:
-        CannotWrite: a file is there that somebody else wrote, or that is read-only or another user's.
+        CannotWrite: a file is there that somebody else wrote, that is read-only or another user's, or that is read.
+        ConverterError: one of the other kinds; the source cannot be read.
     """
-    try:
-        if force or not target.is_file() or not target.stat().st_size:
-            return
-    except OSError as error:
-        raise CannotWrite(f"{target}: cannot be written ({error.strerror or error})") from error
-    why = protected(target) or ("" if _is_ours(target) else "exists, and does not say that this tool wrote it")
-    if why:
-        raise CannotWrite(f"{target}: {why}; {ADVICE}")
-
-
-def check_not_source(target: Path, files: Iterable[Path], *, force: bool) -> None:
-    """A source is replaced only if that was asked for: what is written has no optimizer, for one.
-
-    Raises:
-        CannotWrite: the target is one of the files that were read.
-    """
-    with suppress(OSError):
-        if not force and target.exists() and any(target.samefile(file) for file in files):
-            raise CannotWrite(f"{target}: is what is read; {ADVICE}")
+    if target is not None:
+        check_replaceable(target, _is_ours, force=force)
+    found = inspect(source)
+    for path in filter(None, (target, beside)):
+        with suppress(OSError):
+            if not force and path.exists() and any(path.samefile(file) for file in found.checkpoint.files):
+                raise CannotWrite(f"{path}: is what is read; {ADVICE}")
+    return found
 
 
 def _is_ours(path: Path) -> bool:

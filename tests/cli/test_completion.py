@@ -19,6 +19,7 @@ from converter.cli.app import command_line
         ("inspect densenet169", "densenet169.tv_in1k", "densenet121.tv_in1k"),
         ("inspect f", "file.pth", "densenet121.tv_in1k"),
         ("inspect --set stem_p", "stem_pool=", "eps="),
+        ("inspect --set final_re", "final_relu=true", "eps="),
         ("inspect --set stem_pool=b", "stem_pool=blur", "stem_pool=max"),
         ("inspect --set final_relu=", "final_relu=false", "final_relu=blur"),
         ("export a.pth --preprocess tor", "torchxrayvision", "cifar10"),
@@ -40,6 +41,29 @@ def test_what_is_completed(
     offered = (done.stdout + capfd.readouterr().out).split()
     assert some in offered
     assert none not in offered
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("--set stem_pool = b", ["blur"]),
+        ("--set final_relu =", ["false", "true"]),
+        ("--set = stem_pool = zero", ["zero_max"]),
+        ("--set = final_re", ["final_relu=false", "final_relu=true"]),
+        ("--set ep", ["eps="]),
+        ("--layout = kuang", ["kuangliu"]),
+        ("--set stem_pool = blur --layout kuang", ["kuangliu"]),
+    ],
+)
+def test_bash_takes_an_equals_sign_for_a_word(
+    words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = f"densenet inspect {words}".split()
+    monkeypatch.setenv("_DENSENET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(line))
+    monkeypatch.setenv("COMP_CWORD", str(len(line) - 1))
+    done = run()
+    assert sorted((done.stdout + capfd.readouterr().out).split()) == offered
 
 
 def test_completion_is_shown_and_costs_verbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

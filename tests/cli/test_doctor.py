@@ -6,6 +6,7 @@ import json
 from importlib import metadata
 from importlib.util import find_spec
 
+import onnxruntime
 from helpers.command import ok
 
 from converter.engines.runtimes import RUNTIMES
@@ -17,6 +18,9 @@ def test_what_is_installed_and_what_to_install() -> None:
     onnx = parts["engine", "ONNX Runtime"]
     assert onnx["packages"] == {"onnxruntime": metadata.version("onnxruntime")}
     assert (onnx["ready"], onnx["install"]) == (True, "")
+    cuda = parts["engine", "ONNX Runtime, CUDA"]
+    assert cuda["ready"] is ("CUDAExecutionProvider" in onnxruntime.get_available_providers())
+    assert cuda["install"] == ("" if cuda["ready"] else "pip install onnxruntime-gpu")
     for runtime in RUNTIMES:
         part = parts["exporter", runtime.name]
         missing = [name for name in runtime.writes if find_spec(name) is None]

@@ -35,6 +35,10 @@ from converter.formats.safetensors import write_safetensors
         (("package", LEGACY, "out", "--also", "openvin"), "; is openvino meant?"),
         (("verify", LEGACY, "--engine", "onnxruntme"), "; is onnxruntime meant?"),
         (("predict", LEGACY, "text.pth", "--engine", "pytorch"), "; is torch meant?"),
+        (("predict", LEGACY, "text.pth", "--device", "cuda"), "pip install onnxruntime-gpu"),
+        (("evaluate", LEGACY, "text.pth", "--device", "tensorrt"), "pip install onnxruntime-gpu"),
+        (("verify", LEGACY, "--device", "directml"), "pip install onnxruntime-directml"),
+        (("verify", LEGACY, "--device", "gpu"), "no device is called 'gpu'"),
         (("convert", LEGACY, "out.safetensors", "--activation", "softmx"), "; is softmax meant?"),
         (("convert", LEGACY, "out.safetensors", "--preprocess", "cifar11"), "; is cifar10 meant?"),
         (("inspect", LEGACY, "--set", "stem_pol=blur"), "; is stem_pool meant?"),
@@ -112,7 +116,7 @@ def test_wrong_usage_is_noticed_before_the_work(tmp_path: Path) -> None:
 
 
 def test_an_error_of_ours_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("converter.writing.convert.inspect", lambda *_: 1 / 0)
+    monkeypatch.setattr("converter.writing.target.inspect", lambda *_: 1 / 0)
     done = run("convert", CHECKPOINT, tmp_path / "a.safetensors")
     assert (done.returncode, "please report it" in done.stderr) == (2, True)
 

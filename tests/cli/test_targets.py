@@ -59,7 +59,7 @@ def test_devices_links_and_modes(tmp_path: Path) -> None:
     ok("inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
     ok("inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
     (tmp_path / "l.toml").write_text("edited")
-    assert "something else" in refused(2, "inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
+    assert "--force" in refused(2, "inspect", LEGACY, "--save-layout", tmp_path / "l.toml")
     (tmp_path / "l.toml").unlink()
     assert Path("/dev/null").is_char_device()
     (tmp_path / "link.npz").symlink_to("there.npz")

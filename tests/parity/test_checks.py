@@ -11,7 +11,7 @@ from helpers.networks import CIFAR, SMALL, export_model
 from helpers.parity import changed, network
 
 from converter.parity.artifact import Artifact
-from converter.parity.checks import config_checks, different_weights, model_checks
+from converter.parity.checks import ROUNDINGS, config_checks, different_weights, model_checks
 from converter.parity.onnx_checks import onnx_checks
 from converter.parity.proto import precision_of
 from densenet.config import DenseNetConfig
@@ -69,6 +69,29 @@ def test_weights_are_compared_as_they_act() -> None:
     assert "[2]" in problem
     nan = changed(model, "classifier.bias", lambda v: v * np.float32("nan"))
     assert [name for name, _ in different_weights(model, nan)] == ["classifier"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_weights_in_half_precision_differ_by_their_rounding_alone(precision: str) -> None:
+    model = network()
+    rounding, half = ROUNDINGS[precision], model
+    for name in model.tensors:
+        half = changed(half, name, lambda w: stored(w, precision))
+    assert not list(different_weights(model, half, rounding))
+    assert list(different_weights(model, half))
+    for name in ("blocks.1.layers.0.conv1.weight", "classifier.bias", "norm.bias"):
+        broken = changed(half, name, lambda w: w + np.eye(1, w.size, 1, dtype=w.dtype).reshape(w.shape) / 50)
+        ((module, problem),) = different_weights(model, broken, rounding)
+        assert module == name.rpartition(".")[0]
+        assert "in 1 of" in problem
+
+
+def stored(array: np.ndarray, precision: str) -> np.ndarray:
+    """The nearest numbers of a precision, as float32."""
+    if precision == "fp16":
+        return array.astype(np.float16).astype(np.float32)
+    bits = array.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 @pytest.mark.parametrize("graph", ["exact", "fused"])

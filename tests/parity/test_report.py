@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import converter.parity
-from converter.core.errors import ConverterError
-from converter.core.page import check_targets
+from converter.core.errors import CannotWrite, ConverterError
 from converter.core.plot import HEIGHT, WIDTH, Plot
 from converter.parity.budget import judge
 from converter.parity.checks import Check
@@ -24,7 +23,7 @@ from converter.parity.compare import compare, failed
 from converter.parity.locate import Break, Step
 from converter.parity.plots import depth_plot, histogram, scatter
 from converter.parity.report import (
-    WRITERS,
+    REPORTS,
     cases,
     tables,
     to_html,
@@ -32,7 +31,6 @@ from converter.parity.report import (
     to_junit,
     to_markdown,
     verdict_line,
-    write_report,
 )
 from converter.parity.verify import Verification
 
@@ -97,7 +95,7 @@ def test_json_keeps_to_its_schema(verdict: Verification) -> None:
 def test_junit_is_read_by_its_own_parser(verdict: Verification, tmp_path: Path) -> None:
     junitparser = pytest.importorskip("junitparser")
     path = tmp_path / "report.xml"
-    write_report(path, verdict)
+    REPORTS.write([path], verdict)
     found = junitparser.JUnitXml.fromfile(str(path))
     everything = cases(verdict)
     assert found.tests == len(everything) == sum(1 for suite in found for _ in suite)
@@ -195,12 +193,24 @@ def test_html_needs_nothing_else_and_says_its_plots_in_words(verdict: Verificati
     assert not re.search(r"url\(|@import|nan|\binf\b", text.split("</style>")[1].replace("infinite", ""))
 
 
+@pytest.mark.parametrize("ending", REPORTS.writers)
+def test_reports_are_written_over_reports_alone(ending: str, verdict: Verification, tmp_path: Path) -> None:
+    path = tmp_path / f"report{ending}"
+    for _ in range(2):
+        REPORTS.check([path])
+        REPORTS.write([path], verdict)
+    path.write_text("<!-- densenet-converter 0.1.0 -->\n{'tool': 'densenet-converter'}\nmine\n")
+    with pytest.raises(CannotWrite, match="exists, and does not say that this tool wrote it"):
+        REPORTS.check([path])
+    REPORTS.check([path], force=True)
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 @pytest.mark.parametrize("width", [390, 1200])
 def test_html_in_a_browser(verdict: Verification, width: int, tmp_path: Path) -> None:
     assert CHROMIUM
     path, shot, net = tmp_path / "report.html", tmp_path / "report.png", tmp_path / "net.json"
-    write_report(path, verdict)
+    REPORTS.write([path], verdict)
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={net}"]
@@ -219,9 +229,9 @@ def test_the_line_names_the_module() -> None:
 
 
 def test_unknown_kinds_are_refused_before_the_work(tmp_path: Path) -> None:
-    check_targets([tmp_path / "a.json", tmp_path / "a.md", tmp_path / "a.html", tmp_path / "a.xml"], WRITERS)
+    REPORTS.check([tmp_path / "a.json", tmp_path / "a.md", tmp_path / "a.html", tmp_path / "a.xml"])
     with pytest.raises(ConverterError, match=r"\.json, \.md, \.html, \.xml"):
-        check_targets([tmp_path / "a.pdf"], WRITERS)
+        REPORTS.check([tmp_path / "a.pdf"])
 
 
 @pytest.mark.parametrize(

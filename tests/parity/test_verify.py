@@ -233,6 +233,7 @@ def test_half_precision_is_judged_by_its_budget(reference: Path, tmp_path: Path)
     name = "PyTorch float32, half.safetensors"
     assert verdict.budgets[name].precision == "fp16"
     assert verdict.budgets[name].images > 10
+    assert any(check.name == "weights" and check.ok for check in verdict.checks["half.safetensors"])
     broken = changed(load(half), "norm.weight", lambda w: w[::-1].copy())
     assert not verify(reference, save(broken, tmp_path / "broken.safetensors")).passed
 

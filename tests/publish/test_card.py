@@ -17,6 +17,7 @@ from converter.core.model import Origin
 from converter.demo.demo import IMAGES
 from converter.publish import package as home
 from converter.publish.package import package
+from converter.publish.publisher import zoo_entry
 from converter.use.evaluation.dataset import Dataset
 from converter.use.predict import predictor
 from densenet.labels import imagenet_classes
@@ -107,10 +108,10 @@ def test_a_thousand_classes_without_names_are_not_taken_for_imagenets(tmp_path: 
 
 def test_only_the_published_bytes_get_the_published_figures(tmp_path: Path) -> None:
     impostor = save_described(TIMM, tmp_path / "densenet121.tv_in1k")
-    assert home.zoo_entry(impostor, load(impostor)) is None
-    assert home.zoo_entry("densenet121-a639ec97.pth", load(impostor)) is None
+    assert zoo_entry(impostor, load(impostor)) is None
+    assert zoo_entry("densenet121-a639ec97.pth", load(impostor)) is None
     real = replace(load(impostor), origin=Origin("x.pth", "a639ec97" + "0" * 56, "torch legacy", "torchvision-legacy"))
-    assert home.zoo_entry("x.pth", real) == zoo_model("torchvision/densenet121")
+    assert zoo_entry("x.pth", real) == zoo_model("torchvision/densenet121")
 
 
 def test_a_files_name_cannot_write_into_the_card(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.hub import client
+from helpers.hub_server import Hub
 
 import converter
 from converter import convert
@@ -42,10 +44,11 @@ def test_the_examples_are_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(CHECKPOINT.parent / "reference.npz", "reference.npz")
     shutil.copytree(IMAGES, "images")
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner(verbose=False)
-    for name in (*VERBS, *TAKEN):  # in this order: some use what others wrote
-        thing: Any = getattr(converter, name)
-        for example in finder.find(thing, name, globs={}):
-            runner.run(example)
+    with Hub() as hub, client(hub, tmp_path):
+        for name in (*VERBS, *TAKEN):  # in this order: some use what others wrote
+            thing: Any = getattr(converter, name)
+            for example in finder.find(thing, name, globs={}):
+                runner.run(example)
     assert runner.summarize(verbose=False).attempted > 30
     assert not runner.failures
 

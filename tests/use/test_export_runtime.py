@@ -17,6 +17,7 @@ from helpers.networks import CIFAR, random_model, save
 from converter import Images, export_runtime, load, verify
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, UnsafeFile
+from converter.engines.runtime import Runtime
 from converter.engines.runtimes import RUNTIMES
 from densenet.preprocess import Preprocess
 
@@ -163,3 +164,21 @@ def test_what_cannot_be_written(source: Path, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(Unavailable, match=r"openvino is not installed: pip install 'densenet-converter\[openvino\]'"):
         export_runtime(source, tmp_path / "m.xml")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.pt"]
+
+
+@pytest.mark.parametrize("runtime", [r for r in INSTALLED if "fp16" in r.precisions], ids=lambda r: r.key)
+def test_half_precision_passes_to_its_rounding_and_one_weight_does_not(
+    source: Path, runtime: Runtime, tmp_path: Path
+) -> None:
+    model, name = load(source), "blocks.1.layers.0.conv1.weight"
+    changed = model.tensors[name].read().copy()
+    changed[1, 2, 1, 1] += 0.01
+    other = save(replace(model, tensors={**model.tensors, name: Tensor.of(changed)}), tmp_path / "changed.pth")
+    files = [tmp_path / f"{stem}{runtime.suffix}" for stem in ("good", "bad")]
+    for made_of, file in zip((source, other), files):
+        export_runtime(made_of, file, precision="fp16")
+    verdict = verify(source, *files)
+    assert all(judgement.passed for judgement in verdict.budgets.values())  # what logits show
+    weights = [next(check for check in verdict.checks[file.name] if check.name == "weights") for file in files]
+    assert [check.ok for check in weights] == [True, False]
+    assert "blocks.1.layers.0.conv1: weight differs in 1 of" in weights[1].detail

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from converter.core.metadata import TOOL
 
 Status = Literal["identical", "rounded", "scaled", "moved", "permuted", "changed", "reshaped", "only in A", "only in B"]
 Relation = Literal["identical", "rounded", "other head", "related", "unrelated"]
@@ -52,7 +54,7 @@ class Difference:
 
     a: str
     b: str
-    tensors: tuple[TensorDifference, ...] = field(repr=False)
+    tensors: tuple[TensorDifference, ...]
     settings: Mapping[str, tuple[Any, Any]]
     said: Mapping[str, tuple[Any, Any]]
     cosine: float | None
@@ -93,13 +95,16 @@ class Difference:
             text = f"not the same weights: {counts}{cosine}"
         return text + (f"; {len(self.settings)} settings differ" if self.settings else "")
 
+    def __repr__(self) -> str:
+        return f"Difference({self.a!r}, {self.b!r}: {self.line()})"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values; an infinite distance is null."""
         values = asdict(self)
         for tensor in values["tensors"]:
             if tensor["distance"] == float("inf"):
                 tensor["distance"] = None
-        return {**values, "relation": self.relation, "same": self.same, "line": self.line()}
+        return {**values, "relation": self.relation, "same": self.same, "line": self.line(), "tool": TOOL}
 
 
 def is_head(name: str) -> bool:

@@ -1,13 +1,11 @@
 """Differences for people and for programs: terminal tables, JSON, and a page with a plot by depth."""
 
 import json
-from collections.abc import Callable, Mapping
 from math import ceil, floor, log10
-from pathlib import Path
 
-from converter.core.files import write_bytes
-from converter.core.page import Table, check_targets, render
+from converter.core.page import Table, render
 from converter.core.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Plot, axis
+from converter.core.reports import Reports
 from converter.core.version import __version__
 from converter.use.diff.difference import Difference, TensorDifference, place_of
 
@@ -15,16 +13,6 @@ LONG = 60
 """Characters of a value that a table shows."""
 FAINTEST = 1e-8
 """Where the logarithmic axis ends: what is identical has to be somewhere."""
-
-
-def write_report(path: Path, found: Difference) -> None:
-    """Write a report of the kind its name ends in.
-
-    Raises:
-        ConverterError: no such kind, or the file cannot be written.
-    """
-    check_targets([path], WRITERS)
-    write_bytes(path, WRITERS[path.suffix](found).encode())
 
 
 def tables(found: Difference) -> list[Table]:
@@ -116,4 +104,4 @@ def by_depth(found: Difference) -> Plot:
     )
 
 
-WRITERS: Mapping[str, Callable[[Difference], str]] = {".json": to_json, ".html": to_html}
+REPORTS = Reports[Difference]({".json": to_json, ".html": to_html})

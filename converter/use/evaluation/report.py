@@ -3,12 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from converter.core.files import write_bytes
-from converter.core.page import Table, check_targets, render
+from converter.core.page import Table, render
 from converter.core.plot import Plot
+from converter.core.reports import Reports
 from converter.core.text import cell
 from converter.core.version import __version__
 from converter.use.evaluation.calibration import DEFINITION
@@ -19,16 +17,6 @@ from converter.use.evaluation.result import Evaluation
 
 SHOWN = 20
 """Classes of which the terminal shows all; of more it shows so many, the worst."""
-
-
-def write_report(path: Path, evaluation: Evaluation) -> None:
-    """Write a report of the kind its name ends in.
-
-    Raises:
-        ConverterError: no such kind, or the file cannot be written.
-    """
-    check_targets([path], WRITERS)
-    write_bytes(path, WRITERS[path.suffix](evaluation).encode())
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -142,24 +130,28 @@ def to_json(evaluation: Evaluation) -> str:
     return json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+CSV_OF_CLASS = ("class", "name", "images", "answered", "correct", "recall", "precision", "f1")
+FIGURES = ("auroc", "ap", "f1", "accuracy", "precision", "sensitivity", "specificity", "calibration_error")
+CSV_OF_LABEL = ("label", "images", "positive", "threshold", *FIGURES)
+
+
 def to_csv(evaluation: Evaluation) -> str:
     """A row for each class or label, then for all together."""
     out, found = io.StringIO(), evaluation.found
     writer = csv.writer(out, lineterminator="\n")
     if isinstance(found, Choice):
-        writer.writerow(["class", "name", "images", "answered", "correct", "recall", "precision", "f1"])
+        writer.writerow(CSV_OF_CLASS)
         for i, each in enumerate(found.classes):
             figures = (each.recall, each.precision, each.f1)
             writer.writerow([i, cell(each.name), each.images, each.answered, each.correct, *map(_exact, figures)])
         figures = (found.top1 / found.images, None, found.f1)
         writer.writerow(["all", "", found.images, found.images, found.top1, *map(_exact, figures)])
         return out.getvalue()
-    keys = ("auroc", "ap", "f1", "accuracy", "precision", "sensitivity", "specificity", "calibration_error")
-    writer.writerow(["label", "images", "positive", "threshold", *keys])
+    writer.writerow(CSV_OF_LABEL)
     for label in (*found.labels, found.micro):
-        values = [_exact(getattr(label, key)) for key in keys]
+        values = [_exact(getattr(label, key)) for key in FIGURES]
         writer.writerow([cell(label.name), label.images, label.positive, _exact(label.threshold), *values])
-    writer.writerow(["macro", found.images, "", "", *(_exact(found.macro(key)) for key in keys)])
+    writer.writerow(["macro", found.images, "", "", *(_exact(found.macro(key)) for key in FIGURES)])
     return out.getvalue()
 
 
@@ -223,4 +215,6 @@ def plots(evaluation: Evaluation) -> list[Plot]:
 NUMEROUS = 2
 """Classes from which on their recalls are worth a plot."""
 
-WRITERS: Mapping[str, Callable[[Evaluation], str]] = {".json": to_json, ".csv": to_csv, ".html": to_html}
+REPORTS = Reports[Evaluation](
+    {".json": to_json, ".csv": to_csv, ".html": to_html}, (",".join(CSV_OF_CLASS), ",".join(CSV_OF_LABEL))
+)

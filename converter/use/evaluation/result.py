@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converter.core.metadata import TOOL
 from converter.use.evaluation.choice import TOP, Choice, wilson
 from converter.use.evaluation.findings import Findings, OfLabel
 
@@ -42,6 +43,9 @@ class Evaluation:
     failed: Mapping[str, str]
     mistakes: Sequence[Mistake] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.model!r} on {self.dataset!r}: {self.line()})"
 
     @property
     def images(self) -> int:
@@ -82,6 +86,7 @@ class Evaluation:
             "mistakes": [vars(mistake) for mistake in self.mistakes],
             "failed": [{"image": image, "why": why} for image, why in self.failed.items()],
             "notes": list(self.notes),
+            "tool": TOOL,
         }
         return result
 
