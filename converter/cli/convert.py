@@ -9,6 +9,7 @@ from converter.cli import complete, show
 from converter.cli.many import Ending, Many, Reports, many_of
 from converter.cli.options import Force, Json, handed, reading_each, said_of_images
 from converter.core.source import Source
+from converter.fetch.storage import stored
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -46,7 +47,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Convert a checkpoint to the library's layout, or another one; or many, as a tree like theirs."""
-    if many.are_meant([str(source.address) for source in sources], bool(report or ending)):
+    if many.are_meant([str(source.address) for source in sources], bool(report or ending or stored(target))):
         from converter.cli.many import run
         from converter.writing.convert import check
 

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from converter.cli import show
-from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Overwrite, Shard, handed, said_of_images
+from converter.cli.options import (
+    Device,
+    Engine,
+    Head,
+    Json,
+    ModelAddress,
+    Overwrite,
+    Ray,
+    Shard,
+    handed,
+    said_of_images,
+)
 from converter.core.errors import ConverterError
 
 if TYPE_CHECKING:
@@ -42,6 +53,7 @@ def command(
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
     shard: Shard = "",
+    ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
     device: Device = "cpu",
@@ -55,6 +67,7 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.engines.devices import engine_on
+    from converter.fleet.cluster_images import started
     from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
     from converter.use.evaluation.report import REPORTS
@@ -68,9 +81,11 @@ def command(
     read = read_truths(data)
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
-    asked = Asked.of(model, data, engine=engine_on(engine, device), images=said, head=head or "", truths=read)
+    computing = engine_on(engine, device)
+    asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
+    start = started(ray, model, engine=computing, images=said, head=head or "")
     with show.bar("evaluating", len(read.images)) as advance:
-        done = examined(asked, target=target, share=share, progress=advance)
+        done = examined(asked, target=target, share=share, start=start, progress=advance)
     show.notes(done.notes)
     if share is not None and target is not None:
         _shown_of_shard(asked, done, f"{share.beside(target)}", as_json)

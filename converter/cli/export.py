@@ -23,6 +23,7 @@ from converter.cli.options import (
 from converter.cli.trunk import for_features
 from converter.core.errors import ConverterError
 from converter.core.source import Source
+from converter.fetch.storage import stored
 
 if TYPE_CHECKING:
     from converter.core.interface import Interface
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 OF_RUNTIMES = frozenset(
     "sources layout weights drop settings head target labels preprocess activation precision calibration force "
-    "as_json recursive jobs time_limit memory_limit plan ending report quiet verbose".split()
+    "as_json recursive jobs time_limit memory_limit plan ray ending report quiet verbose".split()
 )
 """Options that are for files of every runtime."""
 
@@ -107,7 +108,7 @@ def command(
     from converter.use.sets.opened import place_of
 
     typical = place_of(calibration)
-    several = many.are_meant([str(source.address) for source in sources], bool(report or ending))
+    several = many.are_meant([str(source.address) for source in sources], bool(report or ending or stored(target)))
     one = Path(f"of-many{ending or '.onnx'}") if several else target
     how: dict[str, Any] = {"images": images, "precision": precision, "calibration": typical}
     if one.suffix not in ("", ".onnx"):

@@ -3,6 +3,7 @@
 Drawing it with rich takes longer than a conversion.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,8 +48,24 @@ def ending(verb: str) -> str:
     return "\n".join(("\b", f"Try:  {first}", *(f"      {line}" if "Next" not in line else line for line in others)))
 
 
+CLUSTER = re.compile(r"auto|local|ray://.+|(\[[0-9a-f:]+\]|[\w.-]+):\d+")
+"""Addresses of a Ray cluster."""
+
+
 class GroupedCommand(TyperCommand):
-    """A verb whose help lists options that name a panel under its name, behind its own."""
+    """A verb whose help lists options that name a panel under its name, behind its own.
+
+    Its ``--ray`` may stand without an address.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line."""
+        for place, (word, following) in enumerate(zip(args, [*args[1:], ""])):
+            if word == "--":
+                break
+            if word == "--ray" and not CLUSTER.fullmatch(following):
+                args[place] = "--ray="
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the lists of arguments and options."""

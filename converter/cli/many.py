@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from converter.cli import show
+from converter.cli.options import Ray
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 from converter.core.text import clean
+from converter.fetch.storage import stored
 
 if TYPE_CHECKING:
     from converter.fleet.run import Order
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 MANY = "Many sources: several, 'models/**/*.pth', @list with one a line, folders"
 """The panel of the help."""
+ON_RAY = ("inspect", "convert", "export")
+"""Verbs that Ray may do."""
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 Reports = Annotated[
@@ -48,6 +52,7 @@ class Many:
         jobs: how many at once; None for all cores.
         seconds, memory: what each may take; None for what is usual.
         plan: whether it is only said what would be done.
+        ray: the address of a Ray cluster that does it, empty for the one that is there; None for this machine.
     """
 
     recursive: bool = False
@@ -55,6 +60,7 @@ class Many:
     seconds: float | None = None
     memory: int | None = None
     plan: bool = False
+    ray: str | None = None
 
     def are_meant(self, words: Sequence[str], more: bool = False) -> bool:
         """Whether the words of a command line are many sources, or something is asked that only makes sense of many.
@@ -63,8 +69,8 @@ class Many:
             words: the sources.
             more: whether an option says so.
         """
-        asked = self.recursive or self.plan or more or len(words) > 1
-        if not asked and not any(set(word) & set("*?[@") for word in words):
+        asked = self.recursive or self.plan or self.ray is not None or more or len(words) > 1
+        if not asked and not any(set(word) & set("*?[@") or "://" in word for word in words):
             return False
         from converter.fleet.sources import means_many
 
@@ -102,9 +108,13 @@ def many_of(
             "--plan", help="Say what would be done, and how long it would take; do nothing.", rich_help_panel=MANY
         ),
     ] = False,
+    ray: Ray = None,
 ) -> Many:
     """What is said of many sources."""
-    return Many(recursive, jobs, time_limit, None if memory_limit is None else _bytes(memory_limit), plan)
+    if ray is not None and (plan or jobs):
+        asked = "--plan measures on" if plan else "--jobs counts processes of"
+        raise ConverterError(f"{asked} this machine; leave out --ray")
+    return Many(recursive, jobs, time_limit, None if memory_limit is None else _bytes(memory_limit), plan, ray)
 
 
 def _bytes(text: str) -> int:
@@ -141,10 +151,15 @@ def run(
     from converter.fleet.pool import Limits
     from converter.fleet.run import USUAL, Order, jobs_of
     from converter.fleet.summary import REPORTS, Summary
+    from converter.fleet.work import WRITTEN
 
     REPORTS.check(report, force=force)
+    if folder is not None and (place := stored(folder)) and folder.suffix in WRITTEN:
+        raise ConverterError(f"{place}: results in storage go into a folder, under the names of their sources; name it")
+    if many.ray is not None and verb not in ON_RAY:
+        raise ConverterError(f"--ray is for {', '.join(ON_RAY)}; {verb} computes, and its results are of one machine")
     limits = Limits(many.seconds or USUAL.seconds, many.memory or USUAL.memory)
-    order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits)
+    order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits, many.ray)
     found = order.sources([str(source.address) for source in sources], recursive=many.recursive)
     jobs = jobs_of(order, found.items)
     if many.plan:

@@ -40,6 +40,15 @@ Engine = Annotated[
     str,
     typer.Option(help="What computes: onnxruntime or torch.", autocompletion=complete.words(*complete.ENGINES)),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Have a Ray cluster do it: host:port, ray://host:port, auto or local; default: RAY_ADDRESS, or the one "
+        "that runs here, or a new one.",
+    ),
+]
 Shard = Annotated[
     str,
     typer.Option(

@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from converter.cli import show
-from converter.cli.options import Device, Engine, Head, Json, ModelAddress, Overwrite, Shard, handed, said_of_images
+from converter.cli.options import (
+    Device,
+    Engine,
+    Head,
+    Json,
+    ModelAddress,
+    Overwrite,
+    Ray,
+    Shard,
+    handed,
+    said_of_images,
+)
 from converter.cli.trunk import for_features
+from converter.core.errors import ConverterError
 from converter.core.source import shown
 from converter.core.text import clean
 
@@ -46,6 +58,7 @@ def command(
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
     shard: Shard = "",
+    ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
     device: Device = "cpu",
@@ -54,6 +67,7 @@ def command(
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
     from converter.engines.devices import engine_on
+    from converter.fleet.cluster_images import started
     from converter.use.folder import Targets, classify
     from converter.use.named import named_images
     from converter.use.predict import predictor
@@ -63,13 +77,24 @@ def command(
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):
-        loaded = predictor(
-            model, engine=engine_on(engine, device), images=said, features=targets.features_alone, head=head or ""
-        )
+        computing = engine_on(engine, device)
+        loaded = predictor(model, engine=computing, images=said, features=targets.features_alone, head=head or "")
     found = named_images(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
+    start = started(ray, model, engine=computing, images=said, head=head or "")
+    if ray is not None and cam is not None:
+        raise ConverterError("--cam is drawn on this machine; leave out --ray")
     with show.bar("predicting", len(found)) as advance:
-        done = classify(loaded, found, targets, top=top, fail_fast=fail_fast, title=Path(model).name, progress=advance)
+        done = classify(
+            loaded,
+            found,
+            targets,
+            top=top,
+            fail_fast=fail_fast,
+            title=Path(model).name,
+            start=start,
+            progress=advance,
+        )
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
         print(f"failed: {clean(line)}", file=sys.stderr)

@@ -92,7 +92,7 @@ def fetch_hub(address: str) -> Place:
     config = str(parent / CONFIG)
     if config in listed:
         folder.get(config)
-    for companion in _companions(path, file):
+    for companion in companions(path, file):
         if companion in listed:
             folder.get(companion)
     return Place(path, f"hf://{wanted.repo}@{folder.revision}/{file}", _preprocess(path.parent / CONFIG))
@@ -186,7 +186,7 @@ class Cached:
         return folder
 
 
-def _companions(path: Path, file: str) -> list[str]:
+def companions(path: Path, file: str) -> list[str]:
     """Files the file cannot be read without, or says more with: shards, external data, the other half of a pair."""
     at = PurePosixPath(file)
     if at.suffix in PAIRS:

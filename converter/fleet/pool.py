@@ -265,3 +265,10 @@ def limit(memory: int) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         wanted = now + memory
         resource.setrlimit(resource.RLIMIT_DATA, (wanted if most < 0 else min(wanted, most), most))
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory of this machine."""
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 1 << 34

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 from converter.core.errors import ConverterError
 from converter.core.files import sweep
 from converter.core.source import Source
+from converter.fetch.storage import stored
 from converter.fleet.made import digest
 from converter.fleet.outcome import CURRENT, DONE, FAILED, Outcome, Told
-from converter.fleet.pool import Limits, Lost, Pool
+from converter.fleet.pool import Limits, Lost, Pool, memory_of_machine
 from converter.fleet.sources import Found, Item, find, places
 from converter.fleet.work import MAKERS, Job, do
 from converter.use.in_order import cores
@@ -43,6 +43,7 @@ class Order:
         options: keywords of the verb's function.
         force: whether what is up to date is made again, and what others made is replaced.
         jobs: how many are done at once; 0 for as many as there are cores.
+        ray: the address of a Ray cluster that does it, empty for the one that is there; None for this machine.
         limits: of each; a memory of 0 for an even share of what the machine has.
     """
 
@@ -54,6 +55,7 @@ class Order:
     force: bool = False
     jobs: int = 0
     limits: Limits = USUAL
+    ray: str | None = None
 
     @property
     def makes(self) -> bool:
@@ -63,20 +65,21 @@ class Order:
     def pool(self) -> Pool:
         """Processes to do it in."""
         jobs = self.jobs or cores()
-        memory = self.limits.memory or _memory() // jobs
+        memory = self.limits.memory or memory_of_machine() // jobs
         warm = ("converter.fleet.warm", "converter.fleet.work", *WARM.get(self.verb, ()))
         return Pool(do, jobs, replace(self.limits, memory=memory), warm, alone=self.verb in COMPUTING)
+
+    def results(self, jobs: Sequence[Job]) -> Generator[tuple[int, Outcome | Lost], None, None]:
+        """What becomes of each job, by its number, as it comes."""
+        if self.ray is None:
+            return self.pool().results(jobs)
+        from converter.fleet.cluster import results  # noqa: PLC0415 (for few)
+
+        return results(self.ray, jobs, self.limits, WARM.get(self.verb, ()))
 
     def sources(self, words: Sequence[str], *, recursive: bool) -> Found:
         """What the words mean; errors as for :func:`converter.fleet.sources.find`."""
         return find(words, recursive=recursive, leave_out=self.folder)
-
-
-def _memory() -> int:
-    """Bytes of memory of this machine."""
-    with suppress(ValueError, OSError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 1 << 34
 
 
 def jobs_of(order: Order, items: Sequence[Item]) -> list[Job]:
@@ -117,7 +120,7 @@ def run(
     ready: dict[int, Outcome] = {}
     next_told = 0
     try:
-        with closing(order.pool().results(jobs)) as results:
+        with closing(order.results(jobs)) as results:
             for number, result in results:
                 progress(1)
                 ready[number] = Outcome(FAILED, why=result.why, kind="stopped") if isinstance(result, Lost) else result
@@ -133,7 +136,7 @@ def run(
 def told(job: Job, outcome: Outcome) -> Told:
     """What became of a job."""
     made = job.verb in MAKERS and outcome.status in (DONE, CURRENT)
-    target = str(job.target) if made else ""
+    target = (stored(job.target) or str(job.target)) if made else ""
     return Told(str(job.source), target, outcome)
 
 

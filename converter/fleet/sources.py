@@ -11,6 +11,7 @@ from converter.core.errors import ConverterError
 from converter.core.source import is_url, shown
 from converter.fetch.folders import OTHERS, is_whole
 from converter.fetch.hub_files import SUFFIXES
+from converter.fetch.storage import inside, stored
 from converter.formats.parts import whole_of
 
 ENDINGS = sorted(
@@ -53,9 +54,9 @@ class Found:
 
 
 def means_many(word: str) -> bool:
-    """Whether a word stands for several sources: a list, or a pattern that is no file's name."""
+    """Whether a word stands for several sources: a list, a pattern that is no file's name, a place in storage."""
     listed = word.startswith(LISTED) and len(word) > 1
-    return (listed or is_pattern(word)) and not os.path.lexists(word)
+    return bool(stored(word)) or ((listed or is_pattern(word)) and not os.path.lexists(word))
 
 
 def is_pattern(word: str) -> bool:
@@ -76,7 +77,7 @@ def find(words: Sequence[str], *, recursive: bool, leave_out: Path | None = None
     """
     walk = _Walk(recursive, leave_out)
     for word in words:
-        if not means_many(word):
+        if not means_many(word) or stored(word):
             walk.one(word, Path(word).name, below=Path(word).name if len(words) > 1 else "")
         elif word.startswith(LISTED):
             walk.listed(Path(word[1:]))
@@ -92,6 +93,7 @@ class _Walk:
     def __init__(self, recursive: bool, leave_out: Path | None) -> None:
         self.recursive = recursive
         self.leave_out = os.path.realpath(leave_out) if leave_out is not None else None
+        self.stored_out = f"{out.rstrip('/')}/" if leave_out is not None and (out := stored(leave_out)) else ""
         self.found: dict[str, Item] = {}
         self.parts: set[str] = set()
 
@@ -109,6 +111,11 @@ class _Walk:
                 self.add(str(inner), below / inner.relative_to(path), walked=True)
         elif walked and path.is_file() and whole_of(path) is not None:
             self.parts.add(word)
+        elif self.recursive and stored(word) and (found := inside(word)):
+            root = word.rstrip("/")
+            kept = [name for name in found if not (self.stored_out and f"{root}/{name}".startswith(self.stored_out))]
+            for name in kept:
+                self.add(f"{root}/{name}", below / PurePath(name), walked=True)
         elif "://" in word:
             self.add(word, PurePath(shown(word).rstrip("/")).name)
         else:

@@ -26,6 +26,7 @@ from converter.core.model import Model
 from converter.core.source import Source
 from converter.fetch.folders import OTHERS
 from converter.fetch.hub_files import SUFFIXES
+from converter.fetch.storage import stored
 from converter.fleet.made import making
 from converter.fleet.outcome import CURRENT, DONE, FAILED, FOREIGN, PART, Outcome
 from converter.formats.parts import named_by
@@ -73,6 +74,10 @@ class Job:
 
 def do(job: Job) -> Outcome:
     """Do it; what goes wrong is part of what became of it."""
+    if stored(job.source.address) or stored(job.target or ""):
+        from converter.fleet.stored import do_stored
+
+        return do_stored(job, do)
     try:
         if job.target is not None and job.verb in MAKERS:
             if not job.force and (said := making(job.target, job.source)) is not None:
@@ -80,7 +85,7 @@ def do(job: Job) -> Outcome:
             make_folder(job.target.parent)
         return VERBS[job.verb](job)
     except ConverterError as error:
-        return _refused(job, error)
+        return refused(job, error)
     except MemoryError:
         return Outcome(FAILED, why=NO_MEMORY, kind=NO_MEMORY)
     except OSError as error:
@@ -100,7 +105,8 @@ def _current(said: Mapping[str, str]) -> Outcome:
     return Outcome(CURRENT, of, layout, network)
 
 
-def _refused(job: Job, error: ConverterError) -> Outcome:
+def refused(job: Job, error: ConverterError) -> Outcome:
+    """What became of a job whose source or target is refused."""
     address = str(job.source.address)
     why = str(error).removeprefix(f"{address}: ")
     if job.walked:

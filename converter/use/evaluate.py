@@ -25,7 +25,7 @@ from converter.use.evaluation.task import Task, understand
 from converter.use.kept import MANY, identity, keeping, run_over
 from converter.use.predict import predictor
 from converter.use.predictor import Predictor
-from converter.use.rows import Rows, session
+from converter.use.rows import Rows, Start, session
 from converter.use.sets.find import ImageSet
 from converter.use.sets.listed import Listed
 from converter.use.sets.places import index_of
@@ -131,6 +131,7 @@ def examined(
     *,
     target: Path | None = None,
     share: Share | None = None,
+    start: Start = session,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Marks:
     """What a network answers, its images prepared as the source's own evaluation did.
@@ -140,13 +141,14 @@ def examined(
         target: what is made of it.  Of many images rows are kept beside it, for who is stopped to go on there, until
             :func:`converter.use.kept.over` is told that it is written.
         share: the part of the images that is asked about; its rows are left beside ``target``.
+        start: what starts the network.
         progress: called with the number of images done.
 
     Raises:
         ConverterError: the images cannot be read, or rows cannot be kept.
     """
     model, whole = asked.model, asked.found
-    one = session(model, upright=model.preprocess.evaluated_upright)
+    one = start(model, upright=model.preprocess.evaluated_upright)
     run = run_over(whole, one, share)
     with ExitStack() as files:
         if target is not None and (share or run.images > MANY):
@@ -158,7 +160,7 @@ def examined(
             files.enter_context(keeping(run, target, whole, share, header))
         marks = marked(asked.exam, run.rows(one, asked.reduced), progress)
     many = bool(whole.shards) or run.images > MANY
-    marks.notes = [*run.said(), *filter(None, [one.spent.line() if many else ""])]
+    marks.notes = [*run.said(), *(one.said() if many else ())]
     return marks
 
 

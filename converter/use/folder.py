@@ -24,7 +24,7 @@ from converter.use.network import More
 from converter.use.predict import predictor
 from converter.use.predictor import Predictor
 from converter.use.results import OfHead, Told, results, said_of
-from converter.use.rows import session
+from converter.use.rows import Session, Start, session
 from converter.use.sets.find import ImageSet
 from converter.use.share import Share
 from converter.use.tables import check_array, check_table
@@ -200,6 +200,7 @@ def classify(
     top: int = SHOWN,
     fail_fast: bool = False,
     title: str = "",
+    start: Start = session,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Classified:
     """Ask a network about images; those that cannot be read are listed, and the rest is done.
@@ -211,6 +212,7 @@ def classify(
         top: how many classes to rank.
         fail_fast: stop at the first image without an answer.
         title: what the page of pictures is about.
+        start: what starts the network, where it is asked block by block.
         progress: called with the number of images done.
 
     A network without classifier gives features, and ranks nothing.  Of many images, and of sets, rows are kept as they
@@ -221,10 +223,12 @@ def classify(
             give what is asked for.
     """
     if targets.cam is None:
-        if not isinstance(images, ImageSet) and (targets.share or (targets.first and len(images) > MANY)):
+        many = targets.share or start is not session or (targets.first and len(images) > MANY)
+        if not isinstance(images, ImageSet) and many:
             images = of_files(images) or images
         if isinstance(images, ImageSet):
-            return _by_block(predictor, images, targets, top=top, fail_fast=fail_fast, progress=progress)
+            one = start(predictor, ["features"] if targets.features is not None else [])
+            return _by_block(one, predictor, images, targets, top=top, fail_fast=fail_fast, progress=progress)
     if isinstance(images, ImageSet):
         raise ConverterError("--cam draws images that are files: name them, or their folder")
     if targets.share is not None:
@@ -257,6 +261,7 @@ def classify(
 
 
 def _by_block(
+    one: Session,
     predictor: Predictor,
     images: ImageSet,
     targets: Targets,
@@ -267,7 +272,7 @@ def _by_block(
 ) -> Classified:
     """The same, block by block, in a way that can be gone on with."""
     more: list[More] = ["features"] if targets.features is not None else []
-    one, heads, first = session(predictor, more), OfHead.every(predictor), targets.first
+    heads, first = OfHead.every(predictor), targets.first
     run, told = run_over(images, one, targets.share), Told()
     done = Classified(run.images, [f"{name}: {why}" for name, why in images.broken.items()], lost=len(images.broken))
     asked = {
@@ -297,7 +302,7 @@ def _by_block(
     if first is not None and targets.share is None:
         over(first)
     done.failed += told.failed
-    done.notes = [*images.notes, *told.notes(), *run.said(), *filter(None, [one.spent.line()])]
+    done.notes = [*images.notes, *told.notes(), *run.said(), *one.said()]
     return done
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from converter.core.version import __version__
 from converter.use.journal import KIND, Journal, is_ours, journal
 from converter.use.predictor import Predictor
-from converter.use.rows import Rows, Session, all_rows
+from converter.use.rows import Rows, Session
 from converter.use.sets.find import ImageSet
 from converter.use.sets.record import Block
 from converter.use.share import Share
@@ -53,12 +53,12 @@ class Run:
             ConverterError: a part cannot be read, or the disk is full.
         """
         if self.kept is None:
-            yield from map(made, all_rows(session, self.blocks))
+            yield from map(made, session.rows(self.blocks))
             return
         stamps = [block.stamp() for block in self.blocks]
         done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, stamps)]
         self.again = sum(block.count for block, there in zip(self.blocks, done) if there)
-        computed = all_rows(session, (block for block, there in zip(self.blocks, done) if not there))
+        computed = session.rows(block for block, there in zip(self.blocks, done) if not there)
         for block, stamp, there in zip(self.blocks, stamps, done):
             if there:
                 yield self.kept.rows(block.number)

@@ -94,6 +94,18 @@ class Session:
         """How many images its blocks have: ``BLOCK``, or what is near it and a whole number of batches."""
         return self.batch * max(1, BLOCK // self.batch)
 
+    def rows(self, blocks: Iterable[Block]) -> Iterator[Rows]:
+        """See :func:`all_rows`."""
+        return all_rows(self, blocks)
+
+    def said(self) -> list[str]:
+        """What people should know of how it went, once all is done."""
+        return list(filter(None, [self.spent.line()]))
+
+
+Start = Callable[..., Session]
+"""What starts a network: :func:`session`, or something in its place with the same arguments."""
+
 
 def session(
     predictor: Predictor, more: Sequence[More] = (), *, upright: bool = True, threads: int | None = None
