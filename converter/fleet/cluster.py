@@ -70,7 +70,7 @@ def _to_itself() -> Iterator[None]:
 
 def _tell_nothing_of_nodes() -> None:
     """Ray prints the last lines of a lost node's log on standard output, where the result is."""
-    inside = sys.modules.get("ray._private.worker")
+    inside: Any = sys.modules.get("ray._private.worker")
     if inside is not None and hasattr(inside, "print_to_stdstream"):
         inside.print_to_stdstream = lambda *_, **__: None
 
