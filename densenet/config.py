@@ -18,7 +18,7 @@ from densenet.costs import costs
 from densenet.fields import AXES, CHOICES, Axes, GlobalPool, Padding, Stem, StemPool, TransitionPool
 from densenet.head import ACTIVATIONS, Head, HeadLayer, heads_of, layers_of
 from densenet.module import Module
-from densenet.modules import modules_of
+from densenet.modules import modules_of, tensors_of
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class DenseNetConfig:
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of the library layout, in network order, without counters."""
-        return {name: shape for module in self.modules() for name, shape in module.tensors().items()}
+        return dict(tensors_of(self))
 
     def parameters(self) -> int:
         """Number of trainable values (running statistics are not counted)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 def modules_of(config: DenseNetConfig) -> tuple[Module, ...]:
     """Every module that owns tensors, in the order the network applies them."""
     return tuple(_in_order(config))
+
+
+@lru_cache(maxsize=64)
+def tensors_of(config: DenseNetConfig) -> Mapping[str, tuple[int, ...]]:
+    """Name and shape of every tensor, in that order."""
+    return {name: shape for module in modules_of(config) for name, shape in module.tensors().items()}
 
 
 def _in_order(config: DenseNetConfig) -> Iterator[Module]:

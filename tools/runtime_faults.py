@@ -151,7 +151,10 @@ def without_relu(parts: Parts, path: Path) -> Parts:
 
 def _ir(parts: Parts) -> Parts:
     text = parts[".xml"].decode()
-    found = re.findall(r'<layer id="(\d+)" name="[^"]*" type="ReLU"', text)
+    kinds = dict(re.findall(r'<layer id="(\d+)" name="[^"]*" type="([^"]*)"', text))
+    takers = re.findall(r'from-layer="(\d+)" from-port="\d+" to-layer="(\d+)"', text)
+    # What is quantised next is cut off at zero there, too: without that ReLU the network is the same.
+    found = list(dict.fromkeys(a for a, b in takers if kinds[a] == "ReLU" and kinds[b] != "FakeQuantize"))
     relu = found[len(found) // 2]
     taken = re.search(rf'from-layer="(\d+)" from-port="(\d+)" to-layer="{relu}" to-port="0"', text)
     assert taken is not None

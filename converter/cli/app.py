@@ -196,7 +196,8 @@ def _told_how_much(verb: Callable[..., None]) -> Callable[..., None]:
         if quiet and verbose:
             raise ConverterError("--quiet and --verbose: say one of them")
         show.set_chatter(Chatter.QUIET if quiet else Chatter.VERBOSE if verbose else Chatter.USUAL)
-        verb(**given)
+        with show.timed():
+            verb(**given)
 
     more = parameters_of(_how_much)
     run.__signature__ = signature(verb).replace(parameters=[*parameters_of(verb), *more])  # type: ignore[attr-defined]

@@ -75,13 +75,13 @@ def command(
     from converter.use.share import Share
 
     REPORTS.check(report or (), force=force)
+    computing = engine_on(engine, device)
     if shard and not report:
         raise ConverterError("--shard leaves its results beside a report: say --report FILE")
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
-    computing = engine_on(engine, device)
     asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
     start = started(ray, model, engine=computing, images=said, head=head or "")
     with show.bar("evaluating", len(read.images)) as advance:

@@ -108,6 +108,15 @@ def _is_animated() -> bool:
 
 
 @contextmanager
+def timed() -> Iterator[None]:
+    """How long it all took, where that is to be said."""
+    began = time.perf_counter()
+    yield
+    if chatter() is Chatter.VERBOSE:
+        print(f"{time.perf_counter() - began:8.2f} s  in all", file=sys.stderr)
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
     """A line on stderr that says what is being done; silent where stderr is no terminal, unless asked to be verbose."""
     if chatter() is Chatter.VERBOSE:

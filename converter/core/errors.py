@@ -14,6 +14,10 @@ class ConverterError(Exception):
         super().__init__(shortened(message))
 
 
+class WrongArgument(ConverterError, ValueError):
+    """An argument of a function has a value that it cannot have."""
+
+
 class UnreadableFile(ConverterError):
     """The file is missing, truncated, damaged, or of no format we read."""
 

@@ -8,10 +8,10 @@ CLOSE = 0.6
 """How much of two names must agree (difflib's ratio)."""
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str], close: float = CLOSE) -> str:
     """``; is NAME meant?`` of the known name that is nearest, whatever its case; empty where none is near."""
     from difflib import get_close_matches  # noqa: PLC0415 (for errors only)
 
     plain = {each.lower(): each for each in known}
-    near = get_close_matches(name.lower(), plain, 1, CLOSE)
+    near = get_close_matches(name.lower(), plain, 1, close)
     return f"; is {plain[near[0]]} meant?" if near else ""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from converter.core.errors import Unavailable, first_line
@@ -22,7 +26,9 @@ def torchvision_network(config: DenseNetConfig) -> Any:
     """
     check_installed("torchvision")
     import torch  # noqa: PLC0415 (slow to import)
-    from torchvision.models import DenseNet  # noqa: PLC0415 (slow to import)
+
+    with compiler_when_called():
+        from torchvision.models import DenseNet  # noqa: PLC0415 (slow to import)
 
     known = ("growth_rate", "block_config", "init_features", "bn_size", "num_classes", "in_channels")
     _plain(config, "torchvision", known)
@@ -82,6 +88,44 @@ def keras_network(config: DenseNetConfig) -> Any:
         classifier_activation=None,
     )
     return keras.Model(image, network.outputs[0], name=network.name)  # of one input, not of a list of one
+
+
+COMPILER = "torch._dynamo.utils"
+
+
+@contextmanager
+def compiler_when_called() -> Iterator[None]:
+    """While torchvision is imported, PyTorch's compiler is not: nine tenths of the time, for what no DenseNet uses.
+
+    torchvision/ops/roi_align.py takes one function from there, and calls it when it pools regions.  What it is given
+    imports the compiler then; asked for anything else, so does what stands in the compiler's place.
+    """
+    if "torchvision" in sys.modules or COMPILER in sys.modules:
+        yield
+        return
+
+    def whole() -> Any:
+        if sys.modules.get(COMPILER) is stand_in:
+            del sys.modules[COMPILER]
+        return import_module(COMPILER)
+
+    def is_compile_supported(device_type: Any) -> Any:
+        return whole().is_compile_supported(device_type)
+
+    def other(name: str) -> Any:
+        if name.startswith("__"):  # asked for by the import itself
+            raise AttributeError(name)
+        return getattr(whole(), name)
+
+    stand_in: Any = ModuleType(COMPILER)
+    stand_in.is_compile_supported = is_compile_supported
+    stand_in.__getattr__ = other
+    sys.modules[COMPILER] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(COMPILER) is stand_in:
+            del sys.modules[COMPILER]
 
 
 def check_installed(framework: str) -> None:

@@ -98,17 +98,23 @@ def resolve(address: str | Path | Held) -> Place:
     return _from_zoo(text)
 
 
+SPELT = 0.8
+"""How much of a missing file's name agrees with that of a published model which was meant by it."""
+
+
 def _from_zoo(name: str) -> Place:
     from densenet.zoo import zoo_model  # noqa: PLC0415 (for few)
 
     try:
         model = zoo_model(name)
     except ValueError as error:
+        from converter.core.nearest import meant  # noqa: PLC0415 (for this message)
         from converter.fetch.hub_client import REPO  # noqa: PLC0415 (for this message)
+        from densenet.zoo import names  # noqa: PLC0415 (for this message)
 
         looks_like_path = "/" in name or "\\" in name or "." in Path(name).name
         hint = f"; for the Hugging Face Hub write hf://{name}" if REPO.fullmatch(name) else ""
-        why = hint if looks_like_path else f", and {error}"
+        why = hint + meant(name, names(), SPELT) if looks_like_path else f", and {error}"
         raise UnreadableFile(f"{shown(name)}: no such file{why}") from error
     from converter.fetch.download import download  # noqa: PLC0415 (for few)
 

@@ -109,6 +109,10 @@ class _Bytes:
         return start
 
     def raw(self, size: int) -> bytes:
+        window, at = self.window, self.position - self.window.first
+        if at >= 0 and 0 <= size <= len(window.held) - at:  # what is at hand, as nearly all is
+            self.position += size
+            return bytes(window.held[at : at + size])
         return self.at(self.take(size), size)
 
     def at(self, start: int, size: int) -> bytes:

@@ -15,6 +15,7 @@ from converter.core.errors import ConverterError
 from converter.core.folded_head import folded_config, folded_head
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY
 from converter.core.model import Images, Model
+from converter.layouts import LAYOUTS
 from converter.parity.compare import ULP
 from densenet.config import DenseNetConfig
 from densenet.module import NORM_TENSORS, Module
@@ -144,16 +145,21 @@ def with_folded_eps(checks: Sequence[Check], reference: Model, candidate: Model)
     """Checks of two networks of the same shapes, in which another eps is right where variances make up for it."""
     ours, theirs = reference.config.eps, candidate.config.eps
     made_up = ours != theirs and _variances_make_up(reference, candidate)
-    folded = Check("eps", True, f"{ours:g} as {theirs:g}, the difference folded into the variances")
+    folded = Check("eps", True, f"{ours:g} as {theirs:g}, folded into the variances where float32 shows it")
     return [folded if check.name == "eps" and made_up else check for check in checks]
 
 
 def _variances_make_up(reference: Model, candidate: Model) -> bool:
     """Whether every norm that cannot be folded into a convolution does the same, though variances differ.
 
-    An eps that is wrong by less than variances can show is wrong: they are the same then.
+    An eps that is wrong by less than variances can show is wrong: they are the same then.  But where a layout fixes it,
+    as Keras does, the candidate could have no other.
     """
-    moved = False
+    moved = any(
+        "eps" not in layout.expresses and layout.eps == candidate.config.eps
+        for layout in LAYOUTS
+        if layout.name == candidate.origin.layout
+    )
     modules = list(reference.config.modules())
     for before, norm in pairwise(modules):
         if norm.kind != "norm" or follows(before, norm):

@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converter.core.errors import WrongArgument
 from converter.core.model import Images
+from converter.core.nearest import meant
 from converter.core.source import AnySource
 from converter.engines.torch import any_module
 from converter.reading.load import load
@@ -78,8 +80,8 @@ def get_model(
         changes: further config fields, with ``pretrained=False`` only.
 
     Raises:
-        converter.ConverterError: the checkpoint cannot be read, or PyTorch is not installed.
-        ValueError: no architecture has that name, or a field cannot have that value.
+        converter.ConverterError: the checkpoint cannot be read, or PyTorch is not installed; no architecture has that
+            name, or a field cannot have that value (these two are ValueErrors, too).
 
     Example:
         >>> from converter import get_model
@@ -91,10 +93,10 @@ def get_model(
     wanted = {name: value for name, value in asked.items() if value is not None}
     if not pretrained:
         if not isinstance(source, str):
-            raise ValueError("with pretrained=False name an architecture, densenet121 say")
+            raise WrongArgument("with pretrained=False name an architecture, densenet121 say")
         return _fresh(source, {**changes, **wanted})
     if changes:
-        raise ValueError("a pretrained model's architecture is given; use pretrained=False to change it")
+        raise WrongArgument("a pretrained model's architecture is given; use pretrained=False to change it")
     named = isinstance(source, str) and source in NAMED and not Path(source).exists()
     published = timm_name(str(source)) if named else ""
     model = load(published or source)
@@ -114,7 +116,13 @@ def _fresh(name: str, changes: dict[str, Any]) -> DenseNet:
     from densenet.model import DenseNet  # noqa: PLC0415 (slow to import)
 
     published = {model.name: model.config for model in MODELS}
-    config = replace(published[name], **changes) if name in published else DenseNetConfig.named(name, **changes)
+    known = [*published, *NAMED]
+    if name not in known:
+        raise WrongArgument(f"no DenseNet is named {name!r}; there are {', '.join(known)}{meant(name, known)}")
+    try:
+        config = replace(published[name], **changes) if name in published else DenseNetConfig.named(name, **changes)
+    except (TypeError, ValueError) as error:
+        raise WrongArgument(f"{name}: {error}") from error
     module: Any = DenseNet(config).eval()
     module.notes = ("random weights",)
     result: DenseNet = module

@@ -31,6 +31,14 @@ def merge(target: str | Path, outputs: Sequence[str | Path] = (), *, force: bool
 
     Raises:
         ConverterError: a shard is missing, is not done, or is of another run; or a file cannot be written.
+
+    Examples:
+        >>> from converter import merge, predict
+        >>> from converter.use.share import Share
+        >>> for shard in ("1/2", "2/2"):
+        ...     done = predict("digits.onnx", "images", output="digits.csv", share=Share.parse(shard))
+        >>> merge("digits.csv").answered
+        100
     """
     paths = shares_of(Path(target))
     header = _checked(paths)

@@ -17,6 +17,8 @@ from converter.formats.safetensors import write_safetensors
     ("args", "words"),
     [
         (("inspect", "missing.pth"), "no such file"),
+        (("inspect", "densenet121.tv_1k"), "no such file; is densenet121.tv_in1k meant?"),
+        (("inspect", "torchvision/densnet121"), "; is torchvision/densenet121 meant?"),
         (("convert", "missing.pth", "out.safetensors"), "no such file"),
         (("export", "missing.safetensors", "out.onnx"), "no such file"),
         (("convert", ".", "out.safetensors"), "folder"),

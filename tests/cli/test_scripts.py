@@ -74,7 +74,7 @@ def test_quiet_and_verbose(tmp_path: Path) -> None:
     usual, quiet, verbose = (run("export", LEGACY, tmp_path / "a.onnx", *more) for more in ((), ("-q",), ("-v",)))
     assert usual.stdout == quiet.stdout == verbose.stdout
     assert "note: " in usual.stderr and quiet.stderr == ""
-    assert " s  " in verbose.stderr and "note: " in verbose.stderr
+    assert " s  " in verbose.stderr and "note: " in verbose.stderr and verbose.stderr.endswith(" s  in all\n")
     assert refused(2, "inspect", "missing.pth", "-q") == refused(2, "inspect", "missing.pth")
     assert "Traceback" in run("inspect", "missing.pth", "-v").stderr
     assert "say one of them" in refused(2, "inspect", LEGACY, "-q", "-v")

@@ -10,6 +10,7 @@ import pytest
 from helpers.networks import CIFAR, SMALL, export_model
 from helpers.parity import changed, network
 
+from converter.layouts import layout_named
 from converter.parity.artifact import Artifact
 from converter.parity.checks import ROUNDINGS, config_checks, different_weights, model_checks
 from converter.parity.onnx_checks import onnx_checks
@@ -33,6 +34,20 @@ def test_an_eps_folded_into_the_variances_is_right() -> None:
     checks = {check.name: check for check in model_checks(model, other)}
     assert all(check.ok is not False for check in checks.values())
     assert "folded" in checks["eps"].detail
+
+
+@pytest.mark.parametrize(("layout", "right"), [("keras", True), ("torchvision", False), ("timm", False)])
+def test_an_eps_that_the_layout_fixes_is_right_where_variances_are_too_large_to_show_it(
+    layout: str, right: bool
+) -> None:
+    model = network()
+    for name in model.tensors:
+        if name.endswith("running_var"):
+            model = changed(model, name, lambda v: v + np.float32(1))
+    eps = layout_named("keras").eps
+    other = replace(model, config=replace(SMALL, eps=eps), origin=replace(model.origin, layout=layout))
+    failed = [check.name for check in model_checks(model, other) if check.ok is False]
+    assert failed == ([] if right else ["eps"])
 
 
 @pytest.mark.parametrize(

@@ -119,5 +119,10 @@ def test_get_model_and_list_models(digits: Path) -> None:
     assert fresh.config.num_classes == 7
     with pytest.raises(ValueError, match="pretrained=False"):
         get_model(digits / "m.safetensors", growth_rate=3)
-    with pytest.raises(ValueError, match="densenet121"):
-        get_model("densenet99", pretrained=False)
+    with pytest.raises(ValueError, match=r"densenet201.*; is densenet169 meant\?"):
+        get_model("densenet196", pretrained=False)
+    for wrong in ({"growth_rates": 3}, {"growth_rate": "3"}, {"num_classes": -1}):
+        with pytest.raises(ConverterError):
+            get_model("densenet121", pretrained=False, **wrong)
+    with pytest.raises(ConverterError, match="name an architecture"):
+        get_model(3, pretrained=False)  # type: ignore[arg-type]
