@@ -1,6 +1,6 @@
 """Peak memory of the verbs that write and judge, on networks of several sizes, as a table.
 
-    python tools/memory.py [--sizes 11,96,451] [--only export] [--markdown]
+    python tools/memory.py [--sizes 11,96,451] [--only export]
 
 Each command is a process of its own with whatever it starts; their RssAnon (what only memory or swap can hold) and
 RssFile (pages of files that are mapped, which the kernel takes back whenever it needs them) are read from /proc every

@@ -11,6 +11,7 @@ import typer
 from converter.cli import show
 from converter.cli.many import Many, Reports, many_of
 from converter.cli.options import Json, Overwrite, handed, reading_each
+from converter.core.metadata import FINGERPRINT_KEY
 from converter.core.source import Source
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def command(
             ("source", facts["source"]),
             ("sha256", facts["sha256"]),
             ("fingerprint", facts.get("fingerprint", "")),
+            ("made of", facts["metadata"].get(FINGERPRINT_KEY, "")),
             ("format", facts["format"]),
             ("layout", facts["layout"]),
             ("inside", facts["inside"]),
