@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.cases import CASES, logits_of
-from helpers.wire import data, number
+from helpers.wire import data, fixed32, number
 
 from converter import load
+from converter.core.checkpoint import Tensor
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile, UnsafeFile
+from converter.formats.coreml.neural_network import network_of
 
 PACKAGE = CASES / "coreml-program" / "DenseNet.mlpackage"
 INSIDE = Path("Data/com.apple.CoreML")
@@ -38,6 +41,19 @@ def test_a_neural_network_is_the_same_as_a_program() -> None:
     x = np.load(CASES / "coreml-network" / "input.npy")
     assert np.abs(logits_of(NETWORK, x) - logits_of(PACKAGE, x)).max() < 1e-5
     assert load(NETWORK).images.labels == load(PACKAGE).images.labels
+
+
+@pytest.mark.parametrize(("space", "expected"), [(20, [3, 2, 1]), (30, [1, 2, 3])])
+def test_what_is_added_to_an_image_is_in_the_order_of_the_channels_that_a_network_takes(
+    space: int, expected: list[int]
+) -> None:
+    image = data(4, number(1, 32) + number(2, 32) + number(3, space))
+    scaler = b"".join(fixed32(20 + i, struct.pack("<f", i + 1)) for i in range(3))  # of blue, green, red
+    description = data(1, data(1, "image") + data(3, image))
+    program = network_of(memoryview(data(2, data(1, "image") + data(10, scaler))), memoryview(description))
+    (added,) = (op.inputs["y"][0] for op in program.operations if op.kind == "add")
+    assert isinstance(added, Tensor)
+    assert added.read().ravel().tolist() == expected
 
 
 def test_a_network_of_volumes_computes_what_its_producer_did() -> None:

@@ -12,7 +12,7 @@ from converter.core.checkpoint import Checkpoint
 from converter.core.errors import UnreadableFile
 from converter.core.metadata import to_json
 from converter.formats.coreml.mil import program_of
-from converter.formats.coreml.neural_network import labels_of, network_of
+from converter.formats.coreml.neural_network import BGR, labels_of, network_of
 from converter.formats.coreml.program import Program
 from converter.formats.damage import naming
 from converter.formats.protobuf import mapped, message, messages, number, string, text
@@ -27,7 +27,6 @@ OTHERS = {
     555: "a custom model",
     3000: "an encrypted or serialised model",
 }
-BGR = 30
 
 
 def matches(_path: Path, head: bytes) -> bool:

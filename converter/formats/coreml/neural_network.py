@@ -20,6 +20,9 @@ Made = tuple[str, Inputs] | None
 
 CONSTANTS = {290: "loadConstant", 1070: "loadConstantND"}
 POOLS = ("max_pool", "avg_pool")
+GRAY = (10, 40)
+BGR = 30
+"""Colour spaces of ImageFeatureType."""
 
 
 def network_of(data: memoryview, description: memoryview) -> Program:
@@ -32,7 +35,9 @@ def network_of(data: memoryview, description: memoryview) -> Program:
     Raises:
         UnreadableFile: damaged, or its weights are quantised.
     """
-    inputs = dict(_feature(each) for each in islice(messages(description, 1), bounds.OUTPUTS))
+    described = list(islice(messages(description, 1), bounds.OUTPUTS))
+    inputs = dict(map(_feature, described))
+    blue_first = {text(each, 1) for each in described if number(message(message(each, 3), 4), 3) == BGR}
     layers = list(islice(messages(data, 1), bounds.OPERATORS + 1))
     if len(layers) > bounds.OPERATORS:
         raise UnreadableFile(f"more than {bounds.OPERATORS} layers; no DenseNet has so many")
@@ -40,7 +45,8 @@ def network_of(data: memoryview, description: memoryview) -> Program:
     for each in messages(data, 2):
         name = text(each, 1) or next(iter(inputs), "")
         prepared[name] = f"{name} (prepared)"
-        operations += _preprocessing(each, name, prepared[name], inputs.get(name, ()))
+        biases = (20, 21, 22) if name in blue_first else (30,) if inputs.get(name, ())[1:2] == (1,) else (22, 21, 20)
+        operations += _preprocessing(each, name, prepared[name], biases)
     constants: dict[str, Constant] = {}
     for layer in layers:
         name, taken, given = text(layer, 1), _names(layer, 2), _names(layer, 3)
@@ -83,18 +89,20 @@ def _feature(data: memoryview) -> tuple[str, tuple[int, ...]]:
     if image is None:
         shape = tuple(_ints(message(kind, 5), 1))
         return text(data, 1), shape if len(shape) != 3 else (1, *shape)
-    return text(data, 1), (1, 1 if number(image, 3) in (10, 40) else 3, number(image, 2), number(image, 1))
+    return text(data, 1), (1, 1 if number(image, 3) in GRAY else 3, number(image, 2), number(image, 1))
 
 
-def _preprocessing(data: memoryview, name: str, prepared: str, shape: tuple[int, ...]) -> Iterator[Operation]:
-    """NeuralNetworkPreprocessing {10: scaler {10: channelScale, 20: blueBias, 21: green, 22: red, 30: gray}}."""
+def _preprocessing(data: memoryview, name: str, prepared: str, biases: tuple[int, ...]) -> Iterator[Operation]:
+    """NeuralNetworkPreprocessing {10: scaler {10: channelScale, 20: blueBias, 21: green, 22: red, 30: gray}}.
+
+    ``biases`` are the fields of the input's channels, in the network's order.
+    """
     scaler = next(messages(data, 10), None)
     if scaler is None:
         yield Operation("meanImage", name, {"x": [name]}, (prepared,))
         return
     scale = real(scaler, 10)
-    order = (30,) if shape[1:2] == (1,) else (22, 21, 20)
-    bias = np.array([real(scaler, n) or 0.0 for n in order], np.float64).reshape(1, -1, 1, 1)
+    bias = np.array([real(scaler, n) or 0.0 for n in biases], np.float64).reshape(1, -1, 1, 1)
     between = f"{name} (scaled)"
     factor = Tensor.of(np.full(1, 1.0 if scale is None else scale))
     yield Operation("mul", f"{name} channelScale", {"x": [name], "y": [factor]}, (between,))
