@@ -81,7 +81,7 @@ def command(
             ("source", facts["source"]),
             ("sha256", facts["sha256"]),
             ("fingerprint", facts.get("fingerprint", "")),
-            ("made of", facts["metadata"].get(FINGERPRINT_KEY, "")),
+            ("made of", found.model.stated.get(FINGERPRINT_KEY, "")),
             ("format", facts["format"]),
             ("layout", facts["layout"]),
             ("inside", facts["inside"]),

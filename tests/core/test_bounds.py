@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import sets
 from helpers.cases import file_of
 from helpers.mxnet import params
 from helpers.networks import CIFAR, export_model, random_model, random_tensors, save
@@ -29,11 +30,12 @@ import densenet.bounds
 from converter import load
 from converter.core import bounds
 from converter.core.bounds import Bound
-from converter.core.errors import ConverterError
+from converter.core.errors import ConverterError, UnreadableFile
 from converter.core.metadata import parsed
 from converter.formats import open_checkpoint
 from converter.formats.prototxt import read_prototxt
 from converter.use.evaluation.table import read_text
+from converter.use.sets.tar import open_tar
 from densenet import images
 from densenet.config import DenseNetConfig
 from densenet.head import layers_of
@@ -194,6 +196,17 @@ def _repeated(folder: Path) -> Path:
     return _file(data(1, data(1, "input") + data(2, "Placeholder")) + data(1, node), "m.pb")(folder)
 
 
+def _shard(folder: Path) -> Path:
+    return sets.tar(folder / "shard.tar", map(sets.sample, sets.images(3)))
+
+
+def _records_of_a_shard(path: Path) -> None:
+    found = open_tar(str(path))
+    for why in (found.broken, *(record.failed for record in found.part.records())):
+        if why:
+            raise UnreadableFile(why)
+
+
 def records(path: Path) -> Any:
     from converter.formats.paddle.params import matches_records
 
@@ -270,6 +283,8 @@ EDGES = {
     "NESTED_NAMES": Edge("", _pickled(_by_parts()), load),
     "FILES": Edge("files", _folder, load),
     "TRUTHS": Edge("bytes", _file(b"a.png 1\n"), read_text),
+    "IMAGE": Edge("bytes", _shard, _records_of_a_shard),
+    "RECORDS": Edge("samples", _shard, _records_of_a_shard),
     "TEXT": Edge("bytes", _file(b"cat\ndog\n"), lambda path: said(lambda: read_labels(path))),
     "NODES": Edge("nodes", _file(data(1, data(1, "a") + data(2, "Placeholder")) * 9, "m.pb")),
     "PIXELS": Edge("elongated", _image, lambda path: said(lambda: images.load(path, STEPS))),
@@ -280,7 +295,7 @@ OF_IMAGES = ("PIXELS", "INPUT", "TEXT", "WIDTH")
 UNSAID = """
     CONFIG MANIFEST PROTOTXTS OUTPUTS JOINED COMPUTED FILLED COMPARED REGION HOPS LUA_SEARCH HEAD_LAYERS HEAD_PARTS
     HEAD_MERGED HEAD_TRIED NUMBER ENTRIES ENTRIES_NESTED CLASSES BLOCKS PATH_PARTS NAME_PARTS WRAPPERS SYMBOL_TEXT
-    KERAS_NUMBERS KERAS_WIDTH BESIDE""".split()
+    KERAS_NUMBERS KERAS_WIDTH BESIDE LABEL""".split()
 """What is beyond them is not looked at, or not found: the tests of their readers say what becomes of the file."""
 NOT_MET = """
     METADATA CHUNKS GRAPH_CODE FUNCTION_NODES CALLS STEPS LUA_NESTED EXPORTED_INPUTS MODULES SCRIPT_WORK SCRIPT_CALLS

@@ -45,6 +45,7 @@ def run(*words: object) -> Done:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if collecting:
+            gc.unfreeze()
             gc.enable()
     assert isinstance(status, int)
     return Done(status, out.getvalue(), err.getvalue())

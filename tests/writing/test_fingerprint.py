@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
 import pytest
+from helpers.command import ok
 from helpers.networks import CIFAR, SMALL, random_model, random_tensors, save
 
 from converter import convert, export_onnx, inspect
@@ -32,6 +34,7 @@ def test_what_is_written_records_the_weights_it_was_made_of(tmp_path: Path, targ
     fingerprint = Fingerprint.of(inspect(source).model.tensors).float32
     (export_onnx if target.endswith("onnx") else convert)(source, tmp_path / target, **how)  # type: ignore[operator]
     assert recorded(tmp_path / target) == fingerprint
+    assert re.search(rf"^made of +{fingerprint}$", ok("inspect", tmp_path / target), re.M)
 
 
 def recorded(path: Path) -> str:
