@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -172,14 +171,9 @@ def _called(module: torch.nn.Module, *, double: bool = False, form: TorchForm = 
     if last:
         module = module.to(memory_format=torch.channels_last)
     call = torch.compile(module, dynamic=True) if form == "compiled" else module
-    products: Callable[[], AbstractContextManager[Any]] = nullcontext
-    if double:
-        from converter.engines.products import AsProducts  # noqa: PLC0415 (slow to import)
-
-        products = AsProducts
 
     def run(x: Array) -> Any:
-        with torch.inference_mode(), products():
+        with torch.inference_mode():
             tensor = torch.from_numpy(x).to(dtype)
             return call(tensor.contiguous(memory_format=torch.channels_last) if last else tensor)
 
