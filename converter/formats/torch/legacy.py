@@ -14,7 +14,7 @@ from typing import Any
 
 from converter.core.checkpoint import Array, Checkpoint
 from converter.core.errors import UnreadableFile
-from converter.core.mapping import mapped, steady
+from converter.core.mapping import Window, mapped, steady
 from converter.formats.torch.numpy_arrays import is_array, with_arrays
 from converter.formats.torch.pickle import Pickle
 from converter.formats.torch.tensors import Storage, builders, storage_dtype
@@ -79,12 +79,12 @@ def _parsed(data: Array, front: Array, path: str, depth: int) -> tuple[Any, tupl
     pickle.load()  # system info
     tree = pickle.load()
     keys = pickle.load()
-    at = pickle.end
+    at, counts = pickle.end, Window(data)
     for key in keys:
         storage = storages.get(str(key))
         if at + 8 > len(data):
             raise UnreadableFile(f"{path}: truncated, the storages end after {len(data)} bytes")
-        count = int.from_bytes(steady(data[at : at + 8]).tobytes(), "little", signed=True)
+        count = int.from_bytes(counts.piece(at, 8), "little", signed=True)
         if storage is None:
             raise UnreadableFile(f"{path}: storage {key} belongs to no tensor")
         size = count * storage.dtype.itemsize
