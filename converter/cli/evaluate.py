@@ -67,11 +67,11 @@ def command(
     precision and F1, each label and the mean; they need pip install 'densenet-converter[metrics]'.
     """
     from converter.engines.devices import engine_on
-    from converter.fleet.cluster_images import started
     from converter.use.evaluate import Asked, examined
     from converter.use.evaluation.dataset import Dataset, read_truths
     from converter.use.evaluation.report import REPORTS
     from converter.use.kept import over
+    from converter.use.rows import Start, session
     from converter.use.share import Share
 
     REPORTS.check(report or (), force=force)
@@ -83,7 +83,11 @@ def command(
     target = report[0] if report else None
     share = Share.parse(shard) if shard else None
     asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
-    start = started(ray, model, engine=computing, images=said, head=head or "")
+    start: Start = session
+    if ray is not None:
+        from converter.fleet.cluster_images import Cluster
+
+        start = Cluster(ray, model, engine=computing, images=said, head=head or "")
     with show.bar("evaluating", len(read.images)) as advance:
         done = examined(asked, target=target, share=share, start=start, progress=advance)
     show.notes(done.notes)

@@ -67,10 +67,10 @@ def command(
 ) -> None:
     """Classify images. Those that cannot be read are listed, and the status is 1."""
     from converter.engines.devices import engine_on
-    from converter.fleet.cluster_images import started
     from converter.use.folder import Targets, classify
     from converter.use.named import named_images
     from converter.use.predict import predictor
+    from converter.use.rows import Start, session
     from converter.use.share import Share
 
     targets = Targets(output, features, cam, Share.parse(shard) if shard else None, force)
@@ -81,7 +81,11 @@ def command(
         loaded = predictor(model, engine=computing, images=said, features=targets.features_alone, head=head or "")
     found = named_images(images, volumes=loaded.preprocess.of_volumes)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
-    start = started(ray, model, engine=computing, images=said, head=head or "")
+    start: Start = session
+    if ray is not None:
+        from converter.fleet.cluster_images import Cluster
+
+        start = Cluster(ray, model, engine=computing, images=said, head=head or "")
     if ray is not None and cam is not None:
         raise ConverterError("--cam is drawn on this machine; leave out --ray")
     with show.bar("predicting", len(found)) as advance:

@@ -28,7 +28,7 @@ from converter.use.kept import identity
 from converter.use.network import More
 from converter.use.predict import predictor
 from converter.use.predictor import Predictor
-from converter.use.rows import Rows, Session, Start, rows_of, session
+from converter.use.rows import Rows, Session, rows_of, session
 from converter.use.sets.record import Block
 from densenet.depth import Say
 from densenet.pixels import ImageSource
@@ -82,15 +82,6 @@ class Cluster:
         here = (_versions(self.engine), identity(predictor, more), os.getcwd())  # noqa: PTH109 (as it is called)
         asked = Asked(source, *how, *here)
         return _OnRay(_nobody, _nothing, predictor.batch, address=self.address, asked=asked)
-
-
-def started(address: str | None, source: AnySource, **how: Any) -> Start:
-    """What starts a network: a cluster, or where no address is given this machine.
-
-    Args:
-        address, source, how: the fields of a :class:`Cluster`.
-    """
-    return session if address is None else Cluster(address, source, **how)
 
 
 def _nobody(images: Array) -> tuple[Array, ...]:
