@@ -44,10 +44,10 @@ def _as_named(path: Path, head: bytes) -> Iterator[tuple[bool, Opener]]:
             from converter.formats import safetensors
 
             yield safetensors.matches(path, head), safetensors.open_safetensors
-        case ".onnx" if head.startswith(b"\x08"):
+        case ".onnx":
             from converter.formats import onnx_file
 
-            yield onnx_file.matches(path, head), onnx_file.open_onnx
+            yield onnx_file.is_certain(path, head), onnx_file.open_onnx
         case ".h5" | ".hdf5":
             from converter.formats import hdf5
             from converter.formats.keras import h5, preset

@@ -55,8 +55,15 @@ def matches(path: Path, head: bytes) -> bool:
     message where ONNX has the producer's name.
     """
     named = path.suffix.lower() == ".onnx" and not text_it_is(head)
-    if not (head.startswith(b"\x08") or named):
-        return False
+    return (head.startswith(b"\x08") or named) and _has_fields(path, named=named)
+
+
+def is_certain(path: Path, head: bytes) -> bool:
+    """The same by the bytes alone, whatever the name."""
+    return head.startswith(b"\x08") and _has_fields(path, named=False)
+
+
+def _has_fields(path: Path, *, named: bool) -> bool:
     texts = 0
     try:
         for number, wire, value in islice(fields(mapped(path)), 64):
