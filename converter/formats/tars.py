@@ -99,10 +99,17 @@ def each_member(
 
 
 def _number(field: bytes) -> int:
-    """Octal digits; or GNU's base 256, marked by the first bit."""
+    """Octal digits; or GNU's base 256, marked by the first bit.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    digits = field.strip(b" \0") or b"0"
+    if not digits.isdigit():  # a sign would lead back to where the reader was
+        raise ValueError(f"a size of {digits!r}")
+    return int(digits, 8)
 
 
 def _text(field: bytes) -> str:

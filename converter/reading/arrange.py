@@ -7,9 +7,11 @@ final norm, classifier.  No name is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
+from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
 from converter.layouts.layout import Layout, Leaf, Stored
@@ -70,7 +72,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
     for name, part in zip(names, parts):
         for leaf, tensor in part.tensors.items():
             key = part.keys[leaf]
-            if key in by_key and by_key[key] is not tensor:
+            if not _same(by_key.get(key, tensor), tensor):
                 raise NotADenseNet(f"{key} is used twice")
             by_key[key] = tensor
             tensors[f"{name}.{leaf}"] = tensor
@@ -99,6 +101,15 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         activation=structure.activation,
         eps=stated,
     )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether what one key has is the same for two parts: converters keep equal constants, as biases of zeros, once."""
+    if one is other:
+        return True
+    if one.shape != other.shape or one.dtype != other.dtype or prod(one.shape) > bounds.COMPARED:
+        return False
+    return bool(np.array_equal(one.read(), other.read()))
 
 
 def _names(parts: Sequence[Part], head: Sequence[str]) -> list[str]:

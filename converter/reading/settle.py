@@ -132,7 +132,10 @@ def _own(checkpoint: Checkpoint, candidate: Candidate) -> dict[str, Any]:
         for name, value in own_config(checkpoint).items()
         if name in SETTINGS
     }
-    if read is not None and own and own["head"] != read:  # our exporter folds what it can
+    if read is not None and own and own["head"] != read:
+        if [each.removesuffix(":no_bias") for each in read] == list(own["head"]):  # LiteRT's leaves out biases of zeros
+            return {**own, "head": read}
+        # our exporter folds what it can
         from converter.core.folded_head import folded_config  # noqa: PLC0415 (for few)
 
         said = replace(config, head=own["head"])

@@ -204,7 +204,7 @@ def _said(content: bytes, where: str) -> tuple[dict[str, Any], int]:
     try:
         end = 8 + struct.unpack_from("<Q", content)[0]
         found = json.loads(content[8:end])
-        if not isinstance(found, dict) or not isinstance(found.get("block"), int):
+        if not isinstance(found, dict) or not isinstance(found.get("block"), int) or "stamp" not in found:
             raise ValueError("no block")
     except (ValueError, struct.error, RecursionError) as error:
         raise UnreadableFile(f"{where}: damaged ({error})") from error

@@ -14,7 +14,10 @@ from tools.fuzz.targets import READERS
 
 FOUND = Path(__file__).parent / "found"
 """Inputs that did more than be read or refused, by reader: each is small, and stays."""
-BY_HAND = "safetensors npz npy pickle packed tar tf-table tf-graph paddle-program caffe mxnet t7 layout labels".split()
+BY_HAND = (
+    "safetensors npz npy pickle packed tar tf-table tf-graph paddle-program caffe mxnet t7 layout labels "
+    "images-tar rows"
+).split()
 
 
 def test_every_reader_has_seeds() -> None:

@@ -90,6 +90,19 @@ def test_what_is_read_back_is_the_same_network(source: Path, files: list[Path]) 
                 np.testing.assert_array_equal(model.tensors[name].read(), tensor.read())
 
 
+def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
+    """As LiteRT's converter does."""
+    model, name = random_model(replace(CIFAR, head=("linear:6", "relu"))), "head.0.bias"
+    source = save(
+        replace(model, tensors={**model.tensors, name: Tensor.of(np.zeros(6, np.float32))}), tmp_path / "m.pth"
+    )
+    x = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    for runtime in INSTALLED:
+        if runtime.suffix != ".pte":  # is run, not read
+            file = export_runtime(source, tmp_path / f"m{runtime.suffix}").path
+            np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), atol=1e-6)
+
+
 def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], tmp_path: Path) -> None:
     for file in files:
         if file.suffix in (".xml", ".pt"):

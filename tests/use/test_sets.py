@@ -16,7 +16,7 @@ from helpers.sets import FEATURES, images, parquet, sample, tar, tars
 from PIL import Image
 
 from converter.core import bounds
-from converter.core.errors import ConverterError
+from converter.core.errors import ConverterError, UnreadableFile
 from converter.parity.bench import Bench
 from converter.parity.truth import batches_for
 from converter.reading.load import load as load_model
@@ -150,6 +150,16 @@ def test_tars_put_together_or_cut_between_members_are_told(tmp_path: Path) -> No
     (tmp_path / "c.tar").write_bytes(data.rstrip(b"\0") + bytes(-len(data.rstrip(b"\0")) % 512))
     for name, why in (("b", "several tars put together"), ("c", "the rest is missing")):
         assert why in open_shards([str(tmp_path / f"{name}.tar")]).broken[str(tmp_path / f"{name}.tar")]
+
+
+def test_a_size_with_a_sign_leads_nowhere(tmp_path: Path) -> None:
+    """Which made a reader go back to the header it came from, for ever."""
+    path = tar(tmp_path / "a.tar", map(sample, images(2)))
+    data = bytearray(path.read_bytes())
+    data[124:136] = b"-1000".ljust(12, b"\0")
+    path.write_bytes(data)
+    with pytest.raises(UnreadableFile, match=r"a\.tar: damaged after 0 images \(a size of b'-1000'\)"):
+        open_shards([str(path)])
 
 
 def test_keys_of_several_shards_are_noted(tmp_path: Path) -> None:

@@ -449,6 +449,55 @@ def _array(folder: Path) -> None:
     np.save(folder / "images.npy", np.zeros((2, 3, 8, 8), np.float32))
 
 
+def _pictures() -> list[bytes]:
+    """Three images, small."""
+    from PIL import Image
+
+    found = []
+    for i, kind in enumerate(("PNG", "JPEG", "PNG")):
+        Image.new("RGB", (4, 3), (i, 90, 200)).save(file := io.BytesIO(), kind)
+        found.append(file.getvalue())
+    return found
+
+
+def _images_tar(folder: Path) -> list[Path]:
+    files = [(f"a/{i}.{'jpg' if i == 1 else 'png'}", data) for i, data in enumerate(_pictures())]
+    named = [("a/0.cls", b"3"), ("a/1.json", json.dumps({"label": "cat"}).encode()), ("a/2.cls", b"dog")]
+    for name, kind in (("val.tar", tarfile.USTAR_FORMAT), ("pax", tarfile.PAX_FORMAT), ("gnu", tarfile.GNU_FORMAT)):
+        with tarfile.open(folder / name, "w", format=kind) as tar:
+            for key, data in sorted([*files, *named, ("b" * 120 + "é.png", files[0][1])]):
+                if kind != tarfile.USTAR_FORMAT or len(key) < 100:
+                    member = tarfile.TarInfo(key)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    return [folder / "pax", folder / "gnu"]
+
+
+def _images_parquet(folder: Path) -> list[Path]:
+    import pyarrow
+    from pyarrow import parquet
+
+    files = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(_pictures())]
+    label = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    said = json.dumps({"info": {"features": {"image": {"_type": "Image"}, "label": label}}})
+    plain = pyarrow.table({"image": files, "label": [0, 1, -1]})
+    table = plain.replace_schema_metadata({"huggingface": said})
+    parquet.write_table(table, folder / "val.parquet", row_group_size=2)
+    parquet.write_table(table, folder / "two", compression="zstd", data_page_version="2.0")
+    bare = pyarrow.table({"png": [file["bytes"] for file in files], "classes": [["a"], [], ["b", "c"]]})
+    parquet.write_table(bare, folder / "bare", compression="none", use_dictionary=False, write_statistics=False)
+    return [folder / "two", folder / "bare"]
+
+
+def _rows(folder: Path) -> None:
+    from converter.use.journal import packed
+    from converter.use.rows import Rows
+
+    scores = np.linspace(0, 1, 4, dtype=np.float32).reshape(2, 2)
+    rows = Rows(3, 6, ("a.png", "b.png", "c.png"), (0, 2), (scores,), {1: "b.png: no image"}, {"resized": 2})
+    (folder / "table.csv.1-of-2").write_bytes(packed(rows, "12 1"))
+
+
 def _image(folder: Path) -> list[Path]:
     from PIL import Image
 
@@ -541,6 +590,9 @@ MAKERS: dict[str, Maker] = {
     "provenance": _provenance,
     "record": _record,
     "array": _array,
+    "images-tar": _images_tar,
+    "images-parquet": _images_parquet,
+    "rows": _rows,
     "image": _image,
     "dicom": _dicom,
     "nifti": _nifti,

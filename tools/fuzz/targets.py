@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -190,6 +192,31 @@ def array(path: Path) -> None:
     read_array(path)
 
 
+def images(path: Path) -> None:
+    """A set of images, as ``evaluate`` goes through it: its classes, and the files of its images, undecoded."""
+    from converter.use.sets.find import open_shards
+    from converter.use.sets.record import stream
+
+    left = MOST
+    found = open_shards([str(path)])
+    for _, records in stream(found.blocks()):
+        left -= sum(max(len(each.image.data), 1 << 10) for each in records if not isinstance(each.image, Path))
+        if left < 0:
+            break
+
+
+def rows(path: Path) -> None:
+    """Rows of an interrupted run or a shard: what a frame holds, whose checksum no chance would find."""
+    from converter.use.journal import HEAD, KIND, read_journal
+
+    content = path.read_bytes()
+    frame = HEAD.pack(len(content), zlib.crc32(content)) + content
+    path.write_bytes(json.dumps({"kind": KIND}).encode() + b"\n" + frame)
+    with read_journal(path) as kept:
+        for block in kept.known:
+            kept.rows(block)
+
+
 READERS = {
     "safetensors": Reader("m.safetensors", whole),
     "safetensors-index": Reader("m.safetensors.index.json", whole),
@@ -250,6 +277,9 @@ READERS = {
     "provenance": Reader("provenance.json", provenance),
     "record": Reader("record.npz", record),
     "array": Reader("images.npy", array),
+    "images-tar": Reader("val.tar", images),
+    "images-parquet": Reader("val.parquet", images),
+    "rows": Reader("table.csv.1-of-2", rows),
     "image": Reader("image.png", image),
     "dicom": Reader("image.dcm", image),
     "nifti": Reader("image.nii", volume),

@@ -147,8 +147,7 @@ def open_parquet(address: str) -> Shard:
         features = _features(address, schema.metadata or {})
         image = _image(address, schema, features)
         columns = _classes(schema, features, image)
-        _check_sizes(address, metadata, {image, *columns})
-        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        groups = _groups(address, metadata, size)
         if sum(groups) != metadata.num_rows or min(groups, default=0) < 0:
             raise UnreadableFile(f"{address}: damaged: its groups have other rows than the file")
         written = _read(address, found, columns)
@@ -238,22 +237,22 @@ def _classes(schema: Any, features: Mapping[str, Any], image: str) -> dict[str, 
     return {name: found for name, found in said.items() if name in fitting} or called or every
 
 
-def _check_sizes(address: str, metadata: Any, columns: set[str]) -> None:
-    """Refuse what unpacks to far more than it is.
+def _groups(address: str, metadata: Any, size: int) -> tuple[int, ...]:
+    """Rows of each group.
+
+    What the file says of a single column is not looked at: pyarrow ends the process where that is damaged (its
+    ``RowGroupMetaData.column`` lets an exception of C++ through).
 
     Raises:
-        UnreadableFile: a column of a group does.
+        UnreadableFile: a group unpacks to far more than the file has.
     """
+    result = []
     for i in range(metadata.num_row_groups):
         group = metadata.row_group(i)
-        for j in range(group.num_columns):
-            chunk = group.column(j)
-            packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
-            large = unpacked > bounds.LARGE and unpacked > bounds.LARGE_INFLATED * max(packed, 1)
-            if chunk.path_in_schema.partition(".")[0] in columns and (large or min(packed, unpacked) < 0):
-                raise UnreadableFile(
-                    f"{address}: {chunk.path_in_schema} of rows' group {i} unpacks to {unpacked:,} bytes"
-                )
+        if group.total_byte_size > max(bounds.LARGE, bounds.LARGE_INFLATED * size):
+            raise UnreadableFile(f"{address}: rows' group {i} unpacks to {group.total_byte_size:,} bytes")
+        result.append(group.num_rows)
+    return tuple(result)
 
 
 def _read(address: str, file: Any, columns: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
