@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -111,6 +112,8 @@ def many_of(
     ray: Ray = None,
 ) -> Many:
     """What is said of many sources."""
+    if time_limit is not None and isnan(time_limit):
+        raise ConverterError("--time-limit nan: is no number of seconds")
     if ray is not None and (plan or jobs):
         asked = "--plan measures on" if plan else "--jobs counts processes of"
         raise ConverterError(f"{asked} this machine; leave out --ray")

@@ -50,7 +50,7 @@ Ray = Annotated[
     ),
 ]
 Shard = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--shard", metavar="K/N", help="Do the K-th of N shards of the images alone, for schedulers; then: merge."
     ),

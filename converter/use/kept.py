@@ -15,6 +15,7 @@ from converter.use.journal import KIND, Journal, is_ours, journal
 from converter.use.predictor import Predictor
 from converter.use.rows import Rows, Session
 from converter.use.sets.find import ImageSet
+from converter.use.sets.listed import Listed
 from converter.use.sets.record import Block
 from converter.use.share import Share
 
@@ -122,7 +123,13 @@ def identity(predictor: Predictor, more: Sequence[str] = (), **other: Any) -> st
 
 
 def names_of(found: ImageSet) -> str:
-    """What is another once a set has other parts: that of its names and counts."""
-    parts = json.dumps([[part.name, part.count] for part in found.parts])
-    listed = "".join(block.stamp() for block in found.blocks()) if not found.shards else ""
-    return hashlib.sha256(f"{parts}{listed}".encode()).hexdigest()
+    """What is another once a set has other parts: of shards names, counts and sizes, else of files names and sizes.
+
+    Not when they were changed: machines that have a copy each need not agree about that.
+    """
+    told = hashlib.sha256(json.dumps([[part.name, part.count] for part in found.parts]).encode())
+    told.update(json.dumps([shard.bytes for shard in found.shards]).encode())
+    for part in found.parts:
+        if isinstance(part, Listed):
+            told.update(part.sizes().encode())
+    return told.hexdigest()
