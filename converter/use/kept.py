@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.core.errors import UnreadableFile
 from converter.core.version import __version__
 from converter.use.journal import KIND, Journal, is_ours, journal
 from converter.use.predictor import Predictor
@@ -54,7 +55,9 @@ class Run:
             ConverterError: a part cannot be read, or the disk is full.
         """
         if self.kept is None:
-            yield from map(made, session.rows(self.blocks))
+            for block, rows in zip(self.blocks, session.rows(self.blocks), strict=True):
+                _check_same(block)
+                yield made(rows)
             return
         stamps = [block.stamp() for block in self.blocks]
         done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, stamps)]
@@ -65,8 +68,19 @@ class Run:
                 yield self.kept.rows(block.number)
             else:
                 rows = made(next(computed))
+                _check_same(block)
                 self.kept.add(rows, stamp)
                 yield rows
+
+
+def _check_same(block: Block) -> None:
+    """Refuse rows of a part that was changed since it was gone through.
+
+    Raises:
+        UnreadableFile: it was.
+    """
+    if block.part.changed():
+        raise UnreadableFile(f"{block.part.name}: changed while it was read")
 
 
 def run_over(found: ImageSet, session: Session, share: Share | None) -> Run:

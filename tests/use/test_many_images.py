@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.command import ok, refused, run
 from helpers.networks import SMALL, random_model, save
-from helpers.sets import images, parquet, tars
+from helpers.sets import images, parquet, sample, tar, tars
 
 from converter import evaluate, merge, predict
 from converter.core.errors import ConverterError
@@ -235,3 +235,21 @@ def test_an_empty_shard_is_not_the_whole(digits: Path, shards: Path, tmp_path: P
     out = tmp_path / "out.csv"
     assert "--shard" in refused(2, "predict", digits / "m.onnx", shards, "-o", out, "--shard", "")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_shard_that_is_replaced_meanwhile_is_not_counted_with_the_old_classes(
+    kind: str, digits: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{kind}"
+
+    def write(every: Any) -> None:
+        path.unlink(missing_ok=True)
+        _ = parquet(path, every) if kind == "parquet" else tar(path, map(sample, every))
+
+    def replaced(_: int) -> None:
+        write(images(150)[::-1])
+
+    write(images(150))
+    with pytest.raises(ConverterError, match="changed while it was read"):
+        evaluate(digits / "m.onnx", path, progress=replaced)
