@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -84,6 +85,7 @@ def main() -> NoReturn:
 def _run() -> None:
     show.set_chatter(Chatter.USUAL)
     streams.prepare()
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")  # what is decoded has a bound
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stopped)
     with complete.as_bash_splits():

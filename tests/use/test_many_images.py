@@ -253,3 +253,11 @@ def test_a_shard_that_is_replaced_meanwhile_is_not_counted_with_the_old_classes(
     write(images(150))
     with pytest.raises(ConverterError, match="changed while it was read"):
         evaluate(digits / "m.onnx", path, progress=replaced)
+
+
+def test_a_large_image_is_none_of_peoples_concern(
+    digits: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns of half as many pixels as it refuses."""
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 500)
+    assert "bomb" not in run("predict", digits / "m.onnx", shards, "-o", tmp_path / "a.csv").stderr

@@ -130,7 +130,7 @@ def test_what_is_wrong_in_a_tar_is_named_with_shard_and_key(digits: Path, tmp_pa
         "a.tar/x/nolabel.png: no class is written of it",
         "a.tar/noimage: holds no image (cls)",
         "a.tar/two: holds several images (png, jpg, cls)",
-        f"a.tar/{good[2][0]}.png: its key stood in the shard before",
+        f"a.tar/{good[2][0]}.png (sample 10): its key stood in the shard before",
         "a.tar/broken.png: not an image Pillow can read",
     ]
     assert '"images": 9' in done.stdout  # five, the one with a mask, three of b.tar

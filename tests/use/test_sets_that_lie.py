@@ -196,3 +196,10 @@ def test_a_note_where_numbers_may_begin_at_0_or_1(tmp_path: Path) -> None:
     assert "taken to begin at 0, of which there are no images" in " ".join(found.notes)
     odd = task(tar(tmp_path / "b.tar", map(sample, images(10))), Outputs(10, [*"12345678", "x", "y"]))
     assert "though outputs are called so: 1 is 2" in " ".join(odd.notes)
+
+
+def test_each_sample_of_a_repeated_key_counts_by_itself(tmp_path: Path) -> None:
+    (key, name, data) = images(1)[0]
+    path = tar(tmp_path / "a.tar", [(key, {"png": data, "cls": name.encode()})] * 4)
+    names = [record.name for record in image_set([str(path)]).parts[0].records()]
+    assert names == [f"{path}/{key}.png", *(f"{path}/{key}.png (sample {number})" for number in (2, 3, 4))]

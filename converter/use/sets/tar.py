@@ -136,6 +136,7 @@ class Tar:
             name = f"{name}.{ending}"
             member = sample.files[ending]
             if number in self.twice:
+                name = f"{name} (sample {number + 1})"
                 raise ValueError("its key stood in the shard before")
             if member.size > bounds.IMAGE:
                 raise ValueError(f"{member.size:,} bytes, {int(bounds.IMAGE):,} are read")
