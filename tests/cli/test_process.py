@@ -83,3 +83,16 @@ def test_termination_leaves_the_old_file(tmp_path: Path, stop: signal.Signals, s
     assert (process.returncode, said.decode()) == (status, f"densenet: {word}\n")
     assert os.listdir(tmp_path) == ["m.safetensors"]
     assert target.read_bytes() == old
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line() -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'converter.core.source': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from converter.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "list"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "densenet: interrupted\n")
