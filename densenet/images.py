@@ -47,7 +47,9 @@ def load(
     if preprocess.order == "bgr":
         pixels = pixels[..., ::-1]
     mean, std = (np.array(each, np.float32)[:, None, None] for each in (preprocess.mean, preprocess.std))
-    values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)  # first: rows are counted with faster than threes
+    values = np.ascontiguousarray(
+        pixels.transpose(2, 0, 1), np.float32
+    )  # first: rows are counted with faster than threes
     values /= np.float32(255)
     values -= mean
     values /= std
