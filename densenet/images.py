@@ -47,9 +47,8 @@ def load(
     if preprocess.order == "bgr":
         pixels = pixels[..., ::-1]
     mean, std = (np.array(each, np.float32)[:, None, None] for each in (preprocess.mean, preprocess.std))
-    values = np.ascontiguousarray(
-        pixels.transpose(2, 0, 1), np.float32
-    )  # first: rows are counted with faster than threes
+    # As planes first: rows are counted with faster than threes.
+    values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
     values /= np.float32(255)
     values -= mean
     values /= std
