@@ -44,6 +44,16 @@ def inside(root: str) -> list[str]:
         return sorted(name for name in below if name and not any(part.startswith(".") for part in name.split("/")))
 
 
+def size_of(address: str) -> int | None:
+    """Bytes of a file; None where there is none.
+
+    Raises:
+        Unavailable: it cannot be asked.
+    """
+    with _speaking(address) as (system, name):
+        return int(system.size(name) or 0) if system.isfile(name) else None
+
+
 def fetched(address: str, folder: Path) -> Path:
     """Copy a file into a folder, and what it cannot be read without (shards, the other half of a pair).
 
