@@ -60,7 +60,8 @@ class ImagePlan(Plan):
     def lines(self) -> list[str]:
         """In words."""
         share = f" of shard {self.share}" if self.share else ""
-        parts = f"{several(self.blocks, 'block')}, {self.batches:,} batches of {self.batch}"
+        batches = f"{self.batches:,} batch{'' if self.batches == 1 else 'es'}"
+        parts = f"{several(self.blocks, 'block')}, {batches} of {self.batch}"
         there = [f"{path}{', which is there already' * is_there}" for path, is_there in self.targets.items()]
         told = [
             f"{self.verb}: {several(self.asked, 'image')}{share} in {parts}",
@@ -68,6 +69,8 @@ class ImagePlan(Plan):
         ]
         if self.done:
             told.append(f"{self.done:,} are answered already, in {self.kept}; {self.asked - self.done:,} are left")
+        if self.done == self.asked:
+            return [*told, "none is left to be computed"]
         threads = several(self.threads, "thread")
         return [*told, f"{about(self.seconds)} with {threads} (measured on {self.measured:,} of them)"]
 

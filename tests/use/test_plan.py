@@ -102,6 +102,8 @@ def test_a_share_that_was_done(digits: Path, shards: Path, tmp_path: Path) -> No
         assert (said["share"], said["images"], said["done"], said["measured"]) == (f"{number}/2", 160, done, measured)
         assert said["targets"] == [{"path": f"{out}.{number}-of-2", "there": bool(done)}]
     assert said["asked"] == 70
+    words = ("predict", digits / "m.onnx", shards, "-o", out, "--shard", "1/2", "--plan")
+    assert run(*words).stdout.endswith("none is left to be computed\n")
 
 
 @pytest.mark.usefixtures("few")
