@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
+import numpy as np
+
 from converter.core import bounds
 from converter.core.checkpoint import Array
 from converter.core.errors import UnreadableFile
@@ -75,6 +77,7 @@ def each_member(
         head = read(at, BLOCK)
         if not head.strip(b"\0"):
             break
+        _check_sum(head)
         size, kind = _number(head[124:136]), head[156:157]
         name = _text(head[:100])
         if head[257:263] == b"ustar\0" and (folder := _text(head[345:500])):
@@ -96,6 +99,17 @@ def each_member(
         at = start + -(-size // BLOCK) * BLOCK
         first = first if said else at
     return at
+
+
+def _check_sum(head: bytes) -> None:
+    """Compare a header with the sum of its bytes, its own field taken as blanks (POSIX.1-1988, 10.1.1).
+
+    Raises:
+        ValueError: it is damaged: its name or size may be another's.
+    """
+    said, others = head[148:156], head[:148] + b" " * 8 + head[156:]
+    if _number(said) not in (sum(others), sum(np.frombuffer(others, np.int8).tolist())):  # old tars count signed bytes
+        raise ValueError("a header has another sum than it says")
 
 
 def _number(field: bytes) -> int:

@@ -35,6 +35,7 @@ from converter.core.metadata import parsed
 from converter.formats import open_checkpoint
 from converter.formats.prototxt import read_prototxt
 from converter.use.evaluation.table import read_text
+from converter.use.sets.parquet import open_parquet
 from converter.use.sets.tar import open_tar
 from densenet import images
 from densenet.config import DenseNetConfig
@@ -207,6 +208,26 @@ def _records_of_a_shard(path: Path) -> None:
             raise UnreadableFile(why)
 
 
+def _parquet(folder: Path) -> Path:
+    every = [("a", "1", bytes(1 << 16))] * 20
+    return sets.parquet(folder / "shard.parquet", every, compression="zstd", labels=[["1"] * 40] * 20, rows=1)
+
+
+def _rows(folder: Path) -> Path:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.table({"image": pyarrow.nulls(900, pyarrow.binary()), "labels": [[1, 2, 3, 4, 5, 6, 7, 8]] * 900})
+    parquet.write_table(table, folder / "shard.parquet", compression="zstd")
+    return folder / "shard.parquet"
+
+
+def _records_of_parquet(path: Path) -> None:
+    for record in open_parquet(str(path)).part.records():
+        if record.failed and "no bytes" not in record.failed:
+            raise UnreadableFile(record.failed)
+
+
 def records(path: Path) -> Any:
     from converter.formats.paddle.params import matches_records
 
@@ -285,6 +306,14 @@ EDGES = {
     "TRUTHS": Edge("bytes", _file(b"a.png 1\n"), read_text),
     "IMAGE": Edge("bytes", _shard, _records_of_a_shard),
     "RECORDS": Edge("samples", _shard, _records_of_a_shard),
+    "ROWS": Edge("rows", _rows, _records_of_parquet, least=-(1 << 12)),
+    "LISTED": Edge("values", _rows, _records_of_parquet, least=-(1 << 14)),
+    "PAGES": Edge("pages", _parquet, _records_of_parquet, least=-(1 << 12)),
+    "PAGE_INFLATED": Edge(
+        "a page that unpacks", _parquet, _records_of_parquet, others={"LARGE": 1, "LARGE_INFLATED": 999}
+    ),
+    "PARQUET_FOOTER": Edge("a footer of", _parquet, _records_of_parquet),
+    "THRIFT_NESTED": Edge("within each other", _parquet, _records_of_parquet),
     "TEXT": Edge("bytes", _file(b"cat\ndog\n"), lambda path: said(lambda: read_labels(path))),
     "NODES": Edge("nodes", _file(data(1, data(1, "a") + data(2, "Placeholder")) * 9, "m.pb")),
     "PIXELS": Edge("elongated", _image, lambda path: said(lambda: images.load(path, STEPS))),
@@ -295,7 +324,7 @@ OF_IMAGES = ("PIXELS", "INPUT", "TEXT", "WIDTH")
 UNSAID = """
     CONFIG MANIFEST PROTOTXTS OUTPUTS JOINED COMPUTED FILLED COMPARED REGION HOPS LUA_SEARCH HEAD_LAYERS HEAD_PARTS
     HEAD_MERGED HEAD_TRIED NUMBER ENTRIES ENTRIES_NESTED CLASSES BLOCKS PATH_PARTS NAME_PARTS WRAPPERS SYMBOL_TEXT
-    KERAS_NUMBERS KERAS_WIDTH BESIDE LABEL""".split()
+    KERAS_NUMBERS KERAS_WIDTH BESIDE LABEL PAGE_HEADER UNPACKED""".split()
 """What is beyond them is not looked at, or not found: the tests of their readers say what becomes of the file."""
 NOT_MET = """
     METADATA CHUNKS GRAPH_CODE FUNCTION_NODES CALLS STEPS LUA_NESTED EXPORTED_INPUTS MODULES SCRIPT_WORK SCRIPT_CALLS

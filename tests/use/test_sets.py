@@ -156,7 +156,8 @@ def test_a_size_with_a_sign_leads_nowhere(tmp_path: Path) -> None:
     """Which made a reader go back to the header it came from, for ever."""
     path = tar(tmp_path / "a.tar", map(sample, images(2)))
     data = bytearray(path.read_bytes())
-    data[124:136] = b"-1000".ljust(12, b"\0")
+    data[124:136], data[148:156] = b"-1000".ljust(12, b"\0"), b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
     path.write_bytes(data)
     with pytest.raises(UnreadableFile, match=r"a\.tar: damaged after 0 images \(a size of b'-1000'\)"):
         open_shards([str(path)])

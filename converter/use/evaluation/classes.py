@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converter.core.errors import ConverterError
 from converter.core.nearest import meant
@@ -13,6 +13,11 @@ from densenet.labels import imagenet_classes, imagenet_synsets
 SYNSET = re.compile(r"(n\d{8})(?:[-_ ].*)?")
 """WordNet's number, alone or before a name (Stanford Dogs: n02085620-Chihuahua)."""
 PLACEHOLDER = re.compile(r"(?:LABEL|class)[_ ]?\d+")
+NEGATIVE = re.compile(r"\s*-\d+(\.\d+)?\s*")
+INTEGER = re.compile(r"(-?\d+)\.0+")
+"""A class' number as tables have it once a value was missing: 3.0."""
+DIGITS = 9
+"""Of a class' number, at most."""
 SHOWN = 4
 """Pairs of a class and an output that a note shows."""
 
@@ -68,24 +73,34 @@ class Match:
 
 
 def simple(name: str) -> str:
-    """A name as it is compared."""
+    """A name as it is compared; the sign of a number is no hyphen."""
+    if NEGATIVE.fullmatch(name):
+        return name.strip()
     return " ".join(re.sub(r"[_\-]+", " ", name).casefold().split())
 
 
-def match_classes(names: Sequence[str], outputs: Outputs, where: str, *, folders: bool) -> Match:
+def match_classes(
+    names: Sequence[str], outputs: Outputs, where: str, *, folders: bool = False, said: bool = False
+) -> Match:
     """Which output each written class is.
 
     Args:
-        names: the classes, sorted, none twice.
+        names: the classes, none twice; sorted, but in the order that means something where they are ``said``.
         outputs: the network's.
         where: what errors name.
         folders: whether they are names of folders, whose order means something, or values that were written.
+        said: whether the data set says which classes there are, in their order.
 
     Raises:
         ConverterError: there is no one reading of them.
     """
+    if not folders and not said and not set(names) & set(outputs.labels):
+        plain = {name: INTEGER.sub(r"\1", name) if INTEGER.fullmatch(name) else name for name in names}
+        if any(name != number for name, number in plain.items()):
+            match = match_classes(sorted(set(plain.values())), outputs, where)
+            return replace(match, index={name: match.index[number] for name, number in plain.items()})
     found = _by_name(names, outputs, where) or _by_synset(names, outputs, where)
-    found = found or _by_number(names, outputs, where, folders)
+    found = found or _by_number(names, outputs, where, folders or said)
     if found:
         return found
     if len(names) != outputs.count:
@@ -93,8 +108,11 @@ def match_classes(names: Sequence[str], outputs: Outputs, where: str, *, folders
         raise ConverterError(f"{where}: {what} for a model of {outputs.count} classes")
     pairs = "; ".join(f"{name} is {outputs.name(i)}" for i, name in enumerate(names[:SHOWN]))
     more = " ..." if len(names) > SHOWN else ""
-    strings = all(name.isdecimal() for name in names)
-    kind = "in order of their names" + (" as text, 10 before 2, as torchvision's ImageFolder" if strings else "")
+    kind = "in order of their names"
+    if said:
+        kind = "in the order in which the data set names them"
+    elif all(name.isdecimal() for name in names):
+        kind += " as text, 10 before 2, as torchvision's ImageFolder"
     return Match(
         {name: i for i, name in enumerate(names)},
         f"classes matched {kind}",
@@ -144,18 +162,37 @@ def _by_synset(names: Sequence[str], outputs: Outputs, where: str) -> Match | No
     return Match(index, "classes matched by synset (ImageNet-1k)")
 
 
-def _by_number(names: Sequence[str], outputs: Outputs, where: str, folders: bool) -> Match | None:
-    """By the output's number, from 0, or from 1 where only that can be."""
-    if not all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names):
+def _by_number(names: Sequence[str], outputs: Outputs, where: str, ordered: bool) -> Match | None:
+    """By the output's number, from 0, or from 1 where only that can be.
+
+    Args:
+        names, outputs, where: as for :func:`match_classes`.
+        ordered: whether the order of the classes means something, too.
+    """
+    if not all(name.isascii() and name.removeprefix("-").isdecimal() for name in names):
         return None
-    numbers = [int(name) for name in names]
-    if folders and not outputs.labels and len(names) == outputs.count and numbers != sorted(numbers):
+    if ordered and any(name.startswith("-") or len(name) > DIGITS for name in names):
+        return None
+    numbers = [int(name[: DIGITS + 2]) for name in names]
+    if ordered and not outputs.labels and len(names) == outputs.count and numbers != sorted(numbers):
         return None  # a network trained on such folders has their order as text
     if len(set(numbers)) != len(numbers):
-        return None
+        if ordered:
+            return None
+        twice = next(n for n, count in Counter(numbers).items() if count > 1)
+        same = " and ".join(name for name, n in zip(names, numbers) if n == twice)
+        raise ConverterError(f"{where}: {same} are both class {twice}")
     low, high = min(numbers), max(numbers)
     first = 1 if high == outputs.count and low >= 1 else 0
-    if high - first >= outputs.count:
-        raise ConverterError(f"{where}: class {high} for a model of {outputs.count} classes")
-    notes = ("the numbers of classes begin at 1",) if first else ()
-    return Match({name: n - first for name, n in zip(names, numbers)}, f"classes matched by number from {first}", notes)
+    if wrong := [name for name, n in zip(names, numbers) if not first <= n < first + outputs.count]:
+        raise ConverterError(f"{where}: class {wrong[0][:40]} for a model of {outputs.count} classes")
+    notes: tuple[str, ...] = ("the numbers of classes begin at 1",) if first else ()
+    if low == 1 and not first:
+        notes = ("the numbers of classes are taken to begin at 0, of which there are no images",)
+    index = {name: n - first for name, n in zip(names, numbers)}
+    if odd := [name for name, i in index.items() if name in outputs.labels and outputs.name(i) != name]:
+        notes += (
+            f"numbers are taken for places in order, though outputs are called so: {odd[0]} is "
+            f"{outputs.name(index[odd[0]])}",
+        )
+    return Match(index, f"classes matched by number from {first}", notes)

@@ -162,7 +162,10 @@ def _of_classes(truths: Truths, column: str, outputs: Outputs) -> Task:
     names = truths.names or tuple(sorted(set(values)))
     if outputs.count == 1:
         return _binary(replace(truths, images=images, names=names), values, outputs, tuple(notes))
-    match = match_classes(names, outputs, truths.where, folders=truths.kind == "folders")
+    folders = truths.kind == "folders"
+    match = match_classes(names, outputs, truths.where, folders=folders, said=bool(truths.names) and not folders)
+    if strangers := set(values) - set(match.index):
+        raise ConverterError(f"{truths.where}: has {few(sorted(strangers))}, none of the {len(names)} classes it names")
     truth = np.array([match.index[value] for value in values])
     every = tuple(outputs.name(i) for i in range(outputs.count))
     written = {i: name for name, i in match.index.items()}
@@ -172,7 +175,7 @@ def _of_classes(truths: Truths, column: str, outputs: Outputs) -> Task:
 def _binary(truths: Truths, values: Sequence[str], outputs: Outputs, notes: tuple[str, ...]) -> Task:
     """Two classes for a single logit: which one is it that it speaks of?"""
     names, label = truths.names, simple(outputs.name(0)) if outputs.labels else ""
-    if all(_value(name) is not None for name in names):
+    if label not in ("no", "false") and all(_value(name) is not None for name in names):
         truth, positive = [_value(value) for value in values], outputs.name(0) if outputs.labels else "1"
         how = "0 and 1 as written"
     else:

@@ -182,9 +182,11 @@ def open_shards(addresses: Sequence[str]) -> ImageSet:
             broken[address] = shard.broken
         if shard.part.count:
             shards.append(shard)
+        elif len(addresses) == 1:
+            raise UnreadableFile(f"{address}: has no images")
     if not shards:
-        first = next(iter(broken.items()), ("", ""))
-        raise UnreadableFile(f"none of {len(addresses)} shards has images that can be read ({': '.join(first)})")
+        name, why = next(iter(broken.items()), (addresses[0], "has no images"))
+        raise UnreadableFile(f"none of {len(addresses)} shards has images that can be read ({name}: {why})")
     return ImageSet(tuple(shard.part for shard in shards), tuple(shards), broken, _twice(shards))
 
 

@@ -7,19 +7,23 @@ one after the other, so that a group of rows need not fit into memory.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import isnan
 from sys import intern
-from typing import Any
+from typing import IO, Any
 
 from converter.core import bounds
 from converter.core.errors import Unavailable, UnreadableFile, first_line
 from converter.core.text import well_formed
 from converter.use.sets.labels import CLASS_KEYS
 from converter.use.sets.opened import opened, size_of, stamp
+from converter.use.sets.parquet_pages import Chunk, Pages, chunks, pages
 from converter.use.sets.record import Part, Record
 from converter.use.sets.shard import Shard
 from densenet.volumes import Encoded
@@ -29,6 +33,8 @@ BUFFER = 1 << 16
 """Bytes of a column that are read at once."""
 ROWS = 32
 """Rows that are in memory at once."""
+SHARED = 1 << 20
+"""Bytes of a dictionary beyond which its values are looked at whether they are equal: pyarrow writes smaller ones."""
 
 
 def check_parquet(address: str) -> None:
@@ -75,22 +81,25 @@ class Parquet:
     def records(self, start: int = 0) -> Iterator[Record]:
         """See :class:`converter.use.sets.record.Part`; of what a damaged group of rows holds, every record says so."""
         first = 0
-        with _parquet(self.address) as file:
+        with _parquet(self.address) as found:
             for group, rows in enumerate(self.groups):
                 if start < first + rows:
-                    yield from self._of_group(file, group, first, max(start - first, 0))
+                    yield from self._of_group(found, group, first, max(start - first, 0))
                 first += rows
 
-    def _of_group(self, file: Any, group: int, first: int, skipped: int) -> Iterator[Record]:
+    def _of_group(self, found: _Open, group: int, first: int, skipped: int) -> Iterator[Record]:
         import pyarrow  # noqa: PLC0415 (for few)
 
         row, rows, why = 0, self.groups[group], "fewer rows than the file says"
         try:
-            for batch in file.iter_batches(ROWS, row_groups=[group], columns=[self.column], use_threads=False):
+            unpacked, same = found.pages(self.column, group), _Same()
+            several = unpacked.rows(ROWS)
+            for batch in found.file.iter_batches(several, row_groups=[group], columns=[self.column], use_threads=False):
                 if row + len(batch) > skipped:
-                    values = batch.column(0)
+                    values = batch.column(self.column)
                     for i in range(max(skipped - row, 0), min(len(batch), rows - row)):
-                        yield self._record(first + row + i, values[i].as_py())
+                        value = values[i].as_py()
+                        yield self._record(first + row + i, same(value) if unpacked.shared > SHARED else value)
                 row += len(batch)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             why = f"the shard is damaged here ({first_line(error)})"
@@ -111,8 +120,45 @@ class Parquet:
         return Record(name, Encoded(name, data))
 
 
+class _Same:
+    """Gives one object for equal images: those of a dictionary cost the file nothing, and need cost no more here."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, bytes] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: self(inner) for name, inner in value.items()}
+        if isinstance(value, bytes) and len(value) > 1 << 10:
+            return self.known.setdefault(hashlib.blake2b(value, digest_size=16).digest(), value)
+        return value
+
+
+@dataclass
+class _Open:
+    """An open file: as pyarrow has it, and where the pages of each group of rows stand; ``left`` may be looked at."""
+
+    file: Any
+    raw: IO[bytes]
+    size: int
+    chunks: list[list[Chunk]]
+    left: int
+
+    def pages(self, column: str, group: int | None = None) -> Pages:
+        """What the pages of a column unpack to, of one group of rows or of all.
+
+        Raises:
+            ValueError: they are damaged, or unpack to too much.
+        """
+        groups = self.chunks if group is None else self.chunks[group : group + 1]
+        own = [chunk for each in groups for chunk in each if f"{chunk.path}.".startswith(f"{column}.")]
+        found = pages(self.raw, self.size, own, self.left)
+        self.left -= found.count
+        return found
+
+
 @contextmanager
-def _parquet(address: str) -> Iterator[Any]:
+def _parquet(address: str) -> Iterator[_Open]:
     """An open file.
 
     Raises:
@@ -125,10 +171,12 @@ def _parquet(address: str) -> Iterator[Any]:
 
     with opened(address) as file:
         try:
-            found = parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
+            size = size_of(file)
+            found = parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True)
+            opened_file = _Open(found, file, size, chunks(file, size), bounds.PAGES + size // 1024)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise UnreadableFile(f"{address}: damaged, or no Parquet ({first_line(error)})") from error
-        yield found
+        yield opened_file
 
 
 def open_parquet(address: str) -> Shard:
@@ -138,19 +186,21 @@ def open_parquet(address: str) -> Shard:
         ConverterError: it is damaged, has no images, or asks for too much.
         Unavailable: pyarrow is not installed.
     """
-    with opened(address) as file:
-        size = size_of(file)
     with _parquet(address) as found:
-        schema, metadata = found.schema_arrow, found.metadata
-        if metadata.num_rows > bounds.RECORDS:
-            raise UnreadableFile(f"{address}: {metadata.num_rows:,} rows, {int(bounds.RECORDS):,} are read")
+        schema, metadata = found.file.schema_arrow, found.file.metadata
+        most = min(bounds.RECORDS, bounds.ROWS + found.size // 32)
+        if metadata.num_rows > most:
+            raise UnreadableFile(f"{address}: {metadata.num_rows:,} rows, {most:,} are read of {found.size:,} bytes")
+        if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+            raise UnreadableFile(f"{address}: two columns are called {twice[0][:40]!r}")
         features = _features(address, schema.metadata or {})
         image = _image(address, schema, features)
-        columns = _classes(schema, features, image)
-        groups = _groups(address, metadata, size)
-        if sum(groups) != metadata.num_rows or min(groups, default=0) < 0:
+        columns = _classes(address, schema, features, image)
+        groups = _groups(address, metadata, found.size)
+        if sum(groups) != metadata.num_rows or min(groups, default=0) < 0 or len(groups) != len(found.chunks):
             raise UnreadableFile(f"{address}: damaged: its groups have other rows than the file")
         written = _read(address, found, columns)
+        size = found.size
     names = tuple(next(iter(columns.values()))) if len(columns) == 1 else ()
     if len(columns) == 1:
         written = {"": next(iter(written.values()))}
@@ -201,20 +251,28 @@ def _holds_bytes(kind: Any) -> bool:
 
     if types.is_struct(kind):
         at = kind.get_field_index("bytes")
-        return at >= 0 and _holds_bytes(kind.field(at).type)
+        return at >= 0 and not types.is_struct(kind.field(at).type) and _holds_bytes(kind.field(at).type)
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _classes(schema: Any, features: Mapping[str, Any], image: str) -> dict[str, tuple[str, ...]]:
-    """Columns of classes, with the names that their numbers stand for: those said to be, those called so, or all."""
+def _classes(address: str, schema: Any, features: Mapping[str, Any], image: str) -> dict[str, tuple[str, ...]]:
+    """Columns of classes, with the names that their numbers stand for: those said to be, those called so, or all.
+
+    Raises:
+        UnreadableFile: two classes have one name.
+    """
     from pyarrow import types  # noqa: PLC0415 (for few)
 
     def names(feature: Any) -> tuple[str, ...]:
         inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
         inner = inner[0] if isinstance(inner, list) and inner else inner  # how a list of classes was written before
         found = inner.get("names") if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" else None
-        found = list(found.values()) if isinstance(found, dict) else found
-        return tuple(map(str, found[: bounds.CLASSES])) if isinstance(found, list) else ()
+        if isinstance(found, dict):
+            found = [found[number] for number in sorted(found, key=_number)]
+        called = tuple(map(str, found[: bounds.CLASSES])) if isinstance(found, list) else ()
+        if twice := [name for name, count in Counter(called).items() if count > 1]:
+            raise UnreadableFile(f"{address}: two of its classes are called {twice[0][:40]!r}")
+        return called
 
     def plain(kind: Any) -> bool:
         return bool(
@@ -237,6 +295,10 @@ def _classes(schema: Any, features: Mapping[str, Any], image: str) -> dict[str, 
     return {name: found for name, found in said.items() if name in fitting} or called or every
 
 
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
+
+
 def _groups(address: str, metadata: Any, size: int) -> tuple[int, ...]:
     """Rows of each group.
 
@@ -255,7 +317,7 @@ def _groups(address: str, metadata: Any, size: int) -> tuple[int, ...]:
     return tuple(result)
 
 
-def _read(address: str, file: Any, columns: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+def _read(address: str, found: _Open, columns: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
     """What is written in columns of classes; numbers as the names they stand for, unknown ones as nothing.
 
     Raises:
@@ -265,7 +327,11 @@ def _read(address: str, file: Any, columns: Mapping[str, tuple[str, ...]]) -> di
 
     result: dict[str, list[str]] = {name: [] for name in columns}
     try:
-        for batch in file.iter_batches(4096, columns=list(columns), use_threads=False) if columns else ():
+        unpacked = [found.pages(name) for name in columns]
+        if values := [each.values for each in unpacked if each.values > bounds.LISTED + found.size]:
+            raise ValueError(f"{values[0]:,} values")
+        rows = min((each.rows(4096) for each in unpacked), default=1)
+        for batch in found.file.iter_batches(rows, columns=list(columns), use_threads=False) if columns else ():
             for name, names in columns.items():
                 result[name] += (intern(_written(value, names)) for value in batch.column(name).to_pylist())
     except (pyarrow.ArrowException, OSError, ValueError) as error:
@@ -283,6 +349,10 @@ def _written(value: Any, names: tuple[str, ...]) -> str:
         return ""
     if isinstance(value, list):
         return "|".join(_written(each, names) for each in value)
+    if isinstance(value, float):  # what numbers become once one is missing
+        value = "" if isnan(value) else int(value) if value.is_integer() else value
+    if isinstance(value, str) and len(value) > bounds.LABEL:
+        raise ValueError(f"a class of {len(value):,} characters")
     if names and isinstance(value, int):
         if value >= len(names):
             raise ValueError(f"class {value} of {len(names)}")

@@ -80,7 +80,7 @@ class Sample:
 def _text(member: Member, read: Read, most: int) -> str:
     if member.size > most:
         raise ValueError(f"its label has {member.size:,} bytes, {most:,} are read")
-    return read(member.start, member.size).decode("utf-8")
+    return read(member.start, member.size).decode("utf-8-sig")
 
 
 @dataclass(frozen=True)
