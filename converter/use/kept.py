@@ -16,7 +16,7 @@ from converter.use.journal import KIND, Header, Journal, is_ours, journal, not_o
 from converter.use.predictor import Predictor
 from converter.use.rows import Rows, Session
 from converter.use.sets.find import ImageSet
-from converter.use.sets.record import Block
+from converter.use.sets.record import Block, stamps
 from converter.use.share import Share
 
 MANY = 512
@@ -56,11 +56,11 @@ class Run:
         if self.kept is None:
             yield from map(made, session.rows(self.blocks))
             return
-        stamps = [block.stamp() for block in self.blocks]
-        done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, stamps)]
+        told = list(stamps(self.blocks))
+        done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, told)]
         self.again = sum(block.count for block, there in zip(self.blocks, done) if there)
         computed = session.rows(block for block, there in zip(self.blocks, done) if not there)
-        for block, stamp, there in zip(self.blocks, stamps, done):
+        for block, stamp, there in zip(self.blocks, told, done):
             if there:
                 yield self.kept.rows(block.number)
             else:
@@ -149,5 +149,5 @@ def identity(predictor: Predictor, more: Sequence[str] = (), **other: Any) -> st
 def names_of(found: ImageSet) -> str:
     """What is another once a set has other parts: that of its names and counts."""
     parts = json.dumps([[part.name, part.count] for part in found.parts])
-    listed = "".join(block.stamp() for block in found.blocks()) if not found.shards else ""
+    listed = "".join(stamps(found.blocks())) if not found.shards else ""
     return hashlib.sha256(f"{parts}{listed}".encode()).hexdigest()
