@@ -50,7 +50,7 @@ def size_of(address: str) -> int | None:
     Raises:
         Unavailable: it cannot be asked.
     """
-    with _speaking(address) as (system, name):
+    with speaking(address) as (system, name):
         return int(system.size(name) or 0) if system.isfile(name) else None
 
 
