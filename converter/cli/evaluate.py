@@ -54,7 +54,7 @@ def command(
         list[Path] | None,
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
-    shard: Shard = "",
+    shard: Shard = None,
     plan: Planned = False,
     ray: Ray = None,
     head: Head = None,
@@ -80,12 +80,12 @@ def command(
     check_plan(plan, ray)
     REPORTS.check(report or (), force=force)
     computing = engine_on(engine, device)
-    if shard and not report:
+    if shard is not None and not report:
         raise ConverterError("--shard leaves its results beside a report: say --report FILE")
     data = Dataset(truths, images, path_column, dataset)
     read = read_truths(data)
     target = report[0] if report else None
-    share = Share.parse(shard) if shard else None
+    share = None if shard is None else Share.parse(shard)
     asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
     if plan:
         from converter.use.plan import plan_evaluation

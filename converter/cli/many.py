@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -110,6 +111,8 @@ def many_of(
     ray: Ray = None,
 ) -> Many:
     """What is said of many sources."""
+    if time_limit is not None and isnan(time_limit):
+        raise ConverterError("--time-limit nan: is no number of seconds")
     check_plan(plan, ray)
     if ray is not None and jobs:
         raise ConverterError("--jobs counts processes of this machine; leave out --ray")

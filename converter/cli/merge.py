@@ -8,7 +8,7 @@ import typer
 
 from converter.cli import show
 from converter.cli.options import Json, Overwrite
-from converter.core.text import clean
+from converter.core.text import one_line
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
         shown(done, as_json)
     show.notes(done.notes)
     for line in done.failed:
-        print(f"failed: {clean(line)}", file=sys.stderr)
+        print(f"failed: {one_line(line)}", file=sys.stderr)
     if as_json:
         show.print_json(done.to_dict())
     else:

@@ -54,7 +54,7 @@ Ray = Annotated[
 ]
 Planned = Annotated[bool, typer.Option("--plan", help=PLAN)]
 Shard = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--shard", metavar="K/N", help="Do the K-th of N shards of the images alone, for schedulers; then: merge."
     ),

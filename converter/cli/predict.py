@@ -25,7 +25,7 @@ from converter.cli.options import (
 from converter.cli.trunk import for_features
 from converter.core.errors import ConverterError
 from converter.core.source import shown
-from converter.core.text import clean
+from converter.core.text import one_line
 
 if TYPE_CHECKING:
     from converter.core.model import Images
@@ -59,7 +59,7 @@ def command(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
-    shard: Shard = "",
+    shard: Shard = None,
     plan: Planned = False,
     ray: Ray = None,
     head: Head = None,
@@ -77,7 +77,7 @@ def command(
     from converter.use.share import Share
 
     check_plan(plan, ray)
-    targets = Targets(output, features, cam, Share.parse(shard) if shard else None, force)
+    targets = Targets(output, features, cam, None if shard is None else Share.parse(shard), force)
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
     ):
@@ -111,7 +111,7 @@ def command(
         )
     show.notes([*loaded.notes, *done.notes])
     for line in done.failed:
-        print(f"failed: {clean(line)}", file=sys.stderr)
+        print(f"failed: {one_line(line)}", file=sys.stderr)
     if as_json:
         show.print_json(done.ranked if ranks else done.to_dict())
     for name, one in loaded.by_head.items() if ranks and not as_json else ():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from converter.core.text import clean, indented_json
+from converter.core.text import clean, indented_json, one_line
 
 if TYPE_CHECKING:
     from converter.core.plan import Plan
@@ -78,7 +78,7 @@ def table(
     for column in columns:
         out.add_column(Text(clean(column)), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        out.add_row(*(Text(clean(cell), style=STYLES.get(cell, "")) for cell in row))
+        out.add_row(*(Text(one_line(cell), style=STYLES.get(cell, "")) for cell in row))
     Console(soft_wrap=False, width=width, highlight=False).print(out)
 
 
@@ -98,13 +98,13 @@ def notes(lines: Sequence[str]) -> None:
     if chatter() is Chatter.QUIET:
         return
     for line in lines:
-        print(f"note: {clean(line)}", file=sys.stderr)
+        print(f"note: {one_line(line)}", file=sys.stderr)
 
 
 def failures(found: Mapping[str, str]) -> None:
     """What could not be read, and why, on stderr."""
     for name, why in found.items():
-        print(f"failed: {clean(f'{name}: {why}')}", file=sys.stderr)
+        print(f"failed: {one_line(f'{name}: {why}')}", file=sys.stderr)
 
 
 def plan(said: "Plan", as_json: bool) -> NoReturn:

@@ -32,6 +32,11 @@ def clean(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """The same as one line, as which a name with a line break in it passes for no message of ours."""
+    return clean(text).replace("\n", "\\n")
+
+
 def well_formed(text: str) -> str:
     """A text that can be written: lone surrogates (a JSON escape, a file name's odd bytes) become question marks.
 

@@ -22,12 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from converter.core.errors import ConverterError, first_line
 from converter.core.files import scratch
 
 if sys.platform != "win32":
     import resource
     from multiprocessing import forkserver
 
+LONGEST = 3600.0
+"""Seconds of one wait: the system counts them in milliseconds, in 32 bits."""
 GRACE = 2.0
 """Seconds a process has to remove what it was writing."""
 
@@ -95,17 +98,37 @@ class Pool:
 
     def _hand_out(self, pieces: Sequence[Any], waiting: deque[int]) -> None:
         while waiting and len(self.workers) < min(self.processes, len(pieces)):
-            self.workers.append(_Worker(self, len(self.workers)))
+            with _uninterrupted():  # what is half started would be nobody's, and waited for
+                if not self._started():
+                    break
             self.workers[-1].start(waiting[0], pieces[waiting.popleft()])
         for worker in self.workers:
             if waiting and worker.doing is None:
                 worker.start(waiting[0], pieces[waiting.popleft()])
 
+    def _started(self) -> bool:
+        """Start one more process; False where the system has no more, and those there are go on.
+
+        Raises:
+            ConverterError: there is none.
+        """
+        for wait in (0.0, 0.1, 1.0):  # what processes are forked from may have been killed, and is there again then
+            time.sleep(wait)
+            try:
+                self.workers.append(_Worker(self, len(self.workers)))
+                return True
+            except (EOFError, OSError) as error:
+                failed = error
+        if not self.workers:
+            raise ConverterError(f"no process can be started ({first_line(failed) or type(failed).__name__})")
+        self.processes = len(self.workers)
+        return False
+
     def _done(self) -> Iterator[tuple[int, Any]]:
         """Wait for what is done next."""
         busy = {worker.pipe: worker for worker in self.workers if worker.doing is not None}
         until = min(worker.until for worker in busy.values())
-        ready = connection.wait(list(busy), max(0.0, until - time.monotonic()))
+        ready = connection.wait(list(busy), min(max(0.0, until - time.monotonic()), LONGEST))
         for pipe in ready:
             worker = busy[pipe]
             number = worker.doing
@@ -186,15 +209,42 @@ def _server() -> Iterator[None]:
         settings: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
         settings["tempdir"] = str(folder)
         try:
+            if sys.platform != "win32":
+                signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))  # inherited: who started it tells it
+                try:
+                    forkserver.ensure_running()
+                finally:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
             yield
         finally:
             settings.pop("tempdir", None)
             if sys.platform != "win32":
-                forkserver._forkserver._stop()  # type: ignore[attr-defined]
+                server: Any = forkserver._forkserver
+                with suppress(OSError, TypeError):  # it is not there
+                    os.kill(server._forkserver_pid, signal.SIGTERM)
+                server._stop()
 
 
 SHORT, LONG = Path("/tmp"), 70  # noqa: S108 (what is made there has a random name)
 """Where a socket is whose name would be too long in the folder for temporary files: Unix has 107 letters."""
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back interrupts until the end of the block; elsewhere than in the main thread there are none."""
+    came: list[int] = []
+    usual = {}
+    if threading.current_thread() is threading.main_thread():
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in usual:
+        signal.signal(number, lambda received, _: came.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for received in came:
+            signal.raise_signal(received)
 
 
 @contextmanager
@@ -234,9 +284,9 @@ def _serve(pipe: Any, work: Callable[[Any], Any], memory: int, core: int | None,
     if core is not None:
         os.sched_setaffinity(0, {core})
         os.environ["OMP_NUM_THREADS"] = "1"
-    limit(memory)
     pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, pieces), daemon=True).start()
+    limit(memory)
     while True:
         pipe.send(work(pieces.get()))
 
@@ -259,7 +309,7 @@ def limit(memory: int) -> None:
     """Let this process allocate so many bytes more, and no more; files it maps are not counted."""
     if sys.platform != "linux":
         return
-    with suppress(OSError, ValueError, StopIteration):
+    with suppress(OSError, ValueError, StopIteration, OverflowError):  # more than 64 bits are no limit
         lines = Path("/proc/self/status").read_text().splitlines()
         now = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData:"))
         _, most = resource.getrlimit(resource.RLIMIT_DATA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.core.errors import ConverterError
-from converter.core.files import sweep
+from converter.core.files import scratch, sweep
 from converter.core.source import Source
 from converter.fetch.storage import stored
 from converter.fleet.made import digest
@@ -96,7 +97,10 @@ def jobs_of(order: Order, items: Sequence[Item]) -> list[Job]:
     elif order.folder is not None:
         if order.folder.exists() and not order.folder.is_dir():
             raise ConverterError(f"{order.folder}: is a file; many results go into a folder")
-        targets = [order.folder / place for place in places(items, order.ending)]
+        results = [order.folder / place for place in places(items, order.ending)]
+        if order.makes:
+            _check_case(order.folder, results)
+        targets = [*results]
     made = digest(order.verb, order.reading, order.options) if order.makes else ""
     return [
         Job(
@@ -109,6 +113,27 @@ def jobs_of(order: Order, items: Sequence[Item]) -> list[Job]:
         )
         for item, target in zip(items, targets)
     ]
+
+
+def _check_case(folder: Path, targets: Sequence[Path]) -> None:
+    """Refuse results of which one would be written over the other where names differ by case or accents' form alone.
+
+    Raises:
+        ConverterError: there are two.
+    """
+    known: dict[str, Path] = {}
+    for target in targets:
+        other = known.setdefault(unicodedata.normalize("NFC", str(target)).casefold(), target)
+        if other != target and not stored(target) and not tells_case(folder):
+            raise ConverterError(f"{other} and {target} would be one file there; name another folder")
+
+
+def tells_case(folder: Path) -> bool:
+    """Whether files in a folder, or in the first above it that is there, may differ by the case of their names."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    with scratch(folder) as made:
+        return not made.with_name(made.name.upper()).exists()
 
 
 def run(

@@ -13,6 +13,7 @@ from converter.fetch.folders import OTHERS, is_whole
 from converter.fetch.hub_files import SUFFIXES
 from converter.fetch.storage import inside, stored
 from converter.formats.parts import whole_of
+from densenet.bounds import read_small
 
 ENDINGS = sorted(
     {
@@ -73,7 +74,7 @@ def find(words: Sequence[str], *, recursive: bool, leave_out: Path | None = None
         leave_out: a folder that is not gone into, where results are written.
 
     Raises:
-        ConverterError: a list cannot be read, a pattern matches nothing, or sources are all there is in ``leave_out``.
+        ConverterError: a list cannot be read, nothing is found, or sources are all there is in ``leave_out``.
     """
     walk = _Walk(recursive, leave_out)
     for word in words:
@@ -83,6 +84,8 @@ def find(words: Sequence[str], *, recursive: bool, leave_out: Path | None = None
             walk.listed(Path(word[1:]))
         else:
             walk.matching(word)
+    if not walk.found and not walk.parts:
+        raise ConverterError(f"{', '.join(words)}: no files there")
     found = sorted(walk.found.values(), key=lambda item: (item.place.parts, item.address))
     return Found(found, sorted(walk.parts))
 
@@ -160,10 +163,11 @@ class _Walk:
     def listed(self, path: Path) -> None:
         """The sources of a list, a line each; places are the paths as they stand there, below what all share."""
         try:
-            lines = path.read_text("utf-8", "surrogateescape").splitlines()
-        except OSError as error:
-            raise ConverterError(f"{path}: cannot be read as a list ({error.strerror or error})") from error
-        words = [line for line in lines if line.strip()]
+            text = read_small(path).decode("utf-8-sig", "surrogateescape")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", "") or error
+            raise ConverterError(f"{path}: cannot be read as a list ({why})") from error
+        words = [line for line in (line.removesuffix("\r") for line in text.split("\n")) if line.strip()]
         local = [word for word in words if "://" not in word]
         above = [word for word in local if Path(word).is_absolute() or ".." in Path(word).parts]
         shared = os.path.commonpath([Path(os.path.abspath(word)).parent for word in above]) if above else ""  # noqa: PTH100

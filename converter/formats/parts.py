@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,13 @@ NAMING = ("*.index.json", "*.weights.json", "*.onnx")
 
 def whole_of(path: Path) -> Path | None:
     """The file whose checkpoint another one opens as well: an IR's XML for its ``.bin``; None for all others."""
+    try:
+        return _whole_of(path)
+    except OSError:  # a name too long with another ending: no such file is there
+        return None
+
+
+def _whole_of(path: Path) -> Path | None:
     if path.suffix == ".bin":
         if openvino.matches_weights(path):
             return path.with_suffix(".xml")
@@ -25,12 +33,12 @@ def whole_of(path: Path) -> Path | None:
     if path.suffix == ".pdiparams":
         return next((p for kind in (".pdmodel", ".json") if (p := path.with_suffix(kind)).is_file()), None)
     index = bundle.index_of(path) if ".data-" in path.name or path.suffix == ".meta" else None
-    return index or (beside if (beside := path.with_suffix(".index")).is_file() and path.suffix == ".meta" else None)
+    return index or (beside if path.suffix == ".meta" and (beside := path.with_suffix(".index")).is_file() else None)
 
 
 def named_by(path: Path) -> Path | None:
     """The file beside one that could not be read alone which names it: an index its shard; None where none does."""
-    name = path.name.encode()
+    name = os.fsencode(path.name)
     for other in islice(_naming(path.parent), bounds.BESIDE):
         if other != path and other.stat().st_size <= bounds.INDEX and name in other.read_bytes():
             return other

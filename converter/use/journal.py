@@ -109,10 +109,12 @@ def journal(path: Path, header: Header) -> Iterator[Journal]:
     """
     line = json.dumps(header, ensure_ascii=True, allow_nan=False).encode() + b"\n"
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise CannotWrite(f"{path}: exists, and is no file; remove it")
         with with_parents(path), path.open("r+b" if path.exists() else "w+b") as file:
             _lock(path, file)
             first = file.readline(bounds.JSON)
-            if first and not _is_ours(first):
+            if first and not _is_ours(first) and not _was_begun(first):
                 raise CannotWrite(not_ours(path))
             if first != line:
                 file.seek(0)
@@ -135,6 +137,8 @@ def read_journal(path: Path) -> Iterator[Journal]:
         UnreadableFile: it is none.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UnreadableFile(f"{path}: no file")
         with path.open("rb") as file:
             first = file.readline(bounds.JSON)
             if not _is_ours(first):
@@ -149,6 +153,8 @@ def read_journal(path: Path) -> Iterator[Journal]:
 def is_ours(path: Path) -> bool:
     """Whether a file is one of rows."""
     try:
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return _is_ours(file.readline(bounds.JSON))
     except OSError:
@@ -166,6 +172,12 @@ def _is_ours(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("kind") == KIND
+
+
+def _was_begun(line: bytes) -> bool:
+    """Whether it is a first line of ours that was not written to its end."""
+    ours = json.dumps({"kind": KIND})[:-1].encode()
+    return not line.endswith(b"\n") and (line.startswith(ours) or ours.startswith(line))
 
 
 def _lock(path: Path, file: IO[bytes]) -> None:
@@ -231,13 +243,17 @@ def unpacked(content: bytes, where: str) -> Rows:
             count = int(np.prod(shape, dtype=object))
             arrays.append(np.frombuffer(content, dtype, count, at).reshape(shape))
             at += arrays[-1].nbytes
+        names, places = tuple(map(str, said["names"])), tuple(map(int, said["places"]))
+        failed = {int(place): str(why) for place, why in said["failed"]}
+        if not {*places, *failed} <= set(range(len(names))) or any(len(array) != len(places) for array in arrays):
+            raise ValueError("rows of other images")
         return Rows(
             said["block"],
             said["first"],
-            tuple(map(str, said["names"])),
-            tuple(map(int, said["places"])),
+            names,
+            places,
             tuple(arrays),
-            {int(place): str(why) for place, why in said["failed"]},
+            failed,
             {str(line): int(count) for line, count in said["said"].items()},
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

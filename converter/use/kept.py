@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import CannotWrite
+from converter.core.errors import CannotWrite, UnreadableFile
 from converter.core.version import __version__
 from converter.use.journal import KIND, Header, Journal, is_ours, journal, not_ours, read_journal
 from converter.use.predictor import Predictor
 from converter.use.rows import Rows, Session
 from converter.use.sets.find import ImageSet
+from converter.use.sets.listed import Listed
 from converter.use.sets.record import Block, stamps
 from converter.use.share import Share
 
@@ -54,7 +55,9 @@ class Run:
             ConverterError: a part cannot be read, or the disk is full.
         """
         if self.kept is None:
-            yield from map(made, session.rows(self.blocks))
+            for block, rows in zip(self.blocks, session.rows(self.blocks), strict=True):
+                _check_same(block)
+                yield made(rows)
             return
         told = list(stamps(self.blocks))
         done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, told)]
@@ -65,8 +68,19 @@ class Run:
                 yield self.kept.rows(block.number)
             else:
                 rows = made(next(computed))
+                _check_same(block)
                 self.kept.add(rows, stamp)
                 yield rows
+
+
+def _check_same(block: Block) -> None:
+    """Refuse rows of a part that was changed since it was gone through.
+
+    Raises:
+        UnreadableFile: it was.
+    """
+    if block.part.changed():
+        raise UnreadableFile(f"{block.part.name}: changed while it was read")
 
 
 def run_over(found: ImageSet, session: Session, share: Share | None) -> Run:
@@ -147,7 +161,13 @@ def identity(predictor: Predictor, more: Sequence[str] = (), **other: Any) -> st
 
 
 def names_of(found: ImageSet) -> str:
-    """What is another once a set has other parts: that of its names and counts."""
-    parts = json.dumps([[part.name, part.count] for part in found.parts])
-    listed = "".join(stamps(found.blocks())) if not found.shards else ""
-    return hashlib.sha256(f"{parts}{listed}".encode()).hexdigest()
+    """What is another once a set has other parts: of shards names, counts and sizes, else of files names and sizes.
+
+    Not when they were changed: machines that have a copy each need not agree about that.
+    """
+    told = hashlib.sha256(json.dumps([[part.name, part.count] for part in found.parts]).encode())
+    told.update(json.dumps([shard.bytes for shard in found.shards]).encode())
+    for part in found.parts:
+        if isinstance(part, Listed):
+            told.update(part.sizes().encode())
+    return told.hexdigest()

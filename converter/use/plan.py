@@ -214,6 +214,9 @@ class _Sought:
     def stamp(self) -> str:
         return self.part.stamp()
 
+    def changed(self) -> bool:
+        return self.part.changed()
+
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         return self.part.portion(start, count)
 

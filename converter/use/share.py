@@ -11,8 +11,8 @@ from typing import TypeVar
 from converter.core.errors import ConverterError
 
 T = TypeVar("T")
-WRITTEN = re.compile(r"(\d{1,6})/(\d{1,6})")
-NAMED = re.compile(r"(.+)\.(\d+)-of-(\d+)")
+WRITTEN = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+NAMED = re.compile(r"(.+)\.(\d{1,6})-of-(\d{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,10 @@ def shares_of(target: Path) -> list[Path]:
     folder = target.parent if target.parent.is_dir() else Path()
     for path in folder.iterdir():
         named = NAMED.fullmatch(path.name)
-        if named and named[1] == target.name:
-            found.setdefault(int(named[3]), {})[int(named[2])] = path
+        if named and named[1] == target.name and 1 <= int(named[2]) <= int(named[3]):
+            share = Share(int(named[2]), int(named[3]))
+            if share.beside(path.with_name(target.name)) == path:  # written as such results are
+                found.setdefault(share.count, {})[share.number] = path
     if len(found) != 1:
         why = f"of {' and of '.join(map(str, sorted(found)))} shards; remove those that are not meant" if found else ""
         raise ConverterError(f"{target}: {'there are results ' + why if found else 'no results of shards beside it'}")

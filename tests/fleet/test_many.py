@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,10 +15,12 @@ from helpers.command import Done, run
 from helpers.keras import FLYYUFELIX
 
 from converter import Bench, Recipe, Source, load
+from converter.core.errors import ConverterError
 from converter.core.metadata import MADE_KEY
 from converter.demo.demo import CHECKPOINT
 from converter.fleet.made import digest, making
 from converter.fleet.outcome import CURRENT, DONE, FAILED, Told
+from converter.fleet.run import Order, jobs_of
 from converter.fleet.summary import Summary, to_junit
 from converter.fleet.work import Job, do
 from converter.formats import open_checkpoint
@@ -194,3 +197,27 @@ def test_a_package_is_not_made_again_while_it_is_whole(models: Path, tmp_path: P
     assert [do(job).status for _ in range(2)] == [DONE, CURRENT]
     (tmp_path / "p" / "model.safetensors").unlink()
     assert making(tmp_path / "p", job.source) is None
+
+
+def test_names_of_files_pass_for_no_lines_of_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in (b"a\nconvert: 9 done.pth", b"cut\xff\xfe.bin", b"x" * 251 + b".pth"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(CHECKPOINT.read_bytes()[:3000])
+    done = run("inspect", folder, "-r")
+    assert done.returncode == 1
+    assert not any(line.startswith("convert:") for line in (done.stdout + done.stderr).splitlines())
+    assert "inspect: 0 done, 0 up to date, 3 failed" in done.stdout
+    assert r"a\nconvert: 9 done.pth: " in done.stderr
+    assert r"cut\udcff\udcfe.bin: " in done.stderr
+
+
+def test_two_names_that_are_one_file_there_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.pth", "A.pth"):
+        (tmp_path / name).write_bytes(CHECKPOINT.read_bytes())
+    order = Order("convert", Source(""), tmp_path / "out", ".safetensors")
+    items = order.sources([str(tmp_path)], recursive=True).items
+    assert len(jobs_of(order, items)) == 2
+    monkeypatch.setattr("converter.fleet.run.tells_case", lambda _: False)
+    with pytest.raises(ConverterError, match=r"A\.safetensors and .*a\.safetensors would be one file there"):
+        jobs_of(order, items)

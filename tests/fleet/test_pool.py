@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -41,3 +43,47 @@ def test_who_stops_listening_leaves_no_process() -> None:
     assert group in others  # each has a group of its own, which is killed with it
     results.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in others)
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="signals of Unix")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_process_is_started_ends_all(stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which waited for ever for the one that nobody had yet."""
+    from multiprocessing import forkserver
+
+    read = forkserver.read_signed  # type: ignore[attr-defined]
+
+    def interrupted(descriptor: int) -> int:
+        monkeypatch.setattr(forkserver, "read_signed", read)
+        os.kill(os.getpid(), stop)
+        return int(read(descriptor))
+
+    def ended(number: int, _: object) -> NoReturn:
+        raise TimeoutError if number == signal.SIGALRM else KeyboardInterrupt
+
+    usual = {number: signal.signal(number, ended) for number in (stop, signal.SIGALRM)}
+    signal.alarm(20)
+    try:
+        monkeypatch.setattr(forkserver, "read_signed", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(Pool(time.sleep, 2, FREE).results([0.1, 0.1]))
+    finally:
+        signal.alarm(0)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is forked there")
+def test_what_processes_are_forked_from_may_be_killed() -> None:
+    from multiprocessing import forkserver
+
+    results = Pool(time.sleep, 2, FREE).results([0.01] * 4 + [0.02])
+    found = dict([next(results)])
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    found |= dict(results)
+    assert sorted(found) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("limits", [Limits(float("inf"), 1 << 30), Limits(3e6, 1 << 90)])
+def test_limits_may_be_as_large_as_one_likes(limits: Limits) -> None:
+    assert dict(Pool(time.sleep, 1, limits).results([0.01])) == {0: None}

@@ -89,3 +89,24 @@ def test_two_sources_never_have_one_result(tmp_path: Path) -> None:
         places(both.items, ".npz")
     folders = find([str(root), str(tmp_path / "n")], recursive=True)
     assert "n/x.pth" in {str(item.place) for item in folders.items}
+
+
+def test_lists_as_other_systems_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree(tmp_path, "a.pth", "b\x0bc.pth"))
+    Path("list.txt").write_bytes("\ufeffa.pth\r\n\r\n./a.pth\nb\x0bc.pth".encode())
+    assert [item.address for item in find(["@list.txt"], recursive=False).items] == ["a.pth", "b\x0bc.pth"]
+    with pytest.raises(ConverterError, match="/dev/zero: cannot be read as a list"):
+        find(["@/dev/zero"], recursive=False)
+
+
+def test_nothing_at_all_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n")
+    for word in (f"@{tmp_path / 'list.txt'}", str(tree(tmp_path / "a", ".hidden"))):
+        with pytest.raises(ConverterError, match="no files there"):
+            find([word], recursive=True)
+
+
+def test_names_as_long_as_names_may_be(tmp_path: Path) -> None:
+    names = [f"{'x' * (255 - len(ending))}{ending}" for ending in (".pth", ".bin", ".index", ".meta", ".pdiparams")]
+    found = find([str(tree(tmp_path, *names))], recursive=True)
+    assert named(found, tmp_path) == sorted(names)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.command import ok, refused, run
 from helpers.networks import SMALL, random_model, save
-from helpers.sets import images, parquet, tars
+from helpers.sets import images, parquet, sample, tar, tars
 
 from converter import evaluate, merge, predict
 from converter.core.errors import ConverterError
@@ -176,3 +177,79 @@ def test_the_bottleneck_is_told(digits: Path, shards: Path, tmp_path: Path) -> N
     said = run("predict", digits / "m.onnx", shards, "-o", tmp_path / "a.csv").stderr
     assert "note: the bottleneck is " in said
     assert "decoding" in said
+
+
+def test_shards_of_copies_elsewhere_are_joined_and_those_of_other_files_are_not(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = digits / "m.onnx"
+    for place in ("one", "other"):
+        folder = tmp_path / place / "images"
+        folder.mkdir(parents=True)
+        for key, _, data in images(6):
+            (folder / f"{key}.png").write_bytes(data)
+            os.utime(folder / f"{key}.png", (len(place), len(place)))
+    for number, place in enumerate(("one", "other"), 1):
+        monkeypatch.chdir(tmp_path / place)
+        ok("predict", model, "images", "-o", tmp_path / "out.csv", "--shard", f"{number}/2")
+    assert "6 of 6 images" in ok("merge", tmp_path / "out.csv")
+    (folder / "00003.png").write_bytes(b"another")
+    ok("predict", model, "images/00000.png", "images", "-o", tmp_path / "out.csv", "--shard", "1/2")
+    run("predict", model, "images", "-o", tmp_path / "out.csv", "--shard", "2/2")
+    assert "other images" in refused(2, "merge", tmp_path / "out.csv")
+
+
+def test_what_is_no_file_of_rows_is_neither_waited_for_nor_followed(digits: Path, shards: Path, tmp_path: Path) -> None:
+    model, out = digits / "m.onnx", tmp_path / "out.csv"
+    ok("predict", model, shards, "-o", out, "--shard", "1/2")
+    (tmp_path / "out.csv.01-of-2").write_bytes(b"an older one, named otherwise")
+    os.mkfifo(tmp_path / "out.csv.2-of-2")
+    assert "2-of-2: exists, and is no file" in refused(2, "predict", model, shards, "-o", out, "--shard", "2/2")
+    assert "2-of-2: no file" in refused(2, "merge", out)
+    (tmp_path / "out.csv.2-of-2").unlink()
+    (tmp_path / "out.csv.2-of-2").symlink_to(tmp_path / "elsewhere")
+    assert "2-of-2: exists, and is no file" in refused(2, "predict", model, shards, "-o", out, "--shard", "2/2")
+    assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "out.csv.2-of-2").unlink()
+    ok("predict", model, shards, "-o", out, "--shard", "2/2")
+    assert "160 of 160 images" in ok("merge", out)
+
+
+def test_a_first_line_that_was_cut_is_written_again(digits: Path, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    place = tmp_path / "out.csv.1-of-1"
+    ok("predict", digits / "m.onnx", shards, "-o", out, "--shard", "1/1")
+    whole = place.read_bytes()
+    for count in (1, 12, 300):
+        place.write_bytes(whole[:count])
+        ok("predict", digits / "m.onnx", shards, "-o", out, "--shard", "1/1")
+        assert place.read_bytes() == whole
+    place.write_bytes(b'{"kind": "mine"}')
+    assert "is none of what this tool writes" in refused(
+        2, "predict", digits / "m.onnx", shards, "-o", out, "--shard", "1/1"
+    )
+
+
+def test_an_empty_shard_is_not_the_whole(digits: Path, shards: Path, tmp_path: Path) -> None:
+    """As a variable of a scheduler that is not set gives it."""
+    out = tmp_path / "out.csv"
+    assert "--shard" in refused(2, "predict", digits / "m.onnx", shards, "-o", out, "--shard", "")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_shard_that_is_replaced_meanwhile_is_not_counted_with_the_old_classes(
+    kind: str, digits: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{kind}"
+
+    def write(every: Any) -> None:
+        path.unlink(missing_ok=True)
+        _ = parquet(path, every) if kind == "parquet" else tar(path, map(sample, every))
+
+    def replaced(_: int) -> None:
+        write(images(150)[::-1])
+
+    write(images(150))
+    with pytest.raises(ConverterError, match="changed while it was read"):
+        evaluate(digits / "m.onnx", path, progress=replaced)

@@ -54,11 +54,13 @@ class Parquet:
     Attributes:
         column: of images.
         groups: rows of each group.
+        seen: the stamp of what was gone through.
     """
 
     address: str
     column: str
     groups: tuple[int, ...]
+    seen: str = ""
 
     @property
     def name(self) -> str:
@@ -73,6 +75,10 @@ class Parquet:
     def stamp(self) -> str:
         """Of its name, size and time."""
         return f"{self.address} {stamp(self.address)}"
+
+    def changed(self) -> bool:
+        """See :class:`converter.use.sets.record.Part`."""
+        return self.seen != stamp(self.address)
 
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """Itself: any row can be gone to."""
@@ -186,6 +192,7 @@ def open_parquet(address: str) -> Shard:
         ConverterError: it is damaged, has no images, or asks for too much.
         Unavailable: pyarrow is not installed.
     """
+    before = stamp(address)
     with _parquet(address) as found:
         schema, metadata = found.file.schema_arrow, found.file.metadata
         most = min(bounds.RECORDS, bounds.ROWS + found.size // 32)
@@ -204,7 +211,7 @@ def open_parquet(address: str) -> Shard:
     names = tuple(next(iter(columns.values()))) if len(columns) == 1 else ()
     if len(columns) == 1:
         written = {"": next(iter(written.values()))}
-    return Shard(Parquet(address, image, groups), written, names=names, bytes=size)
+    return Shard(Parquet(address, image, groups, before), written, names=names, bytes=size)
 
 
 def _features(address: str, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class Part(Protocol):
     def stamp(self) -> str:
         """What is another once the part is changed: it can be told without reading it."""
 
+    def changed(self) -> bool:
+        """Whether it is another than when it was gone through, so that what was found then is of other images."""
+
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """A part that holds at least these records, and where they begin in it."""
 

@@ -90,12 +90,14 @@ class Tar:
     Attributes:
         starts: where every ``EVERY``-th sample begins.
         twice: samples whose key stood before.
+        seen: the stamp of what was gone through.
     """
 
     address: str
     count: int
     starts: tuple[int, ...]
     twice: frozenset[int] = frozenset()
+    seen: str = ""
 
     @property
     def name(self) -> str:
@@ -105,6 +107,10 @@ class Tar:
     def stamp(self) -> str:
         """Of its name, size and time."""
         return f"{self.address} {stamp(self.address)}"
+
+    def changed(self) -> bool:
+        """See :class:`converter.use.sets.record.Part`."""
+        return self.seen != stamp(self.address)
 
     def portion(self, start: int, count: int) -> tuple[Part, int]:
         """Itself: any sample can be gone to."""
@@ -201,6 +207,7 @@ def open_tar(address: str) -> Shard:
         keys.append(key)
         labels.append(intern(_label(sample, read)))
 
+    before = stamp(address)
     with opened(address) as file:
         length, read = size_of(file), _reader(file)
         _check(address, read, length)
@@ -218,7 +225,8 @@ def open_tar(address: str) -> Shard:
     if not labels:
         raise UnreadableFile(f"{address}: {broken or 'a tar without images'}")
     hashes = np.frombuffer(b"".join(keys), np.uint64)
-    return Shard(Tar(address, len(labels), tuple(starts), frozenset(twice)), {"": labels}, hashes, (), broken, length)
+    part = Tar(address, len(labels), tuple(starts), frozenset(twice), before)
+    return Shard(part, {"": labels}, hashes, (), broken, length)
 
 
 def _label(sample: Sample, read: Read) -> str:
