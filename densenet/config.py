@@ -244,6 +244,8 @@ class DenseNetConfig:
     def name(self) -> str:
         """The network's usual name: ``densenet121``, ``DenseNet-BC (L=100, k=12)``, or its numbers."""
         for name, config in NAMED.items():
+            if (self.block_config, self.growth_rate) != (config.block_config, config.growth_rate):
+                continue
             usual = {"head": (), "heads": (), "num_classes": config.num_classes, "in_channels": 3, "eps": config.eps}
             if replace(self, **usual) == config:  # type: ignore[arg-type]
                 return name

@@ -46,9 +46,13 @@ def load(
     pixels = _crop(_resize(image, preprocess, name_of(source)), preprocess.size)
     if preprocess.order == "bgr":
         pixels = pixels[..., ::-1]
-    mean, std = np.array(preprocess.mean, np.float32), np.array(preprocess.std, np.float32)
-    values = (pixels.astype(np.float32) / np.float32(255) - mean) / std
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+    mean, std = (np.array(each, np.float32)[:, None, None] for each in (preprocess.mean, preprocess.std))
+    # As planes first: rows are counted with faster than threes.
+    values = np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32)
+    values /= np.float32(255)
+    values -= mean
+    values /= std
+    return values[None]
 
 
 def load_many(

@@ -9,7 +9,8 @@ From one densenet121 with random weights:
 * convert: to safetensors, against the usual script (torch.load, rename, save_file);
 * export: to ONNX, against ``torch.onnx.export`` (both), timm's script, timmx and onnxslim;
 * int8: against ONNX Runtime's, NNCF's and OpenVINO's quantisation;
-* run: all those files, on one image and on eight.
+* run: all those files, on one image and on eight;
+* predict: 128 JPEGs, against the engine alone, PyTorch's DataLoader with the eager network, and a command an image.
 
 In each round everybody runs once, every other round in the opposite order; what is given is the median over the rounds with the
 lowest and the highest, and the same of the ratios of neighbours in time, which a noisy machine changes less.  Who is not
@@ -27,11 +28,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmark_page import Row, machine, page, spread
-from contenders import CHECKPOINTS, CONTENDERS, Contender, Files, python
+from contenders import CHECKPOINTS, CONTENDERS, IMAGES, PREDICTED, Contender, Files, python
 
 SLOW = 3.0
 """Seconds; questions that somebody takes longer for are asked in half as many rounds, three at least."""
@@ -46,8 +47,17 @@ class Failed(Exception):
     """A contender ended with another status than 0."""
 
 
-def measure(command: Sequence[str]) -> tuple[float, float]:
-    """Wall time in seconds and peak memory in MB of one whole process."""
+@dataclass(frozen=True)
+class Took:
+    """One whole process, with those it started: seconds by the clock and of processors, and its peak memory in MB."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def measure(command: Sequence[str], part: int = 1) -> Took:
+    """Run a process that does one of so many parts of the work."""
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
@@ -58,7 +68,7 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
         lines = said.read().decode("utf-8", "replace").strip().splitlines()
     if status:
         raise Failed(lines[-1] if lines else f"status {os.waitstatus_to_exitcode(status)}")
-    return took, usage.ru_maxrss / 1024
+    return Took(part * took, part * (usage.ru_utime + usage.ru_stime), usage.ru_maxrss / 1024)
 
 
 def in_turn(keys: Sequence[str], once: Callable[[str], float], rounds: int) -> dict[str, list[float]]:
@@ -79,7 +89,7 @@ def processes(contenders: Sequence[Contender], files: Files, rounds: int, skippe
             skipped.append(f"{one.title} ({one.question}): {one.lacks} not installed")
             continue
         try:
-            took, _ = measure(one.words(files, one.target(files)))
+            took = measure(one.words(files, one.target(files)), one.part).seconds
         except Failed as error:
             if one.key == "ours":
                 raise
@@ -87,16 +97,23 @@ def processes(contenders: Sequence[Contender], files: Files, rounds: int, skippe
             continue
         longest, taking[one.key] = max(longest, took), one
         print(f"{one.question}, {one.title}: {took:.2f} s at first", flush=True)
-    memory: dict[str, list[float]] = {key: [] for key in taking}
+    all_of: dict[str, list[Took]] = {key: [] for key in taking}
 
     def once(key: str) -> float:
-        took, peak = measure(taking[key].words(files, taking[key].target(files)))
-        memory[key].append(peak)
-        return took
+        one = taking[key]
+        all_of[key].append(measure(one.words(files, one.target(files)), one.part))
+        return all_of[key][-1].seconds
 
     times = in_turn([*taking], once, rounds if longest < SLOW else max(3, rounds // 2))
     return [
-        Row(one.title, times[key], ratios(times, key), memory[key], size(one.target(files)))
+        Row(
+            one.title,
+            times[key],
+            ratios(times, key),
+            [each.megabytes for each in all_of[key]],
+            [each.processor for each in all_of[key]],
+            size(one.target(files)),
+        )
         for key, one in taking.items()
     ]
 
@@ -124,7 +141,7 @@ def runs(files: Files, batch: int, rounds: int, skipped: list[str]) -> list[Row]
     engines, logits, titles = {}, {}, {}
     for one in CONTENDERS:
         path = one.target(files)
-        if one.question == "convert" or not path.exists():
+        if one.question in ("convert", "predict") or not path.exists():
             continue
         try:
             run = openvino_engine(path) if path.suffix == ".xml" else onnx_engine(path)
@@ -158,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--network", default="densenet121", help="another DenseNet that torchvision and timm have")
-    parser.add_argument("--only", default="convert,export,int8,run", help="questions, comma-separated")
+    parser.add_argument("--only", default="convert,export,int8,run,predict", help="questions, comma-separated")
     parser.add_argument("--page", type=Path, help="write the page and its plots here")
     parser.add_argument("--json", type=Path, help="write every figure here")
     given = parser.parse_args()
@@ -170,10 +187,12 @@ def main() -> None:
         files = Files(Path(folder), given.network)
         # In a process of its own: a parent's memory would count as its children's (getrusage, ru_maxrss).
         subprocess.run(python(CHECKPOINTS, given.network, files.plain, files.legacy, files.images), check=True)
-        if "export" not in wanted and {"int8", "run"} & {*wanted}:
+        if "predict" in wanted:
+            subprocess.run(python(IMAGES, files.folder, PREDICTED), check=True)
+        if "export" not in wanted and {"int8", "run", "predict"} & {*wanted}:
             first = next(one for one in CONTENDERS if one.question == "export")
             measure(first.words(files, first.target(files)))
-        for question in ("convert", "export", "int8"):
+        for question in ("convert", "export", "int8", "predict"):
             if question in wanted:
                 those = [one for one in CONTENDERS if one.question == question]
                 results[question] = processes(those, files, rounds, skipped)

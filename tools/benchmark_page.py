@@ -29,6 +29,11 @@ QUESTIONS = {
         "Ours starts from the checkpoint, the others from our float32 ONNX file; all calibrate with the same images. "
         "How exact each is on trained weights: [int8.md](int8.md).",
     ),
+    "predict": (
+        "Predicting 128 images",
+        "JPEGs of 500 x 375, resized and cropped to 224 x 224, whole processes: from files to a table of answers. The engine "
+        "alone is given the numbers, and does no more than compute.",
+    ),
     "run, batch 1": ("Running the files, one image", "In ONNX Runtime, an `.xml` in OpenVINO."),
     "run, batch 8": ("Running the files, eight images", "The same."),
 }
@@ -43,6 +48,7 @@ class Row:
         seconds: wall time.
         ratios: of the first contender's time in the same round: how many times as long this one took.
         megabytes: the process' peak memory; none where several share one.
+        processor: seconds of processors, of a process and all that it started.
         size: of what it wrote, in bytes.
         error: how far its logits are from the first one's, relative to the largest; None where none were computed.
     """
@@ -51,6 +57,7 @@ class Row:
     seconds: Sequence[float]
     ratios: Sequence[float]
     megabytes: Sequence[float] = ()
+    processor: Sequence[float] = ()
     size: int = 0
     error: float | None = None
 
@@ -64,11 +71,13 @@ def spread(values: Sequence[float], form: str) -> str:
 def table(rows: Sequence[Row]) -> list[str]:
     """A question's rows in Markdown."""
     with_memory, with_error = any(row.megabytes for row in rows), any(row.error is not None for row in rows)
-    head = ["", "seconds", "times ours"] + ["peak MB"] * with_memory + ["file, MB"] + ["logits differ"] * with_error
+    head = ["", "seconds", "times ours"] + ["of processors", "peak MB"] * with_memory
+    head += ["file, MB"] + ["logits differ"] * with_error
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for row in rows:
         cells = [row.title, spread(row.seconds, ".3f"), spread(row.ratios, ".2f") if row is not rows[0] else "1"]
-        cells += [f"{statistics.median(row.megabytes):.0f}" if row.megabytes else ""] * with_memory
+        if with_memory:
+            cells += [f"{statistics.median(row.processor):.3f}", f"{statistics.median(row.megabytes):.0f}"]
         cells += [f"{row.size / 1e6:.1f}" if row.size else ""]
         cells += [f"{row.error:.1e}" if row.error is not None else ""] * with_error
         lines.append(f"| {' | '.join(cells)} |")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -40,6 +41,59 @@ for key, value in state.items():
     found = pattern.match(key)
     renamed[found[1] + found[2] if found else key] = value.contiguous()
 save_file(renamed, sys.argv[2])
+"""
+
+IMAGES = """
+import io, sys, tarfile, numpy, torch, pyarrow
+from pathlib import Path
+from PIL import Image
+from pyarrow import parquet
+from torchvision import transforms
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+random, rows, prepared = numpy.random.default_rng(0), [], []
+prepare = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+with tarfile.open(folder / "shard.tar", "w") as tar:
+    for i in range(count):
+        coarse = Image.fromarray(random.integers(0, 255, (15, 20, 3), numpy.uint8)).resize((500, 375), Image.BICUBIC)
+        image = Image.fromarray((numpy.asarray(coarse, numpy.int16) + random.integers(-9, 9, (375, 500, 1))).clip(0, 255).astype(numpy.uint8))
+        image.save(file := io.BytesIO(), "JPEG", quality=90)
+        place = folder / "images" / str(i % 10) / f"{i:05}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.getvalue())
+        member = tarfile.TarInfo(f"{i:05}.jpg")
+        member.size = len(file.getvalue())
+        tar.addfile(member, io.BytesIO(file.getvalue()))
+        rows.append({"bytes": file.getvalue(), "path": f"{i:05}.jpg"})
+        prepared.append(prepare(Image.open(place)).numpy())
+parquet.write_table(pyarrow.table({"image": rows}), folder / "shard.parquet", row_group_size=64)
+numpy.save(folder / "prepared.npy", numpy.stack(prepared))
+"""
+"""So many photographs' sizes of noise as JPEG: a folder, a tar, Parquet, and prepared as the network takes them."""
+
+LOADER = """
+import sys, numpy, torch, torchvision
+from torchvision import datasets, transforms
+model = getattr(torchvision.models, sys.argv[1])(weights=None).eval()
+model.load_state_dict(torch.load(sys.argv[2], map_location="cpu", weights_only=True))
+prepare = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+loader = torch.utils.data.DataLoader(datasets.ImageFolder(sys.argv[3], prepare), batch_size=int(sys.argv[5]), num_workers=2)
+with torch.inference_mode():
+    numpy.save(sys.argv[4], numpy.concatenate([model(images).numpy() for images, _ in loader]))
+"""
+
+ENGINE = """
+import sys, numpy, onnxruntime
+from concurrent.futures import ThreadPoolExecutor
+options, size, threads = onnxruntime.SessionOptions(), int(sys.argv[4]), int(sys.argv[5])
+options.intra_op_num_threads = 1 if threads > 1 else 0
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+images = numpy.load(sys.argv[2], mmap_mode="r")
+batches = [images[i : i + size] for i in range(0, len(images), size)]
+with ThreadPoolExecutor(threads) as pool:
+    run = lambda batch: session.run(None, {"pixel_values": numpy.ascontiguousarray(batch)})[0]
+    numpy.save(sys.argv[3], numpy.concatenate(list(pool.map(run, batches))))
 """
 
 EXPORT = """
@@ -118,6 +172,11 @@ class Files:
         return self.folder / "export-ours.onnx"
 
     @property
+    def shard(self) -> Path:
+        """Images in a tar; beside it ``shard.parquet``, a folder ``images``, and ``prepared.npy``."""
+        return self.folder / "shard.tar"
+
+    @property
     def images(self) -> Path:
         """What 8 bits are calibrated with: (16, 3, 224, 224) float32."""
         return self.folder / "images.npy"
@@ -128,12 +187,13 @@ class Contender:
     """One way.
 
     Attributes:
-        question: ``convert``, ``export`` or ``int8``; the first of each is ours.
+        question: ``convert``, ``export``, ``int8`` or ``predict``; the first of each is ours.
         key: in names of files.
         title: in the tables.
         needs: packages it runs.
         words: the command, from the files and what it writes.
         suffix: of what it writes.
+        part: it does one of so many pieces of the work, and its figures are taken so many times.
     """
 
     question: str
@@ -142,6 +202,7 @@ class Contender:
     needs: tuple[str, ...]
     words: Callable[[Files, Path], list[str]]
     suffix: str = ".onnx"
+    part: int = 1
 
     @property
     def lacks(self) -> str:
@@ -156,6 +217,16 @@ class Contender:
 def tool(name: str) -> str:
     """A command of this environment."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or name
+
+
+PREDICTED, EACH = 128, 8
+"""Images that are predicted, and of how many one is by the command that takes one image."""
+
+
+def one_by_one(f: Files, to: Path) -> list[str]:
+    """A loop of commands over every ``EACH``-th image."""
+    loop = 'for image in "$3"/*/*"$4".jpg; do "$0" predict "$1" "$image" -o "$2" --force -q || exit; done'
+    return ["bash", "-c", loop, tool("densenet"), str(f.float32), str(to), str(f.folder / "images"), "[08]"]
 
 
 def python(script: str, *words: object) -> list[str]:
@@ -256,5 +327,57 @@ CONTENDERS = (
         ("nncf", "openvino"),
         lambda f, to: python(INT8_OPENVINO, f.float32, to, f.images),
         ".xml",
+    ),
+    Contender(
+        "predict",
+        "ours",
+        "`densenet predict`, a tar",
+        (),
+        lambda f, to: [tool("densenet"), "predict", str(f.float32), str(f.shard), "-o", str(to), "--force"],
+        ".csv",
+    ),
+    Contender(
+        "predict",
+        "parquet",
+        "`densenet predict`, Parquet",
+        ("pyarrow",),
+        lambda f, to: [
+            *(tool("densenet"), "predict", str(f.float32), str(f.shard.with_suffix(".parquet"))),
+            *("-o", str(to), "--force"),
+        ],
+        ".csv",
+    ),
+    Contender(
+        "predict",
+        "engine",
+        "ONNX Runtime alone, on prepared numbers, eight at once",
+        ("onnxruntime",),
+        lambda f, to: python(ENGINE, f.float32, f.folder / "prepared.npy", to, 8, 1),
+        ".npy",
+    ),
+    Contender(
+        "predict",
+        "engines",
+        "ONNX Runtime alone, on prepared numbers, a batch a core",
+        ("onnxruntime",),
+        lambda f, to: python(ENGINE, f.float32, f.folder / "prepared.npy", to, 8, os.cpu_count() or 1),
+        ".npy",
+    ),
+    Contender(
+        "predict",
+        "loader",
+        "PyTorch's `DataLoader` of a folder, eager, 32 at once",
+        ("torch", "torchvision"),
+        lambda f, to: python(LOADER, f.network, f.plain, f.folder / "images", to, 32),
+        ".npy",
+    ),
+    Contender(
+        "predict",
+        "single",
+        f"`densenet predict`, a command an image (of one in {EACH}, times {EACH})",
+        (),
+        one_by_one,
+        ".csv",
+        EACH,
     ),
 )

@@ -47,12 +47,14 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Convert a checkpoint to the library's layout, or another one; or many, as a tree like theirs."""
-    if many.are_meant([str(source.address) for source in sources], bool(report or ending or stored(target))):
+    words, more = [str(source.address) for source in sources], bool(report or ending or stored(target))
+    if many.are_meant(words, more):
         from converter.cli.many import run
         from converter.writing.convert import check
 
         ending = ending or ".safetensors"
-        check(Path(f"of-many{ending}"), to, dtype)
+        one = many.plan_one(words, more)
+        check(target if one else Path(f"of-many{ending}"), to, dtype)
         options = {"to": to, "dtype": dtype, "images": images}
         run(
             *("convert", sources, many, options),
@@ -61,6 +63,7 @@ def command(
             force=force,
             report=report or (),
             as_json=as_json,
+            one=one,
         )
     from converter.writing.convert import convert
 

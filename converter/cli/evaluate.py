@@ -13,8 +13,10 @@ from converter.cli.options import (
     Json,
     ModelAddress,
     Overwrite,
+    Planned,
     Ray,
     Shard,
+    check_plan,
     handed,
     said_of_images,
 )
@@ -53,6 +55,7 @@ def command(
         typer.Option("--report", "-o", metavar="FILE", help="Write a report: .json, .csv or .html. Repeatable."),
     ] = None,
     shard: Shard = None,
+    plan: Planned = False,
     ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
@@ -74,6 +77,7 @@ def command(
     from converter.use.rows import Start, session
     from converter.use.share import Share
 
+    check_plan(plan, ray)
     REPORTS.check(report or (), force=force)
     computing = engine_on(engine, device)
     if shard is not None and not report:
@@ -83,6 +87,12 @@ def command(
     target = report[0] if report else None
     share = None if shard is None else Share.parse(shard)
     asked = Asked.of(model, data, engine=computing, images=said, head=head or "", truths=read)
+    if plan:
+        from converter.use.plan import plan_evaluation
+
+        with show.progress("measuring"):
+            planned = plan_evaluation(asked, report or (), share)
+        show.plan(planned, as_json)
     start: Start = session
     if ray is not None:
         from converter.fleet.cluster_images import Cluster

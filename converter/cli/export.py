@@ -108,8 +108,9 @@ def command(
     from converter.use.sets.opened import place_of
 
     typical = place_of(calibration)
-    several = many.are_meant([str(source.address) for source in sources], bool(report or ending or stored(target)))
-    one = Path(f"of-many{ending or '.onnx'}") if several else target
+    words, more = [str(source.address) for source in sources], bool(report or ending or stored(target))
+    several, alone = many.are_meant(words, more), many.plan_one(words, more)
+    one = Path(f"of-many{ending or '.onnx'}") if several and not alone else target
     how: dict[str, Any] = {"images": images, "precision": precision, "calibration": typical}
     if one.suffix not in ("", ".onnx"):
         from converter.engines.runtimes import runtime_for
@@ -133,6 +134,7 @@ def command(
             force=force,
             report=report or (),
             as_json=as_json,
+            one=alone,
         )
     (source,) = sources
     if one.suffix not in ("", ".onnx"):

@@ -51,7 +51,9 @@ def command(
         from converter.cli.many import for_one, run
 
         for_one(tensors=tensors, explain=explain, save_layout=save_layout)
-        run("inspect", sources, many, {"fingerprint": fingerprint}, force=force, report=report or (), as_json=as_json)
+        one = many.plan_one([str(source.address) for source in sources], bool(report))
+        told: dict[str, Any] = {"force": force, "report": report or (), "as_json": as_json, "one": one}
+        run("inspect", sources, many, {"fingerprint": fingerprint}, **told)
     from converter.reading.load import inspect
     from converter.reading.recognise import Unrecognised
 

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from converter.cli import show
-from converter.cli.options import Ray
+from converter.cli.options import PLAN, Ray, check_plan
 from converter.core.errors import ConverterError
 from converter.core.source import Source
 from converter.core.text import clean
@@ -77,6 +77,10 @@ class Many:
 
         return asked or any(map(means_many, words))
 
+    def plan_one(self, words: Sequence[str], more: bool = False) -> bool:
+        """Whether a plan is all that is asked of what is one source otherwise; arguments as before."""
+        return self.plan and not replace(self, plan=False).are_meant(words, more)
+
 
 def many_of(
     recursive: Annotated[
@@ -103,20 +107,15 @@ def many_of(
             rich_help_panel=MANY,
         ),
     ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan", help="Say what would be done, and how long it would take; do nothing.", rich_help_panel=MANY
-        ),
-    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help=PLAN, rich_help_panel=MANY)] = False,
     ray: Ray = None,
 ) -> Many:
     """What is said of many sources."""
     if time_limit is not None and isnan(time_limit):
         raise ConverterError("--time-limit nan: is no number of seconds")
-    if ray is not None and (plan or jobs):
-        asked = "--plan measures on" if plan else "--jobs counts processes of"
-        raise ConverterError(f"{asked} this machine; leave out --ray")
+    check_plan(plan, ray)
+    if ray is not None and jobs:
+        raise ConverterError("--jobs counts processes of this machine; leave out --ray")
     return Many(recursive, jobs, time_limit, None if memory_limit is None else _bytes(memory_limit), plan, ray)
 
 
@@ -135,7 +134,7 @@ def for_one(**given: Any) -> None:
     """
     for name, value in given.items():
         if value not in (None, False, [], ()):
-            raise ConverterError(f"--{name.replace('_', '-')} is for one source, and there are many")
+            raise ConverterError(f"--{name.replace('_', '-')} is for one source, and goes without what is for many")
 
 
 def run(
@@ -149,24 +148,32 @@ def run(
     force: bool = False,
     report: Sequence[Path] = (),
     as_json: bool = False,
+    one: bool = False,
 ) -> NoReturn:
-    """Do it with all, tell what became of each, and leave with status 1 if any failed."""
+    """Do it with all, tell what became of each, and leave with status 1 if any failed.
+
+    Of ``one``, which is planned alone, ``folder`` is the name of the result.
+    """
     from converter.fleet.pool import Limits
     from converter.fleet.run import USUAL, Order, jobs_of
     from converter.fleet.summary import REPORTS, Summary
     from converter.fleet.work import WRITTEN
 
     REPORTS.check(report, force=force)
-    if folder is not None and (place := stored(folder)) and folder.suffix in WRITTEN:
+    if folder is not None and not one and (place := stored(folder)) and folder.suffix in WRITTEN:
         raise ConverterError(f"{place}: results in storage go into a folder, under the names of their sources; name it")
     if many.ray is not None and verb not in ON_RAY:
         raise ConverterError(f"--ray is for {', '.join(ON_RAY)}; {verb} computes, and its results are of one machine")
     limits = Limits(many.seconds or USUAL.seconds, many.memory or USUAL.memory)
-    order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits, many.ray)
+    order = Order(verb, sources[0], folder, ending, options, force, many.jobs or 0, limits, many.ray, one)
     found = order.sources([str(source.address) for source in sources], recursive=many.recursive)
     jobs = jobs_of(order, found.items)
     if many.plan:
-        _plan(order, jobs, len(found.parts), as_json)
+        from converter.fleet.plan import plan
+
+        with show.progress("measuring"):
+            said = plan(order, jobs, len(found.parts))
+        show.plan(said, as_json)
     summary = Summary(verb)
     summary.count["part of another"] += len(found.parts)
     _each(order, jobs, summary, as_json)
@@ -181,21 +188,6 @@ def run(
 
 def _aside(line: str) -> None:
     print(clean(line), file=sys.stderr)
-
-
-def _plan(order: "Order", jobs: Sequence[Any], parts: int, as_json: bool) -> NoReturn:
-    from converter.fleet.plan import plan
-
-    with show.progress("measuring"):
-        said = plan(order, jobs, parts)
-    if as_json:
-        show.print_json(said.to_dict())
-    else:
-        table = said.table()
-        show.table(table.title, table.columns, table.rows, right=table.right)
-        for line in said.lines():
-            show.say(line)
-    raise typer.Exit
 
 
 def _each(order: "Order", jobs: Sequence[Any], summary: "Summary", as_json: bool) -> None:

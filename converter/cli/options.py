@@ -30,6 +30,9 @@ CONTENTS = "What goes into the repository"
 INTERFACE = "How the file takes images and gives results"
 """Panels of the help."""
 
+PLAN = "Say what would be done, and how long it would take; do nothing."
+"""The help of --plan."""
+
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace DST though this tool did not write it, or though it is SRC itself."),
@@ -49,6 +52,7 @@ Ray = Annotated[
         "that runs here, or a new one.",
     ),
 ]
+Planned = Annotated[bool, typer.Option("--plan", help=PLAN)]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -62,6 +66,18 @@ Device = Annotated[
         autocompletion=complete.words(*complete.DEVICES),
     ),
 ]
+
+
+def check_plan(plan: bool, ray: str | None) -> None:
+    """Refuse to measure a cluster.
+
+    Raises:
+        ConverterError: it is asked for.
+    """
+    if plan and ray is not None:
+        raise ConverterError("--plan measures on this machine; leave out --ray")
+
+
 Address = Annotated[
     str,
     typer.Argument(

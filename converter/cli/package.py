@@ -1,7 +1,7 @@
 """densenet package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,12 +37,14 @@ def command(
 
     Weights, ONNX files, model card, and the proof that they are the same network.
     """
-    if many.are_meant([str(source.address) for source in sources], bool(report)):
+    words = [str(source.address) for source in sources]
+    if many.are_meant(words, bool(report)):
         from converter.cli.many import for_one, run
 
         for_one(repo=repo)
         options = {"recipe": recipe, "images": images}
-        run("package", sources, many, options, folder=folder, force=force, report=report or (), as_json=as_json)
+        told: dict[str, Any] = {"force": force, "report": report or (), "as_json": as_json}
+        run("package", sources, many, options, folder=folder, one=many.plan_one(words, bool(report)), **told)
     from converter.publish.package import package
 
     (source,) = sources

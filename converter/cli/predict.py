@@ -15,8 +15,10 @@ from converter.cli.options import (
     Json,
     ModelAddress,
     Overwrite,
+    Planned,
     Ray,
     Shard,
+    check_plan,
     handed,
     said_of_images,
 )
@@ -58,6 +60,7 @@ def command(
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
     ] = False,
     shard: Shard = None,
+    plan: Planned = False,
     ray: Ray = None,
     head: Head = None,
     engine: Engine = "onnxruntime",
@@ -73,6 +76,7 @@ def command(
     from converter.use.rows import Start, session
     from converter.use.share import Share
 
+    check_plan(plan, ray)
     targets = Targets(output, features, cam, None if shard is None else Share.parse(shard), force)
     with for_features(
         shlex.join(["densenet", "convert", shown(model), "trunk.safetensors"]), asked=targets.features_alone
@@ -80,6 +84,12 @@ def command(
         computing = engine_on(engine, device)
         loaded = predictor(model, engine=computing, images=said, features=targets.features_alone, head=head or "")
     found = named_images(images, volumes=loaded.preprocess.of_volumes)
+    if plan:
+        from converter.use.plan import plan_prediction
+
+        with show.progress("measuring"):
+            planned = plan_prediction(loaded, found, targets)
+        show.plan(planned, as_json)
     ranks = output is None and (loaded.network.config.num_classes > 0 or bool(loaded.heads))
     start: Start = session
     if ray is not None:

@@ -7,9 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
 
 from converter.core.text import clean, indented_json, one_line
+
+if TYPE_CHECKING:
+    from converter.core.plan import Plan
 
 
 class Chatter(Enum):
@@ -100,6 +105,20 @@ def failures(found: Mapping[str, str]) -> None:
     """What could not be read, and why, on stderr."""
     for name, why in found.items():
         print(f"failed: {one_line(f'{name}: {why}')}", file=sys.stderr)
+
+
+def plan(said: "Plan", as_json: bool) -> NoReturn:
+    """What would be done; exit status 1 if it is known that some of it would fail."""
+    if as_json:
+        print_json(said.to_dict())
+    else:
+        found = said.table()
+        table(found.title, found.columns, found.rows, right=found.right)
+        for line in said.lines():
+            say(line)
+    notes(said.notes)
+    failures(said.failed)
+    raise typer.Exit(1 if said.failed else 0)
 
 
 def _is_animated() -> bool:

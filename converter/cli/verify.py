@@ -1,7 +1,7 @@
 """densenet verify."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,11 +67,13 @@ def command(
         from converter.parity.bench import Bench
 
         for_one(against=against, record=record)
-        if len(others) > 1 or any(not Path(str(other)).is_dir() for other in others):
+        one = many.plan_one([str(first.address)])
+        if not one and (len(others) > 1 or any(not Path(str(other)).is_dir() for other in others)):
             raise ConverterError("of many sources, name one folder with what was made of them")
-        results = Path(str(others[0])) if others else None
-        options = {"bench": Bench(images, seed, engine or (), original)}
-        run("verify", [first], many, options, folder=results, force=force, report=report or (), as_json=as_json)
+        results = Path(str(others[0])) if others and not one else None
+        options = {"bench": Bench(images, seed, engine or (), original), **({"candidates": others} if one else {})}
+        told: dict[str, Any] = {"force": force, "report": report or (), "as_json": as_json}
+        run("verify", [first], many, options, folder=results, one=one, **told)
     from converter.parity.bench import Bench
     from converter.parity.report import DETAILS, REPORTS, tables, verdict_line
     from converter.parity.verify import verify, verify_against

@@ -23,6 +23,8 @@ if sys.platform != "win32":
 
 OURS = re.compile(r"\.densenet-[0-9a-f]{16}\.tmp")
 """Names of what is being written."""
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
+"""What addresses begin with; one letter is a drive of Windows."""
 ADVICE = "name another file, or replace it with --force"
 
 
@@ -127,8 +129,10 @@ def check_replaceable(path: Path, is_ours: Callable[[Path], bool], *, force: boo
         force: whether it may be replaced, whatever it is.
 
     Raises:
-        CannotWrite: a file is there that somebody else wrote, or that is read-only or another user's.
+        CannotWrite: a file is there that somebody else wrote, or that is read-only or another user's; or it is to be
+            elsewhere than on this machine.
     """
+    _check_is_here(path)
     try:
         if force or not path.is_file() or not path.stat().st_size:
             return
@@ -148,10 +152,23 @@ def make_folder(path: Path) -> None:
     Raises:
         CannotWrite: it cannot be created.
     """
+    _check_is_here(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CannotWrite(f"{path}: cannot be created ({error.strerror or error})") from error
+
+
+def _check_is_here(path: Path) -> None:
+    """Refuse an address: as a path it would be a folder ``s3:``.
+
+    Raises:
+        CannotWrite: it is one.
+    """
+    for folder in (path, *path.parents):
+        if SCHEME.fullmatch(folder.name) and not folder.exists():
+            address = f"{folder.name}//{path.relative_to(folder).as_posix()}"
+            raise CannotWrite(f"{address}: results are written on this machine; name a path, and copy it there")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,19 +96,7 @@ class Runtime:
     def lacks(self, packages: tuple[str, ...]) -> str:
         """How to install what is missing; empty if nothing is."""
         missing = [name for name in packages if find_spec(name) is None]
-        if not missing:
-            return ""
-        are = "is" if len(missing) == 1 else "are"
-        return f"{' and '.join(missing)} {are} not installed: pip install 'densenet-converter[{self.extra}]'"
-
-    def check_writes(self, target: Path) -> None:
-        """Notice before the work that its converter is missing.
-
-        Raises:
-            Unavailable: it is not installed.
-        """
-        if lacks := self.lacks(self.writes):
-            raise Unavailable(f"{target}: is written by {self.name}'s own converter; {lacks}")
+        return _not_installed(missing, [self.extra]) if missing else ""
 
     def check_takes(self, model: Model) -> None:
         """Notice before the work that it has no such networks.
@@ -124,6 +112,30 @@ class Runtime:
     def files(self) -> tuple[str, ...]:
         """All paths in a package."""
         return self.parts or (self.published,)
+
+
+def check_writers(runtimes: Sequence[Runtime], target: Path) -> None:
+    """Notice before the work which converters are missing.
+
+    Raises:
+        Unavailable: some are not installed; names all.
+    """
+    lacking = [runtime for runtime in runtimes if runtime.lacks(runtime.writes)]
+    if lacking:
+        missing = [name for runtime in lacking for name in runtime.writes if find_spec(name) is None]
+        whose = [f"{runtime.name}'s" for runtime in lacking]
+        extras = [runtime.extra for runtime in lacking]
+        raise Unavailable(
+            f"{target}: is written by {' and '.join(whose)} own converter{'s' * (len(whose) > 1)}; "
+            f"{_not_installed(missing, extras)}"
+        )
+
+
+def _not_installed(packages: Iterable[str], extras: Iterable[str]) -> str:
+    names = list(dict.fromkeys(packages))
+    are = "is" if len(names) == 1 else "are"
+    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{listed} {are} not installed: pip install 'densenet-converter[{','.join(dict.fromkeys(extras))}]'"
 
 
 @contextlib.contextmanager

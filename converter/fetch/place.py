@@ -9,6 +9,7 @@ from typing import Any
 from converter.core.errors import ConverterError, UnreadableFile
 from converter.core.held import Held
 from converter.core.source import is_url, shown
+from converter.fetch.storage import stored
 from densenet.preprocess import Preprocess
 
 
@@ -95,6 +96,8 @@ def resolve(address: str | Path | Held) -> Place:
             return Place(path, path.name)
     except (OSError, ValueError) as error:  # too long, or with a null character
         raise UnreadableFile(f"{shown(address)[:100]}: not a name of a file") from error
+    if stored(text):
+        raise UnreadableFile(f"{shown(stored(text))}: in storage, where only inspect, convert and export read; copy it")
     return _from_zoo(text)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from converter.core import bounds
 from converter.core.errors import CannotWrite, Unavailable, UnreadableFile, first_line
-from converter.core.source import is_url
+from converter.core.source import is_url, shown
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(.+)", re.DOTALL)
 LOCAL = ("file", "local")
@@ -38,10 +38,20 @@ def inside(root: str) -> list[str]:
     Raises:
         Unavailable: it cannot be listed.
     """
-    with _speaking(root) as (system, path):
+    with speaking(root) as (system, path):
         base = path.rstrip("/")
         below = (name[len(base) + 1 :] for name in system.find(base) if name.startswith(f"{base}/"))
         return sorted(name for name in below if name and not any(part.startswith(".") for part in name.split("/")))
+
+
+def size_of(address: str) -> int | None:
+    """Bytes of a file; None where there is none.
+
+    Raises:
+        Unavailable: it cannot be asked.
+    """
+    with speaking(address) as (system, name):
+        return int(system.size(name) or 0) if system.isfile(name) else None
 
 
 def fetched(address: str, folder: Path) -> Path:
@@ -70,7 +80,7 @@ def fetched_if_there(address: str, folder: Path) -> None:
 
 
 def _copied(address: str, path: Path) -> bool:
-    with _speaking(address) as (system, name):
+    with speaking(address) as (system, name):
         if not system.isfile(name):
             return False
         if (system.size(name) or 0) > bounds.DOWNLOAD:
@@ -87,7 +97,7 @@ def put(path: Path, address: str) -> None:
         CannotWrite: it cannot be written.
     """
     try:
-        with _speaking(address) as (system, name):
+        with speaking(address) as (system, name):
             if address.partition(":")[0] in WITH_FOLDERS:
                 system.makedirs(str(PurePosixPath(name).parent), exist_ok=True)
             with system.transaction, system.open(name, "wb") as there, path.open("rb") as here:
@@ -97,19 +107,27 @@ def put(path: Path, address: str) -> None:
 
 
 @contextmanager
-def _speaking(address: str) -> Iterator[tuple[Any, str]]:
+def speaking(address: str) -> Iterator[tuple[Any, str]]:
     """The file system of an address, and the path in it; whatever that raises is one line.
 
     Raises:
         Unavailable: it failed, or the package that speaks with it is not installed.
     """
-    from fsspec.core import url_to_fs  # noqa: PLC0415 (for few)
-
     try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 (for few)
+
         yield url_to_fs(address)
     except Unavailable:
         raise
-    except ImportError as error:  # fsspec says which package: "Install s3fs to access S3"
-        raise Unavailable(f"{address}: {first_line(error)} (with pip)") from error
     except Exception as error:  # each file system has errors of its own
-        raise Unavailable(f"{address}: {type(error).__name__}: {first_line(error)}") from error
+        raise Unavailable(f"{shown(address)}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Why a file system of fsspec's did not do something, in a line."""
+    line = first_line(error)
+    if isinstance(error, ImportError):  # fsspec says which package: "Install s3fs to access S3"
+        return "needs fsspec: pip install fsspec" if error.name == "fsspec" else f"{line} (with pip)"
+    if isinstance(error, FileNotFoundError):  # which says no more than the path, but of buckets
+        return line if " " in line else "no such file"
+    return f"{type(error).__name__}: {line}"

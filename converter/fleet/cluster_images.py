@@ -29,7 +29,7 @@ from converter.use.network import More
 from converter.use.predict import predictor
 from converter.use.predictor import Predictor
 from converter.use.rows import Rows, Session, rows_of, session
-from converter.use.sets.record import Block
+from converter.use.sets.record import Block, stamps
 from densenet.depth import Say
 from densenet.pixels import ImageSource
 
@@ -106,7 +106,8 @@ class _OnRay(Session):
         Raises:
             ConverterError: a part cannot be read, or a node differs.
         """
-        pieces = [{"block": pickle.dumps((block, block.stamp()))} for block in blocks]
+        asked = list(blocks)
+        pieces = [{"block": pickle.dumps(piece)} for piece in zip(asked, stamps(asked))]
         if not pieces:
             return
         ray = connected(self.address)

@@ -46,6 +46,7 @@ class Order:
         jobs: how many are done at once; 0 for as many as there are cores.
         ray: the address of a Ray cluster that does it, empty for the one that is there; None for this machine.
         limits: of each; a memory of 0 for an even share of what the machine has.
+        one: whether there is one source, and ``folder`` is the name of its result.
     """
 
     verb: str
@@ -57,6 +58,7 @@ class Order:
     jobs: int = 0
     limits: Limits = USUAL
     ray: str | None = None
+    one: bool = False
 
     @property
     def makes(self) -> bool:
@@ -90,7 +92,9 @@ def jobs_of(order: Order, items: Sequence[Item]) -> list[Job]:
         ConverterError: two results would be one; or the folder for results is none.
     """
     targets: list[Path | None] = [None] * len(items)
-    if order.folder is not None:
+    if order.folder is not None and order.one:
+        targets = [order.folder]
+    elif order.folder is not None:
         if order.folder.exists() and not order.folder.is_dir():
             raise ConverterError(f"{order.folder}: is a file; many results go into a folder")
         results = [order.folder / place for place in places(items, order.ending)]

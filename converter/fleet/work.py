@@ -180,7 +180,9 @@ def _verify(job: Job) -> Outcome:
     if job.target is None and Path(address).is_dir() and is_repository(address):
         verdict = verify_repository(address, **job.options)
     else:
-        verdict = verify(job.source, *_results(job.target), **job.options)
+        options = dict(job.options)
+        candidates = options.pop("candidates", None)  # of a single source
+        verdict = verify(job.source, *(candidates or _results(job.target)), **options)
     verdict = replace(verdict, seconds=None)  # the same verdict again, whenever it is made
     why, kind = ("", "") if verdict.passed else (reason(verdict), KINDS[VerificationFailed])
     made = _done(model, verdict.to_dict(), verdict.notes, suites=suites(verdict, address), why=why, kind=kind)

@@ -20,11 +20,12 @@ from converter.engines.torch import windowed_engine
 from converter.fetch.place import Place
 from converter.parity.activation import activation_of_numbers
 from converter.parity.artifact import Artifact
+from converter.parity.axes import listed
 from converter.parity.bench import Bench
 from converter.parity.checks import Check
 from converter.parity.compare import Comparison, compare, failed, relative_error
 from converter.parity.joint import Joint
-from converter.parity.trial import Trial, floats, listed, pixels
+from converter.parity.trial import Trial, floats, pixels
 from converter.use.activation import activated
 from converter.use.inputs import Batch
 

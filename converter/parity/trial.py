@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from converter.engines.specs import Spec
 from converter.exporters.graph import IMAGE, PROBABILITIES
 from converter.parity.activation import activation_of_graph, activation_of_numbers, compare_probabilities, through
 from converter.parity.artifact import Artifact
+from converter.parity.axes import frozen_axes, listed
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
 from converter.parity.checks import Check, different_weights, model_checks
 from converter.parity.compare import (
@@ -375,27 +376,6 @@ class Trial:
             rests_on=self.rests_on,
             fingerprint=truth.model.fingerprint if truth.model is not None else "",
         )
-
-
-def frozen_axes(batches: Sequence[Batch], outputs: Sequence[Array | None]) -> list[Check]:
-    """Whether an axis that is declared dynamic is not: some inputs can be computed, others of its lengths cannot."""
-    whole = [o is not None and o.shape[:1] == b.array.shape[:1] for b, o in zip(batches, outputs)]
-    done = [b.array.shape for b, good in zip(batches, whole) if good]
-    lost = [b.array.shape for b, good in zip(batches, whole) if not good]
-    if not (done and lost):
-        return []
-    for axis, what in ((0, "batch"), (slice(2, None), "size")):
-        works = {shape[axis] for shape in done}
-        fails = {shape[axis] for shape in lost} - works
-        if fails and (axis != 0 or all(shape[0] not in works for shape in lost)):
-            said = f"{what} is declared dynamic, but only {listed(works)} can be computed, not {listed(fails)}"
-            return [Check("dynamic axes", False, said)]
-    return []
-
-
-def listed(lengths: set[Any]) -> str:
-    """Lengths or sizes, for a message."""
-    return ", ".join("x".join(map(str, n)) if isinstance(n, tuple) else str(n) for n in sorted(lengths))
 
 
 def floats(run: Run, batch: Batch) -> Array:

@@ -21,7 +21,7 @@ from converter.core.norms import missing_counters
 from converter.core.progress import Progress, shown_in_notebooks
 from converter.core.shorthand import Shorthand, records, taken
 from converter.core.source import AnySource, Source
-from converter.engines.runtime import Job
+from converter.engines.runtime import Job, check_writers
 from converter.engines.torch import has_torch
 from converter.exporters.fp16 import to_half
 from converter.exporters.onnx import lazy_onnx
@@ -168,8 +168,7 @@ def package(
     wanted, said = records(source, images, order)
     if recipe.original is not None and not has_torch():
         raise Unavailable("an original is judged in PyTorch: pip install 'densenet-converter[torch]'")
-    for runtime in recipe.runtimes:
-        runtime.check_writes(folder)
+    check_writers(recipe.runtimes, folder)
     if folder.exists() and not folder.is_dir():
         raise CannotWrite(f"{folder}: is a file; name a folder")
     progress(f"reading {wanted}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,6 +126,11 @@ class Asked:
         at = self.row_of[rows.first : rows.first + len(rows.names)]
         return self.exam.reduced(rows, self.task.truth[at], at >= 0)
 
+    def question(self) -> dict[str, Any]:
+        """What rows depend on, and what is needed to make figures of them."""
+        truths = hashlib.sha256(self.task.truth.tobytes()).hexdigest()
+        return {"verb": "evaluate", "rows": identity(self.model, truths=truths), "exam": self.exam.to_dict()}
+
 
 def examined(
     asked: Asked,
@@ -152,12 +158,7 @@ def examined(
     run = run_over(whole, one, share)
     with ExitStack() as files:
         if target is not None and (share or run.images > MANY):
-            header = {
-                "verb": "evaluate",
-                "rows": identity(model, truths=hashlib.sha256(asked.task.truth.tobytes()).hexdigest()),
-                "exam": asked.exam.to_dict(),
-            }
-            files.enter_context(keeping(run, target, whole, share, header))
+            files.enter_context(keeping(run, target, whole, share, asked.question()))
         marks = marked(asked.exam, run.rows(one, asked.reduced), progress)
     many = bool(whole.shards) or run.images > MANY
     marks.notes = [*run.said(), *(one.said() if many else ())]

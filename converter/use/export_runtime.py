@@ -9,7 +9,7 @@ from converter.core.files import placed, scratch, with_parents
 from converter.core.model import Images, Model, several
 from converter.core.shorthand import Shorthand, records
 from converter.core.source import AnySource
-from converter.engines.runtime import Job, Runtime
+from converter.engines.runtime import Job, Runtime, check_writers
 from converter.engines.runtimes import runtime_for
 from converter.exporters.lazy import LazyModel
 from converter.use.calibrate import calibrate, calibration_inputs, images_of, input_shape
@@ -89,7 +89,7 @@ def export_runtime(
     if precision.name not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         raise ConverterError(f"{target}: is written for {runtime.name} in {known}, not in {precision.name}")
-    runtime.check_writes(target)
+    check_writers([runtime], target)
     wanted, said = records(source, images, how)
     model = read_for(target, wanted, force=force).model.described(said).fingerprinted()
     if model.config.heads:

@@ -273,16 +273,9 @@ def _by_block(
     """The same, block by block, in a way that can be gone on with."""
     more: list[More] = ["features"] if targets.features is not None else []
     heads, first = OfHead.every(predictor), targets.first
+    asked = question(predictor, images, more)
     run, told = run_over(images, one, targets.share), Told()
-    done = Classified(run.images, [f"{name}: {why}" for name, why in images.broken.items()], lost=len(images.broken))
-    asked = {
-        "verb": "predict",
-        "rows": identity(predictor, more),
-        "heads": said_of(heads),
-        "features": bool(more),
-        "broken": list(done.failed),
-        "notes": [*predictor.notes, *images.notes],
-    }
+    done = Classified(run.images, list(asked["broken"]), lost=len(images.broken))
     with ExitStack() as files:
         if first is not None and (targets.share or run.images > MANY):
             files.enter_context(keeping(run, first, images, targets.share, asked))
@@ -304,6 +297,18 @@ def _by_block(
     done.failed += told.failed
     done.notes = [*images.notes, *told.notes(), *run.said(), *one.said()]
     return done
+
+
+def question(predictor: Predictor, images: ImageSet, more: Sequence[More]) -> dict[str, Any]:
+    """What rows of a set depend on, and what is needed to make a table or an array of them."""
+    return {
+        "verb": "predict",
+        "rows": identity(predictor, more),
+        "heads": said_of(OfHead.every(predictor)),
+        "features": bool(more),
+        "broken": [f"{name}: {why}" for name, why in images.broken.items()],
+        "notes": [*predictor.notes, *images.notes],
+    }
 
 
 class _Said:

@@ -115,7 +115,7 @@ def journal(path: Path, header: Header) -> Iterator[Journal]:
             _lock(path, file)
             first = file.readline(bounds.JSON)
             if first and not _is_ours(first) and not _was_begun(first):
-                raise CannotWrite(f"{path}: exists, and is none of what this tool writes; remove it")
+                raise CannotWrite(not_ours(path))
             if first != line:
                 file.seek(0)
                 file.truncate()
@@ -159,6 +159,11 @@ def is_ours(path: Path) -> bool:
             return _is_ours(file.readline(bounds.JSON))
     except OSError:
         return False
+
+
+def not_ours(path: Path) -> str:
+    """What is said where another file stands in the way."""
+    return f"{path}: exists, and is none of what this tool writes; remove it"
 
 
 def _is_ours(line: bytes) -> bool:

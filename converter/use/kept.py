@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.core.errors import UnreadableFile
+from converter.core.errors import CannotWrite, UnreadableFile
 from converter.core.version import __version__
-from converter.use.journal import KIND, Journal, is_ours, journal
+from converter.use.journal import KIND, Header, Journal, is_ours, journal, not_ours, read_journal
 from converter.use.predictor import Predictor
 from converter.use.rows import Rows, Session
 from converter.use.sets.find import ImageSet
 from converter.use.sets.listed import Listed
-from converter.use.sets.record import Block
+from converter.use.sets.record import Block, stamps
 from converter.use.share import Share
 
 MANY = 512
@@ -59,11 +59,11 @@ class Run:
                 _check_same(block)
                 yield made(rows)
             return
-        stamps = [block.stamp() for block in self.blocks]
-        done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, stamps)]
+        told = list(stamps(self.blocks))
+        done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, told)]
         self.again = sum(block.count for block, there in zip(self.blocks, done) if there)
         computed = session.rows(block for block, there in zip(self.blocks, done) if not there)
-        for block, stamp, there in zip(self.blocks, stamps, done):
+        for block, stamp, there in zip(self.blocks, told, done):
             if there:
                 yield self.kept.rows(block.number)
             else:
@@ -101,13 +101,37 @@ def keeping(run: Run, target: Path, found: ImageSet, share: Share | None, asked:
     Raises:
         CannotWrite: it cannot be written, another run writes it, or it is another file.
     """
-    own = {"share": [share.number, share.count], "set": names_of(found), "blocks": run.whole} if share else {}
-    header = {"kind": KIND, "version": __version__, **own, **asked}
-    with journal(share.beside(target) if share else partial(target), header) as kept:
+    with journal(*_kept_in(run, target, found, share, asked)) as kept:
         run.kept = kept
         yield run
         if share is not None:
             kept.close()
+
+
+def done_before(
+    run: Run, target: Path, found: ImageSet, share: Share | None, asked: Mapping[str, Any]
+) -> frozenset[int]:
+    """The blocks of a run whose rows are kept, by their numbers; nothing is written.  Arguments as before.
+
+    Raises:
+        CannotWrite: it is another file.
+    """
+    path, header = _kept_in(run, target, found, share, asked)
+    if not path.exists():
+        return frozenset()
+    if not is_ours(path):
+        raise CannotWrite(not_ours(path))
+    with read_journal(path) as kept:
+        same = kept.header == json.loads(json.dumps(header))
+        return frozenset(block.number for block in run.blocks if same and kept.has(block.number, block.stamp()))
+
+
+def _kept_in(
+    run: Run, target: Path, found: ImageSet, share: Share | None, asked: Mapping[str, Any]
+) -> tuple[Path, Header]:
+    """Where rows are kept, and the file's header."""
+    own = {"share": [share.number, share.count], "set": names_of(found), "blocks": run.whole} if share else {}
+    return share.beside(target) if share else partial(target), {"kind": KIND, "version": __version__, **own, **asked}
 
 
 def partial(target: Path) -> Path:

@@ -147,13 +147,30 @@ def test_several_named_files_and_what_only_one_can_have(models: Path, tmp_path: 
 
 def test_a_plan_does_nothing(models: Path, tmp_path: Path) -> None:
     done = run("convert", models, tmp_path / "out", "-r", "--plan", "--json")
-    assert done.returncode == 0
+    assert done.returncode == 1  # as that of the run
     said = json.loads(done.stdout)
+    assert sorted(Path(name).name for name in said["failed"]) == ["cut.pth", "page.bin"]
+    assert (said["target"], said["there"], said["measured"]) == (str(tmp_path / "out"), 0, 7)
     assert said["sources"] == sum(path.is_file() for path in models.rglob("*"))
     assert said["bytes"] == sum(path.stat().st_size for path in models.rglob("*") if path.is_file())
     assert said["seconds"] > 0
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".densenet-*"))
+
+
+def test_a_plan_of_one_source_is_of_the_file_that_is_named(models: Path, tmp_path: Path) -> None:
+    source, target = models / "a" / "digits.pth", tmp_path / "one.safetensors"
+    convert(source, target)
+    before = target.read_bytes()
+    said = run("convert", source, target, "--plan").stdout
+    assert f"the result is {target}, which is there already" in said
+    assert target.read_bytes() == before
+    assert "end the name in" in run("convert", source, tmp_path / "one", "--plan").stderr
+    (tmp_path / "list.txt").write_text(f"{source}\n{models / 'keras.h5'}\n")
+    said = run("export", f"@{tmp_path / 'list.txt'}", tmp_path / "out", "--plan").stdout
+    assert "export: 2 sources, " in said
+    assert f"results go to {tmp_path / 'out'}; none is there" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_made_is_verified_source_by_source(models: Path, tmp_path: Path) -> None:
@@ -164,6 +181,8 @@ def test_what_was_made_is_verified_source_by_source(models: Path, tmp_path: Path
     for name in ("keras", "none"):
         job = Job("verify", Source(source), tmp_path / name, options={"bench": Bench(engines=["torch"])})
         summary.add(Told(str(source), "", do(job)))
+    asked = {"bench": Bench(engines=["torch"]), "candidates": [Source(CHECKPOINT)]}
+    assert do(Job("verify", Source(source), options=asked)).status == FAILED  # it is compared with what was named
     good, none = (one.outcome for one in summary.told)
     assert (good.status, none.status) == (DONE, FAILED)
     assert "nothing to compare it with" in none.why

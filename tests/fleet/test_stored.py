@@ -51,6 +51,20 @@ def test_a_tree_in_storage_becomes_a_tree_in_storage(bucket: Path, tmp_path: Pat
     assert (tmp_path / "onnx" / "digits.onnx").is_file()
 
 
+def test_a_plan_counts_what_is_in_storage(bucket: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "old.safetensors").write_bytes(b"one")
+    done = run("convert", f"file://{bucket}", f"file://{there}", "--recursive", "--plan", "--json", "--jobs", 1)
+    said = json.loads(done.stdout)
+    assert said["bytes"] == sum(path.stat().st_size for path in bucket.rglob("*.*"))
+    assert (said["sources"], said["there"], said["unknown"], list(said["failed"])) == (
+        *(4, 1, 0),
+        [f"file://{bucket}/cut.pth"],
+    )
+    assert [path.name for path in there.iterdir()] == ["old.safetensors"]
+
+
 def test_what_somebody_else_wrote_stays(bucket: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()

@@ -28,7 +28,7 @@ def test_everybody_runs_in_every_round_and_who_cannot_is_named(tmp_path: Path) -
     ]
     skipped: list[str] = []
     ours, slow = benchmark.processes(those, Files(tmp_path, "any"), 3, skipped)
-    assert (ours.size, slow.size, len(slow.seconds), len(slow.megabytes)) == (1000, 2000, 3, 3)
+    assert (ours.size, slow.size, len(slow.seconds), len(slow.megabytes), len(slow.processor)) == (1000, 2000, 3, 3, 3)
     assert set(ours.ratios) == {1.0} and statistics.median(slow.ratios) > 1.5
     assert skipped == ["the absent one (export): no_such_package not installed", "the broken one (export): not today"]
     text = page({"export": [ours, slow]}, skipped, ["- a machine"], "how", tmp_path / "b.md")

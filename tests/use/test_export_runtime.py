@@ -14,7 +14,7 @@ import pytest
 from helpers.cases import logits_of
 from helpers.networks import CIFAR, random_model, save
 
-from converter import Images, export_runtime, load, verify
+from converter import Images, export_runtime, load, package, verify
 from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, UnsafeFile
 from converter.engines.runtime import Runtime
@@ -176,6 +176,9 @@ def test_what_cannot_be_written(source: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("converter.engines.runtime.find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"openvino is not installed: pip install 'densenet-converter\[openvino\]'"):
         export_runtime(source, tmp_path / "m.xml")
+    lacking = r"openvino, torch and litert_torch are not installed: pip install 'densenet-converter\[openvino,litert\]'"
+    with pytest.raises(Unavailable, match=lacking):
+        package(source, tmp_path / "repository", also=["openvino", "tflite"])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.pt"]
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from converter.core.errors import ConverterError, Unavailable, UnreadableFile, first_line
+from converter.core.errors import ConverterError, Unavailable, UnreadableFile
 from converter.core.source import shown
+from converter.fetch.storage import reason, speaking
+
+AHEAD = 1 << 20
+"""Bytes that are fetched at once of what is in storage: some file systems take 50 MB, of which a block needs two."""
+MARKS = (("etag",), ("generation",), ("mtime", "lastmodified", "last_modified", "updated", "modify"), ("created",))
+"""What file systems call what is another once a file is changed, the surest first."""
 
 
 def is_remote(address: str) -> bool:
@@ -36,7 +42,12 @@ def opened(address: str) -> Iterator[IO[bytes]]:
         address = str(local(address))
     if is_remote(address):
         with _remote(address) as file:
-            yield file
+            try:
+                yield file
+            except ConverterError:
+                raise
+            except Exception as error:  # it is gone, was changed, or the connection broke
+                raise UnreadableFile(f"{shown(address)}: {reason(error)}") from error
         return
     try:
         if not Path(address).is_file():
@@ -49,26 +60,40 @@ def opened(address: str) -> Iterator[IO[bytes]]:
 
 
 def stamp(address: str) -> str:
-    """What is another once a file is changed; of what is not local the address, which on the Hub names a commit."""
+    """What is another once a file is changed; of what is on the Hub the address, which names a commit."""
+    if address.startswith("hf://"):
+        return address
     try:
-        status = Path(address).stat() if not is_remote(address) else None
-    except (OSError, ValueError):  # which is said when it is read
+        if not is_remote(address):
+            status = Path(address).stat()
+            return f"{status.st_size} {status.st_mtime_ns}"
+        with speaking(address) as (system, path):
+            return _told(system.info(path))
+    except (OSError, ValueError, Unavailable):  # which is said when it is read
         return "none"
-    return address if status is None else f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _told(said: Mapping[str, Any]) -> str:
+    """What a file system says of a file that is another once that is changed, however it was asked."""
+    known = {name.lower(): value for name, value in said.items() if value is not None}
+    marks = next((found for names in MARKS if (found := [name for name in names if name in known])), [])
+    return " ".join(str(known[name]) for name in ("size", *marks) if name in known)
 
 
 def _remote(address: str) -> Any:
-    """A file of fsspec's."""
+    """A file of fsspec's, of which no more is fetched than a block has.
+
+    Raises:
+        UnreadableFile: it cannot be opened.
+        Unavailable: what opens it is not installed.
+    """
     try:
-        import fsspec  # noqa: PLC0415 (for few)
-    except ImportError:
-        raise Unavailable(f"{shown(address)}: needs fsspec: pip install fsspec") from None
-    try:
-        return fsspec.open(address, "rb").open()
-    except ImportError as error:
-        raise Unavailable(f"{shown(address)}: {first_line(error)}") from error
-    except Exception as error:  # of whatever file system
-        raise UnreadableFile(f"{shown(address)}: cannot be opened ({type(error).__name__})") from error
+        with speaking(address) as (system, path):
+            return system.open(path, "rb", block_size=AHEAD)
+    except Unavailable as error:
+        if isinstance(error.__cause__, ImportError):
+            raise
+        raise UnreadableFile(str(error)) from error.__cause__
 
 
 def listing(pattern: str) -> list[str]:
@@ -77,17 +102,12 @@ def listing(pattern: str) -> list[str]:
     Raises:
         Unavailable, ConverterError: it cannot be listed, or nothing is there.
     """
-    try:
-        import fsspec  # noqa: PLC0415 (for few)
-
-        system, path = fsspec.core.url_to_fs(pattern)
+    with speaking(pattern) as (system, path):
         found = system.glob(path) if any(c in path for c in "*?[") else [path]
         found = [inner for each in found for inner in (system.find(each) if system.isdir(each) else [each])]
-        result = sorted(system.unstrip_protocol(name) for name in found)
-    except ImportError as error:
-        raise Unavailable(f"{shown(pattern)}: {first_line(error)}") from error
-    except Exception as error:  # of whatever file system
-        raise UnreadableFile(f"{shown(pattern)}: cannot be listed ({type(error).__name__})") from error
+        whole = pattern.rstrip("/").endswith(path)  # then what is before has the host, too, which no file system tells
+        before = pattern.rstrip("/").removesuffix(path)
+        result = sorted(before + name if whole else system.unstrip_protocol(name) for name in found)
     if not result:
         raise ConverterError(f"{shown(pattern)}: nothing is there")
     return result

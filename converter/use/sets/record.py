@@ -78,9 +78,9 @@ class Block:
     part: Part
     start: int
 
-    def stamp(self) -> str:
-        """What is another once it has other records, or these are changed."""
-        return f"{self.part.stamp()} {self.start} {self.count}"
+    def stamp(self, part: str = "") -> str:
+        """What is another once it has other records, or these are changed; the part's is asked for unless given."""
+        return f"{part or self.part.stamp()} {self.start} {self.count}"
 
     def records(self) -> list[Record]:
         """Its records.
@@ -89,6 +89,15 @@ class Block:
             ConverterError: they cannot be read, or are fewer than there were.
         """
         return taken(self.part.records(self.start), self)
+
+
+def stamps(blocks: Iterable[Block]) -> Iterator[str]:
+    """The stamp of each block; a part that several in a row are of is asked once: it may be far away."""
+    before, said = None, ""
+    for block in blocks:
+        if block.part is not before:
+            before, said = block.part, block.part.stamp()
+        yield block.stamp(said)
 
 
 def taken(records: Iterator[Record], block: Block) -> list[Record]:
