@@ -203,3 +203,30 @@ def test_each_sample_of_a_repeated_key_counts_by_itself(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", [(key, {"png": data, "cls": name.encode()})] * 4)
     names = [record.name for record in image_set([str(path)]).parts[0].records()]
     assert names == [f"{path}/{key}.png", *(f"{path}/{key}.png (sample {number})" for number in (2, 3, 4))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("packed", "a page of 100,000,000"), ("dictionary", "of 100,000,000 values"), ("list", "footer is damaged")],
+)
+def test_numbers_in_headers_are_not_allocated(tmp_path: Path, kind: str, why: str) -> None:
+    """Each made pyarrow take a hundred megabytes and more for a file of some kilobytes."""
+    path = parquet(tmp_path / "a.parquet", images(20), rows=20, compression="none")
+    data, large = path.read_bytes(), varint(100_000_000)
+    chunk = pq.read_metadata(path).row_group(0).column(2)
+    at, size = chunk.dictionary_page_offset, varint(10 * 8)
+    head = b"\x15\x04\x15" + size + b"\x15"  # of a dictionary: its kind, its size unpacked
+    assert data[at:].startswith(head)
+    content = data[data.index(b"\x00\x00", at) + 2 :][:80]
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = data[-8 - length : -8]
+    if kind == "list":  # a schema of a million columns
+        assert footer[3] & 15 == 12
+        footer = footer[:3] + b"\xfc\xbf\x84\x3d" + footer[4:]
+    count = b"\x15\x14" if kind != "dictionary" else b"\x15" + large
+    header = head + (large if kind == "packed" else size) + b"\x4c" + count + b"\x15\x00\x12\x00\x00" + content
+    if kind != "list":
+        data = data[:at] + header + data[at + len(header) :]
+    path.write_bytes(data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with little_memory(), pytest.raises(UnreadableFile, match=why):
+        open_shards([str(path)])

@@ -178,8 +178,11 @@ def _parquet(address: str) -> Iterator[_Open]:
     with opened(address) as file:
         try:
             size = size_of(file)
+            groups = chunks(
+                file, size
+            )  # first: pyarrow takes half a kilobyte for each column that a list has by its count
             found = parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True)
-            opened_file = _Open(found, file, size, chunks(file, size), bounds.PAGES + size // 1024)
+            opened_file = _Open(found, file, size, groups, bounds.PAGES + size // 1024)
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise UnreadableFile(f"{address}: damaged, or no Parquet ({first_line(error)})") from error
         yield opened_file

@@ -15,9 +15,11 @@ from typing import IO, Any
 
 from converter.core import bounds
 
-END = b"PAR1"
+END, ENCRYPTED = b"PAR1", b"PARE"
 DELTA_BYTE_ARRAY = 7
 DICTIONARY_PAGE = 2
+HEADERS = {0: 5, DICTIONARY_PAGE: 7, 3: 8}
+"""By a page's kind the field of its header that says how many values it has; of others nothing is read."""
 FIRST = 1 << 10
 """Bytes in which most headers of pages end."""
 
@@ -62,6 +64,8 @@ def chunks(file: IO[bytes], size: int) -> list[list[Chunk]]:
     file.seek(max(size - 8, 0))
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little")
+    if tail[4:] == ENCRYPTED:
+        raise ValueError("it is encrypted")
     if tail[4:] != END or length > size - 12:
         raise ValueError("no footer")
     if length > bounds.PARQUET_FOOTER:
@@ -117,12 +121,16 @@ def _count(found: Pages, said: dict[int, Any], size: int) -> None:
     """
     try:
         kind, unpacked, packed = int(said[1]), int(said[2]), int(said[3])
-        own = said.get(5) or said.get(8) or said.get(7) or {1: 0}
-        values, encoding = int(own[1]), int(own.get(4 if 8 in said else 2, 0))
+        own = said[HEADERS[kind]] if kind in HEADERS else {1: 0}
+        values, encoding = int(own[1]), int(own.get(4 if HEADERS.get(kind) == 8 else 2, 0))
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError("a page without its size") from error
     if unpacked < 0 or packed < 0 or values < 0:
         raise ValueError("a page of a negative size")
+    if packed > size:
+        raise ValueError(f"a page of {packed:,} bytes")
+    if kind == DICTIONARY_PAGE and values > unpacked:
+        raise ValueError(f"a dictionary of {values:,} values in {unpacked:,} bytes")
     if unpacked > max(bounds.LARGE, bounds.PAGE_INFLATED * size):
         raise ValueError(f"a page that unpacks to {unpacked:,} bytes")
     found.count += 1
