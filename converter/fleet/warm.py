@@ -22,4 +22,4 @@ for room in ROOMS:
     for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
         import_module(module.name)
 gc.freeze()  # what is imported is not garbage: it is not looked through again
-gc.set_threshold(50_000)  # one checkpoint's objects at a time, not a few hundred
+gc.set_threshold(200_000)  # a few checkpoints' objects at a time, not a few hundred
