@@ -80,6 +80,9 @@ def results(
 ) -> Generator[tuple[int, Outcome | Lost], None, None]:
     """What becomes of each job, by its number, in order.
 
+    Whoever stops early ends, and with its connection what Ray was asked to do.  (``ray.cancel`` by force of work
+    that is just done aborts this process: Ray 2.60, task_manager.cc, "Tried to complete task that was not pending".)
+
     Raises:
         Unavailable: there is no cluster, or a node has another version of this tool.
     """
@@ -87,18 +90,14 @@ def results(
     work = ray.remote(num_cpus=1, max_retries=AGAIN)(done_there)
     how = ray.put((TOOL, os.getcwd(), limits, tuple(warm)))  # noqa: PTH109 (as it is called)
     waiting = [work.remote(job, how) for job in jobs]
-    try:
-        for number in range(len(jobs)):
-            try:
-                yield number, ray.get(waiting[number])
-            except ray.exceptions.RayTaskError as error:
-                raise _ours(error) from error
-            except ray.exceptions.RayError as error:
-                yield number, Lost(f"its process or node was lost {AGAIN + 1} times ({type(error).__name__})")
-            waiting[number] = None
-    finally:
-        for task in filter(None, waiting):
-            ray.cancel(task, force=True)
+    for number in range(len(jobs)):
+        try:
+            yield number, ray.get(waiting[number])
+        except ray.exceptions.RayTaskError as error:
+            raise _ours(error) from error
+        except ray.exceptions.RayError as error:
+            yield number, Lost(f"its process or node was lost {AGAIN + 1} times ({type(error).__name__})")
+        waiting[number] = None
 
 
 def _ours(error: Any) -> Exception:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class Run:
         """How many there are."""
         return sum(block.count for block in self.blocks)
 
+    def _in_turn(self) -> Iterator[tuple[Block, Block | None]]:
+        """Each block, and the one after it."""
+        return zip_longest(self.blocks, self.blocks[1:])
+
     def said(self) -> list[str]:
         """A note where some were there."""
         return [f"{self.again} of {self.images} images were done before"] if self.again else []
@@ -55,31 +60,30 @@ class Run:
             ConverterError: a part cannot be read, or the disk is full.
         """
         if self.kept is None:
-            for block, rows in zip(self.blocks, session.rows(self.blocks), strict=True):
-                _check_same(block)
+            for (block, following), rows in zip(self._in_turn(), session.rows(self.blocks), strict=True):
+                _check_same(block, following)
                 yield made(rows)
             return
         told = list(stamps(self.blocks))
         done = [self.kept.has(block.number, stamp) for block, stamp in zip(self.blocks, told)]
         self.again = sum(block.count for block, there in zip(self.blocks, done) if there)
         computed = session.rows(block for block, there in zip(self.blocks, done) if not there)
-        for block, stamp, there in zip(self.blocks, told, done):
-            if there:
-                yield self.kept.rows(block.number)
-            else:
-                rows = made(next(computed))
-                _check_same(block)
+        for (block, following), stamp, there in zip(self._in_turn(), told, done):
+            rows = self.kept.rows(block.number) if there else made(next(computed))
+            _check_same(block, following)
+            if not there:
                 self.kept.add(rows, stamp)
-                yield rows
+            yield rows
 
 
-def _check_same(block: Block) -> None:
-    """Refuse rows of a part that was changed since it was gone through.
+def _check_same(block: Block, following: Block | None) -> None:
+    """Refuse rows of a part that was changed since it was gone through; asked once a part, which may be far away.
 
     Raises:
         UnreadableFile: it was.
     """
-    if block.part.changed():
+    ends = following is None or following.part is not block.part
+    if ends and block.part.changed():
         raise UnreadableFile(f"{block.part.name}: changed while it was read")
 
 
@@ -123,7 +127,8 @@ def done_before(
         raise CannotWrite(not_ours(path))
     with read_journal(path) as kept:
         same = kept.header == json.loads(json.dumps(header))
-        return frozenset(block.number for block in run.blocks if same and kept.has(block.number, block.stamp()))
+        told = zip(run.blocks, stamps(run.blocks)) if same else ()
+        return frozenset(block.number for block, stamp in told if kept.has(block.number, stamp))
 
 
 def _kept_in(

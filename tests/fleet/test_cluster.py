@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -66,6 +69,22 @@ def test_many_files_are_as_here(cluster: object, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "there" / path.relative_to(tmp_path / "here")).read_bytes()
     slow = run("inspect", models, "--recursive", "--json", "--ray", address, "--time-limit", "0.001")
     assert {json.loads(line)["error"] for line in slow.stdout.splitlines()} == {"took longer than 0.001 s"}
+
+
+def test_who_is_interrupted_hears_nothing_of_ray(cluster: object, tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        shutil.copy(CHECKPOINT, tmp_path / "models" / f"{number}.pth")
+    words = ["convert", tmp_path / "models", tmp_path / "out", "--recursive", "--json", "--ray", cluster.address]  # type: ignore[attr-defined]
+    command = [sys.executable, "-c", "from converter.cli import main; main()", *map(str, words)]
+    for _ in range(3):
+        before = len(list((tmp_path / "out").glob("*.safetensors")))
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and len(list((tmp_path / "out").glob("*.safetensors"))) < before + 3:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        assert (process.returncode, said) == (130, "densenet: interrupted\n")
 
 
 def test_rows_are_as_here_though_a_node_is_lost(cluster: object, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def stamp(address: str) -> str:
             status = Path(address).stat()
             return f"{status.st_size} {status.st_mtime_ns}"
         with speaking(address) as (system, path):
+            system.invalidate_cache(path)  # what was listed before is remembered
             return _told(system.info(path))
     except (OSError, ValueError, Unavailable):  # which is said when it is read
         return "none"
