@@ -225,8 +225,9 @@ PREDICTED, EACH = 128, 8
 
 def one_by_one(f: Files, to: Path) -> list[str]:
     """A loop of commands over every ``EACH``-th image."""
-    loop = 'for image in "$3"/*/*"$4".jpg; do "$0" predict "$1" "$image" -o "$2" --force -q || exit; done'
-    return ["bash", "-c", loop, tool("densenet"), str(f.float32), str(to), str(f.folder / "images"), "[08]"]
+    loop = 'model=$1 to=$2; shift 2; for image; do "$0" predict "$model" "$image" -o "$to" --force -q || exit; done'
+    images = [f.folder / "images" / str(i % 10) / f"{i:05}.jpg" for i in range(0, PREDICTED, EACH)]
+    return ["bash", "-c", loop, tool("densenet"), str(f.float32), str(to), *map(str, images)]
 
 
 def python(script: str, *words: object) -> list[str]:

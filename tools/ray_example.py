@@ -3,7 +3,8 @@
     pip install 'densenet-converter[ray,parquet,onnx]' psutil
     python tools/ray_example.py densenet121.safetensors --images 960 --rounds 3
 
-The other way is the pipeline of Ray's guide to offline batch inference (docs.ray.io, "Image Classification Batch Inference"):
+The other way is a pipeline as Ray Data is used for offline batch inference (docs.ray.io, "End-to-end: Offline Batch Inference"),
+written here:
 ``read_parquet``, ``map_batches`` with a function that decodes and prepares, ``map_batches`` with a class that holds a session of
 ONNX Runtime, as many as the node has processors, on one thread each; ``write_parquet``.  Both run the ONNX file that ``densenet
 export`` writes, on JPEGs of 256 pixels made here, and prepare them alike: the middle 224 x 224, ImageNet's mean and deviation.
