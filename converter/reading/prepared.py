@@ -45,13 +45,13 @@ def prepared(front: Front, config: DenseNetConfig, tensors: Mapping[str, Tensor]
     Raises:
         NotADenseNet: it has another number of channels, or cannot be undone.
     """
-    if not front.names:
+    if not front:
         return Prepared(tensors)
     width = config.in_channels
     if not {len(front.scale), len(front.shift)} <= {1, width}:
         raise NotADenseNet(f"{front.names[0]}: {len(front.scale)} channels, the network takes {width}")
     scale, shift = (np.broadcast_to(np.array(values), (width,)) for values in (front.scale, front.shift))
-    raw = bool(np.abs(scale).max() < RAW_SCALE or np.abs(shift).max() > RAW_SHIFT)
+    raw = bool(front.order or np.abs(scale).max() < RAW_SCALE or np.abs(shift).max() > RAW_SHIFT)
     what, notes = " and ".join(front.names), list[str]()
     if front.last:
         notes.append("the file takes images with their channels last (NHWC); the network here takes NCHW")
@@ -79,7 +79,9 @@ def prepared(front: Front, config: DenseNetConfig, tensors: Mapping[str, Tensor]
     with suppress(ValueError):  # a network of volumes, say
         if shift.any() or raw:
             steps = replace(Preprocess.usual(config), mean=_tuple(mean), std=_tuple(std))
-            if _blue_first(mean):
+            if front.order == "bgr":
+                steps = replace(steps, order="bgr")
+            elif not front.order and _blue_first(mean):
                 steps = replace(steps, order="bgr")
                 notes.append("the means are ImageNet's with blue first: so the images are taken to be (--preprocess)")
     return Prepared({**tensors, **_changed(tensors, config, changes)}, steps, tuple(notes))

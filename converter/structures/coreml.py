@@ -41,6 +41,7 @@ class Program(Protocol):
     operations: Sequence[Operation]
     outputs: Sequence[str]
     notes: tuple[str, ...]
+    order: str
 
 
 def read_coreml(checkpoint: Checkpoint) -> Structure | None:
@@ -66,7 +67,8 @@ def _structure(program: Program, head: str) -> Structure:
     sizes = shape[1:3] if last and len(shape) == 4 else shape[2:]
     size = sizes if len(sizes) == rank - 2 and min(sizes) > 0 else ()
     found = read_wiring(NAME, ops, start, program.outputs, size=size, head=head)
-    return replace(found, notes=(*found.notes, *program.notes))
+    front = found.front._replace(order=program.order)
+    return replace(found, notes=(*found.notes, *program.notes), front=front)
 
 
 def _ops(operation: Operation, rank: int) -> list[Op]:

@@ -24,6 +24,7 @@ class Front(NamedTuple):
         scale, shift: one number, or one for each channel of the images as they are given.
         flipped: whether the channels are reversed.
         last: whether images are given with their channels last (NHWC).
+        order: ``rgb`` or ``bgr`` where the file says that it is given pixels of 0 to 255, in that order; else empty.
     """
 
     names: tuple[str, ...] = ()
@@ -31,10 +32,11 @@ class Front(NamedTuple):
     shift: tuple[float, ...] = (0.0,)
     flipped: bool = False
     last: bool = False
+    order: str = ""
 
     def __bool__(self) -> bool:
-        """Whether anything is done at all."""
-        return bool(self.names)
+        """Whether anything is done, or said of what is given."""
+        return bool(self.names or self.order)
 
 
 def front_of(ops: Sequence[Op]) -> tuple[Front, list[Op]]:

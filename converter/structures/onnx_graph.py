@@ -172,7 +172,10 @@ def _operators(constants: Constants, node: Node) -> list[Op]:
     data = constants.data(node)
     known = node["domain"] in DOMAINS
     read = READERS.get(node["op"]) if known else None
-    op = read(constants, node, data) if read is not None else None
+    try:
+        op = read(constants, node, data) if read is not None else None
+    except NotADenseNet as error:  # it matters where the network depends on the node
+        op = Op("other", data, node["outputs"][0], str(error))
     if op is None:
         op = _op("other", node, data, compute=elementwise(constants, node) if known else None)
     return [op, *(Op("end" if op.kind in END else "other", data, y, op.name) for y in node["outputs"][1:] if y)]

@@ -56,6 +56,22 @@ def test_what_is_added_to_an_image_is_in_the_order_of_the_channels_that_a_networ
     assert added.read().ravel().tolist() == expected
 
 
+@pytest.mark.parametrize(("space", "order"), [(20, "rgb"), (30, "bgr")])
+def test_an_input_that_is_an_image_is_of_pixels_in_its_order(tmp_path: Path, space: int, order: str) -> None:
+    array = data(5, data(1, bytes([1, 3, 32, 32])) + number(2, 0x10020))
+    image = data(4, number(1, 32) + number(2, 32) + number(3, space) + data(15, b"  "))  # of the same length
+    whole = NETWORK.read_bytes()
+    assert whole.count(array) == 1
+    path = tmp_path / "image.mlmodel"
+    path.write_bytes(whole.replace(array, image))
+    model = load(path)
+    steps = model.images.preprocess
+    assert steps is not None
+    assert (steps.order, steps.mean) == (order, (0, 0, 0))
+    assert steps.std == pytest.approx([1 / 255] * 3)
+    assert any("blue first" in note for note in model.notes) == (order == "bgr")
+
+
 def test_a_network_of_volumes_computes_what_its_producer_did() -> None:
     case = CASES / "coreml-volumes"
     expected = np.load(case / "logits.npy")

@@ -686,3 +686,26 @@ def test_files_optimised_by_onnx_runtime(tmp_path: Path, level: str, graph: str)
             load(optimised)
     else:
         assert np.abs(logits_of(optimised, x) - run(path, x)).max() < 1e-5
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")
+def test_what_stands_beside_the_network_need_not_be_understood(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    network, x, path = torch_network(), torch.from_numpy(images(size=64)), tmp_path / "model.onnx"
+
+    class Embedding(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: object) -> tuple[object, object]:
+            """Logits, and the pooled features of length 1, for a search."""
+            pooled = torch.relu(self.network.features(x)).mean((2, 3))
+            return self.network.classifier(pooled), torch.nn.functional.normalize(pooled)
+
+    torch.onnx.export(Embedding().eval(), (x,), str(path), dynamo=False)
+    with torch.no_grad():
+        expected = network(x).numpy()
+    assert np.abs(logits_of(path, images(size=64)) - expected).max() < 1e-5
+    assert any("left out" in note for note in load(path).notes)

@@ -257,6 +257,23 @@ def test_probabilities_and_further_results_are_said(tmp_path: Path, save: Saver)
     assert any("is taken" in note for note in read(path, module).notes)
 
 
+class Wrapped(Own):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            features = self.features(self.front(x))
+        with torch.autocast("cpu", enabled=False):
+            logits = self.classifier(self.pool(torch.relu(features)))
+        return logits
+
+
+def test_programs_within_programs_are_followed(tmp_path: Path) -> None:
+    module, path = Wrapped(), tmp_path / "model.pt2"
+    exported(module, IMAGES, path)
+    assert b"wrap_with_set_grad_enabled" in path.read_bytes()
+    assert b"wrap_with_autocast" in path.read_bytes()
+    read(path, module)
+
+
 class Mirrored(Own):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a = self.classifier(self.pool(torch.relu(self.features(x))))

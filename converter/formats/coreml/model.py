@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -67,8 +66,14 @@ def open_coreml(path: Path) -> Checkpoint:
             labels = _classes(program)
         else:
             program, labels = network_of(inner, description), labels_of(inner) if kind == CLASSIFIER else []
-        notes = (*program.notes, *_images(description))
-        program = Program(program.inputs, program.operations, program.outputs, notes)
+        images = _images(description)
+        blue = [
+            f"Core ML gives its input {name} the image's channels blue first, and so its preprocessing does here"
+            for name, space in images.items()
+            if space == BGR
+        ]
+        order = "bgr" if blue else "rgb" if images else ""
+        program = Program(program.inputs, program.operations, program.outputs, (*program.notes, *blue), order)
         said = _said(description)
     metadata = {**({"labels": to_json(labels)} if labels else {}), **said}
     return Checkpoint(path, NAME, {}, metadata, (path, *files), graph=program)
@@ -92,12 +97,14 @@ def _classes(program: Program) -> list[str]:
     return []
 
 
-def _images(description: memoryview) -> Iterator[str]:
-    """What to say of inputs that are images.
+def _images(description: memoryview) -> dict[str, int]:
+    """The inputs that are images, of 0 to 255, and their colour spaces.
 
     FeatureDescription {1: name, 3: FeatureType {4: imageType {3: colorSpace}}}.
     """
+    found = {}
     for feature in islice(messages(description, 1), bounds.OUTPUTS):
         image = next(messages(message(feature, 3), 4), None)
-        if image is not None and number(image, 3) == BGR:
-            yield f"Core ML gives its input {text(feature, 1)} the image's channels blue first; here they are as given"
+        if image is not None:
+            found[text(feature, 1)] = number(image, 3)
+    return found

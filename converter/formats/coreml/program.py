@@ -35,9 +35,11 @@ class Program:
         operations: in order.
         outputs: names of results.
         notes: what people should know.
+        order: ``rgb`` or ``bgr`` where the input is an image, of 0 to 255; else empty.
     """
 
     inputs: Mapping[str, tuple[int, ...]]
     operations: Sequence[Operation]
     outputs: Sequence[str]
     notes: tuple[str, ...] = ()
+    order: str = ""

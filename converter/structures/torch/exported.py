@@ -26,6 +26,8 @@ CHECKS = frozenset(
     sym_numel _print""".split()
 )
 """Functions without a result that matters."""
+WRAPPERS = frozenset(f"{HIGHER}{name}" for name in ("wrap_with_autocast", "wrap_with_set_grad_enabled"))
+"""``with torch.autocast(...)`` and ``with torch.no_grad()``: what stands in them is a graph of its own."""
 
 
 def read_exported(checkpoint: Checkpoint) -> Structure | None:
@@ -63,6 +65,7 @@ class _Program:
         graph, signature = module["graph"], module["signature"]
         self.operators = Operators()
         self.values: dict[str, Any] = {}
+        self.inside = ""
         self.metadata: Mapping[str, Any] = graph.get("tensor_values") or {}
         images = self._inputs(_input_specs(signature), tensors)
         if len(images) != 1:
@@ -123,6 +126,9 @@ class _Program:
 
     def _node(self, node: Mapping[str, Any]) -> None:
         target = node["target"]
+        if target in WRAPPERS:
+            self._wrapped(node)
+            return
         refuse_quantised(target)
         given = {item["name"]: self._argument(item["arg"]) for item in node["inputs"]}
         makes = [name for output in node["outputs"] for name in _names(output)]
@@ -132,7 +138,7 @@ class _Program:
             return
         if function in ("conv1d", "conv2d", "conv3d", "convolution") and not self.size:
             self.size = self._before(node)
-        y = makes[0] if makes else f"nothing:{len(self.operators.ops)}"
+        y = f"{self.inside}{makes[0] if makes else f'nothing:{len(self.operators.ops)}'}"
         called = f"{target.removeprefix('torch.ops.')} ({y})"
         if not function:
             taken = [value for value in _flat(given.values()) if isinstance(value, Data)]
@@ -140,13 +146,30 @@ class _Program:
         else:
             result = self.operators.call(function, (), given, name=called, y=y)
         for i, name in enumerate(makes):
-            self.values[name] = result if not i else self._beside(result, name, called)
+            self.values[name] = result if not i else self._beside(result, f"{self.inside}{name}", called)
+
+    def _wrapped(self, node: Mapping[str, Any]) -> None:
+        """A graph within the graph, in its place; its names are its own."""
+        arguments = [item["arg"] for item in node["inputs"]]
+        at = next(i for i, argument in enumerate(arguments) if "as_graph" in argument)
+        called, graph = arguments[at]["as_graph"]["name"], arguments[at]["as_graph"]["graph"]
+        taken = [self._argument(argument) for argument in arguments[at + 1 :]]
+        outer = self.values, self.metadata, self.inside
+        names = [name for value in graph["inputs"] for name in _names(value)]
+        self.values = dict(zip(names, taken, strict=True))
+        self.metadata, self.inside = graph.get("tensor_values") or {}, f"{self.inside}{called}."
+        for each in graph["nodes"]:
+            self._node(each)
+        made = [self.values.get(name, UNKNOWN) for value in graph["outputs"] for name in _names(value)]
+        self.values, self.metadata, self.inside = outer
+        makes = [name for output in node["outputs"] for name in _names(output)]
+        self.values |= zip(makes, made, strict=True)
 
     def _before(self, node: Mapping[str, Any]) -> tuple[int, ...]:
         """Height and width of what the first convolution takes, where they are fixed."""
         name = next((v["name"] for item in node["inputs"] for f, v in item["arg"].items() if f == "as_tensor"), "")
         sizes = self._sizes(name)[2:]
-        padded = any(op.y == name and op.kind in ("pad", "reflect") for op in self.operators.ops[-1:])
+        padded = any(op.y == f"{self.inside}{name}" and op.kind in ("pad", "reflect") for op in self.operators.ops[-1:])
         return () if padded else tuple(n for n in sizes if n is not None) if None not in sizes else ()
 
     def _beside(self, result: Any, name: str, called: str) -> Any:
