@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +272,12 @@ def test_programs_within_programs_are_followed(tmp_path: Path) -> None:
     exported(module, IMAGES, path)
     assert b"wrap_with_set_grad_enabled" in path.read_bytes()
     assert b"wrap_with_autocast" in path.read_bytes()
-    read(path, module)
+    assert not any("autocast" in note for note in read(path, module).notes)
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "half.pt2", "w") as half:
+        for name in plain.namelist():
+            before, found, after = plain.read(name).partition(b"wrap_with_autocast")
+            half.writestr(name, before + found + after.replace(b'{"as_bool": false}', b'{"as_bool": true}', 1))
+    assert any("(autocast)" in note for note in load(tmp_path / "half.pt2").notes)
 
 
 class Mirrored(Own):

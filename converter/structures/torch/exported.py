@@ -26,6 +26,7 @@ CHECKS = frozenset(
     sym_numel _print""".split()
 )
 """Functions without a result that matters."""
+HALF = "the file computes parts of itself in half precision (autocast), which is not taken over"
 WRAPPERS = frozenset(f"{HIGHER}{name}" for name in ("wrap_with_autocast", "wrap_with_set_grad_enabled"))
 """``with torch.autocast(...)`` and ``with torch.no_grad()``: what stands in them is a graph of its own."""
 
@@ -50,7 +51,7 @@ def read_exported(checkpoint: Checkpoint) -> Structure | None:
             constants=checkpoint.tree,
             head=checkpoint.head,
         )
-        return replace(structure, named=True)
+        return replace(structure, named=True, notes=(*program.notes, *structure.notes))
     except NotADenseNet as error:
         raise NotADenseNet(f"{checkpoint.path}: {error}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, StopIteration) as error:
@@ -66,6 +67,7 @@ class _Program:
         self.operators = Operators()
         self.values: dict[str, Any] = {}
         self.inside = ""
+        self.notes: list[str] = []
         self.metadata: Mapping[str, Any] = graph.get("tensor_values") or {}
         images = self._inputs(_input_specs(signature), tensors)
         if len(images) != 1:
@@ -153,6 +155,9 @@ class _Program:
         arguments = [item["arg"] for item in node["inputs"]]
         at = next(i for i, argument in enumerate(arguments) if "as_graph" in argument)
         called, graph = arguments[at]["as_graph"]["name"], arguments[at]["as_graph"]["graph"]
+        enabled = next((argument["as_bool"] for argument in arguments[:at] if "as_bool" in argument), True)
+        if node["target"].endswith("autocast") and enabled and HALF not in self.notes:
+            self.notes.append(HALF)
         taken = [self._argument(argument) for argument in arguments[at + 1 :]]
         outer = self.values, self.metadata, self.inside
         names = [name for value in graph["inputs"] for name in _names(value)]
