@@ -20,6 +20,8 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),
 )
 """First bytes, and what they say."""
+EXECUTORCH = re.compile(rb".{4}ET\d\d", re.DOTALL)
+"""A FlatBuffer's place of its root, then its identifier (ExecuTorch, schema/program.fbs: ``file_identifier``)."""
 
 
 def what_it_is(path: Path, head: bytes) -> str:
@@ -29,6 +31,8 @@ def what_it_is(path: Path, head: bytes) -> str:
             f"an HTML page{_titled(path)}, not a checkpoint: the address gave a web page (a login, a confirmation, an "
             "error); download the file itself"
         )
+    if EXECUTORCH.match(head):
+        return "a program for ExecuTorch, which is run and not read; name what it was made of"
     return next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
 
 

@@ -25,6 +25,7 @@ from converter.core.errors import UnreadableFile
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\x28\xb5\x2f\xfd" + bytes(99), "zstd"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(99), "7z"),
+        (b"<\0\0\0ET12eh00" + bytes(99), "a program for ExecuTorch"),
         (b"%PDF-1.7\n\xe2\xe3", "PDF"),
         (bytes(range(256)), "not a checkpoint of a known format|malformed protobuf"),
     ],
