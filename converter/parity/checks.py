@@ -137,8 +137,13 @@ def config_checks(expected: DenseNetConfig, found: DenseNetConfig) -> Iterator[C
     yield Check("architecture", wrong is None, detail)
     for name, fields in ASPECTS.items():
         differ = [f for f in fields if getattr(expected, f) != getattr(found, f)]
-        detail = ", ".join(f"{f} {getattr(found, f)}, {getattr(expected, f)} expected" for f in differ)
+        detail = ", ".join(f"{f} {_short(getattr(found, f))}, {_short(getattr(expected, f))} expected" for f in differ)
         yield Check(name, not differ, detail)
+
+
+def _short(value: Any) -> Any:
+    """A setting as it is told: a number that was once a float32, with no more digits than that had."""
+    return f"{value:.8g}" if isinstance(value, float) else value
 
 
 def with_folded_eps(checks: Sequence[Check], reference: Model, candidate: Model) -> list[Check]:
