@@ -184,8 +184,8 @@ def _by_number(names: Sequence[str], outputs: Outputs, where: str, ordered: bool
         raise ConverterError(f"{where}: {same} are both class {twice}")
     low, high = min(numbers), max(numbers)
     first = 1 if high == outputs.count and low >= 1 else 0
-    if wrong := [name for name, n in zip(names, numbers) if not first <= n < first + outputs.count]:
-        raise ConverterError(f"{where}: class {wrong[0][:40]} for a model of {outputs.count} classes")
+    if wrong := [(abs(n), name) for name, n in zip(names, numbers) if not first <= n < first + outputs.count]:
+        raise ConverterError(f"{where}: class {max(wrong)[1][:40]} for a model of {outputs.count} classes")
     notes: tuple[str, ...] = ("the numbers of classes begin at 1",) if first else ()
     if low == 1 and not first:
         notes = ("the numbers of classes are taken to begin at 0, of which there are no images",)
