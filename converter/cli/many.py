@@ -50,7 +50,7 @@ class Many:
 
     Attributes:
         recursive: whether folders are gone through.
-        jobs: how many at once; None for all cores.
+        jobs: how many at once; None for as many as keep the cores busy.
         seconds, memory: what each may take; None for what is usual.
         plan: whether it is only said what would be done.
         ray: the address of a Ray cluster that does it, empty for the one that is there; None for this machine.
@@ -89,7 +89,12 @@ def many_of(
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", min=1, metavar="N", help="How many at once; default: the cores.", rich_help_panel=MANY
+            "--jobs",
+            "-j",
+            min=1,
+            metavar="N",
+            help="How many at once; default: as many as keep the cores busy.",
+            rich_help_panel=MANY,
         ),
     ] = None,
     time_limit: Annotated[

@@ -30,6 +30,8 @@ WARM: Mapping[str, Sequence[str]] = {
 }
 COMPUTING = ("verify", "package")
 """Verbs that compute logits."""
+WRITING = ("convert", "export")
+"""Verbs that wait for the disk: one process more computes meanwhile (a tenth faster, of densenet121 on two cores)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Order:
         ending: of the names of results.
         options: keywords of the verb's function.
         force: whether what is up to date is made again, and what others made is replaced.
-        jobs: how many are done at once; 0 for as many as there are cores.
+        jobs: how many are done at once; 0 for as many as keep the cores busy.
         ray: the address of a Ray cluster that does it, empty for the one that is there; None for this machine.
         limits: of each; a memory of 0 for an even share of what the machine has.
         one: whether there is one source, and ``folder`` is the name of its result.
@@ -67,7 +69,7 @@ class Order:
 
     def pool(self) -> Pool:
         """Processes to do it in."""
-        jobs = self.jobs or cores()
+        jobs = self.jobs or cores() + (self.verb in WRITING)
         memory = self.limits.memory or memory_of_machine() // jobs
         warm = ("converter.fleet.warm", "converter.fleet.work", *WARM.get(self.verb, ()))
         return Pool(do, jobs, replace(self.limits, memory=memory), warm, alone=self.verb in COMPUTING)
