@@ -107,8 +107,8 @@ def _check_sum(head: bytes) -> None:
     Raises:
         ValueError: it is damaged: its name or size may be another's.
     """
-    said, others = head[148:156], head[:148] + b" " * 8 + head[156:]
-    if _number(said) not in (sum(others), sum(np.frombuffer(others, np.int8).tolist())):  # old tars count signed bytes
+    said, others = _number(head[148:156]), head[:148] + b" " * 8 + head[156:]
+    if said != sum(others) and said != np.frombuffer(others, np.int8).sum():  # old tars count signed bytes
         raise ValueError("a header has another sum than it says")
 
 
