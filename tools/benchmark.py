@@ -36,6 +36,8 @@ from contenders import CHECKPOINTS, CONTENDERS, IMAGES, PREDICTED, Contender, Fi
 
 SLOW = 3.0
 """Seconds; questions that somebody takes longer for are asked in half as many rounds, three at least."""
+ASLEEP = 0.05
+"""Seconds after which threads of ONNX Runtime, which spin behind a run, take no core from the next session's."""
 HOW = (
     "Whole processes from cold, each once a round, every other round in the opposite order. Given are the median over {} rounds "
     "({} where somebody takes longer than {:g} s), the lowest and the highest; *times ours* is the ratio to ours in the same "
@@ -152,6 +154,7 @@ def runs(files: Files, batch: int, rounds: int, skipped: list[str]) -> list[Row]
         engines[str(path)], titles[str(path)] = run, f"{one.title}{' (8 bits)' * (one.question == 'int8')}"
 
     def once(key: str) -> float:
+        time.sleep(ASLEEP)
         start = time.perf_counter()
         engines[key](x)
         return time.perf_counter() - start

@@ -4,8 +4,8 @@
 
 One float32 graph, ours, is quantised by each method on the same inputs: every other image and the synthetic ones that
 ``densenet export --calibration`` adds.  The other images judge.  FOLDER keeps the files: a method whose file is there is not
-run again.  Times are those of neighbours: in each round every file runs once, and what is given is the median over rounds
-of float32's time divided by the file's.
+run again.  Times are those of neighbours: in each round every file runs once, when the threads of the one before sleep, and
+what is given is the median over rounds of float32's time divided by the file's.
 
 Needs the test extra; ``nncf`` needs NNCF (3.4 was measured).
 """
@@ -34,6 +34,8 @@ from densenet.topology import INPUT
 LEAD = 0.1
 """Where float32's best class leads by less, in units of the logits' spread, either answer is right."""
 BATCHES = (1, 8)
+ASLEEP = 0.05
+"""Seconds after which threads of ONNX Runtime, which spin behind a run, take no core from the next session's."""
 
 Method = Callable[[LazyModel, Path, Sequence[Array], Path], None]
 
@@ -114,6 +116,7 @@ def ratios(paths: Mapping[str, Path], judges: Sequence[Array], rounds: int) -> d
         took: dict[str, list[float]] = {name: [] for name in paths}
         for number in range(rounds + 1):  # the first warms up
             for name, run in engines.items():
+                time.sleep(ASLEEP)
                 start = time.perf_counter()
                 run(batch)
                 if number:
