@@ -654,12 +654,6 @@ def _(p, m, c):
     node.attribute.append(helper.make_attribute("kernel_shape", [2, 2]))
 
 
-@graph_fault("height and width declared fixed", "*")
-def _(p, m, c):
-    dims = p.graph.input[0].type.tensor_type.shape.dim
-    dims[2].dim_value = dims[3].dim_value = 64
-
-
 @graph_fault("output renamed", "*")
 def _(p, m, c):
     node_of(p, "logits").output[0] = p.graph.output[0].name = "output"

@@ -25,6 +25,8 @@ PAIR = 128
 """Largest sum of two neighbours: 128 x 255 still fits in 16 bits."""
 SMALLEST = 1e-30
 """A scale below is none: it would not be a normal float32."""
+BLOCK = 32
+"""Weights rounded before what they lost is carried to all others at once."""
 DAMPING = 0.01
 """Part of the mean variance that is added to each, so that few samples are not believed too much."""
 
@@ -43,13 +45,18 @@ def rounded(weight: Array, scale: Array, moments: Moments, width: Array) -> Arra
     taps = prod(weight.shape[2:])
     for group, covariance in zip(moments.groups, moments.covariances()):
         feedback = _feedback(covariance / np.outer(width[group], width[group]))
-        lost = np.zeros((group.stop - group.start, len(weight)))
-        for at, i in enumerate(range(group.start, group.stop)):
-            beside = [whole[k] for k in _neighbours(i, len(real), taps)]
-            low = np.maximum.reduce([np.full(len(weight), -LARGEST), *(-PAIR - other for other in beside)])
-            high = np.minimum.reduce([np.full(len(weight), LARGEST), *(PAIR - other for other in beside)])
-            whole[i] = np.rint(real[i] + feedback[at, :at] @ lost[:at]).clip(low, high)
-            lost[at] = real[i] - whole[i]
+        wanted, lost = real[group].copy(), np.zeros_like(real[group])
+        for first in range(0, len(wanted), BLOCK):
+            block = slice(first, min(first + BLOCK, len(wanted)))
+            for at in range(block.start, block.stop):
+                i = group.start + at
+                wanted[at] += feedback[at, first:at] @ lost[first:at]
+                row = np.rint(wanted[at], out=whole[i])
+                np.minimum(np.maximum(row, -LARGEST, out=row), LARGEST, out=row)
+                for other in (whole[k] for k in _neighbours(i, len(real), taps)):
+                    np.minimum(np.maximum(row, -PAIR - other, out=row), PAIR - other, out=row)
+                np.subtract(real[i], row, out=lost[at])
+            wanted[block.stop :] += feedback[block.stop :, block] @ lost[block]
     return whole.T.reshape(weight.shape).astype(np.int8)
 
 

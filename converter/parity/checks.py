@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.checkpoint import Array
+from converter.core.checkpoint import Array, Tensor
 from converter.core.errors import ConverterError
+from converter.core.fingerprint import weights
 from converter.core.folded_head import folded_config, folded_head
 from converter.core.metadata import CONFIG_KEY, LABELS_KEY
 from converter.core.model import Images, Model
@@ -189,6 +190,19 @@ def weight_check(reference: Model, candidate: Model, precision: str = "fp32") ->
     except ConverterError as error:
         return Check("weights", None, str(error))
     return Check("weights", True)
+
+
+def same_numbers(reference: Model, candidate: Model | None) -> bool:
+    """Whether two networks are the same, and their weights in float32, bit for bit."""
+    if candidate is None or candidate.config != reference.config:
+        return False
+    theirs = weights(candidate.tensors)
+
+    def bits(tensor: Tensor) -> bytes:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(tensor.read(), np.float32, order="C").tobytes()
+
+    return all(bits(tensor) == bits(theirs[name]) for name, tensor in weights(reference.tensors).items())
 
 
 def different_weights(

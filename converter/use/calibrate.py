@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from converter.exporters.int8 import needed, to_int8
 from converter.exporters.lazy import LazyModel
 from converter.exporters.moments import Add, InParts, Needed, Seen
 from converter.use.assumed import preprocess_for
+from converter.use.in_order import one_ahead
 from converter.use.inputs import Batch, arrays, synthetic
 from converter.use.sample import sampled
 from densenet.images import load
@@ -72,9 +74,9 @@ def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Pr
     running, moments = _tapped(model, names), InParts(HELD)
 
     def announced(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
-        for number, image in enumerate(images, 1):
+        for number, found in enumerate(one_ahead(partial(running, names) if names else lambda _: (), images), 1):
             progress(f"calibrating int8: image {number} of {len(images)}")
-            yield from zip(names, running(names, image) if names else ())
+            yield from zip(names, found)
 
     def given(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
         return chain(((INPUT, image) for image in images), announced(names))

@@ -79,6 +79,6 @@ def _is(what: Callable[[Path], bool], path: Path) -> bool:
 
 
 def shipped_images() -> list[Path]:
-    """One image of each class of the digits the package ships."""
+    """One image of each of four classes of the digits the package ships."""
     folder = DATA / "images"
-    return [path for digit in sorted(folder.iterdir()) for path in sorted(digit.iterdir())[:1]]
+    return [min(digit.iterdir()) for digit in sorted(folder.iterdir())[:4]]

@@ -42,3 +42,17 @@ def in_order(work: Callable[[Sequence[T]], R], items: Iterable[T], size: int) ->
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # who is interrupted does not wait for what is being computed
+
+
+def one_ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What ``work`` makes of each item, while the caller is busy with the result before it; one thread."""
+    rest = iter(items)
+    pool = ThreadPoolExecutor(1)
+    try:
+        coming = [pool.submit(work, item) for item in islice(rest, 1)]
+        while coming:
+            result = coming.pop().result()
+            coming = [pool.submit(work, item) for item in islice(rest, 1)]
+            yield result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

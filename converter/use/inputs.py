@@ -57,11 +57,10 @@ def standard(
     base = size or (base_size(config, preprocess) if images_too else volume_size(config))
     odd = size or awkward_size(config, base)
     wide = size or ((base[0] * 4 // 3, base[1] * 5 // 3) if images_too else base)
-    many = 7 if images_too else 3
     plan: list[tuple[str, int, tuple[int, ...]]] = [
         ("noise", 1, base),
         ("noise", 2, odd),
-        ("natural", many, base),
+        ("natural", 3, base),
         ("large", 1, base),
         ("loud", 1, base),
         ("tiny", 1, base),

@@ -94,7 +94,7 @@ def normalise(proto: onnx.ModelProto) -> None:
     [
         (leak, "blocks.2.layers.1.relu1", "is LeakyRelu, Relu expected"),
         (stale, "blocks.2.layers.1.norm1", "running_var differs in 1 of"),
-        (freeze, None, "batch is declared dynamic, but only 1 can be computed, not 2, 7"),
+        (freeze, None, "batch is declared dynamic, but only 1 can be computed, not 2, 3"),
         (widen, None, "eps"),
         (fix_batch, None, "as many as images expected, 1"),
         (rename, None, "one is called logits"),
