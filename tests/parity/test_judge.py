@@ -15,6 +15,7 @@ from helpers.parity import changed, edit, network, node
 from helpers.presets import PRESETS
 from onnx import TensorProto, helper, numpy_helper
 
+from converter import convert as densenet_convert
 from converter import export_onnx, load
 from converter.core.model import Images, Model
 from converter.exporters.onnx import to_onnx
@@ -462,3 +463,21 @@ def test_what_becomes_of_an_image_does_not_depend_on_how_many_come_at_once(
 
     verdict = verify(reference, export(reference, tmp_path / "broken.onnx", change))
     assert any(name.endswith("images together") for name in failing(verdict, "broken.onnx"))
+
+
+def test_the_same_numbers_in_another_file_are_what_pytorch_computed_of_the_reference(
+    model: Model, reference: Path, tmp_path: Path
+) -> None:
+    """Bit for bit, and no less: the last bits of some weights make it a network of its own, which PyTorch runs."""
+    densenet_convert(reference, tmp_path / "same.pth", to="torchvision")
+    other = changed(model, "classifier.weight", lambda array: np.nextafter(array, 2 * array))
+    verdict = verify(reference, tmp_path / "same.pth", save(other, tmp_path / "other.safetensors"))
+    assert verdict.passed
+    (note,) = [note for note in verdict.notes if "bit for bit" in note]
+    assert note.startswith("same.pth is the same network")
+    errors = {
+        key.rpartition(", ")[2]: [c.error for c in found]
+        for key, found in verdict.results.items()
+        if key.startswith("PyTorch float32")
+    }
+    assert errors["same.pth"] == errors["PyTorch float32"] != errors["other.safetensors"]

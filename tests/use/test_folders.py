@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from converter.core.text import cell, from_cell
 from converter.demo.demo import IMAGES
 from converter.use.evaluation.table import read_sheet
 from converter.use.images import gathered
-from converter.use.in_order import in_order, workers
+from converter.use.in_order import in_order, one_ahead, workers
 from converter.use.predict import predictor
 from converter.use.tables import columns
 from densenet.preprocess import Preprocess
@@ -301,6 +302,28 @@ def test_work_is_done_in_order_and_not_far_ahead() -> None:
 
     with pytest.raises(ConverterError, match="the third"):
         list(in_order(fails, range(10), 2))
+
+
+def test_one_result_is_made_while_the_one_before_is_used() -> None:
+    asked: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for i in range(100):
+            asked.append(i)
+            yield i
+
+    def square(i: int) -> int:
+        if i == 50:
+            raise ConverterError("the fiftieth")
+        return i * i
+
+    done, found = one_ahead(square, numbers()), []
+    with pytest.raises(ConverterError, match="the fiftieth"):
+        for result in done:
+            found.append(result)
+            assert len(asked) == len(found) + 1
+    assert found == [i * i for i in range(50)]
+    assert list(one_ahead(square, [])) == []
 
 
 def test_both_edges_are_resized_where_the_file_of_steps_says_so(tmp_path: Path) -> None:
