@@ -165,7 +165,7 @@ def _sweep(folder: Path) -> None:
         return
     for part in folder.glob("*.part"):
         with suppress(OSError):
-            if time.time() - part.stat().st_mtime > FORGOTTEN:
+            if time.time() - part.lstat().st_mtime > FORGOTTEN:  # of a link its own age
                 with part.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     _forget(part)

@@ -66,7 +66,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             rest = rest[:drop]
         with contextlib.suppress(ConnectionError):
             for at in range(0, len(rest), 1 << 16):
-                server.sent += self.wfile.write(rest[at : at + (1 << 16)])
+                piece = rest[at : at + (1 << 16)]
+                server.sent += len(piece)  # before a client can have it
+                self.wfile.write(piece)
                 time.sleep(server.delay)
         if drop is not None:
             self.wfile.flush()

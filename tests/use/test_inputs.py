@@ -39,10 +39,10 @@ def test_awkward_sizes_show_rounding_up_at_every_pooling(config: DenseNetConfig,
             length //= 2  # noqa: PLW2901
 
 
-def test_the_usual_inputs_have_every_kind_and_batches_of_1_2_and_7() -> None:
+def test_the_usual_inputs_have_every_kind_and_batches_of_1_2_and_3() -> None:
     batches = standard(SMALL, PREPROCESS, (), seed=3)
     assert {batch.kind for batch in batches} == set(KINDS)
-    assert {len(batch.array) for batch in batches} == {1, 2, 7}
+    assert {len(batch.array) for batch in batches} == {1, 2, 3}
     assert [batch.seed for batch in batches] == list(range(3, 3 + len(batches)))
     assert len({batch.name for batch in batches}) == len(batches)
 
