@@ -25,6 +25,7 @@ from converter.structures.onnx_channels import (
     repeated,
     reversed_between_turns,
     reversed_channels,
+    takes_all,
 )
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
@@ -212,6 +213,8 @@ def _repeat(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | Non
 
 def _flip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     axis = flipped_axis(constants, node)
+    if axis is None and takes_all(constants, node):
+        return _op("flatten", node, data[:1])
     return None if axis is None else _op("flip", node, data[:1], axis=axis)
 
 

@@ -709,3 +709,49 @@ def test_what_stands_beside_the_network_need_not_be_understood(tmp_path: Path) -
         expected = network(x).numpy()
     assert np.abs(logits_of(path, images(size=64)) - expected).max() < 1e-5
     assert any("left out" in note for note in load(path).notes)
+
+
+def strided(proto: onnx.ModelProto, indices: np.ndarray, *, times_images: bool) -> None:
+    """The features read once more by their places, as torch's dynamo exporter writes ``as_strided``."""
+    set_constants(proto, {**constants(proto), "all": np.array([-1]), "places": indices})
+    size = [
+        helper.make_node("Shape", ["pixel_values"], ["n"], start=0, end=1),
+        helper.make_node("Squeeze", ["n"], ["images"]),
+        helper.make_node("Range", ["zero", "images", "one"], ["image"]),
+        helper.make_node("Mul", ["image", "width"], ["first"]),
+        helper.make_node("Unsqueeze", ["first", "inner"], ["firsts"]),
+        helper.make_node("Add", ["firsts", "places"], ["places of all"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "width": indices.shape[1], "inner": [1, 2, 3]}
+    set_constants(proto, {**constants(proto), **{name: np.array(n) for name, n in numbers.items()}})
+    nodes = list(proto.graph.node)
+    at = next(i for i, node in enumerate(nodes) if node.op_type == "GlobalAveragePool")
+    pooled = nodes[at].output[0]
+    taken = [
+        helper.make_node("Reshape", [pooled, "all"], ["flat"]),
+        helper.make_node("Gather", ["flat", "places of all" if times_images else "places"], ["taken"], axis=0),
+    ]
+    for node in nodes[at + 1 :]:
+        node.input[:] = ["taken" if name == pooled else name for name in node.input]
+    set_nodes(proto, [*nodes[: at + 1], *(size if times_images else []), *taken, *nodes[at + 1 :]])
+
+
+def test_features_taken_by_their_places(tmp_path: Path) -> None:
+    """So PyTorch's default exporter writes the pooling of networks in channels-last memory."""
+    path, proto = exported(tmp_path)
+    width = constants(proto)["classifier.weight"].shape[1]
+    places = np.arange(width).reshape(1, width, 1, 1)
+    for fixed in (False, True):
+        _, proto = exported(tmp_path)
+        if fixed:
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        strided(proto, places, times_images=not fixed)
+        path.write_bytes(proto.SerializeToString())
+        x = images()[:1] if fixed else images()
+        np.testing.assert_allclose(logits_of(path, x), run(path, x), atol=1e-5)
+    for wrong, times_images in ((places, False), (places[:, ::-1], True)):
+        _, proto = exported(tmp_path)
+        strided(proto, wrong, times_images=times_images)
+        path.write_bytes(proto.SerializeToString())
+        with pytest.raises(NotADenseNet, match="Gather taken: a DenseNet has the classifier there"):
+            load(path)

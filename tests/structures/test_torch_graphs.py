@@ -69,6 +69,14 @@ def test_names_are_kept_and_nothing_is_assumed(tmp_path: Path, save: Saver) -> N
     assert (found.origin.layout, found.notes) == ("torchvision", ())
 
 
+def test_memory_with_channels_last(tmp_path: Path) -> None:
+    """Decomposed, its pooling ends in ``as_strided``."""
+    module, path = small().to(memory_format=torch.channels_last), tmp_path / "model.pt2"
+    decomposed(module, IMAGES.to(memory_format=torch.channels_last), path)
+    assert "as_strided" in zipfile.ZipFile(path).read("model/models/model.json").decode()
+    assert read(path, module).notes == ()
+
+
 @every
 def test_settings_come_from_the_graph(tmp_path: Path, save: Saver) -> None:
     module, path = small(), tmp_path / "model.pt2"

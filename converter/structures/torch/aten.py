@@ -225,6 +225,16 @@ def _shape(function: str, a: Given, rank: int | None, name: str) -> Found | None
     return Found("flatten", len(sizes) if isinstance(sizes, list | tuple) else None)
 
 
+def _strided(function: str, a: Given, rank: int | None, name: str) -> Found | None:
+    """All of a vector for each image (N, C, 1, 1), as the pooling of maps in channels-last memory gives it."""
+    sizes, strides = a.get("size"), a.get("stride")
+    if not isinstance(sizes, list | tuple) or not isinstance(strides, list | tuple) or rank != 4 or len(strides) != 4:
+        return None
+    width = sizes[1] if len(sizes) == 4 and list(sizes[2:]) == [1, 1] else None
+    whole = isinstance(width, int) and list(strides[:2]) == [width, 1] and not a.get("storage_offset")
+    return Found("flatten", rank) if whole else None
+
+
 def _turn(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     dims = a.get("dims")
     if not isinstance(dims, list | tuple) or rank is None or not all(isinstance(n, int) for n in dims):
@@ -331,6 +341,7 @@ _TABLE: Sequence[tuple[str, str, Reader]] = (
     ("flatten", "self start_dim end_dim", _shape),
     ("squeeze", "self dim", _shape),
     *((name, "self size", _shape) for name in ("view", "_unsafe_view", "reshape")),
+    ("as_strided", "self size stride storage_offset", _strided),
     ("permute", "self dims", _turn),
     ("repeat", "self repeats", _repeat),
     ("flip", "self dims", _flip),
