@@ -14,7 +14,7 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS, shortest
 from converter.structures.following import following
-from converter.structures.ops import Compute, Kind, Op, Weight, Window
+from converter.structures.ops import Compute, Kind, Op, Weight, Window, border_of
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, transposed
 from converter.structures.wiring import read_wiring
@@ -182,10 +182,11 @@ def _reduce(kind: Kind) -> Reader:
 def _pad(taken: _Taken, op: Op) -> Op:
     """Of the last axes, start and end of each."""
     mode, value, pads = taken.text("mode", "constant"), taken.number("constant_val", 0), taken.ints("pad", ())
-    if mode not in ("constant", "reflect") or value or len(pads) < 4 or any(pads[:-4]):
+    kind = border_of(mode, value)
+    if kind is None or len(pads) < 4 or any(pads[:-4]):
         return op
     window = Window((), (), (pads[-4], pads[-2]), (pads[-3], pads[-1]))
-    return replace(op, kind="pad" if mode == "constant" else "reflect", window=window)
+    return replace(op, kind=kind, window=window)
 
 
 # -- numbers per channel -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from converter.structures.onnx_channels import (
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
 from converter.structures.onnx_functions import in_order, inlined, unfused
-from converter.structures.ops import END, Kind, Op, Weight, Window
+from converter.structures.ops import END, Kind, Op, Weight, Window, border_of
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
@@ -317,14 +317,15 @@ def _pad(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     pads, value = constants.ints(node, "pads", 1), constants.weight(node, 2)
     constant = node["attributes"].get("value", 0.0) if value is None else value.tensor.read().reshape(-1)[0]
     mode = node["attributes"].get("mode", "constant")
-    if not pads or len(pads) % 2 or len(node["inputs"]) > 3 or mode not in ("constant", "reflect"):
+    if not pads or len(pads) % 2 or len(node["inputs"]) > 3:
         return None
     half = len(pads) // 2
     begin, end = pads[:half], pads[half:]
-    if any((*begin[:2], *end[:2])) or min(pads) < 0 or (mode == "constant" and constant != 0):
+    kind = border_of(mode, float(constant))
+    if any((*begin[:2], *end[:2])) or min(pads) < 0 or kind is None:
         return None
     window = Window((), (), tuple(begin[2:]), tuple(end[2:]))
-    return _op("pad" if mode == "constant" else "reflect", node, data, window=window)
+    return _op(kind, node, data, window=window)
 
 
 def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:

@@ -11,7 +11,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.hidden import is_positive, is_relu
-from converter.structures.ops import Op, Weight
+from converter.structures.ops import BORDERS, Op, Weight
 from converter.structures.weights import lazily, made, vector
 from densenet.module import NORM_TENSORS
 from densenet.topology import Step
@@ -32,7 +32,7 @@ def steps_of(ops: Iterable[Op], eps: float, size: tuple[int, ...]) -> tuple[list
     pad: Op | None = None
     for given in ops:
         op = given
-        if op.kind in ("pad", "reflect") and pad is None:
+        if op.kind in BORDERS and pad is None:
             pad = op
             continue
         if pad is not None:
@@ -152,8 +152,11 @@ def _padded(pad: Op, op: Op, last: Op | None) -> Op:
         if {*amount.begin, *amount.end} == {1} and _is_blur(op):
             return replace(op, kind="blur", weights={})
         raise pad.unlike("reflected borders before blur pooling only")
+    if pad.kind == "lowest" and (op.kind != "max_pool" or window is None or window.ceil or window.zeros):
+        raise pad.unlike("no padding")
     # Zeros are below nothing that ReLU gives: to max pooling they are what its own padding is.
-    harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and is_positive(last))
+    positive = last is not None and is_positive(last)
+    harmless = pad.kind == "lowest" or op.kind == "conv" or (op.kind == "max_pool" and positive)
     counted = op.kind in ("max_pool", "avg_pool") and last is not None and last.kind == "relu"
     if window is None or window.same or not (harmless or (counted and not any((*window.begin, *window.end)))):
         raise pad.unlike("no padding")

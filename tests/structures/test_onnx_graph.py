@@ -755,3 +755,35 @@ def test_features_taken_by_their_places(tmp_path: Path) -> None:
         path.write_bytes(proto.SerializeToString())
         with pytest.raises(NotADenseNet, match="Gather taken: a DenseNet has the classifier there"):
             load(path)
+
+
+def border(proto: onnx.ModelProto, name: str, value: float) -> None:
+    """The padding of a convolution or pooling as a node of its own."""
+    nodes, node = list(proto.graph.node), node_named(proto, name)
+    width = attribute(node, "pads").ints[0]
+    numbers = {"amount": np.array([0, 0, width, width] * 2), "value": np.array(value, np.float32)}
+    set_constants(proto, {**constants(proto), **numbers})
+    pad = helper.make_node("Pad", [node.input[0], "amount", "value"], ["padded"])
+    set_attribute(node, "pads", [0] * 4)
+    node.input[0] = "padded"
+    set_nodes(proto, [*nodes[: nodes.index(node)], pad, *nodes[nodes.index(node) :]])
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.finfo(np.float32).min, np.finfo(np.float16).min])
+def test_borders_below_all_numbers_are_nothing_to_max_pooling(tmp_path: Path, value: float) -> None:
+    """As TensorFlow has them, and what OpenVINO makes of that, in half precision too."""
+    path, proto = exported(tmp_path)
+    expected = run(path, images())
+    border(proto, "stem.pool", value)
+    path.write_bytes(proto.SerializeToString())
+    assert load(path).config == TINY
+    np.testing.assert_allclose(logits_of(path, images()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("stem.pool", -1.0), ("stem.pool", 1.0), ("stem.conv", -np.inf)])
+def test_other_borders_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path, proto = exported(tmp_path)
+    border(proto, name, value)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="Pad padded: a DenseNet has "):
+        load(path)

@@ -162,6 +162,15 @@ def _fitting(module: Any, new: Any) -> Any:
     return new
 
 
+@every
+def test_a_border_below_all_numbers(tmp_path: Path, save: Saver) -> None:
+    """timm's pooling by TensorFlow's rule pads by it."""
+    module, path = small(), tmp_path / "model.pt2"
+    put(module, "features.pool0", nn.Sequential(nn.ConstantPad2d(1, -torch.inf), nn.MaxPool2d(3, 2)))
+    save(module, IMAGES, path)
+    assert read(path, module).config.padding == "symmetric"
+
+
 class Rescaled(Own):
     def front(self, x: torch.Tensor) -> torch.Tensor:
         return x / 255

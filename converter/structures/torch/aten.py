@@ -13,7 +13,7 @@ import numpy as np
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Weight, Window
+from converter.structures.ops import Kind, Weight, Window, border_of
 from converter.structures.torch.constants import FLOATS, Turned, along, number
 from converter.structures.torch.elementwise import PARAMETERS, elementwise
 from converter.structures.torch.values import Data, Size
@@ -154,10 +154,12 @@ def _pad(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     mode = "reflect" if function.startswith("reflection") else mode
     if not isinstance(pads, list | tuple) or not all(isinstance(n, int) and n >= 0 for n in pads) or len(pads) % 2:
         return None
-    if mode not in ("constant", "reflect") or (a.get("value") or 0) != 0 or rank is None or len(pads) != 2 * rank - 4:
+    value = a.get("value") or 0
+    kind = border_of(mode, value) if isinstance(value, int | float) else None
+    if kind is None or rank is None or len(pads) != 2 * rank - 4:
         return None
     window = Window((), (), tuple(pads[-2::-2]), tuple(pads[-1::-2]))
-    return Found("pad" if mode == "constant" else "reflect", rank, {"window": window})
+    return Found(kind, rank, {"window": window})
 
 
 def _linear(function: str, a: Given, rank: int | None, name: str) -> Found | None:
