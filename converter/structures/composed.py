@@ -57,8 +57,8 @@ def _activation(root: Op, made: dict[str, Op], places: dict[str, int]) -> Op | N
         if len(open_) == 1 and telling and (found := _recognised(region, *open_)) is not None:
             kind: Kind = KINDS.get(found.kind, "function")
             whole = Op(kind, tuple(open_), root.y, root.name, layer=found)
-            before = made.get(*open_)
-            if before is None or before.compute is None:
+            before = [made[name] for name in open_ if name in made]
+            if not before or before[0].compute is None:
                 return whole
             shortest = shortest or whole
     return shortest

@@ -28,6 +28,15 @@ def steps_of(ops: Iterable[Op], eps: float, size: tuple[int, ...]) -> tuple[list
     Raises:
         NotADenseNet: padding or weights that no DenseNet has; names the operator.
     """
+    given = list(ops)
+    try:
+        return _merged(given, eps, size)
+    except NotADenseNet as error:
+        strange = next((op for op in given if op.kind == "other"), None)
+        raise error if strange is None else strange.unlike("nothing of the kind") from error
+
+
+def _merged(ops: Sequence[Op], eps: float, size: tuple[int, ...]) -> tuple[list[Op], tuple[int, ...]]:
     steps: list[Op] = []
     pad: Op | None = None
     for given in ops:

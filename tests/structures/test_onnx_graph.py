@@ -787,3 +787,20 @@ def test_other_borders_are_refused(tmp_path: Path, name: str, value: float) -> N
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(NotADenseNet, match="Pad padded: a DenseNet has "):
         load(path)
+
+
+def test_what_is_not_understood_is_named_before_what_it_leads_to(tmp_path: Path) -> None:
+    """Behind it numbers per channel are those of nothing known."""
+    path, proto = exported(tmp_path)
+    set_constants(proto, {**constants(proto), "full": np.float32(255).reshape(1), "mean": np.ones((1, 3, 1, 1), "f4")})
+    before = [
+        helper.make_node("Transpose", ["pixel_values"], ["strange"], perm=[1, 0, 2, 3]),
+        helper.make_node("Div", ["strange", "full"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "mean"], ["shifted"]),
+    ]
+    nodes = list(proto.graph.node)
+    nodes[0].input[0] = "shifted"
+    set_nodes(proto, [*before, *nodes])
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="Transpose strange: a DenseNet has nothing of the kind there"):
+        load(path)
