@@ -94,6 +94,15 @@ def takes_all(constants: Constants, node: Node) -> bool:
     return True
 
 
+def turns_one_channel(constants: Constants, node: Node) -> bool:
+    """Whether a Reshape makes (N, 1, height, width) of images (N, height, width, 1)."""
+    weight, image = constants.values.get(node["inputs"][1]), constants.image
+    if node["inputs"][0] != constants.start or weight is None or weight.tensor.shape != (4,) or len(image) != 4:
+        return False
+    sizes = weight.tensor.read().tolist()[1:]
+    return image[3] == 1 and image[1:3] != [1, 1] and sizes == [1, *image[1:3]]
+
+
 def _for_images(constants: Constants, name: str, images: int, depth: int) -> Tensor | None:
     """A value that depends on nothing but how many images there are."""
     if name in constants.values:

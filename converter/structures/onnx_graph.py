@@ -26,6 +26,7 @@ from converter.structures.onnx_channels import (
     reversed_between_turns,
     reversed_channels,
     takes_all,
+    turns_one_channel,
 )
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
@@ -193,6 +194,8 @@ Reader = Callable[[Constants, Node, tuple[str, ...]], Op | None]
 
 
 def _plain(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    if node["op"] == "Reshape" and turns_one_channel(constants, node):
+        return _op("turn", node, data[:1], axis=1)
     return _op(PLAIN[node["op"]], node, data if node["op"] == "Concat" else data[:1])
 
 
@@ -322,10 +325,13 @@ def _pad(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     half = len(pads) // 2
     begin, end = pads[:half], pads[half:]
     kind = border_of(mode, float(constant))
-    if any((*begin[:2], *end[:2])) or min(pads) < 0 or kind is None:
+    if min(pads) < 0 or kind is None:
         return None
-    window = Window((), (), tuple(begin[2:]), tuple(end[2:]))
-    return _op(kind, node, data, window=window)
+    if half == 4 and any((begin[1], end[1])) and not any((begin[0], end[0], begin[3], end[3])):
+        return _op(kind, node, data, window=Window((), (), tuple(begin[1:3]), tuple(end[1:3])), axis=-1)
+    if any((*begin[:2], *end[:2])):
+        return None
+    return _op(kind, node, data, window=Window((), (), tuple(begin[2:]), tuple(end[2:])))
 
 
 def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:

@@ -37,7 +37,8 @@ Kind = Literal[
 
 affine: times ``weight``, plus ``bias``, each per channel or absent.
 row: the same along the last axis, which is the channels behind a linear layer only.
-pad, reflect, lowest: borders of zeros, reflected, or of numbers below all others (``LOWEST``).
+pad, reflect, lowest: borders of zeros, reflected, or of numbers below all others (``LOWEST``); of images (N, height,
+width, C) if ``axis`` is -1.
 repeat: channels concatenated with themselves, ``times`` in all.
 add: two values.
 flatten: changes the shape alone.

@@ -154,7 +154,8 @@ def _kinds(steps: list[Op]) -> list[str]:
 def _padded(pad: Op, op: Op, last: Op | None) -> Op:
     """An operator with the padding that stands before it."""
     amount, window = pad.window, op.window
-    assert amount is not None
+    if amount is None or pad.axis == -1:
+        raise pad.unlike("no padding")
     if not any((*amount.begin, *amount.end)):
         return op
     if pad.kind == "reflect":

@@ -804,3 +804,43 @@ def test_what_is_not_understood_is_named_before_what_it_leads_to(tmp_path: Path)
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(NotADenseNet, match="Transpose strange: a DenseNet has nothing of the kind there"):
         load(path)
+
+
+def test_a_border_of_images_with_their_channels_last(tmp_path: Path) -> None:
+    """As tf2onnx has it of TensorFlow Lite's files: Pad, Transpose, Conv."""
+    path, proto = exported(tmp_path)
+    expected = run(path, images())
+    border(proto, "stem.conv", 0.0)
+    width = constants(proto)["amount"].max()
+    set_constants(proto, {**constants(proto), "amount": np.array([0, width, width, 0] * 2)})
+    pad, *nodes = proto.graph.node
+    nodes[0].input[0] = "turned"
+    turn = helper.make_node("Transpose", ["padded"], ["turned"], perm=[0, 3, 1, 2])
+    set_nodes(proto, [pad, turn, *nodes])
+    del proto.graph.input[0].type.tensor_type.shape.dim[:]
+    for size in (2, 37, 37, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim.add().dim_value = size
+    path.write_bytes(proto.SerializeToString())
+    np.testing.assert_allclose(run(path, np.ascontiguousarray(images().transpose(0, 2, 3, 1))), expected, atol=1e-5)
+    assert any("NHWC" in note for note in load(path).notes)
+    np.testing.assert_allclose(logits_of(path, images()), expected, atol=1e-5)
+    set_attribute(turn := proto.graph.node[1], "perm", [0, 1, 2, 3])
+    assert turn.op_type == "Transpose"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet):
+        load(path)
+
+
+def test_grey_images_are_turned_by_their_shape(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path, replace(TINY, in_channels=1))
+    x = images(replace(TINY, in_channels=1))
+    expected = run(path, x)
+    set_constants(proto, {**constants(proto), "shape": np.array([-1, 1, 37, 37])})
+    nodes = list(proto.graph.node)
+    nodes[0].input[0] = "turned"
+    set_nodes(proto, [helper.make_node("Reshape", ["pixel_values", "shape"], ["turned"]), *nodes])
+    for dim, size in zip(proto.graph.input[0].type.tensor_type.shape.dim, (2, 37, 37, 1)):
+        dim.dim_value = size
+    path.write_bytes(proto.SerializeToString())
+    assert any("NHWC" in note for note in load(path).notes)
+    np.testing.assert_allclose(logits_of(path, x), expected, atol=1e-5)
