@@ -80,7 +80,7 @@ def takes_all(constants: Constants, node: Node) -> bool:
     before = constants.makers.get(node["inputs"][0])
     if before is None or before["op"] != "Reshape" or node["op"] != "Gather" or node["attributes"].get("axis", 0):
         return False
-    shape = constants.values.get(before["inputs"][1])
+    shape = constants.values.get("".join(before["inputs"][1:2]))
     if shape is None or shape.tensor.read().reshape(-1).tolist() != [-1]:
         return False
     fixed = constants.image[0] if constants.image else None
@@ -96,7 +96,7 @@ def takes_all(constants: Constants, node: Node) -> bool:
 
 def turns_one_channel(constants: Constants, node: Node) -> bool:
     """Whether a Reshape makes (N, 1, height, width) of images (N, height, width, 1)."""
-    weight, image = constants.values.get(node["inputs"][1]), constants.image
+    weight, image = constants.values.get("".join(node["inputs"][1:2])), constants.image  # of old an attribute
     if node["inputs"][0] != constants.start or weight is None or weight.tensor.shape != (4,) or len(image) != 4:
         return False
     sizes = weight.tensor.read().tolist()[1:]
