@@ -160,7 +160,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 def _open(path: Path, depth: int = 0) -> Checkpoint:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        return _first(_folders(path), path, "is a folder, not a checkpoint; name the file in it")
+        from converter.formats.foreign import folder_it_is
+
+        return _first(_folders(path), path, folder_it_is(path))
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableFile(f"{path}: is not a regular file")
     if not status.st_size:

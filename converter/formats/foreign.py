@@ -20,6 +20,13 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF document"),
 )
 """First bytes, and what they say."""
+FOLDERS: tuple[tuple[str, str], ...] = (
+    (
+        "_CHECKPOINT_METADATA",
+        "a checkpoint of Orbax, which is not read; restore it and give what flax.serialization.msgpack_serialize makes",
+    ),
+)
+"""Files that are in a folder, and what they say it is."""
 EXECUTORCH = re.compile(rb".{4}ET\d\d", re.DOTALL)
 """A FlatBuffer's place of its root, then its identifier (ExecuTorch, schema/program.fbs: ``file_identifier``)."""
 
@@ -34,6 +41,12 @@ def what_it_is(path: Path, head: bytes) -> str:
     if EXECUTORCH.match(head):
         return "a program for ExecuTorch, which is run and not read; name what it was made of"
     return next((what for magic, what in BEGINNINGS if head.startswith(magic)), "")
+
+
+def folder_it_is(path: Path) -> str:
+    """What a folder is that no reader takes."""
+    found = (what for name, what in FOLDERS if (path / name).is_file())
+    return f"is {next(found, 'a folder, not a checkpoint; name the file in it')}"
 
 
 def _titled(path: Path) -> str:

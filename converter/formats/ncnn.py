@@ -112,8 +112,10 @@ def _layers(text: str) -> Iterator[Layer]:
         if not line.strip():
             continue
         kind, name, *rest = line.split()
-        if "." in kind:
+        if "." in kind and "\npnnx." in text:
             raise UnreadableFile("PNNX' own description, of which it makes ncnn's; give the .ncnn.param beside it")
+        if "." in kind:
+            raise UnreadableFile(f"{kind} {name} is PNNX' and none of ncnn's layers; export the network without it")
         taken, given = int(rest[0]), int(rest[1])
         names = rest[2 : 2 + taken + given]
         if taken < 0 or given < 0 or len(names) != taken + given:

@@ -53,8 +53,8 @@ def _parts(key: str) -> list[str]:
     """A name's components, without the collection it is in and what its array is boxed in."""
     parts = key.replace("/", ".").split(".")
     if parts[-1] in BOXES:
-        parts = parts[:-1]
-    at = next((i for i, part in enumerate(parts) if part in COLLECTIONS), None)
+        parts = parts[:-1] or parts
+    at = next((i for i, part in enumerate(parts[:-1]) if part in COLLECTIONS), None)
     return parts if at is None else parts[:at] + parts[at + 1 :]
 
 

@@ -39,21 +39,29 @@ def composed(ops: Sequence[Op]) -> dict[str, Op]:
 
 
 def _activation(root: Op, made: dict[str, Op], places: dict[str, int]) -> Op | None:
-    """The activation whose last operator this is: the shortest way back to one value of which it is one."""
+    """The activation whose last operator this is: the shortest way back to one value of which it is one.
+
+    Where that value is nothing known by itself, a longer way is preferred.
+    """
     region: list[Op] = []
+    shortest: Op | None = None
     open_ = {root.y}
     while len(region) < bounds.REGION:
         last = max(open_, key=lambda name: places.get(name, -1))
         op = made.get(last)
         if op is None or not _is_elementwise(op):
-            return None
+            break
         open_ = (open_ - {last}) | set(op.x)
         region.append(op)
         telling = any(each.compute is not None or each.kind in ("add", "function") for each in region)
         if len(open_) == 1 and telling and (found := _recognised(region, *open_)) is not None:
             kind: Kind = KINDS.get(found.kind, "function")
-            return Op(kind, tuple(open_), root.y, root.name, layer=found)
-    return None
+            whole = Op(kind, tuple(open_), root.y, root.name, layer=found)
+            before = [made[name] for name in open_ if name in made]
+            if not before or before[0].compute is None:
+                return whole
+            shortest = shortest or whole
+    return shortest
 
 
 def _is_elementwise(op: Op) -> bool:

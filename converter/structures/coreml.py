@@ -14,7 +14,7 @@ from converter.core.checkpoint import Array, Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
 from converter.structures.activations import FUNCTIONS, shortest
 from converter.structures.following import following
-from converter.structures.ops import Compute, Kind, Op, Weight, Window
+from converter.structures.ops import Compute, Kind, Op, Weight, Window, border_of
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, transposed
 from converter.structures.wiring import read_wiring
@@ -61,7 +61,7 @@ def _structure(program: Program, head: str) -> Structure:
         raise NotADenseNet(f"it takes {len(program.inputs)} inputs; a DenseNet takes one, the image")
     start, shape = next(iter(program.inputs.items()))
     rank = 5 if len(shape) == 5 else 4
-    ops = [op for operation in program.operations for op in _ops(operation, rank)]
+    ops = [op for operation in program.operations for op in _ops(operation, shape)]
     turned = next((op for op in ops if op.x == (start,)), None)
     last = turned is not None and turned.kind == "turn" and turned.axis == 1
     sizes = shape[1:3] if last and len(shape) == 4 else shape[2:]
@@ -71,24 +71,25 @@ def _structure(program: Program, head: str) -> Structure:
     return replace(found, notes=(*found.notes, *program.notes), front=front)
 
 
-def _ops(operation: Operation, rank: int) -> list[Op]:
-    """An operation as one operator for each of its results; feature maps have so many axes."""
+def _ops(operation: Operation, image: tuple[int, ...]) -> list[Op]:
+    """An operation as one operator for each of its results, for images of a shape."""
     title = f"{operation.kind} {operation.name}"
     data = tuple(v for values in operation.inputs.values() for v in values if isinstance(v, str))
     base = [Op("other", data, y, title) for y in operation.outputs]
     reader = READERS.get(operation.kind)
-    if reader is None or len(base) != 1:
+    if reader is None or len(base) != 1 or not data:
         kind: Kind = "end" if operation.kind == "classify" else "other"
         return [replace(op, kind=kind) for op in base]
-    return [reader(_Taken(operation, rank), base[0])]
+    return [reader(_Taken(operation, image), base[0])]
 
 
 class _Taken:
     """What an operation takes, by parameter."""
 
-    def __init__(self, operation: Operation, rank: int) -> None:
+    def __init__(self, operation: Operation, image: tuple[int, ...]) -> None:
         self.operation = operation
-        self.rank = rank
+        self.image = image
+        self.rank = 5 if len(image) == 5 else 4
 
     def first(self, name: str) -> str | Constant | None:
         """A parameter; None if it is absent."""
@@ -182,10 +183,11 @@ def _reduce(kind: Kind) -> Reader:
 def _pad(taken: _Taken, op: Op) -> Op:
     """Of the last axes, start and end of each."""
     mode, value, pads = taken.text("mode", "constant"), taken.number("constant_val", 0), taken.ints("pad", ())
-    if mode not in ("constant", "reflect") or value or len(pads) < 4 or any(pads[:-4]):
+    kind = border_of(mode, value)
+    if kind is None or len(pads) < 4 or any(pads[:-4]):
         return op
     window = Window((), (), (pads[-4], pads[-2]), (pads[-3], pads[-1]))
-    return replace(op, kind="pad" if mode == "constant" else "reflect", window=window)
+    return replace(op, kind=kind, window=window)
 
 
 # -- numbers per channel -----------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def _arithmetic(taken: _Taken, op: Op) -> Op:
     """A constant added or multiplied, or two values added."""
     kind = taken.operation.kind
     if len(op.x) == 2:
-        return replace(op, kind="add") if kind == "add" else op
+        return replace(op, kind="add") if kind == "add" else replace(op, compute=np.multiply) if kind == "mul" else op
     first = taken.weight("x") is None
     given = taken.weight("y" if first else "x")
     found = None if given is None or prod(given.tensor.shape) > bounds.COMPUTED else flat(given)
@@ -271,8 +273,25 @@ def _transpose(taken: _Taken, op: Op) -> Op:
     return replace(op, kind="turn", axis=1 if order[1] == 3 else -1)
 
 
+def _reverse(taken: _Taken, op: Op) -> Op:
+    axes = taken.ints("axes", ())
+    return replace(op, kind="flip", axis=axes[0]) if len(axes) == 1 else op
+
+
+def _gather(taken: _Taken, op: Op) -> Op:
+    """The channels of an image, the last first."""
+    order, axis = taken.ints("indices", ()), taken.ints("axis", [0])[0]
+    known = -len(taken.image) <= axis < len(taken.image)
+    whole = known and order == list(range(taken.image[axis]))[::-1]
+    return replace(op, kind="flip", axis=axis) if whole else op
+
+
 def _softmax(taken: _Taken, op: Op) -> Op:
     return replace(op, kind="softmax") if taken.ints("axis", [-1])[0] in (1, -1, -3) else op
+
+
+def _argmax(taken: _Taken, op: Op) -> Op:
+    return replace(op, kind="end") if taken.ints("axis", [-1])[0] in (1, -1) else op
 
 
 def _plain(kind: Kind) -> Reader:
@@ -321,6 +340,9 @@ READERS: Mapping[str, Reader] = {
     "reshape": _reshape,
     **dict.fromkeys(("squeeze", "expand_dims", "flatten2d"), _plain("flatten")),
     "transpose": _transpose,
+    "reverse": _reverse,
+    "gather": _gather,
+    "reduce_argmax": _argmax,
     **dict.fromkeys(("identity", "cast"), _plain("skip")),
     "softmax": _softmax,
     "relu": _plain("relu"),
@@ -330,6 +352,7 @@ READERS: Mapping[str, Reader] = {
     "gelu": _gelu,
     **{name: _function(name) for name in ("relu6", "silu", "tanh", "softplus", "softsign")},
     "clip": _two(np.clip, 0.0, 1.0),
+    "thresholded_relu": _two(lambda x, a, b: np.where(x >= a, x, 0), 1.0, 0.0),
     "linear_activation": _two(lambda x, a, b: a * x + b, 1.0, 0.0),
     "sigmoid_hard": _two(lambda x, a, b: np.clip(a * x + b, 0, 1), 0.2, 0.5),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,6 +47,7 @@ def front_of(ops: Sequence[Op]) -> tuple[Front, list[Op]]:
     Raises:
         NotADenseNet: numbers per row or column, not per channel; names the operator.
     """
+    ops = _turned_first(ops)
     count = next((i for i, op in enumerate(ops) if op.kind not in KINDS), len(ops))
     before, rest = ops[:count], list(ops[count:])
     turns = [op.axis for op in before if op.kind == "turn"]
@@ -68,6 +71,15 @@ def front_of(ops: Sequence[Op]) -> tuple[Front, list[Op]]:
         scale, shift = scale[::-1], shift[::-1]
     names = tuple(op.name for op in before)
     return Front(names, tuple(map(float, scale)), tuple(map(float, shift)), flipped, given_last), rest
+
+
+def _turned_first(ops: Sequence[Op]) -> list[Op]:
+    """Operators with a border of images (N, height, width, C) behind the turn that follows it, where it is the same."""
+    result = list(ops)
+    for i, (border, turn) in enumerate(pairwise(ops)):
+        if border.window is not None and border.axis == -1 and turn.kind == "turn" and turn.axis == 1:
+            result[i : i + 2] = [turn, replace(border, axis=1)]
+    return result
 
 
 def _numbers(op: Op, per_channel: str) -> tuple[Array, Array]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from converter.core.checkpoint import Tensor
 from converter.structures.onnx_constants import Constants, Node
 
 Axis = int
+DEEP = 12
+"""Nodes one behind the other that indices are made by, at most."""
 
 
 def flipped_axis(constants: Constants, node: Node) -> Axis | None:
@@ -65,6 +70,52 @@ def reversed_between_turns(constants: Constants, node: Node) -> str | None:
     whole = weight.tensor.read()[:, 0].tolist() == list(reversed(range(size))) and _may_be_all(constants, size)
     swapped = swap == before["attributes"].get("perm") == node["attributes"].get("perm")
     return str(before["inputs"][0]) if whole and swapped else None
+
+
+def takes_all(constants: Constants, node: Node) -> bool:
+    """Whether a Gather takes all numbers of a flattened value in their order, a vector (C, 1, 1) for each image.
+
+    So torch's dynamo exporter writes ``as_strided``, to which the pooling of maps in channels-last memory comes.
+    """
+    before = constants.makers.get(node["inputs"][0])
+    if before is None or before["op"] != "Reshape" or node["op"] != "Gather" or node["attributes"].get("axis", 0):
+        return False
+    shape = constants.values.get("".join(before["inputs"][1:2]))
+    if shape is None or shape.tensor.read().reshape(-1).tolist() != [-1]:
+        return False
+    fixed = constants.image[0] if constants.image else None
+    for images in (2, 3) if fixed is None else (fixed,):
+        found = _for_images(constants, node["inputs"][1], images, depth=0)
+        indices = None if found is None else found.read()
+        if indices is None or indices.ndim != 4 or indices.shape[::2] != (images, 1) or indices.shape[3] != 1:
+            return False
+        if indices.reshape(-1).tolist() != list(range(indices.size)):
+            return False
+    return True
+
+
+def turns_one_channel(constants: Constants, node: Node) -> bool:
+    """Whether a Reshape makes (N, 1, height, width) of images (N, height, width, 1)."""
+    weight, image = constants.values.get("".join(node["inputs"][1:2])), constants.image  # of old an attribute
+    if node["inputs"][0] != constants.start or weight is None or weight.tensor.shape != (4,) or len(image) != 4:
+        return False
+    sizes = weight.tensor.read().tolist()[1:]
+    return image[3] == 1 and image[1:3] != [1, 1] and sizes == [1, *image[1:3]]
+
+
+def _for_images(constants: Constants, name: str, images: int, depth: int) -> Tensor | None:
+    """A value that depends on nothing but how many images there are."""
+    if name in constants.values:
+        return constants.values[name].tensor
+    node = constants.makers.get(name)
+    if node is None or depth > DEEP:
+        return None
+    if node["op"] == "Shape":
+        first = (node["attributes"].get("start", 0), node["attributes"].get("end")) == (0, 1)
+        return Tensor.of(np.array([images])) if first and node["inputs"] == [constants.start] else None
+    taken = [_for_images(constants, each, images, depth + 1) for each in node["inputs"] if each]
+    known = [each for each in taken if each is not None]
+    return constants.evaluated(node, known) if len(known) == len(taken) else None
 
 
 def positions(

@@ -93,14 +93,15 @@ class Constants:
         known = [weight for weight in weights if weight is not None]
         tensor = None
         if len(known) == len(weights) and node["domain"] in DOMAINS:
-            tensor = self._evaluated(node, [weight.tensor for weight in known])
+            tensor = self.evaluated(node, [weight.tensor for weight in known])
         if tensor is None:
             self.shapes.update(node["outputs"])
             return
         key = known[0].key if known and known[0].tensor is tensor else name
         self.values[name] = Weight(key, tensor, tuple(source for weight in known for source in weight.sources))
 
-    def _evaluated(self, node: Node, tensors: list[Tensor]) -> Tensor | None:
+    def evaluated(self, node: Node, tensors: list[Tensor]) -> Tensor | None:
+        """What a node makes of the values that it takes; None if it is not simple."""
         op, attributes = node["op"], node["attributes"]
         if op in ("Identity", "CastLike") and tensors:
             return tensors[0]

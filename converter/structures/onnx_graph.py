@@ -25,11 +25,13 @@ from converter.structures.onnx_channels import (
     repeated,
     reversed_between_turns,
     reversed_channels,
+    takes_all,
+    turns_one_channel,
 )
 from converter.structures.onnx_constants import BRANCHES, DOMAINS, Constants, Node, name_of
 from converter.structures.onnx_elementwise import elementwise
 from converter.structures.onnx_functions import in_order, inlined, unfused
-from converter.structures.ops import END, Kind, Op, Weight, Window
+from converter.structures.ops import END, Kind, Op, Weight, Window, border_of
 from converter.structures.parts import Structure
 from converter.structures.weights import flat, lazily, made, transposed
 from converter.structures.wiring import read_wiring
@@ -192,6 +194,8 @@ Reader = Callable[[Constants, Node, tuple[str, ...]], Op | None]
 
 
 def _plain(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
+    if node["op"] == "Reshape" and turns_one_channel(constants, node):
+        return _op("turn", node, data[:1], axis=1)
     return _op(PLAIN[node["op"]], node, data if node["op"] == "Concat" else data[:1])
 
 
@@ -212,6 +216,8 @@ def _repeat(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | Non
 
 def _flip(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     axis = flipped_axis(constants, node)
+    if axis is None and takes_all(constants, node):
+        return _op("flatten", node, data[:1])
     return None if axis is None else _op("flip", node, data[:1], axis=axis)
 
 
@@ -314,14 +320,18 @@ def _pad(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
     pads, value = constants.ints(node, "pads", 1), constants.weight(node, 2)
     constant = node["attributes"].get("value", 0.0) if value is None else value.tensor.read().reshape(-1)[0]
     mode = node["attributes"].get("mode", "constant")
-    if not pads or len(pads) % 2 or len(node["inputs"]) > 3 or mode not in ("constant", "reflect"):
+    if not pads or len(pads) % 2 or len(node["inputs"]) > 3:
         return None
     half = len(pads) // 2
     begin, end = pads[:half], pads[half:]
-    if any((*begin[:2], *end[:2])) or min(pads) < 0 or (mode == "constant" and constant != 0):
+    kind = border_of(mode, float(constant))
+    if min(pads) < 0 or kind is None:
         return None
-    window = Window((), (), tuple(begin[2:]), tuple(end[2:]))
-    return _op("pad" if mode == "constant" else "reflect", node, data, window=window)
+    if half == 4 and any((begin[1], end[1])) and not any((begin[0], end[0], begin[3], end[3])):
+        return _op(kind, node, data, window=Window((), (), tuple(begin[1:3]), tuple(end[1:3])), axis=-1)
+    if any((*begin[:2], *end[:2])):
+        return None
+    return _op(kind, node, data, window=Window((), (), tuple(begin[2:]), tuple(end[2:])))
 
 
 def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:

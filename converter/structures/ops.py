@@ -19,6 +19,7 @@ Kind = Literal[
     "relu",
     "pad",
     "reflect",
+    "lowest",
     "concat",
     "repeat",
     "add",
@@ -36,7 +37,8 @@ Kind = Literal[
 
 affine: times ``weight``, plus ``bias``, each per channel or absent.
 row: the same along the last axis, which is the channels behind a linear layer only.
-pad, reflect: borders of zeros, or reflected.
+pad, reflect, lowest: borders of zeros, reflected, or of numbers below all others (``LOWEST``); of images (N, height,
+width, C) if ``axis`` is -1.
 repeat: channels concatenated with themselves, ``times`` in all.
 add: two values.
 flatten: changes the shape alone.
@@ -51,11 +53,24 @@ blur, max_blur: no reader's; blur pooling, and max pooling with it, as ``steps.p
 """
 
 
+LOWEST = -65504.0
+"""The lowest number of half precision: borders of it, or of less, are nothing to max pooling."""
+
+BORDERS: tuple[Kind, ...] = ("pad", "reflect", "lowest")
+"""What stands before the windows that see it."""
+
 Compute = Callable[..., Array]
 """A function of numbers, one by one: arrays of one shape to another of that."""
 
 END: tuple[Kind, ...] = ("softmax", "sigmoid", "end")
 """What may follow logits."""
+
+
+def border_of(mode: str, value: float) -> Kind | None:
+    """The kind of a border, ``constant`` or ``reflect``; None for one that no DenseNet has."""
+    if mode == "reflect":
+        return "reflect"
+    return None if mode != "constant" else "pad" if value == 0 else "lowest" if value <= LOWEST else None
 
 
 @dataclass(frozen=True)

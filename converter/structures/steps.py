@@ -11,7 +11,7 @@ import numpy as np
 from converter.core.checkpoint import Array, Tensor, computed_dtype
 from converter.core.errors import NotADenseNet
 from converter.structures.hidden import is_positive, is_relu
-from converter.structures.ops import Op, Weight
+from converter.structures.ops import BORDERS, Op, Weight
 from converter.structures.weights import lazily, made, vector
 from densenet.module import NORM_TENSORS
 from densenet.topology import Step
@@ -28,11 +28,20 @@ def steps_of(ops: Iterable[Op], eps: float, size: tuple[int, ...]) -> tuple[list
     Raises:
         NotADenseNet: padding or weights that no DenseNet has; names the operator.
     """
+    given = list(ops)
+    try:
+        return _merged(given, eps, size)
+    except NotADenseNet as error:
+        strange = next((op for op in given if op.kind == "other"), None)
+        raise error if strange is None else strange.unlike("nothing of the kind") from error
+
+
+def _merged(ops: Sequence[Op], eps: float, size: tuple[int, ...]) -> tuple[list[Op], tuple[int, ...]]:
     steps: list[Op] = []
     pad: Op | None = None
     for given in ops:
         op = given
-        if op.kind in ("pad", "reflect") and pad is None:
+        if op.kind in BORDERS and pad is None:
             pad = op
             continue
         if pad is not None:
@@ -145,15 +154,19 @@ def _kinds(steps: list[Op]) -> list[str]:
 def _padded(pad: Op, op: Op, last: Op | None) -> Op:
     """An operator with the padding that stands before it."""
     amount, window = pad.window, op.window
-    assert amount is not None
+    if amount is None or pad.axis == -1:
+        raise pad.unlike("no padding")
     if not any((*amount.begin, *amount.end)):
         return op
     if pad.kind == "reflect":
         if {*amount.begin, *amount.end} == {1} and _is_blur(op):
             return replace(op, kind="blur", weights={})
         raise pad.unlike("reflected borders before blur pooling only")
+    if pad.kind == "lowest" and (op.kind != "max_pool" or window is None or window.ceil or window.zeros):
+        raise pad.unlike("no padding")
     # Zeros are below nothing that ReLU gives: to max pooling they are what its own padding is.
-    harmless = op.kind == "conv" or (op.kind == "max_pool" and last is not None and is_positive(last))
+    positive = last is not None and is_positive(last)
+    harmless = pad.kind == "lowest" or op.kind == "conv" or (op.kind == "max_pool" and positive)
     counted = op.kind in ("max_pool", "avg_pool") and last is not None and last.kind == "relu"
     if window is None or window.same or not (harmless or (counted and not any((*window.begin, *window.end)))):
         raise pad.unlike("no padding")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from converter.core.checkpoint import Checkpoint
 from converter.core.errors import NotADenseNet
 from converter.structures.following import following
+from converter.structures.ops import Weight
 from converter.structures.parts import Structure
 from converter.structures.tf_calls import BOOL, Calls, Step, value_of
 from converter.structures.tf_constants import Constants, variables_of
@@ -70,18 +71,38 @@ def structure_of(layout: str, graph: Graph, head: str) -> Structure | None:
     steps, outputs = calls.steps((calls.main, result) for result in results)
     constants = variables_of(calls, graph.restore, graph.variables)
     start, outputs = _start(steps, starts, outputs, notes)
+    network = _read(steps, constants, start, starts[start])
+    structure = _judged(layout, network, start, outputs, starts[start], head)
+    notes += calls.notes
+    return replace(structure, notes=(*structure.notes, *notes), dropped=_dropped(network, structure, graph))
+
+
+def _read(steps: list[Step], constants: Mapping[str, Weight], start: str, shape: Shape) -> Network:
+    """The operators of nodes; where the image has its channels shows in how many of them are understood so.
+
+    Raises:
+        NotADenseNet: it does not compute with its channels in either place; names the node.
+    """
     reasons: list[NotADenseNet] = []
-    for last in (True, False):  # where the image has its channels shows at the first convolution
-        network = Network(Constants(constants), start, Maps(starts[start], last), READERS)
+    found: list[Network] = []
+    for last in (True, False):
+        network = Network(Constants(constants), start, Maps(shape, last), READERS)
         try:
             network.read(steps)
         except NotADenseNet as error:
             reasons.append(error)
             continue
-        structure = _judged(layout, network, start, outputs, starts[start], head)
-        notes += calls.notes
-        return replace(structure, notes=(*structure.notes, *notes), dropped=_dropped(network, structure, graph))
-    raise reasons[0]
+        found.append(network)
+        if not _strange(network):
+            break
+    if not found:
+        raise reasons[0]
+    return min(found, key=_strange)
+
+
+def _strange(network: Network) -> int:
+    """How many of its operators are not understood."""
+    return sum(op.kind == "other" for op in network.ops)
 
 
 def _judged(layout: str, network: Network, start: str, outputs: list[str], shape: Shape, head: str) -> Structure:

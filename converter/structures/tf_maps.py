@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from converter.structures.ops import Kind, Op, Window
+from converter.structures.ops import Kind, Op
 from converter.structures.tf_calls import Step
 from converter.structures.tf_constants import Constants
 from converter.structures.tf_description import Shape
@@ -73,7 +73,6 @@ class Network:
     readers: Mapping[str, Reader]
     ops: list[Op] = field(default_factory=list)
     maps: dict[str, Maps] = field(default_factory=dict)
-    lowered: dict[str, tuple[str, Window]] = field(default_factory=dict)
 
     def read(self, steps: Iterable[Step]) -> None:
         """Translate nodes, each behind those it takes from.

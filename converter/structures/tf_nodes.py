@@ -11,7 +11,7 @@ import numpy as np
 from converter.core import bounds
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Op, Weight, Window
+from converter.structures.ops import Kind, Op, Weight, Window, border_of
 from converter.structures.tf_calls import Step
 from converter.structures.tf_maps import Found, Maps, Network, Reader, op_of, plain
 from converter.structures.tf_shapes import SHAPING
@@ -19,8 +19,6 @@ from converter.structures.weights import lazily, transposed
 from densenet.module import NORM_TENSORS
 
 FLOATS = (1, 2, 14, 19)
-LOWEST = -1e30
-"""Borders of less are nothing to max pooling."""
 
 
 # -- windows -------------------------------------------------------------------------
@@ -93,14 +91,9 @@ def _pool(network: Network, step: Step, maps: Maps) -> Found:
     if window is None:
         return None
     kind: Kind = "max_pool" if step.node.op.startswith("MaxPool") else "avg_pool"
-    x = step.x[0]
-    if kind == "max_pool" and x in network.lowered and not window.same:
-        x, border = network.lowered[x]
-        window = replace(window, begin=border.begin, end=border.end)
-        maps = network.maps[x]
     after = _after(window, maps, maps.channels)
     whole = window.kernel == maps.sizes and not any((*window.begin, *window.end))
-    return op_of(kind, step, x, window=window), replace(after, pooled=whole)
+    return op_of(kind, step, step.x[0], window=window), replace(after, pooled=whole)
 
 
 def _reduce(network: Network, step: Step, maps: Maps) -> Found:
@@ -130,12 +123,8 @@ def _pad(network: Network, step: Step, maps: Maps) -> Found:
     begin, end = (tuple(sides[2 * i + at] for i in maps.spatial) for at in (0, 1))
     window = Window((), (), begin, end)
     after = maps.resized((None if n is None else n + b + e for n, b, e in zip(maps.sizes, begin, end)), maps.channels)
-    if filled < LOWEST and not mirrors:
-        network.lowered[step.y] = (step.x[0], window)
-        return op_of("other", step, step.x[0]), after
-    if filled:
-        return None
-    return op_of("reflect" if mirrors else "pad", step, step.x[0], window=window), after
+    kind = border_of("reflect" if mirrors else "constant", filled)
+    return None if kind is None else (op_of(kind, step, step.x[0], window=window), after)
 
 
 # -- numbers per channel -------------------------------------------------------------

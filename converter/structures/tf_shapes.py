@@ -41,6 +41,10 @@ def _reshape(network: Network, step: Step, maps: Maps) -> Found:
     if len(target) == maps.rank and all(a in (b, -1) or a == b for a, b in zip(target, maps.shape)):
         return op_of("flatten", step, step.x[0]), maps
     width = maps.channels
+    inner = (*maps.sizes, 1) if not maps.last else (1, *maps.sizes)
+    if width == 1 and not maps.pooled and None not in inner and tuple(target[1:]) == inner:  # a turn of one channel
+        turned = (maps.shape[0], *inner)
+        return op_of("skip", step, step.x[0]), replace(maps, shape=turned, last=not maps.last)
     if len(target) == 2 and target[1] in (width, -1, None) and maps.rank > 2:
         if target[1] != width and target[0] == -1:
             return None

@@ -7,7 +7,6 @@ order of axes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet
@@ -69,44 +68,7 @@ def _graph(found: Description) -> LiteGraph:
         _translate(scope, operator, values)
     inputs, outputs = ({values[i].name: values[i].name for i in each} for each in (found.inputs, found.outputs))
     shapes: dict[str, Shape] = {values[i].name: values[i].shape for i in found.inputs}
-    _without_turns(scope, shapes)
     return LiteGraph(scope.nodes, Inputs(inputs, outputs, shapes))
-
-
-def _without_turns(scope: Scope, shapes: dict[str, Shape]) -> None:
-    """Leave out the turns around a network that PyTorch's users gave (N, C, H, W), as litert-torch writes them.
-
-    Its images are turned to (N, H, W, C) first of all, and its last maps back before their average; the network between
-    is the same without either.  Any other turn stays, and is judged as it stands.
-    """
-    takers: dict[str, list[LiteNode]] = {}
-    for node in scope.nodes.values():
-        for name in node.inputs:
-            takers.setdefault(name, []).append(node)
-    for node in [node for node in scope.nodes.values() if node.op == "Transpose"]:
-        source, order = node.inputs[0], _ints(scope, node)
-        users = takers.get(node.name, [])
-        if order == [0, 2, 3, 1] and source in shapes and takers[source] == [node]:
-            shape = shapes[source]
-            shapes[source] = tuple(shape[i] for i in order) if shape and len(shape) == len(order) else shape
-        elif order == [0, 3, 1, 2] and users and all(_averages(scope, user) for user in users):
-            for user in users:
-                axes = scope.ints(f"{user.name} (axes)", [1, 2])
-                scope.add(replace(user, inputs=(user.inputs[0], axes)))
-        else:
-            continue
-        scope.add(LiteNode(node.name, "Identity", (source,)))
-
-
-def _averages(scope: Scope, node: LiteNode) -> bool:
-    """Whether a node makes a vector of maps (N, C, H, W)."""
-    return node.op == "Mean" and not node.number("keep_dims") and sorted(_ints(scope, node)) == [2, 3]
-
-
-def _ints(scope: Scope, node: LiteNode) -> list[int]:
-    """The numbers that a node takes second."""
-    found = scope.value(node.inputs[1]) if len(node.inputs) > 1 else None
-    return [int(n) for n in found.read().ravel()] if found is not None and found.dtype.kind == "i" else []
 
 
 def _check(operator: Operator, values: list[Value]) -> None:

@@ -175,6 +175,22 @@ def _conv(scope: Scope, options: Options | None, given: Names, made: Names, shap
     _with_bias(scope, LiteNode(made[0], "Conv2D", (given[0], kernel), attributes), "".join(given[2:3]))
 
 
+def _depthwise(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
+    """DepthwiseConv2DOptions {0: padding, 1: stride_w, 2: stride_h, 3: depth_multiplier (the kernel shows it), 5:
+    dilation_w_factor, 6: dilation_h_factor}; kernels are (1, height, width, out), each output of one channel.
+
+    What takes a single channel, grey images say, is written so too.
+    """
+    said = _needed(options)
+    attributes = {
+        "padding": _rule(said),
+        "strides": [1, said.number(2), said.number(1), 1],
+        "dilations": [1, said.number(6, default=1), said.number(5, default=1), 1],
+    }
+    kernel = _turned(scope, given[1], made[0], (1, 2, 0, 3))
+    _with_bias(scope, LiteNode(made[0], "Conv2D", (given[0], kernel), attributes), "".join(given[2:3]))
+
+
 def _pool(op: str) -> Reader:
     """Pool2DOptions {0: padding, 1: stride_w, 2: stride_h, 3: filter_width, 4: filter_height}."""
 
@@ -274,7 +290,7 @@ CODES: Mapping[int, tuple[str, Reader, int]] = {
     1: ("AVERAGE_POOL_2D", _pool("AvgPool"), 5),
     2: ("CONCATENATION", _concat, 1),
     3: ("CONV_2D", _conv, 3),
-    4: ("DEPTHWISE_CONV_2D", other, 4),
+    4: ("DEPTHWISE_CONV_2D", _depthwise, 4),
     6: ("DEQUANTIZE", _plain("Cast", DstT=1), -1),
     9: ("FULLY_CONNECTED", _linear, 0),
     14: ("LOGISTIC", _plain("Sigmoid"), -1),

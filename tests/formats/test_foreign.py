@@ -37,3 +37,10 @@ def test_what_stands_where_a_checkpoint_should(data: bytes, why: str, suffix: st
     with pytest.raises(UnreadableFile, match=why) as error:
         load(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_another_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "_CHECKPOINT_METADATA").write_text("{}")
+    (tmp_path / "manifest.ocdbt").write_bytes(b"\x0c\xdb\x3a\x2a")
+    with pytest.raises(UnreadableFile, match="is a checkpoint of Orbax, which is not read; restore it"):
+        load(tmp_path)

@@ -12,7 +12,7 @@ from helpers.reader import Reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ASIDE = ("input.npy", "logits.npy", "logits_state_dict.npy", "case.json")
+ASIDE = ("input.npy", "logits.npy", "results.npz", "logits_state_dict.npy", "case.json")
 FILES = sorted(path.relative_to(CASES) for path in CASES.rglob("*") if path.is_file() and path.name not in ASIDE)
 NUMBERS = tuple(n.to_bytes(4, "little") for n in (0, 1, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF))
 

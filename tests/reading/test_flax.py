@@ -51,6 +51,14 @@ def test_the_optimizer_of_a_train_state_is_left_alone(tmp_path: Path) -> None:
     assert right(tmp_path / "state.msgpack", FLAX)
 
 
+@pytest.mark.parametrize("name", ["value", "params", "params/value", "batch_stats.raw_value"])
+def test_a_name_that_is_nothing_else_is_a_name(tmp_path: Path, name: str) -> None:
+    """In no file it is damage, flax' or not."""
+    save_file({name: np.ones(3, np.float32), "conv.weight": np.ones((1, 2, 3, 3), np.float32)}, tmp_path / "m.bin")
+    with pytest.raises(NotADenseNet):
+        load(tmp_path / "m.bin")
+
+
 def test_how_flax_pads_is_said_where_it_matters() -> None:
     path = FLAX / "densenet.msgpack"
     assert any("flax' own rule" in note for note in load(path).notes)

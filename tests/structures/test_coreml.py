@@ -43,6 +43,20 @@ def test_a_neural_network_is_the_same_as_a_program() -> None:
     assert load(NETWORK).images.labels == load(PACKAGE).images.labels
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "first"), [("normalised.mlmodel", "network", 0.485), ("reversed.mlpackage", "program", 0.406)]
+)
+def test_what_a_network_does_to_its_images_is_said(name: str, key: str, first: float) -> None:
+    """Constants that are negated, channels gathered in reverse, and Hardswish as coremltools writes it."""
+    path, results = CASES / "coreml-network" / name, np.load(CASES / "coreml-network" / "results.npz")
+    preprocess = load(path).images.preprocess
+    assert preprocess is not None
+    assert preprocess.mean[0] == pytest.approx(first)
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in (preprocess.mean, preprocess.std))
+    computed = logits_of(path, ((results["images"] / 255 - mean) / std).astype(np.float32))
+    np.testing.assert_allclose(computed, results[key], atol=1e-5)
+
+
 @pytest.mark.parametrize(("space", "expected"), [(20, [3, 2, 1]), (30, [1, 2, 3])])
 def test_what_is_added_to_an_image_is_in_the_order_of_the_channels_that_a_network_takes(
     space: int, expected: list[int]

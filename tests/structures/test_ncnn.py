@@ -100,3 +100,7 @@ def test_other_forms_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.pnnx.param").write_text("7767517\n1 1\npnnx.Input pnnx_input_0 0 1 0 #0=(1,3,32,32)f32\n")
     with pytest.raises(UnreadableFile, match="PNNX' own"):
         load(tmp_path / "m.pnnx.param")
+    left = "7767517\n2 2\nInput in0 0 1 in0\nTensor.index Tensor.index_8 1 1 in0 3\n"
+    (tmp_path / "m.param").write_text(left)
+    with pytest.raises(UnreadableFile, match=r"Tensor\.index Tensor\.index_8 is PNNX' and none of ncnn's layers"):
+        load(tmp_path / "m.param")

@@ -709,3 +709,138 @@ def test_what_stands_beside_the_network_need_not_be_understood(tmp_path: Path) -
         expected = network(x).numpy()
     assert np.abs(logits_of(path, images(size=64)) - expected).max() < 1e-5
     assert any("left out" in note for note in load(path).notes)
+
+
+def strided(proto: onnx.ModelProto, indices: np.ndarray, *, times_images: bool) -> None:
+    """The features read once more by their places, as torch's dynamo exporter writes ``as_strided``."""
+    set_constants(proto, {**constants(proto), "all": np.array([-1]), "places": indices})
+    size = [
+        helper.make_node("Shape", ["pixel_values"], ["n"], start=0, end=1),
+        helper.make_node("Squeeze", ["n"], ["images"]),
+        helper.make_node("Range", ["zero", "images", "one"], ["image"]),
+        helper.make_node("Mul", ["image", "width"], ["first"]),
+        helper.make_node("Unsqueeze", ["first", "inner"], ["firsts"]),
+        helper.make_node("Add", ["firsts", "places"], ["places of all"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "width": indices.shape[1], "inner": [1, 2, 3]}
+    set_constants(proto, {**constants(proto), **{name: np.array(n) for name, n in numbers.items()}})
+    nodes = list(proto.graph.node)
+    at = next(i for i, node in enumerate(nodes) if node.op_type == "GlobalAveragePool")
+    pooled = nodes[at].output[0]
+    taken = [
+        helper.make_node("Reshape", [pooled, "all"], ["flat"]),
+        helper.make_node("Gather", ["flat", "places of all" if times_images else "places"], ["taken"], axis=0),
+    ]
+    for node in nodes[at + 1 :]:
+        node.input[:] = ["taken" if name == pooled else name for name in node.input]
+    set_nodes(proto, [*nodes[: at + 1], *(size if times_images else []), *taken, *nodes[at + 1 :]])
+
+
+def test_features_taken_by_their_places(tmp_path: Path) -> None:
+    """So PyTorch's default exporter writes the pooling of networks in channels-last memory."""
+    path, proto = exported(tmp_path)
+    width = constants(proto)["classifier.weight"].shape[1]
+    places = np.arange(width).reshape(1, width, 1, 1)
+    for fixed in (False, True):
+        _, proto = exported(tmp_path)
+        if fixed:
+            proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+        strided(proto, places, times_images=not fixed)
+        path.write_bytes(proto.SerializeToString())
+        x = images()[:1] if fixed else images()
+        np.testing.assert_allclose(logits_of(path, x), run(path, x), atol=1e-5)
+    for wrong, times_images in ((places, False), (places[:, ::-1], True)):
+        _, proto = exported(tmp_path)
+        strided(proto, wrong, times_images=times_images)
+        path.write_bytes(proto.SerializeToString())
+        with pytest.raises(NotADenseNet, match="Gather taken: a DenseNet has the classifier there"):
+            load(path)
+
+
+def border(proto: onnx.ModelProto, name: str, value: float) -> None:
+    """The padding of a convolution or pooling as a node of its own."""
+    nodes, node = list(proto.graph.node), node_named(proto, name)
+    width = attribute(node, "pads").ints[0]
+    numbers = {"amount": np.array([0, 0, width, width] * 2), "value": np.array(value, np.float32)}
+    set_constants(proto, {**constants(proto), **numbers})
+    pad = helper.make_node("Pad", [node.input[0], "amount", "value"], ["padded"])
+    set_attribute(node, "pads", [0] * 4)
+    node.input[0] = "padded"
+    set_nodes(proto, [*nodes[: nodes.index(node)], pad, *nodes[nodes.index(node) :]])
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.finfo(np.float32).min, np.finfo(np.float16).min])
+def test_borders_below_all_numbers_are_nothing_to_max_pooling(tmp_path: Path, value: float) -> None:
+    """As TensorFlow has them, and what OpenVINO makes of that, in half precision too."""
+    path, proto = exported(tmp_path)
+    expected = run(path, images())
+    border(proto, "stem.pool", value)
+    path.write_bytes(proto.SerializeToString())
+    assert load(path).config == TINY
+    np.testing.assert_allclose(logits_of(path, images()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("stem.pool", -1.0), ("stem.pool", 1.0), ("stem.conv", -np.inf)])
+def test_other_borders_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path, proto = exported(tmp_path)
+    border(proto, name, value)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="Pad padded: a DenseNet has "):
+        load(path)
+
+
+def test_what_is_not_understood_is_named_before_what_it_leads_to(tmp_path: Path) -> None:
+    """Behind it numbers per channel are those of nothing known."""
+    path, proto = exported(tmp_path)
+    set_constants(proto, {**constants(proto), "full": np.float32(255).reshape(1), "mean": np.ones((1, 3, 1, 1), "f4")})
+    before = [
+        helper.make_node("Transpose", ["pixel_values"], ["strange"], perm=[1, 0, 2, 3]),
+        helper.make_node("Div", ["strange", "full"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "mean"], ["shifted"]),
+    ]
+    nodes = list(proto.graph.node)
+    nodes[0].input[0] = "shifted"
+    set_nodes(proto, [*before, *nodes])
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet, match="Transpose strange: a DenseNet has nothing of the kind there"):
+        load(path)
+
+
+def test_a_border_of_images_with_their_channels_last(tmp_path: Path) -> None:
+    """As tf2onnx has it of TensorFlow Lite's files: Pad, Transpose, Conv."""
+    path, proto = exported(tmp_path)
+    expected = run(path, images())
+    border(proto, "stem.conv", 0.0)
+    width = constants(proto)["amount"].max()
+    set_constants(proto, {**constants(proto), "amount": np.array([0, width, width, 0] * 2)})
+    pad, *nodes = proto.graph.node
+    nodes[0].input[0] = "turned"
+    turn = helper.make_node("Transpose", ["padded"], ["turned"], perm=[0, 3, 1, 2])
+    set_nodes(proto, [pad, turn, *nodes])
+    del proto.graph.input[0].type.tensor_type.shape.dim[:]
+    for size in (2, 37, 37, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim.add().dim_value = size
+    path.write_bytes(proto.SerializeToString())
+    np.testing.assert_allclose(run(path, np.ascontiguousarray(images().transpose(0, 2, 3, 1))), expected, atol=1e-5)
+    assert any("NHWC" in note for note in load(path).notes)
+    np.testing.assert_allclose(logits_of(path, images()), expected, atol=1e-5)
+    set_attribute(turn := proto.graph.node[1], "perm", [0, 1, 2, 3])
+    assert turn.op_type == "Transpose"
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(NotADenseNet):
+        load(path)
+
+
+def test_grey_images_are_turned_by_their_shape(tmp_path: Path) -> None:
+    path, proto = exported(tmp_path, replace(TINY, in_channels=1))
+    x = images(replace(TINY, in_channels=1))
+    expected = run(path, x)
+    set_constants(proto, {**constants(proto), "shape": np.array([-1, 1, 37, 37])})
+    nodes = list(proto.graph.node)
+    nodes[0].input[0] = "turned"
+    set_nodes(proto, [helper.make_node("Reshape", ["pixel_values", "shape"], ["turned"]), *nodes])
+    for dim, size in zip(proto.graph.input[0].type.tensor_type.shape.dim, (2, 37, 37, 1)):
+        dim.dim_value = size
+    path.write_bytes(proto.SerializeToString())
+    assert any("NHWC" in note for note in load(path).notes)
+    np.testing.assert_allclose(logits_of(path, x), expected, atol=1e-5)

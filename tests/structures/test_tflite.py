@@ -48,6 +48,25 @@ def test_a_network_of_pytorch_is_read_between_its_turns() -> None:
     assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_a_normalisation_before_the_turn_is_said() -> None:
+    path, results = CASES / "tflite-litert" / "normalised.tflite", np.load(CASES / "tflite-litert" / "results.npz")
+    images = load(path).images
+    assert images.activation == "softmax"
+    assert images.preprocess is not None
+    np.testing.assert_allclose(images.preprocess.mean, (0.485, 0.456, 0.406), rtol=1e-5)
+    np.testing.assert_allclose(images.preprocess.std, (0.229, 0.224, 0.225), rtol=1e-5)
+    mean, std = (np.reshape(values, (3, 1, 1)) for values in (images.preprocess.mean, images.preprocess.std))
+    powers = np.exp(logits_of(path, ((results["normalised_images"] / 255 - mean) / std).astype(np.float32)))
+    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), results["normalised_result"], atol=1e-5)
+
+
+def test_grey_images_have_another_convolution_and_another_turn() -> None:
+    """Of one channel the first convolution is depthwise, and the turn is a change of shape."""
+    path, results = CASES / "tflite-litert" / "grey.tflite", np.load(CASES / "tflite-litert" / "results.npz")
+    computed, expected = logits_of(path, results["grey_images"].astype(np.float32)), results["grey_result"]
+    assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+
+
 def test_files_of_8_bits_are_refused() -> None:
     with pytest.raises(NotADenseNet, match="it is quantised; convert the float file it was made from"):
         load(CASES / "tflite-int8" / "model.tflite")

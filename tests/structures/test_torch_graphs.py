@@ -69,6 +69,14 @@ def test_names_are_kept_and_nothing_is_assumed(tmp_path: Path, save: Saver) -> N
     assert (found.origin.layout, found.notes) == ("torchvision", ())
 
 
+def test_memory_with_channels_last(tmp_path: Path) -> None:
+    """Decomposed, its pooling ends in ``as_strided``."""
+    module, path = small().to(memory_format=torch.channels_last), tmp_path / "model.pt2"
+    decomposed(module, IMAGES.to(memory_format=torch.channels_last), path)
+    assert "as_strided" in zipfile.ZipFile(path).read("model/models/model.json").decode()
+    assert read(path, module).notes == ()
+
+
 @every
 def test_settings_come_from_the_graph(tmp_path: Path, save: Saver) -> None:
     module, path = small(), tmp_path / "model.pt2"
@@ -152,6 +160,15 @@ def _fitting(module: Any, new: Any) -> Any:
     if isinstance(new, nn.Sequential):
         new[0] = nn.Linear(module.features.norm5.num_features, 3)
     return new
+
+
+@every
+def test_a_border_below_all_numbers(tmp_path: Path, save: Saver) -> None:
+    """timm's pooling by TensorFlow's rule pads by it."""
+    module, path = small(), tmp_path / "model.pt2"
+    put(module, "features.pool0", nn.Sequential(nn.ConstantPad2d(1, -torch.inf), nn.MaxPool2d(3, 2)))
+    save(module, IMAGES, path)
+    assert read(path, module).config.padding == "symmetric"
 
 
 class Rescaled(Own):

@@ -59,6 +59,9 @@ def network_of(data: memoryview, description: memoryview) -> Program:
         made = READERS[at](inner, name) if at in READERS else None
         kind, inputs_of = made or (f"layer {at}", {})
         values: list[str | Constant] = [constants.get(each, prepared.get(each, each)) for each in taken]
+        if kind == "linear_activation" and given and isinstance(values[0], Tensor):  # of a constant: another one
+            constants[given[0]] = _changed(values[0], *(real(message(inner, 5), n) or 0.0 for n in (1, 2)))
+            continue
         operations.append(Operation(kind, name, {**_values(kind, values), **inputs_of}, tuple(given)))
     used = {each for op in operations for values in op.inputs.values() for each in values if isinstance(each, str)}
     outputs = [name for op in operations for name in op.outputs if name not in used]
@@ -118,6 +121,11 @@ def _ints(data: memoryview, n: int) -> list[int]:
 
 def _tensor(values: list[int] | list[float]) -> list[str | Constant]:
     return [Tensor.of(np.array(values))]
+
+
+def _changed(tensor: Tensor, alpha: float, beta: float) -> Tensor:
+    """Numbers times one, plus another, in the precision that a network computes in."""
+    return Tensor(tensor.shape, np.dtype("<f4"), lambda: tensor.read() * np.float32(alpha) + np.float32(beta))
 
 
 def _flag(data: memoryview, n: int) -> bool:

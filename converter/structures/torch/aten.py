@@ -13,7 +13,7 @@ import numpy as np
 
 from converter.core.checkpoint import Tensor
 from converter.core.errors import NotADenseNet
-from converter.structures.ops import Kind, Weight, Window
+from converter.structures.ops import Kind, Weight, Window, border_of
 from converter.structures.torch.constants import FLOATS, Turned, along, number
 from converter.structures.torch.elementwise import PARAMETERS, elementwise
 from converter.structures.torch.values import Data, Size
@@ -154,10 +154,12 @@ def _pad(function: str, a: Given, rank: int | None, name: str) -> Found | None:
     mode = "reflect" if function.startswith("reflection") else mode
     if not isinstance(pads, list | tuple) or not all(isinstance(n, int) and n >= 0 for n in pads) or len(pads) % 2:
         return None
-    if mode not in ("constant", "reflect") or (a.get("value") or 0) != 0 or rank is None or len(pads) != 2 * rank - 4:
+    value = a.get("value") or 0
+    kind = border_of(mode, value) if isinstance(value, int | float) else None
+    if kind is None or rank is None or len(pads) != 2 * rank - 4:
         return None
     window = Window((), (), tuple(pads[-2::-2]), tuple(pads[-1::-2]))
-    return Found("pad" if mode == "constant" else "reflect", rank, {"window": window})
+    return Found(kind, rank, {"window": window})
 
 
 def _linear(function: str, a: Given, rank: int | None, name: str) -> Found | None:
@@ -223,6 +225,16 @@ def _shape(function: str, a: Given, rank: int | None, name: str) -> Found | None
     if isinstance(sizes, list | tuple) and [getattr(n, "axis", n) for n in sizes] == [0, 1, -1] and (rank or 0) > 3:
         return Found("skip", 3)
     return Found("flatten", len(sizes) if isinstance(sizes, list | tuple) else None)
+
+
+def _strided(function: str, a: Given, rank: int | None, name: str) -> Found | None:
+    """All of a vector for each image (N, C, 1, 1), as the pooling of maps in channels-last memory gives it."""
+    sizes, strides = a.get("size"), a.get("stride")
+    if not isinstance(sizes, list | tuple) or not isinstance(strides, list | tuple) or rank != 4 or len(strides) != 4:
+        return None
+    width = sizes[1] if len(sizes) == 4 and list(sizes[2:]) == [1, 1] else None
+    whole = isinstance(width, int) and list(strides[:2]) == [width, 1] and not a.get("storage_offset")
+    return Found("flatten", rank) if whole else None
 
 
 def _turn(function: str, a: Given, rank: int | None, name: str) -> Found | None:
@@ -331,6 +343,7 @@ _TABLE: Sequence[tuple[str, str, Reader]] = (
     ("flatten", "self start_dim end_dim", _shape),
     ("squeeze", "self dim", _shape),
     *((name, "self size", _shape) for name in ("view", "_unsafe_view", "reshape")),
+    ("as_strided", "self size stride storage_offset", _strided),
     ("permute", "self dims", _turn),
     ("repeat", "self repeats", _repeat),
     ("flip", "self dims", _flip),

@@ -282,7 +282,7 @@ class Interpreter:
         if isinstance(node, ast.Constant):
             return node.value
         if isinstance(node, ast.Name):
-            return frame.get(node.id, Path(node.id))
+            return frame.get(node.id, NUMBERS.get(node.id, Path(node.id)))
         if isinstance(node, ast.List | ast.Tuple):
             return list(self.values(node.elts, frame))
         if isinstance(node, ast.Dict):
@@ -354,6 +354,9 @@ class Interpreter:
             return Size(of.name, of.rank, key)
         return self.opaque([of], "an item")
 
+
+NUMBERS = {"inf": float("inf"), "nan": float("nan")}
+"""Names of numbers."""
 
 SIGNS: Mapping[type[ast.operator], str] = {
     ast.Add: "add",

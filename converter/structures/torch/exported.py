@@ -9,7 +9,7 @@ from typing import Any
 from converter.core import bounds
 from converter.core.checkpoint import Checkpoint, Tensor
 from converter.core.errors import NotADenseNet, UnreadableFile
-from converter.structures.ops import Weight
+from converter.structures.ops import BORDERS, Weight
 from converter.structures.parts import Structure
 from converter.structures.torch.operators import Operators
 from converter.structures.torch.quantised import refuse_quantised
@@ -174,7 +174,7 @@ class _Program:
         """Height and width of what the first convolution takes, where they are fixed."""
         name = next((v["name"] for item in node["inputs"] for f, v in item["arg"].items() if f == "as_tensor"), "")
         sizes = self._sizes(name)[2:]
-        padded = any(op.y == f"{self.inside}{name}" and op.kind in ("pad", "reflect") for op in self.operators.ops[-1:])
+        padded = any(op.y == f"{self.inside}{name}" and op.kind in BORDERS for op in self.operators.ops[-1:])
         return () if padded else tuple(n for n in sizes if n is not None) if None not in sizes else ()
 
     def _beside(self, result: Any, name: str, called: str) -> Any:
@@ -196,7 +196,9 @@ class _Program:
             return self._named(value)
         if form == "as_scalar_type":
             return ELEMENTS.get(value, Unknown(f"element type {value}"))
-        if form in ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string"):
+        if form == "as_float":
+            return float(value)  # infinity is a word in JSON
+        if form in ("as_int", "as_ints", "as_floats", "as_bool", "as_bools", "as_string"):
             return value
         if form in ("as_device", "as_layout", "as_memory_format"):
             return None

@@ -93,8 +93,6 @@ class _Graph(Interpreter):
     # -- the dialect -------------------------------------------------------------------
 
     def named(self, name: str) -> Any:
-        if name in ("inf", "nan"):
-            return float(name)
         return DTYPES.get(name.removeprefix("torch."), UNKNOWN) if name.startswith("torch.") else UNKNOWN
 
     def member(self, of: Any, name: str) -> Any:

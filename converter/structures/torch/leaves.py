@@ -115,6 +115,7 @@ LEAVES: Mapping[str, Leaf] = {
     "LogSoftmax": _picked("log_softmax", "dim"),
     "Sigmoid": _picked("sigmoid"),
     "ZeroPad2d": _picked("constant_pad_nd", "padding"),
+    "ConstantPad2d": _picked("constant_pad_nd", "padding", "value"),
 }
 """By class of torch.nn."""
 
@@ -141,5 +142,5 @@ def run_leaf(graph: Interpreter, module: Module, arguments: Sequence[Any], keywo
         graph.notes.append("the module was saved in training mode; it is read as in evaluation mode")
     function, given = found
     if function == "constant_pad_nd":
-        given = {"pad": given.get("padding")}
+        given = {"pad": given.get("padding"), "value": given.get("value")}
     return graph.operators.call(function, [arguments[0]], given, name=called)
