@@ -60,7 +60,7 @@ def _structure(program: Program, head: str) -> Structure:
     if len(program.inputs) != 1:
         raise NotADenseNet(f"it takes {len(program.inputs)} inputs; a DenseNet takes one, the image")
     start, shape = next(iter(program.inputs.items()))
-    rank = 5 if len(shape) == 5 else 4
+    rank = _rank(program, shape)
     ops = [op for operation in program.operations for op in _ops(operation, rank)]
     turned = next((op for op in ops if op.x == (start,)), None)
     last = turned is not None and turned.kind == "turn" and turned.axis == 1
@@ -69,6 +69,13 @@ def _structure(program: Program, head: str) -> Structure:
     found = read_wiring(NAME, ops, start, program.outputs, size=size, head=head)
     front = found.front._replace(order=program.order)
     return replace(found, notes=(*found.notes, *program.notes), front=front)
+
+
+def _rank(program: Program, shape: tuple[int, ...]) -> int:
+    """How many axes feature maps have: as many as the kernels of the first convolution."""
+    kernels = (next(iter(op.inputs.get("weight", ())), None) for op in program.operations if op.kind == "conv")
+    first = next((kernel for kernel in kernels if isinstance(kernel, Tensor)), None)
+    return len(first.shape) if first is not None else 5 if len(shape) == 5 else 4
 
 
 def _ops(operation: Operation, rank: int) -> list[Op]:
@@ -94,8 +101,13 @@ class _Taken:
         """A parameter; None if it is absent."""
         return next(iter(self.operation.inputs.get(name, ())), None)
 
+    def kernel(self, name: str) -> Weight | None:
+        """A parameter that is a constant of numbers, as it is stored."""
+        value, found = self.first(name), self.weight(name)
+        return replace(found, tensor=value) if found is not None and isinstance(value, Tensor) else None
+
     def weight(self, name: str) -> Weight | None:
-        """A parameter that is a constant of numbers, in float32 where it is coarser."""
+        """The same in float32 where it is coarser: of what may be computed with."""
         value = self.first(name)
         if not isinstance(value, Tensor):
             return None
@@ -155,7 +167,7 @@ def _window(taken: _Taken, kernel: Sequence[int], groups: int = 1) -> Window | N
 
 
 def _conv(taken: _Taken, op: Op) -> Op:
-    weight, bias = taken.weight("weight"), taken.weight("bias")
+    weight, bias = taken.kernel("weight"), taken.weight("bias")
     if weight is None:
         return op
     window = _window(taken, weight.tensor.shape[2:], taken.ints("groups", [1])[0])
@@ -204,14 +216,14 @@ def _norm(taken: _Taken, op: Op) -> Op:
 
 
 def _linear(taken: _Taken, op: Op) -> Op:
-    weight, bias = taken.weight("weight"), taken.weight("bias")
+    weight, bias = taken.kernel("weight"), taken.weight("bias")
     if weight is None:
         return op
     return replace(op, kind="linear", weights={"weight": weight} | ({} if bias is None else {"bias": bias}))
 
 
 def _matmul(taken: _Taken, op: Op) -> Op:
-    weight = taken.weight("y")
+    weight = taken.kernel("y")
     if weight is None or len(weight.tensor.shape) != 2 or taken.flag("transpose_x"):
         return op
     tensor = weight.tensor if taken.flag("transpose_y") else transposed(weight.tensor)

@@ -83,8 +83,9 @@ def _without_turns(scope: Scope, shapes: dict[str, Shape]) -> None:
     for node in scope.nodes.values():
         for name in node.inputs:
             takers.setdefault(name, []).append(node)
-    for node in [node for node in scope.nodes.values() if node.op == "Transpose"]:
-        source, order = node.inputs[0], _ints(scope, node)
+    for node in [node for node in scope.nodes.values() if node.op in ("Transpose", "Reshape")]:
+        source = node.inputs[0]
+        order = _ints(scope, node) if node.op == "Transpose" else _order(shapes.get(source), _ints(scope, node))
         users = takers.get(node.name, [])
         if order == [0, 2, 3, 1] and source in shapes and takers[source] == [node]:
             shape = shapes[source]
@@ -96,6 +97,12 @@ def _without_turns(scope: Scope, shapes: dict[str, Shape]) -> None:
         else:
             continue
         scope.add(LiteNode(node.name, "Identity", (source,)))
+
+
+def _order(shape: Shape, made: list[int]) -> list[int]:
+    """Of one channel a turn is a new shape: images (N, 1, H, W) become (N, H, W, 1)."""
+    turns = shape is not None and len(shape) == 4 and shape[1] == 1 and made == [shape[i] for i in (0, 2, 3, 1)]
+    return [0, 2, 3, 1] if turns else []
 
 
 def _averages(scope: Scope, node: LiteNode) -> bool:

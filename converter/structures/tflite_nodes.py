@@ -165,13 +165,27 @@ def _turned(scope: Scope, kernel: str, made: str, order: tuple[int, ...]) -> str
 def _conv(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
     """Conv2DOptions {0: padding, 1: stride_w, 2: stride_h, 4: dilation_w_factor, 5: dilation_h_factor}; kernels are
     (out, height, width, in)."""
-    said = _needed(options)
+    _convolved(scope, _needed(options), given, made, dilations=(5, 4), order=(1, 2, 3, 0))
+
+
+def _depthwise(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
+    """DepthwiseConv2DOptions {0: padding, 1: stride_w, 2: stride_h, 5: dilation_w_factor, 6: dilation_h_factor}, of one
+    channel a plain convolution; kernels are (1, height, width, out)."""
+    if (shapes[0] or (None,))[-1] != 1:
+        other(scope, options, given, made, shapes)
+        return
+    _convolved(scope, _needed(options), given, made, dilations=(6, 5), order=(1, 2, 0, 3))
+
+
+def _convolved(
+    scope: Scope, said: Options, given: Names, made: Names, *, dilations: tuple[int, int], order: tuple[int, ...]
+) -> None:
     attributes = {
         "padding": _rule(said),
         "strides": [1, said.number(2), said.number(1), 1],
-        "dilations": [1, said.number(5, default=1), said.number(4, default=1), 1],
+        "dilations": [1, *(said.number(field, default=1) for field in dilations), 1],
     }
-    kernel = _turned(scope, given[1], made[0], (1, 2, 3, 0))
+    kernel = _turned(scope, given[1], made[0], order)
     _with_bias(scope, LiteNode(made[0], "Conv2D", (given[0], kernel), attributes), "".join(given[2:3]))
 
 
@@ -274,7 +288,7 @@ CODES: Mapping[int, tuple[str, Reader, int]] = {
     1: ("AVERAGE_POOL_2D", _pool("AvgPool"), 5),
     2: ("CONCATENATION", _concat, 1),
     3: ("CONV_2D", _conv, 3),
-    4: ("DEPTHWISE_CONV_2D", other, 4),
+    4: ("DEPTHWISE_CONV_2D", _depthwise, 4),
     6: ("DEQUANTIZE", _plain("Cast", DstT=1), -1),
     9: ("FULLY_CONNECTED", _linear, 0),
     14: ("LOGISTIC", _plain("Sigmoid"), -1),

@@ -19,6 +19,7 @@ from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, UnsafeFile
 from converter.engines.runtime import Runtime
 from converter.engines.runtimes import RUNTIMES
+from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
 torch = pytest.importorskip("torch")
@@ -108,6 +109,46 @@ def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], 
         if file.suffix in (".xml", ".pt"):
             again = export_runtime(source, tmp_path / f"again{file.suffix}")
             assert again.path.read_bytes() == file.read_bytes()
+
+
+UNUSUAL = {
+    "a signal of which one position is left": replace(
+        CIFAR, spatial_dims=1, transition_stride=5, block_config=(1, 1, 1)
+    ),
+    "a filter that is no weight": replace(CIFAR, stem="imagenet", stem_pool="blur", transition_pool="blur"),
+    "padding that depends on sizes": replace(CIFAR, padding="same"),
+    "a slope": replace(CIFAR, hidden_activation="leaky_relu:0.1"),
+}
+
+
+@pytest.mark.parametrize("config", UNUSUAL.values(), ids=UNUSUAL)
+def test_pytorchs_programs_of_what_is_less_usual(config: DenseNetConfig, tmp_path: Path) -> None:
+    """Which are run, and of any size."""
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    for runtime in RUNTIMES:
+        if runtime.suffix in (".pt2", ".pt"):
+            run = runtime.start(export_runtime(source, tmp_path / f"m{runtime.suffix}").path, 1)
+            for n, size in ((1, 33), (3, 76)):
+                x = np.random.default_rng(0).normal(size=(n, 3, *(size,) * config.spatial_dims)).astype(np.float32)
+                np.testing.assert_allclose(run(x), logits_of(source, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", UNUSUAL.values(), ids=UNUSUAL)
+def test_openvino_in_half_precision_is_read_as_it_is_stored(config: DenseNetConfig, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    model = load(export_runtime(source, tmp_path / "m.xml", precision="fp16").path)
+    kernels = [tensor.dtype for tensor in model.tensors.values() if len(tensor.shape) > 1]
+    assert (model.config, {*kernels}) == (config, {np.dtype(np.float16)})
+
+
+def test_what_a_runtimes_own_converter_raises_is_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(CannotExpress, match=r"torch.export's converter cannot convert this network \(division by zero"):
+        export_runtime(source, tmp_path / "m.pt2")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_openvino_in_fewer_bits(source: Path, tmp_path: Path) -> None:
