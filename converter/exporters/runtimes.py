@@ -57,16 +57,16 @@ def _tensorrt(model: Model, outputs: Sequence[str]) -> str:
 
 RUNTIMES = {
     # opencv-python-headless 4.14.0.94 and 5.0.0.93, cv2.dnn.readNetFromONNX: 4.14 fails on a batch or size that is
-    # not known; both resize without antialiasing whatever Resize says.  In 8 bits 4.14 and ENGINE_CLASSIC of 5.0 compute
-    # as ONNX Runtime does; the engine that 5.0 chooses was off by 0.02 to 1.7 of the largest logit.
+    # not known; both resize without antialiasing whatever Resize says.  In 8 bits 4.14 and ENGINE_CLASSIC of 5.0
+    # compute as ONNX Runtime does; the engine that 5.0 chooses was off by 0.02 to 1.7 of the largest logit.
     "opencv": Runtime(
         "OpenCV 4.14 and 5.0",
         17,
         22,
         fixed=True,
         precisions=("fp32", "fp16"),
-        instead=": the engine that 5.0 chooses computes 8 bits wrongly; what --opset 17 --batch 1 --size N write without "
-        "--for, 4.14 and cv2.dnn.ENGINE_CLASSIC of 5.0 compute right",
+        instead=": the engine that 5.0 chooses computes 8 bits wrongly; what --opset 17 --batch 1 --size N write "
+        "without --for, 4.14 and cv2.dnn.ENGINE_CLASSIC of 5.0 compute right",
         why_not=_opencv,
     ),
     # Not run.  docs.nvidia.com/deeplearning/tensorrt: ONNX Opset Guide (11.x: 9 to 25), Working with Quantized Types
@@ -92,9 +92,8 @@ def fitting(
         raise ConverterError(f"no runtime is called {name!r}; there are {', '.join(RUNTIMES)}{meant(name, RUNTIMES)}")
     runtime = RUNTIMES[name]
     if precision not in runtime.precisions:
-        raise CannotExpress(
-            f"{runtime.title} does not take our {precision}; it takes {' and '.join(runtime.precisions)}{runtime.instead}"
-        )
+        taken = f"{' and '.join(runtime.precisions)}{runtime.instead}"
+        raise CannotExpress(f"{runtime.title} does not take our {precision}; it takes {taken}")
     why = runtime.why_not(model, graph.get("outputs") or ())
     if why:
         raise CannotExpress(f"{runtime.title} does not take this network: {why}")

@@ -104,6 +104,26 @@ def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
             np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("config", "not_read"),
+    [
+        (replace(CIFAR, in_channels=1, stem="imagenet"), (".pte",)),
+        (replace(CIFAR, spatial_dims=1), (".pte", ".tflite")),  # of LiteRT signals are images of one line
+    ],
+)
+def test_networks_of_one_channel_and_of_signals_are_read_back(
+    config: DenseNetConfig, not_read: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    shape = (1, config.in_channels, *(32,) * config.spatial_dims)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for runtime in INSTALLED:
+        if runtime.suffix not in not_read:
+            file = export_runtime(source, tmp_path / f"m{runtime.suffix}").path
+            assert load(file).config == config, runtime.name
+            np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), rtol=1e-4, atol=1e-5)
+
+
 def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], tmp_path: Path) -> None:
     for file in files:
         if file.suffix in (".xml", ".pt"):
