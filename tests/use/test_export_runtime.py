@@ -93,7 +93,7 @@ def test_what_is_read_back_is_the_same_network(source: Path, files: list[Path]) 
 
 def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
     """As LiteRT's converter does."""
-    model, name = random_model(replace(CIFAR, head=("linear:6", "relu"))), "head.0.bias"
+    model, name = random_model(replace(CIFAR, head=("linear:6", "relu"))), "head.0.linear.bias"
     source = save(
         replace(model, tensors={**model.tensors, name: Tensor.of(np.zeros(6, np.float32))}), tmp_path / "m.pth"
     )
@@ -102,6 +102,7 @@ def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
         if runtime.suffix != ".pte":  # is run, not read
             file = export_runtime(source, tmp_path / f"m{runtime.suffix}").path
             np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), atol=1e-6)
+            assert all(check.ok is not False for check in verify(source, file).checks[file.name]), runtime.name
 
 
 @pytest.mark.parametrize(
