@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from converter.core.errors import CannotExpress, Unavailable, first_line
+from converter.core.errors import Unavailable
 from converter.engines.run import Run
 from converter.engines.runtime import INPUT, OUTPUT, Declared, Job, Runtime, quietly
 from converter.engines.torch import torch_module
@@ -33,18 +33,15 @@ def _write(job: Job, path: Path) -> None:
         import coremltools  # noqa: PLC0415 (slow to import)
 
         half = coremltools.precision.FLOAT16 if job.precision == "fp16" else coremltools.precision.FLOAT32
-        try:
-            made = coremltools.convert(
-                script.trace(torch_module(job.model), torch.zeros(job.shape)),
-                inputs=[coremltools.TensorType(INPUT, shape=job.shape, dtype=np.float32)],
-                outputs=[coremltools.TensorType(OUTPUT, dtype=np.float32)],
-                convert_to="mlprogram",
-                compute_precision=half,
-                minimum_deployment_target=coremltools.target.iOS16,
-                skip_model_load=True,
-            )
-        except Exception as error:  # whatever the converter raises
-            raise CannotExpress(f"Core ML's converter cannot convert this network ({first_line(error)})") from error
+        made = coremltools.convert(
+            script.trace(torch_module(job.model), torch.zeros(job.shape)),
+            inputs=[coremltools.TensorType(INPUT, shape=job.shape, dtype=np.float32)],
+            outputs=[coremltools.TensorType(OUTPUT, dtype=np.float32)],
+            convert_to="mlprogram",
+            compute_precision=half,
+            minimum_deployment_target=coremltools.target.iOS16,
+            skip_model_load=True,
+        )
         for key, text in job.model.metadata().items():
             made.user_defined_metadata[key] = text
         made.save(str(path))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress, ConverterError, UnreadableFile, first_line
+from converter.core.errors import ConverterError, UnreadableFile, first_line
 from converter.core.metadata import from_member, to_json
 from converter.engines.onnxruntime import in_pieces
 from converter.engines.run import Run
@@ -32,14 +32,11 @@ def _write(job: Job, path: Path) -> None:
         )
         from executorch.exir import to_edge_transform_and_lower  # noqa: PLC0415 (slow to import)
 
-        try:
-            program = torch.export.export(torch_module(job.model), (torch.zeros(job.shape),))
-            lowered = to_edge_transform_and_lower(
-                program, partitioner=[XnnpackPartitioner()], constant_methods={SAID: said}
-            )
-            path.write_bytes(lowered.to_executorch().buffer)
-        except Exception as error:  # whatever the exporter raises
-            raise CannotExpress(f"ExecuTorch's exporter cannot export this network ({first_line(error)})") from error
+        program = torch.export.export(torch_module(job.model), (torch.zeros(job.shape),))
+        lowered = to_edge_transform_and_lower(
+            program, partitioner=[XnnpackPartitioner()], constant_methods={SAID: said}
+        )
+        path.write_bytes(lowered.to_executorch().buffer)
 
 
 def _loaded(path: Path) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from converter.core.errors import CannotExpress, Unavailable
+from converter.core.errors import CannotExpress, ConverterError, Unavailable, first_line
 from converter.core.model import Model
 from converter.engines.run import Run
 from converter.exporters.lazy import LazyModel
@@ -92,6 +92,20 @@ class Runtime:
     elsewhere: str = ""
     fixed: bool = True
     spatial_dims: tuple[int, ...] = (1, 2, 3)
+
+    def save(self, job: Job, path: Path) -> None:
+        """Write the file at a path, and what belongs to it beside it.
+
+        Raises:
+            CannotExpress: the runtime's own converter fails on this network.
+        """
+        try:
+            self.write(job, path)
+        except (ConverterError, OSError):
+            raise
+        except Exception as error:  # whatever converters raise
+            said = first_line(error) or type(error).__name__
+            raise CannotExpress(f"{self.name}'s converter cannot convert this network ({said})") from error
 
     def lacks(self, packages: tuple[str, ...]) -> str:
         """How to install what is missing; empty if nothing is."""

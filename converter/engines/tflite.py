@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from converter.core.checkpoint import Array
-from converter.core.errors import CannotExpress, ConverterError, UnreadableFile, first_line
+from converter.core.errors import ConverterError, UnreadableFile, first_line
 from converter.core.metadata import MEMBER, to_json
 from converter.engines.onnxruntime import in_pieces
 from converter.engines.run import Run
@@ -28,12 +28,9 @@ def _write(job: Job, path: Path) -> None:
     with quietly(), warnings.catch_warnings(action="ignore"):
         import litert_torch  # noqa: PLC0415 (slow to import)
 
-        try:
-            module = named_module(job.model, OUTPUT)
-            made = litert_torch.convert(module, sample_kwargs={INPUT: torch.zeros(job.shape)})
-            made.export(str(path))
-        except Exception as error:  # whatever the converter raises
-            raise CannotExpress(f"LiteRT's converter cannot convert this network ({first_line(error)})") from error
+        module = named_module(job.model, OUTPUT)
+        made = litert_torch.convert(module, sample_kwargs={INPUT: torch.zeros(job.shape)})
+        made.export(str(path))
         path.write_bytes(_with_metadata(path.read_bytes(), to_json(job.model.metadata())))
 
 

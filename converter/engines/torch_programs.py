@@ -23,6 +23,7 @@ from converter.core.metadata import CONFIG_KEY, MEMBER, json_or_none, parsed, to
 from converter.engines.run import Run
 from converter.engines.runtime import Declared, Job, Runtime
 from converter.engines.torch import torch_module
+from converter.exporters.outputs import MAPS, sizes_of
 from converter.formats import open_checkpoint
 from converter.formats.zips import Zip, ZipWriter
 from densenet.config import DenseNetConfig
@@ -51,11 +52,15 @@ HARMLESS = frozenset(
 )
 """Functions of ATen and of TorchScript that compute from what they are given, and do nothing else."""
 OPERATORS = frozenset(f"_operator.{name}" for name in "add sub mul floordiv mod neg eq ne gt ge lt le getitem".split())
+LENGTHS = frozenset(("torch.sym_max", "torch.sym_min"))
+"""What programs compute of lengths beside that."""
 MEMBERS = re.compile(
-    r"(data/weights/(weight_\d+|model_weights_config\.json)|data/constants/model_constants_config\.json"
+    r"(data/weights/(weight_\d+|model_weights_config\.json)|data/constants/(tensor_\d+|model_constants_config\.json)"
     r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id)|\.format_version)"
 )
 """Members of a program that hold no pickle."""
+RAW = re.compile(r"(weight|tensor)_\d+")
+"""Names of arrays, which are raw bytes: a network's weights, and what its modules hold beside them."""
 PROGRAM = "models/model.json"
 SYMBOL = re.compile(r"[su]\d+")
 EXPRESSION = re.compile(
@@ -76,8 +81,10 @@ def _write_exported(job: Job, path: Path) -> None:
     """The module as a program of any batch and size."""
     import torch  # noqa: PLC0415 (slow to import)
 
-    module, config = torch_module(job.model), job.model.config
-    image = torch.zeros(2, *job.shape[1:])
+    module, config, size = torch_module(job.model), job.model.config, job.shape[2:]
+    while min(sizes_of(config, size)[MAPS]) < 2:  # of one position PyTorch makes a program for that alone
+        size = tuple(2 * n for n in size)
+    image = torch.zeros(2, config.in_channels, *size)
     any_length = dict.fromkeys((0, *range(2, config.spatial_dims + 2)), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings(action="ignore"):
         program = torch.export.export(module, (image,), dynamic_shapes=(any_length,))
@@ -92,7 +99,7 @@ def _start_exported(path: Path, threads: int) -> Run:
     found = open_checkpoint(path)
     program = found.graph["program"] if isinstance(found.graph, dict) else {}
     targets = {str(node["target"]) for node in program["graph_module"]["graph"]["nodes"]}
-    functions = {target.removeprefix("torch.ops.aten.").partition(".")[0] for target in targets - OPERATORS}
+    functions = {target.removeprefix("torch.ops.aten.").partition(".")[0] for target in targets - OPERATORS - LENGTHS}
     _only(path, functions)
     import torch  # noqa: PLC0415 (slow to import)
 
@@ -167,7 +174,7 @@ def _check_raw(path: Path, name: str, config: Any) -> None:
     """Refuse tensors that are not raw bytes."""
     try:
         entries = list(config["config"].values())
-        raw = all(entry["use_pickle"] is False and entry["path_name"].startswith("weight_") for entry in entries)
+        raw = all(entry["use_pickle"] is False and RAW.fullmatch(entry["path_name"]) for entry in entries)
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFile(f"{path}: {name} is damaged") from error
     if not raw:

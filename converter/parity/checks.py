@@ -4,7 +4,7 @@ A wrong eps of 1e-8 is a wrong contract though no float32 logit shows it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -95,10 +95,25 @@ def model_checks(reference: Model, candidate: Model, precision: str = "fp32") ->
 
 
 def comparable(reference: Model, candidate: Model) -> tuple[Model, Model]:
-    """Two models, with their heads folded where these are not layer for layer the same."""
+    """Two models, with their heads folded where these are not layer for layer the same.
+
+    A layer without a bias is the same as one whose bias is zeros, which converters leave out.
+    """
     if reference.config.head == candidate.config.head:
         return reference, candidate
+    biased = with_biases(reference), with_biases(candidate)
+    if biased[0].config.head == biased[1].config.head:
+        return biased
     return folded_head(reference), folded_head(candidate)
+
+
+def with_biases(model: Model) -> Model:
+    """The model with zeros as the bias of every layer of its head that has none."""
+    layers = [layer._replace(bias=True) if layer.kind == "linear" else layer for layer in model.config.head_layers]
+    config = replace(model.config, head=tuple(map(str, layers)))
+    lacking = {name: shape for name, shape in config.tensors().items() if name not in model.tensors}
+    zeros = {name: Tensor.of(np.zeros(shape, np.float32)) for name, shape in lacking.items() if name.endswith(".bias")}
+    return replace(model, config=config, tensors={**model.tensors, **zeros})
 
 
 def metadata_checks(images: Images, preprocess: Any, labels: Any, activation: str) -> list[Check]:

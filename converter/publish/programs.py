@@ -23,7 +23,7 @@ def write_programs(
         path.parent.mkdir(exist_ok=True)
         try:
             runtime.check_takes(job.model)
-            runtime.write(job, path)
+            runtime.save(job, path)
         except CannotExpress as error:
             lost[runtime.published] = str(error)
             for name in runtime.files():

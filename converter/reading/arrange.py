@@ -60,7 +60,7 @@ def _unfold(parts: Sequence[Part]) -> list[Part]:
         tensors["bias"] = bias
         keys = {leaf: f"{part.keys['bias']} ({leaf} of the norm folded into it)" for leaf in constants}
         result.append(Part("conv", {"weight": part.tensors["weight"]}, {"weight": part.keys["weight"]}))
-        result.append(Part("norm", tensors, {**keys, "bias": part.keys["bias"]}, eps))
+        result.append(Part("norm", tensors, {**keys, "bias": part.keys["bias"]}, eps, eps))
     return result
 
 
@@ -78,6 +78,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
             tensors[f"{name}.{leaf}"] = tensor
             used[f"{name}.{leaf}"] = Stored(Leaf((leaf,)), (key,))
     stated = {name: part.eps for name, part in zip(names, parts) if part.eps is not None}
+    made_for = {name: part.made_for for name, part in zip(names, parts) if part.made_for is not None}
     network = {**({"eps": next(iter(stated.values()))} if stated else {}), **structure.settings}
     config = config_of({name: tensor.shape for name, tensor in tensors.items()}, network)
     for name, shape in config.tensors().items():
@@ -100,6 +101,7 @@ def _candidate(structure: Structure, parts: list[Part], where: str) -> Candidate
         front=structure.front,
         activation=structure.activation,
         eps=stated,
+        made_for=made_for,
     )
 
 

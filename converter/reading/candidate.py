@@ -34,6 +34,7 @@ class Candidate:
         front: what it does to images before the network.
         activation: what it does with the logits.
         eps: of the norms, by library name, where the graph says it.
+        made_for: of norms that are made of what only scales and shifts: for which eps, whatever the network's is.
         unfolded: norms that are folded into the convolutions before them, and the key of those biases.
     """
 
@@ -53,6 +54,7 @@ class Candidate:
     front: Front = field(default_factory=Front)
     activation: str = ""
     eps: Mapping[str, float] = field(default_factory=dict)
+    made_for: Mapping[str, float] = field(default_factory=dict)
     unfolded: Mapping[str, str] = field(default_factory=dict)
 
     @property

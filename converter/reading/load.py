@@ -169,6 +169,7 @@ def _read_as(
     own = {heads.get(name, name): eps for name, eps in {**chosen.eps, **told.eps}.items()}
     if "eps" in {**place.settings, **wanted.settings}:  # which is then that of all but the head's
         own = {name: eps for name, eps in own.items() if name.startswith(("head.", "heads."))}
+    own |= {heads.get(name, name): eps for name, eps in chosen.made_for.items()}
     if own:
         tensors = _with_one_eps(tensors, own, config)
     if any(name.endswith(".bias") and parse(name).kind == "conv" for name in tensors):

@@ -160,13 +160,18 @@ def _before(linear: Op, op: Op) -> Op:
 
 
 def _behind(linear: Op, op: Op) -> Op:
-    """With a scale and shift of what it gives."""
+    """With a scale and shift of what it gives: its matrix as it is stored where the scale is 1, spelled out or not."""
 
     def values() -> tuple[Array, Array]:
         (matrix, bias), (scale, shift) = _of(linear), _scale(op, linear.weights["weight"].tensor.shape[0])
         return matrix * scale[:, None], bias * scale + shift
 
-    return _folded(linear, op, values)
+    found, scale = _folded(linear, op, values), op.weights.get("weight")
+    one = scale is None or (prod(scale.tensor.shape) == 1 and scale.tensor.read().item() == 1)
+    if op.kind == "norm" or not one:
+        return found
+    weight = replace(found.weights["weight"], tensor=linear.weights["weight"].tensor)
+    return replace(found, weights={**found.weights, "weight": weight})
 
 
 def _folded(linear: Op, op: Op, values: Callable[[], tuple[Array, Array]]) -> Op:

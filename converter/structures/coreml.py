@@ -60,8 +60,8 @@ def _structure(program: Program, head: str) -> Structure:
     if len(program.inputs) != 1:
         raise NotADenseNet(f"it takes {len(program.inputs)} inputs; a DenseNet takes one, the image")
     start, shape = next(iter(program.inputs.items()))
-    rank = 5 if len(shape) == 5 else 4
-    ops = [op for operation in program.operations for op in _ops(operation, shape)]
+    rank = _rank(program, shape)
+    ops = [op for operation in program.operations for op in _ops(operation, shape, rank)]
     turned = next((op for op in ops if op.x == (start,)), None)
     last = turned is not None and turned.kind == "turn" and turned.axis == 1
     sizes = shape[1:3] if last and len(shape) == 4 else shape[2:]
@@ -71,8 +71,15 @@ def _structure(program: Program, head: str) -> Structure:
     return replace(found, notes=(*found.notes, *program.notes), front=front)
 
 
-def _ops(operation: Operation, image: tuple[int, ...]) -> list[Op]:
-    """An operation as one operator for each of its results, for images of a shape."""
+def _rank(program: Program, shape: tuple[int, ...]) -> int:
+    """How many axes feature maps have: as many as the kernels of the first convolution."""
+    kernels = (next(iter(op.inputs.get("weight", ())), None) for op in program.operations if op.kind == "conv")
+    first = next((kernel for kernel in kernels if isinstance(kernel, Tensor)), None)
+    return len(first.shape) if first is not None else 5 if len(shape) == 5 else 4
+
+
+def _ops(operation: Operation, image: tuple[int, ...], rank: int) -> list[Op]:
+    """An operation as one operator for each of its results, for images of a shape; feature maps have so many axes."""
     title = f"{operation.kind} {operation.name}"
     data = tuple(v for values in operation.inputs.values() for v in values if isinstance(v, str))
     base = [Op("other", data, y, title) for y in operation.outputs]
@@ -80,23 +87,28 @@ def _ops(operation: Operation, image: tuple[int, ...]) -> list[Op]:
     if reader is None or len(base) != 1 or not data:
         kind: Kind = "end" if operation.kind == "classify" else "other"
         return [replace(op, kind=kind) for op in base]
-    return [reader(_Taken(operation, image), base[0])]
+    return [reader(_Taken(operation, image, rank), base[0])]
 
 
 class _Taken:
     """What an operation takes, by parameter."""
 
-    def __init__(self, operation: Operation, image: tuple[int, ...]) -> None:
+    def __init__(self, operation: Operation, image: tuple[int, ...], rank: int) -> None:
         self.operation = operation
         self.image = image
-        self.rank = 5 if len(image) == 5 else 4
+        self.rank = rank
 
     def first(self, name: str) -> str | Constant | None:
         """A parameter; None if it is absent."""
         return next(iter(self.operation.inputs.get(name, ())), None)
 
+    def kernel(self, name: str) -> Weight | None:
+        """A parameter that is a constant of numbers, as it is stored."""
+        value, found = self.first(name), self.weight(name)
+        return replace(found, tensor=value) if found is not None and isinstance(value, Tensor) else None
+
     def weight(self, name: str) -> Weight | None:
-        """A parameter that is a constant of numbers, in float32 where it is coarser."""
+        """The same in float32 where it is coarser: of what may be computed with."""
         value = self.first(name)
         if not isinstance(value, Tensor):
             return None
@@ -156,7 +168,7 @@ def _window(taken: _Taken, kernel: Sequence[int], groups: int = 1) -> Window | N
 
 
 def _conv(taken: _Taken, op: Op) -> Op:
-    weight, bias = taken.weight("weight"), taken.weight("bias")
+    weight, bias = taken.kernel("weight"), taken.weight("bias")
     if weight is None:
         return op
     window = _window(taken, weight.tensor.shape[2:], taken.ints("groups", [1])[0])
@@ -206,14 +218,14 @@ def _norm(taken: _Taken, op: Op) -> Op:
 
 
 def _linear(taken: _Taken, op: Op) -> Op:
-    weight, bias = taken.weight("weight"), taken.weight("bias")
+    weight, bias = taken.kernel("weight"), taken.weight("bias")
     if weight is None:
         return op
     return replace(op, kind="linear", weights={"weight": weight} | ({} if bias is None else {"bias": bias}))
 
 
 def _matmul(taken: _Taken, op: Op) -> Op:
-    weight = taken.weight("y")
+    weight = taken.kernel("y")
     if weight is None or len(weight.tensor.shape) != 2 or taken.flag("transpose_x"):
         return op
     tensor = weight.tensor if taken.flag("transpose_y") else transposed(weight.tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -20,6 +21,7 @@ Node = Mapping[str, Any]
 DOMAINS = ("", "ai.onnx", "com.microsoft")
 CASTS = Types({1: "float32", 10: "float16", 11: "float64", 16: "bfloat16", 6: "int32", 7: "int64"})
 
+HALF = (np.dtype(np.float16), CASTS[16])
 BRANCHES = ("If", "Loop", "Scan")
 
 
@@ -77,6 +79,21 @@ class Constants:
         if name not in self.values:
             raise NotADenseNet(f"{name_of(node)}: its input {name} is no constant of a type that can be read")
         return self.values[name]
+
+    def kernel(self, node: Node, i: int) -> Weight | None:
+        """The same in the type it is stored in, where the graph only makes finer numbers of it.
+
+        Raises:
+            NotADenseNet: it takes a value that is no plain constant.
+        """
+        found = self.weight(node, i)
+        cast = self.makers.get(node["inputs"][i]) if found is not None else None
+        stored = self.values.get(cast["inputs"][0]) if cast is not None and cast["op"] == "Cast" else None
+        if found is None or stored is None:
+            return found
+        widened = (np.dtype(np.float32), np.dtype(np.float64))
+        finer = stored.tensor.dtype in HALF and found.tensor.dtype in widened
+        return replace(found, tensor=stored.tensor) if finer else found
 
     def ints(self, node: Node, attribute: str, i: int) -> list[int] | None:
         """Integers that newer operators take as an input, older ones as an attribute."""

@@ -274,7 +274,7 @@ def _window(constants: Constants, node: Node, dims: int, kernel: list[int] | Non
 
 
 def _conv(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    weight, bias = constants.weight(node, 1), constants.weight(node, 2)
+    weight, bias = constants.kernel(node, 1), constants.weight(node, 2)
     if weight is None or len(data) != 1 or len(weight.tensor.shape) < 3:
         return None
     shape = weight.tensor.shape
@@ -348,7 +348,7 @@ def _arithmetic(constants: Constants, node: Node, data: tuple[str, ...]) -> Op |
         values = constant.tensor.read().astype(np.float64)
         turned = Tensor.of((-values if node["op"] == "Sub" else 1 / values).astype(np.float32))
         constant = replace(constant, key=f"{constant.key} ({node['outputs'][0]})", tensor=turned)
-    found = flat(constant)
+    found = flat(constant, len(constants.image) - 2 if constants.image else 2)
     if found is None:
         return None
     leaf = "bias" if node["op"] in ("Add", "Sub") else "weight"
@@ -363,7 +363,7 @@ def _negative(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | N
 
 
 def _gemm(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    attributes, weight, bias = node["attributes"], constants.weight(node, 1), constants.weight(node, 2)
+    attributes, weight, bias = node["attributes"], constants.kernel(node, 1), constants.weight(node, 2)
     if weight is None or len(weight.tensor.shape) != 2 or attributes.get("transA"):
         return None
     weight, bias = _times(weight, attributes.get("alpha", 1.0)), _times(bias, attributes.get("beta", 1.0))
@@ -379,7 +379,7 @@ def _times(weight: W, factor: float) -> W:
 
 
 def _matmul(constants: Constants, node: Node, data: tuple[str, ...]) -> Op | None:
-    weight = constants.weight(node, 1)
+    weight = constants.kernel(node, 1)
     if weight is None or len(weight.tensor.shape) != 2:
         return None
     return _linear(node, data, weight, None, turned=True)

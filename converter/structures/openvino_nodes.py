@@ -33,6 +33,7 @@ SMALL = (
 """Element types of quantised weights."""
 ONNX_TYPES = {"f32": 1, "f16": 10, "f64": 11, "bf16": 16, "i32": 6, "i64": 7}
 """TensorProto.DataType; any other is none that a feature map has."""
+FINER = (ONNX_TYPES["f32"], ONNX_TYPES["f64"])
 PADDING = {"same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER", "valid": "VALID"}
 FAR = 1 << 30
 """Further than any image is large."""
@@ -44,6 +45,7 @@ class Scope:
     def __init__(self) -> None:
         self.constants: dict[str, Tensor | None] = {}
         self.small: set[str] = set()
+        self.widened: dict[str, str] = {}
 
     def add(self, name: str, tensor: Tensor | None, element: str = "") -> str:
         """One more, and its name."""
@@ -69,7 +71,7 @@ class Scope:
         Raises:
             ValueError: it is no constant.
         """
-        tensor = self.constants.get(name)
+        tensor = self.constants.get(self.widened.get(name, name))
         if tensor is None or np.prod(tensor.shape) != 1:
             raise ValueError(f"{name} is no number")
         return float(tensor.read().reshape(-1)[0])
@@ -166,7 +168,10 @@ def _norm(scope: Scope, layer: Layer, given: Names, made: Names) -> list[Node]:
 def _convert(scope: Scope, layer: Layer, given: Names, made: Names) -> list[Node]:
     if given[0] in scope.small:
         return [node(layer, "DequantizeLinear", given, made)]
-    return [node(layer, "Cast", given, made, to=ONNX_TYPES.get(layer.attributes["destination_type"], 0))]
+    to = ONNX_TYPES.get(layer.attributes["destination_type"], 0)
+    if to in FINER:
+        scope.widened[made[0]] = given[0]
+    return [node(layer, "Cast", given, made, to=to)]
 
 
 def _matmul(scope: Scope, layer: Layer, given: Names, made: Names) -> list[Node]:

@@ -137,6 +137,7 @@ class Window:
 class Op:
     """One operator: the values it takes and makes, its constants by the library's leaf names.
 
+    ``made_for`` is the eps of a norm that is made here of what only scales and shifts, whose variance is 1 less that.
     ``name`` is how errors call it; ``axis`` matters to some kinds alone.  ``compute`` is there where each number is
     taken by itself: what is made of one of each value (``composed.py`` asks for it).
     """
@@ -148,6 +149,7 @@ class Op:
     weights: Mapping[str, Weight] = field(default_factory=dict)
     window: Window | None = None
     eps: float | None = None
+    made_for: float | None = None
     axis: int = 1
     times: int = 1
     layer: HeadLayer | None = None

@@ -7,7 +7,7 @@ turns each into a ``Structure``; ``converter/reading/arrange.py`` lays it along 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from converter.core.checkpoint import Checkpoint, Tensor
@@ -25,12 +25,14 @@ class Part:
         tensors: by the library's leaf name (``weight``, ``bias``, ``running_mean`` ...).
         keys: by the same leaf names, what the source calls them.
         eps: of a norm, where the source says it.
+        made_for: the eps of a norm that is made of what only scales and shifts, whatever the network's is.
     """
 
     kind: Literal["conv", "norm", "linear"]
     tensors: Mapping[str, Tensor]
     keys: Mapping[str, str]
     eps: float | None = None
+    made_for: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,21 @@ StructureReader = Callable[[Checkpoint], Structure | None]
 """Reads a checkpoint's tree if it is of the reader's kind, else returns None."""
 
 
-def part_of(tensors: Mapping[str, Tensor], keys: Mapping[str, str], eps: float | None = None) -> Part:
+def part_of(
+    tensors: Mapping[str, Tensor],
+    keys: Mapping[str, str],
+    eps: float | None = None,
+    made_for: float | None = None,
+) -> Part:
     """A module by the shape of its weight: one dimension for each feature map it has, two or more for a kernel.
 
     Raises:
         NotADenseNet: a norm that lacks one of its tensors.
     """
     dims = len(tensors["weight"].shape) if "weight" in tensors else 1
-    return norm_part(tensors, keys, eps) if dims == 1 else Part("linear" if dims == 2 else "conv", tensors, keys)
+    if dims == 1:
+        return replace(norm_part(tensors, keys, eps), made_for=made_for)
+    return Part("linear" if dims == 2 else "conv", tensors, keys)
 
 
 def norm_part(tensors: Mapping[str, Tensor], keys: Mapping[str, str], eps: float | None = None) -> Part:

@@ -237,7 +237,7 @@ def _identity(op: Op, width: int, eps: float, scale: Weight | None, shift: Weigh
         else:
             key = f"{op.y} ({leaf} of the norm folded into it)" if weight is None else f"{weight.key} ({op.y})"
             weights[leaf] = made(vector(weight, width, value), key, weight)
-    return replace(op, kind="norm", weights=weights, window=None)
+    return replace(op, kind="norm", weights=weights, window=None, made_for=eps)
 
 
 # -- steps here and in a DenseNet --------------------------------------------------------

@@ -165,14 +165,7 @@ def _turned(scope: Scope, kernel: str, made: str, order: tuple[int, ...]) -> str
 def _conv(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
     """Conv2DOptions {0: padding, 1: stride_w, 2: stride_h, 4: dilation_w_factor, 5: dilation_h_factor}; kernels are
     (out, height, width, in)."""
-    said = _needed(options)
-    attributes = {
-        "padding": _rule(said),
-        "strides": [1, said.number(2), said.number(1), 1],
-        "dilations": [1, said.number(5, default=1), said.number(4, default=1), 1],
-    }
-    kernel = _turned(scope, given[1], made[0], (1, 2, 3, 0))
-    _with_bias(scope, LiteNode(made[0], "Conv2D", (given[0], kernel), attributes), "".join(given[2:3]))
+    _convolved(scope, _needed(options), given, made, dilations=(5, 4), order=(1, 2, 3, 0))
 
 
 def _depthwise(scope: Scope, options: Options | None, given: Names, made: Names, shapes: Shapes) -> None:
@@ -181,13 +174,18 @@ def _depthwise(scope: Scope, options: Options | None, given: Names, made: Names,
 
     What takes a single channel, grey images say, is written so too.
     """
-    said = _needed(options)
+    _convolved(scope, _needed(options), given, made, dilations=(6, 5), order=(1, 2, 0, 3))
+
+
+def _convolved(
+    scope: Scope, said: Options, given: Names, made: Names, *, dilations: tuple[int, int], order: tuple[int, ...]
+) -> None:
     attributes = {
         "padding": _rule(said),
         "strides": [1, said.number(2), said.number(1), 1],
-        "dilations": [1, said.number(6, default=1), said.number(5, default=1), 1],
+        "dilations": [1, *(said.number(field, default=1) for field in dilations), 1],
     }
-    kernel = _turned(scope, given[1], made[0], (1, 2, 0, 3))
+    kernel = _turned(scope, given[1], made[0], order)
     _with_bias(scope, LiteNode(made[0], "Conv2D", (given[0], kernel), attributes), "".join(given[2:3]))
 
 

@@ -53,13 +53,16 @@ def one_number(weight: Weight) -> float | None:
     return shortest(float(values[0])) if np.all(values == values[0]) else None
 
 
-def flat(weight: Weight) -> tuple[Kind, Weight] | None:
-    """What is added or multiplied, as a vector: ``affine`` if it is per channel, ``row`` if along the last axis."""
+def flat(weight: Weight, dims: int = 2) -> tuple[Kind, Weight] | None:
+    """What is added or multiplied, as a vector: ``affine`` if it is per channel, ``row`` if along the last axis.
+
+    Maps have so many axes behind their channels.
+    """
     tensor, shape = weight.tensor, weight.tensor.shape
     size = prod(shape)
     if size not in (1, *shape):
         return None
-    per_channel = size == 1 or (len(shape) > 2 and shape[-1] == shape[-2] == 1)  # (C, 1, 1), (1, C, 1, 1), a number
+    per_channel = size == 1 or (len(shape) > dims and {*shape[-dims:]} == {1})  # (C, 1, 1), (1, C, 1, 1), a number
     if not per_channel and shape[-1] != size:
         return None
     values = Tensor((size,), tensor.dtype, lambda: tensor.read().reshape(-1))

@@ -111,6 +111,7 @@ def read_wiring(
             {leaf: w.tensor for leaf, w in step.weights.items()},
             {leaf: w.key for leaf, w in step.weights.items()},
             step.eps,
+            step.made_for,
         )
         for step in judge.weighted
     ]

@@ -97,7 +97,7 @@ def export_runtime(
     runtime.check_takes(model)
     job = Job(model, precision.name, input_shape(model, 1), lambda: graph_of(model, precision))
     with with_parents(target), scratch(target.absolute().parent) as folder:
-        runtime.write(job, folder / target.name)
+        runtime.save(job, folder / target.name)
         written = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         sizes = {name: path.stat().st_size for name, path in written.items()}
         placed(folder, target, force=force)

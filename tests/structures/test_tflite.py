@@ -11,8 +11,10 @@ import pytest
 from helpers.cases import CASES, logits_of
 from helpers.command import run as densenet
 
-from converter import load
+from converter import Source, load
 from converter.core.errors import ConverterError, NotADenseNet, UnreadableFile
+from converter.engines.onnxruntime import onnx_engine
+from converter.exporters.onnx import to_onnx
 from converter.formats import open_checkpoint
 from converter.formats.flatbuffer import Buffer
 
@@ -23,6 +25,15 @@ def test_half_precision_is_read_as_the_interpreter_reads_it() -> None:
     assert (model.origin.format, model.origin.layout) == ("TensorFlow Lite", "tflite")
     assert (model.config.padding, model.config.block_config) == ("same", (1, 1))
     computed = logits_of(case / "model.tflite", np.load(case / "input.npy"))
+    assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_norms_that_are_made_of_scales_do_not_depend_on_what_eps_the_network_had() -> None:
+    """The file has no eps: what it says of the network beside, or a user, does not change what it computes."""
+    case = CASES / "tflite-litert"
+    model, expected = load(Source(case / "densenet.tflite", settings={"eps": 1e-3})), np.load(case / "logits.npy")
+    computed = onnx_engine(to_onnx(model).SerializeToString())(np.load(case / "input.npy"))
+    assert model.config.eps == 1e-3
     assert np.abs(computed - expected).max() < 1e-5 * np.abs(expected).max()
 
 

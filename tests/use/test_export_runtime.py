@@ -19,6 +19,7 @@ from converter.core.checkpoint import Tensor
 from converter.core.errors import CannotExpress, CannotWrite, ConverterError, Unavailable, UnsafeFile
 from converter.engines.runtime import Runtime
 from converter.engines.runtimes import RUNTIMES
+from densenet.config import DenseNetConfig
 from densenet.preprocess import Preprocess
 
 torch = pytest.importorskip("torch")
@@ -92,7 +93,7 @@ def test_what_is_read_back_is_the_same_network(source: Path, files: list[Path]) 
 
 def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
     """As LiteRT's converter does."""
-    model, name = random_model(replace(CIFAR, head=("linear:6", "relu"))), "head.0.bias"
+    model, name = random_model(replace(CIFAR, head=("linear:6", "relu"))), "head.0.linear.bias"
     source = save(
         replace(model, tensors={**model.tensors, name: Tensor.of(np.zeros(6, np.float32))}), tmp_path / "m.pth"
     )
@@ -101,6 +102,27 @@ def test_a_bias_of_zeros_may_be_left_out(tmp_path: Path) -> None:
         if runtime.suffix != ".pte":  # is run, not read
             file = export_runtime(source, tmp_path / f"m{runtime.suffix}").path
             np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), atol=1e-6)
+            assert all(check.ok is not False for check in verify(source, file).checks[file.name]), runtime.name
+
+
+@pytest.mark.parametrize(
+    ("config", "not_read"),
+    [
+        (replace(CIFAR, in_channels=1, stem="imagenet"), (".pte",)),
+        (replace(CIFAR, spatial_dims=1), (".pte", ".tflite")),  # of LiteRT signals are images of one line
+    ],
+)
+def test_networks_of_one_channel_and_of_signals_are_read_back(
+    config: DenseNetConfig, not_read: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    shape = (1, config.in_channels, *(32,) * config.spatial_dims)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for runtime in INSTALLED:
+        if runtime.suffix not in not_read:
+            file = export_runtime(source, tmp_path / f"m{runtime.suffix}").path
+            assert load(file).config == config, runtime.name
+            np.testing.assert_allclose(logits_of(file, x), logits_of(source, x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], tmp_path: Path) -> None:
@@ -108,6 +130,46 @@ def test_the_same_network_gives_the_same_bytes(source: Path, files: list[Path], 
         if file.suffix in (".xml", ".pt"):
             again = export_runtime(source, tmp_path / f"again{file.suffix}")
             assert again.path.read_bytes() == file.read_bytes()
+
+
+UNUSUAL = {
+    "a signal of which one position is left": replace(
+        CIFAR, spatial_dims=1, transition_stride=5, block_config=(1, 1, 1)
+    ),
+    "a filter that is no weight": replace(CIFAR, stem="imagenet", stem_pool="blur", transition_pool="blur"),
+    "padding that depends on sizes": replace(CIFAR, padding="same"),
+    "a slope": replace(CIFAR, hidden_activation="leaky_relu:0.1"),
+}
+
+
+@pytest.mark.parametrize("config", UNUSUAL.values(), ids=UNUSUAL)
+def test_pytorchs_programs_of_what_is_less_usual(config: DenseNetConfig, tmp_path: Path) -> None:
+    """Which are run, and of any size."""
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    for runtime in RUNTIMES:
+        if runtime.suffix in (".pt2", ".pt"):
+            run = runtime.start(export_runtime(source, tmp_path / f"m{runtime.suffix}").path, 1)
+            for n, size in ((1, 33), (3, 76)):
+                x = np.random.default_rng(0).normal(size=(n, 3, *(size,) * config.spatial_dims)).astype(np.float32)
+                np.testing.assert_allclose(run(x), logits_of(source, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", UNUSUAL.values(), ids=UNUSUAL)
+def test_openvino_in_half_precision_is_read_as_it_is_stored(config: DenseNetConfig, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    source = save(random_model(config), tmp_path / "m.safetensors")
+    model = load(export_runtime(source, tmp_path / "m.xml", precision="fp16").path)
+    kernels = [tensor.dtype for tensor in model.tensors.values() if len(tensor.shape) > 1]
+    assert (model.config, {*kernels}) == (config, {np.dtype(np.float16)})
+
+
+def test_what_a_runtimes_own_converter_raises_is_one_line(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(CannotExpress, match=r"torch.export's converter cannot convert this network \(division by zero"):
+        export_runtime(source, tmp_path / "m.pt2")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_openvino_in_fewer_bits(source: Path, tmp_path: Path) -> None:
