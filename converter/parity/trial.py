@@ -23,7 +23,7 @@ from converter.parity.activation import activation_of_graph, activation_of_numbe
 from converter.parity.artifact import Artifact
 from converter.parity.axes import frozen_axes, listed
 from converter.parity.budget import BUDGETS, NOT_JUDGED, Judgement, judge
-from converter.parity.checks import Check, different_weights, model_checks, same_numbers
+from converter.parity.checks import Check, different_weights, follows, model_checks, same_numbers
 from converter.parity.compare import (
     DISCRIMINATION,
     FACTOR,
@@ -344,6 +344,10 @@ class Trial:
             self.notes.append(f"{file.name}: where it breaks cannot be said: {error}")
         if found is None or not found.module or not file.is_own():
             found = self.by_weights(model, file, found) or found
+        elif file.model is not None and (told := self.by_weights(model, file, found)) is not None:
+            # Values on the way differ where a checkpoint has norms folded; weights, as they act, do not.
+            both = [module for module in model.config.modules() if module.name in (found.module, told.module)]
+            found = found if len(both) == 1 or follows(*both) else told
         return found if found is None or found.module or failing else None
 
     def by_weights(self, model: Model, file: Artifact, found: Break | None) -> Break | None:

@@ -481,3 +481,17 @@ def test_the_same_numbers_in_another_file_are_what_pytorch_computed_of_the_refer
         if key.startswith("PyTorch float32")
     }
     assert errors["same.pth"] == errors["PyTorch float32"] != errors["other.safetensors"]
+
+
+def test_where_it_breaks_is_right_of_a_checkpoint_whose_norms_were_folded(
+    model: Model, reference: Path, tmp_path: Path
+) -> None:
+    """Its convolutions hold what norms behind them multiply by, so what they give differs though nothing is wrong."""
+    folded = load(export(reference, tmp_path / "fused.onnx"))
+    assert not np.array_equal(folded.tensors["stem.conv.weight"].read(), model.tensors["stem.conv.weight"].read())
+    honest = save(folded, tmp_path / "honest.safetensors")
+    broken = changed(folded, "blocks.1.layers.0.norm1.bias", lambda array: array + np.float32(1))
+    verdict = verify(reference, honest, save(broken, tmp_path / "broken.safetensors"))
+    assert not failing(verdict, "honest.safetensors")
+    (found,) = [found for engine, found in verdict.breaks.items() if engine.endswith("broken.safetensors")]
+    assert found.module == "blocks.1.layers.0.norm1"
