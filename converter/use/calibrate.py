@@ -46,7 +46,7 @@ def values(model: LazyModel, names: Iterable[str], images: Iterable[Array]) -> I
         yield from zip(wanted, running(wanted, image))
 
 
-def _tapped(model: LazyModel, names: Sequence[str]) -> Callable[[Sequence[str], Array], Sequence[Array]]:
+def _tapped(model: LazyModel, names: Sequence[str]) -> Callable[[Sequence[str], Array], list[Array]]:
     """Gives some values of a graph on images; ``names`` are all that will be asked for."""
     shown = model.derived()
     graph = shown.proto.graph
@@ -74,9 +74,10 @@ def seen(model: LazyModel, wanted: Needed, inputs: Iterable[Array], progress: Pr
     running, moments = _tapped(model, names), InParts(HELD)
 
     def announced(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
-        for number, found in enumerate(one_ahead(partial(running, names) if names else lambda _: (), images), 1):
+        for number, found in enumerate(one_ahead(partial(running, names) if names else lambda _: [], images), 1):
             progress(f"calibrating int8: image {number} of {len(images)}")
-            yield from zip(names, found)
+            for name in names:
+                yield name, found.pop(0)  # and no longer in memory when the next image's are
 
     def given(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
         return chain(((INPUT, image) for image in images), announced(names))
