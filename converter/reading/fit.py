@@ -209,7 +209,7 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     rest |= own  # the last of them, where the layout knows its name
     if len(rest) < 3 or any(len(matrix_shape(tensor.shape)) > 2 for tensor in rest.values()):
         return None
-    from converter.reading.longer_heads import find_chain  # noqa: PLC0415 (for few)
+    from converter.reading.longer_heads import find_chain, told  # noqa: PLC0415 (for few)
 
     chain = find_chain(layout, config, rest, fit.group)
     if chain is None or (own and not set(own) & set(chain.pieces[-1].keys.values())):
@@ -231,13 +231,8 @@ def _longer_head(fit: _Fit, config: DenseNetConfig) -> DenseNetConfig | None:
     config = replace(config, head=tuple(map(str, chain.layers)), num_classes=last.gives)
     if chain.pieces[0].takes > config.num_features:
         config = replace(config, global_pool="catavgmax")
-    assumed = f" (a ReLU is assumed between {' and between '.join(chain.assumed)})" if chain.assumed else ""
-    if any(len(rest[piece.keys["weight"]].shape) > 2 for piece in chain.pieces) and len(chain.pieces) > 1:
-        assumed += ", its convolutions taken to follow the pooling"
-    fit.head_note = (
-        f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(config.head)}{assumed}: "
-        "what has no tensor is not known; --set head=... changes it"
-    )
+    convolved = any(len(rest[piece.keys["weight"]].shape) > 2 for piece in chain.pieces) and len(chain.pieces) > 1
+    fit.head_note = told(chain, ", its convolutions taken to follow the pooling" if convolved else "")
     return config
 
 

@@ -16,6 +16,8 @@ def guess(candidate: Candidate) -> Layout | None:
     leaves: dict[str, Leaf] = {}
     for tensor, (_, keys) in candidate.used.items():
         place = parse(tensor)
+        if place.template.startswith("head."):  # which is found by itself, behind what the table names
+            continue
         ending = ENDING.search(keys[0])
         if ending is None:
             return None

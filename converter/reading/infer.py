@@ -56,7 +56,7 @@ def infer(groups: list[Group], where: str, drop: Sequence[str] = ()) -> Candidat
         for order in orders(list(keys)):
             try:
                 parts = list(_parts({name: kept[keys[name]] for name in order}, keys))
-                found = arrange(Structure(INFERRED, parts, notes=(NOTE, *group.notes)), where)
+                parts, found = _arranged(parts, group, where)
             except NotADenseNet:
                 continue
             whole = replace(
@@ -69,6 +69,35 @@ def infer(groups: list[Group], where: str, drop: Sequence[str] = ()) -> Candidat
                 group=replace(whole, tensors={**found.group.tensors, **whole.tensors}),
             )
     return None
+
+
+def _arranged(parts: list[Part], group: Group, where: str) -> tuple[list[Part], Candidate]:
+    """Parts along a DenseNet, with a head of several layers if they end in one.
+
+    Raises:
+        NotADenseNet: they are none.
+    """
+    first = next((i for i, part in enumerate(parts) if part.kind == "linear"), len(parts))
+    notes, tail = (NOTE, *group.notes), parts[first:]
+    if len(tail) < 2 or not first or any(part.kind == "conv" for part in tail):
+        return parts, arrange(Structure(INFERRED, parts, notes=notes), where)
+    from converter.reading.longer_heads import Piece, chain_of, is_linear, told  # noqa: PLC0415 (for few)
+
+    names = [split(part.keys["weight"])[0].rstrip("./") for part in tail]
+    pieces = [Piece(name, part.kind, part.keys, *_widths(part)) for name, part in zip(names, tail)]
+    linear = all(is_linear(one.name, group.classes.get(one.name)) for one in pieces if one.kind == "linear")
+    chain = chain_of(pieces, parts[first - 1].tensors["weight"].shape[0], group.classes, flat=True) if linear else None
+    if chain is None:
+        raise NotADenseNet(f"{where}: no telling how {', '.join(names)} follow each other")
+    parts = [*parts[:first], *(tail[pieces.index(piece)] for piece in chain.pieces)]
+    structure = Structure(INFERRED, parts, settings={"head": tuple(map(str, chain.layers))}, notes=notes)
+    return parts, replace(arrange(structure, where), graph={}, head_note=told(chain))  # assumed: no graph says it
+
+
+def _widths(part: Part) -> tuple[int, int]:
+    """What a linear layer or a norm takes and gives."""
+    shape = part.tensors["weight"].shape
+    return shape[-1], shape[0]
 
 
 def _by_key(part: Part) -> Iterator[tuple[str, Tensor]]:

@@ -74,15 +74,45 @@ def find_chain(layout: Layout, config: DenseNetConfig, tensors: Mapping[str, Ten
         group: whose they are.
     """
     pieces = _pieces(layout, tensors, group)
-    if pieces is None or not 1 < len(pieces) <= bounds.HEAD_PARTS:
+    if pieces is None:
         return None
     flat = all(len(tensors[piece.keys["weight"]].shape) <= 2 for piece in pieces)
-    for features in (config.num_features, 2 * config.num_features):
-        for order in (pieces, _by_number(pieces), _by_width(pieces, features) if flat else []):
-            if order and _follows(order, features) and _is_one_way(order, features, group.classes):
-                layers, assumed = _words(order)
-                return Chain(tuple(order), tuple(layers), tuple(assumed))
+    widths = (config.num_features, 2 * config.num_features)
+    return next(filter(None, (chain_of(pieces, features, group.classes, flat=flat) for features in widths)), None)
+
+
+def chain_of(pieces: Sequence[Piece], features: int, classes: Mapping[str, str], *, flat: bool) -> Chain | None:
+    """The head that pieces are, if each takes what another gives and nothing but one after the other suggests itself.
+
+    Args:
+        pieces: in the file's order, or that of their numbers, or where they are ``flat`` that of their widths.
+        features: what the first of them takes.
+        classes: of modules by their names, where the file knows them.
+        flat: whether no weight is a convolution's.
+    """
+    if not 1 < len(pieces) <= bounds.HEAD_PARTS:
+        return None
+    for order in (list(pieces), _by_number(pieces), _by_width(pieces, features) if flat else []):
+        if order and _follows(order, features) and _is_one_way(order, features, classes):
+            layers, assumed = _words(order)
+            return Chain(tuple(order), tuple(layers), tuple(assumed))
     return None
+
+
+def is_linear(name: str, cls: str | None) -> bool:
+    """Whether a matrix is a linear layer's of a head, by its class, or by its name."""
+    if cls:
+        return bool(re.search(LINEAR, cls))
+    return not (re.search(NOT_LINEAR, name.lower()) or re.search(PROJECTION, name.lower()))
+
+
+def told(chain: Chain, more: str = "") -> str:
+    """What is said of a head, and what is assumed of it."""
+    assumed = f" (a ReLU is assumed between {' and between '.join(chain.assumed)})" if chain.assumed else ""
+    return (
+        f"the head is {', '.join(piece.name for piece in chain.pieces)}, read as {','.join(map(str, chain.layers))}"
+        f"{assumed}{more}: what has no tensor is not known; --set head=... changes it"
+    )
 
 
 def _pieces(layout: Layout, tensors: Mapping[str, Tensor], group: Group) -> list[Piece] | None:
@@ -112,9 +142,7 @@ def _piece(
         if kind == "linear":
             shape = own["weight"].shape(matrix_shape(tensors[named["weight"]].shape))
             biased = "bias" not in named or tensors[named["bias"]].shape == shape[:1]
-            strange = re.search(NOT_LINEAR, name.lower()) or re.search(PROJECTION, name.lower())
-            unlike = not re.search(LINEAR, cls) if cls else bool(strange)
-            if len(shape) == 2 and biased and not unlike:
+            if len(shape) == 2 and biased and is_linear(name, cls):
                 return Piece(name, kind, named, shape[1], shape[0])
         elif all(leaf in named for leaf in NORM_TENSORS):
             shapes = {tensors[named[leaf]].shape for leaf in NORM_TENSORS}

@@ -1,6 +1,7 @@
 """Names nobody knows, inferred by order."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from converter import inspect, load
 from converter.core.errors import NotADenseNet
+from converter.layouts.custom import save_layout
 from densenet import DenseNetConfig
 
 
@@ -82,3 +84,34 @@ def test_what_is_not_in_order_is_refused(change: str, tmp_path: Path) -> None:
         items.insert(10, ("extra.weight", np.zeros((4, 4, 3, 3), np.float32)))
     with pytest.raises(NotADenseNet, match="not a DenseNet in any known layout"):
         load(save(tmp_path / "a.npz", dict(items)))
+
+
+LONGER = replace(CONFIG, head=("linear:7", "relu", "norm", "linear:6", "relu"))
+NUMBERS = {"head.0.linear": 0, "head.2.norm": 2, "head.3.linear": 3, "classifier": 5}
+
+
+@pytest.mark.parametrize("place", ["top", "top.list"])
+def test_a_head_of_several_layers_is_found_behind_unknown_names(place: str, tmp_path: Path) -> None:
+    tensors = random_tensors(LONGER)
+    foreign = {}
+    for name, array in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        foreign[f"{place}.{NUMBERS[module]}.{rename(leaf)}" if module in NUMBERS else rename(name)] = array
+    path = save(tmp_path / "a.npz", foreign)
+    found = inspect(path)
+    assert found.model.config == LONGER
+    assert any("read as linear:7,relu,norm,linear:6,relu (a ReLU is assumed between" in n for n in found.model.notes)
+    same(path, tensors)
+    assert load(path, settings={"head": "linear:7,gelu,norm,linear:6,relu"}).config.head[1] == "gelu"
+    save_layout(tmp_path / "own.toml", found.chosen.layout)
+    again = load(path, layout=str(tmp_path / "own.toml"))
+    assert again.config == LONGER
+
+
+def test_layers_behind_unknown_names_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
+    """Two heads beside each other."""
+    foreign = {rename(name): array for name, array in random_tensors(CONFIG).items()}
+    width = CONFIG.num_features
+    foreign |= {"other.weight": np.ones((3, width), np.float32), "other.bias": np.ones(3, np.float32)}
+    with pytest.raises(NotADenseNet):
+        load(save(tmp_path / "a.npz", foreign))
