@@ -77,9 +77,9 @@ def _arranged(parts: list[Part], group: Group, where: str) -> tuple[list[Part], 
     Raises:
         NotADenseNet: they are none.
     """
-    first = next((i for i, part in enumerate(parts) if part.kind == "linear"), len(parts))
-    notes, tail = (NOTE, *group.notes), parts[first:]
-    if len(tail) < 2 or not first or any(part.kind == "conv" for part in tail):
+    notes, first = (NOTE, *group.notes), max((i for i, part in enumerate(parts) if part.kind == "conv"), default=0) + 2
+    tail = parts[first:]  # behind the last convolution and the norm that follows it
+    if len(tail) < 2 or parts[first - 1].kind != "norm":
         return parts, arrange(Structure(INFERRED, parts, notes=notes), where)
     from converter.reading.longer_heads import Piece, chain_of, is_linear, told  # noqa: PLC0415 (for few)
 

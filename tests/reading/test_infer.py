@@ -108,6 +108,13 @@ def test_a_head_of_several_layers_is_found_behind_unknown_names(place: str, tmp_
     assert again.config == LONGER
 
 
+def test_a_norm_before_the_classifier_is_found_behind_unknown_names(tmp_path: Path) -> None:
+    config = replace(CONFIG, head=("norm",))
+    foreign = {rename(name).replace("head.0.bn", "neck"): array for name, array in random_tensors(config).items()}
+    assert any(name.startswith("neck.") for name in foreign)
+    same(save(tmp_path / "a.npz", foreign), random_tensors(config))
+
+
 def test_layers_behind_unknown_names_that_do_not_follow_each_other_are_refused(tmp_path: Path) -> None:
     """Two heads beside each other."""
     foreign = {rename(name): array for name, array in random_tensors(CONFIG).items()}
